@@ -1,0 +1,84 @@
+"""Every error this package raises on purpose.
+
+One root, :class:`MiniscopeError`; each child is also the built-in kind a caller would expect, so code
+that knows nothing of this package still catches it. A message says what was found, where, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MiniscopeError(Exception):
+    """Root of every error of this package."""
+
+
+class LayoutError(MiniscopeError, ValueError):
+    """A layout file, dict or name is wrong; the message names the field."""
+
+
+class CardNotFoundError(MiniscopeError, FileNotFoundError):
+    """There is nothing at this path."""
+
+
+class CardPermissionError(MiniscopeError, PermissionError):
+    """The operating system does not let us open this card."""
+
+
+class CardReadError(MiniscopeError, OSError):
+    """A sector could not be read (bad sector, unplugged reader, short image)."""
+
+
+class CardChangedError(MiniscopeError, OSError):
+    """The card under an open dataset is not the card that was opened."""
+
+
+class NotACardError(MiniscopeError, ValueError):
+    """This file or device holds nothing that a wire-free Miniscope wrote."""
+
+
+class BlankCardError(NotACardError):
+    """A card of ours, prepared or booted, on which nothing was recorded."""
+
+
+class AmbiguousLayoutError(MiniscopeError, ValueError):
+    """More than one layout fits; the caller has to name one."""
+
+
+class UnsupportedCardError(MiniscopeError, ValueError):
+    """A recording of a firmware we recognise and know we cannot read faithfully."""
+
+
+class RecordingError(MiniscopeError, ValueError):
+    """Which recording, group or frame range is meant is unclear or does not exist."""
+
+
+class OptionError(MiniscopeError, ValueError):
+    """An option has a value it cannot have."""
+
+
+class NotOpenError(MiniscopeError, RuntimeError):
+    """A cursor call outside the ``with`` block."""
+
+
+class EndOfRecordingError(MiniscopeError, StopIteration):
+    """The cursor is behind the last frame."""
+
+
+class OutputExistsError(MiniscopeError, FileExistsError):
+    """The output is there already and ``force`` was not given."""
+
+
+class OutputError(MiniscopeError, OSError):
+    """An output could not be written."""
+
+
+class MissingDependencyError(MiniscopeError, ImportError):
+    """An optional library is needed for this call; the message says how to install it."""
+
+
+def did_you_mean(word: str, known: Iterable[object]) -> str:
+    """Return `` (did you mean 'x'?)`` for the nearest known name, or an empty string."""
+    near = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.6)
+    return f" (did you mean {near[0]!r}?)" if near else ""

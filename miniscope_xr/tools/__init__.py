@@ -1,0 +1,1 @@
+"""Tools around the reader: simulate, validate, flash, video, command line."""
