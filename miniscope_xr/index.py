@@ -1,0 +1,337 @@
+"""Which recordings a card holds, and the runs of buffers each is made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from miniscope_xr.detect import CardSectors, detect
+from miniscope_xr.device import ByteSource
+from miniscope_xr.errors import CardReadError, NotACardError, OptionError
+from miniscope_xr.footers import index_footers
+from miniscope_xr.layout import Layout
+from miniscope_xr.recording import Recording
+from miniscope_xr.runs import Header, HeaderReader, Pattern, Run, Walker
+from miniscope_xr.seam import Evidence
+
+
+@dataclass(frozen=True)
+class CardIndex:
+    """Everything known about a card after opening it."""
+
+    card: CardSectors
+    recordings: tuple[Recording, ...]
+    on_error: Callable[[CardReadError], None] | None = field(default=None, repr=False)
+
+    @property
+    def layout(self) -> Layout:
+        """The card's layout."""
+        return self.card.layout
+
+
+class _Buffers:
+    """Builds the recordings of a card whose frames are split into buffers."""
+
+    def __init__(
+        self,
+        source: ByteSource,
+        card: CardSectors,
+        exhaustive: bool,
+        whole: bool,
+        on_error: Callable[[CardReadError], None] | None,
+    ) -> None:
+        assert card.config is not None
+        self.source = source
+        self.card = card
+        self.config = card.config
+        self.exhaustive = exhaustive
+        self.whole = whole
+        self.layout = card.layout
+        self.size = card.layout.sectors.size
+        self.end_sector = -(-source.size // self.size)
+        self.headers = HeaderReader(source, card.layout, card.words, card.payload, on_error)
+        self.ring = card.build.ring if card.build else 0
+        self.walker = Walker(self.headers, self._expected_pattern(), self.end_sector, self.ring, exhaustive)
+
+    def _expected_pattern(self) -> Pattern | None:
+        """How a frame of the size in the config sector is cut; None where that size cannot be."""
+        frame_bytes = self.config["width"] * self.config["height"]
+        full, rest = divmod(frame_bytes, self.card.payload)
+        if not 0 < frame_bytes <= 1 << 26 or full > 60:
+            return None
+        lengths = (self.card.payload,) * full + ((rest,) if rest else ())
+        return Pattern(lengths, 4 * self.card.words, self.size)
+
+    # -- finding the runs ---------------------------------------------------------------------------
+
+    def _start(self) -> tuple[int, Header]:
+        """The first buffer: at the data sector, or behind a hole that a failed write left there."""
+        sector = self.layout.sectors.data
+        header = self.headers.at(sector)
+        if header is not None and header.written == header.count == 0:
+            return sector, header
+        reach = 16
+        hit = self.headers.find(
+            sector + 1,
+            sector + 1 + reach * self.config["buffer_size"] // self.size,
+            lambda h: 0 < h.written <= reach and h.count == h.written + h.dropped,
+        )
+        if hit is None:
+            raise NotACardError(
+                f"sector {sector} (byte {sector * self.size}) holds no first buffer of a {self.layout.id} recording; "
+                "check layout="
+            )
+        return hit
+
+    def _next_recording(self, runs: list[Run]) -> tuple[int, Header] | None:
+        """The start of a recording in the sector behind the last buffer of ``runs``."""
+
+        def starts(header: Header) -> bool:
+            return header.written == header.count == header.frame == header.index == 0
+
+        last = runs[-1]
+        header = self.headers.at(last.end_sector)
+        if header is not None and starts(header):
+            return last.end_sector, header
+        sector = last.sector_of(last.count - 1)
+        return self.headers.find(sector + 1, sector + 1 + self.config["buffer_size"] // self.size, starts)
+
+    def _counted(self, at: tuple[int, Header], limit: int) -> tuple[list[list[Run]], bool]:
+        """Runs of each recording up to the last, which has ``limit`` buffers; whether that one was found."""
+        found: list[list[Run]] = []
+        start: tuple[int, Header] | None = at
+        while start is not None:
+            runs = self.walker.runs(*start, limit)
+            if runs[-1].end_place >= limit:
+                longer = self._goes_on(start, runs, limit)
+                following = self._next_recording(longer or runs)
+                if following is not None:
+                    rest, reached = self._counted(following, limit)
+                    if reached:
+                        return [*found, longer or runs, *rest], True
+                return [*found, runs], True
+            found.append(runs)
+            start = self._next_recording(runs)
+        return found, False
+
+    def _goes_on(self, start: tuple[int, Header], runs: list[Run], limit: int) -> list[Run] | None:
+        """The recording's runs without the count, where it really goes on behind buffer ``limit``.
+
+        The count in the config sector is that of the card's last recording; an earlier one may be longer.
+        """
+        header = self.headers.at(runs[-1].end_sector)
+        if header is None or header.written != limit:
+            return None
+        longer = self.walker.runs(*start, None)
+        for run in longer:
+            place = limit - run.first.written
+            if 0 < place < run.count and self._evidence(longer).continues(run, place) is not True:
+                return None
+        return self._without_older(longer)[0] if longer[-1].end_place > limit else None
+
+    def _evidence(self, runs: list[Run]) -> Evidence:
+        build = self.card.build
+        scanning = bool(self.card.settings.get("ewl_scan_mode", 0))
+        return Evidence(self.headers, self.ring, build.drop_step if build else 0, scanning, self._ticks(runs))
+
+    def _without_older(self, runs: list[Run]) -> tuple[list[Run], list[str], bool]:
+        """Runs without an older recording behind them; doubts; whether one was cut off."""
+        if self.whole:
+            return runs, [], False
+        verdict = self._evidence(runs).first_seam(runs, self.exhaustive)
+        if verdict.end is None:
+            return runs, verdict.doubt, False
+        number, i = verdict.end
+        kept = [*runs[:number], *([replace(runs[number], count=i)] if i else [])]
+        return kept, verdict.doubt, True
+
+    # -- describing them ------------------------------------------------------------------------------
+
+    def _ticks(self, runs: list[Run]) -> float:
+        """Timestamp units per ms: 10 where a frame takes about ten times 1000 / fs (early DAQ builds), else 1."""
+        fs = self.config.get("fs", 0)
+        run = max(runs, key=lambda r: r.count)
+        if not self.layout.height_overwritten or not fs or run.single or run.count <= len(run.pattern):
+            return 1.0
+        first = self.headers.at(run.sector)
+        second = self.headers.at(run.sector_of(len(run.pattern)))
+        if first is None or second is None:
+            return 1.0
+        return 10.0 if second.time - first.time > 4 * 1000 / fs else 1.0
+
+    def _frame_size(self, runs: list[Run]) -> tuple[int, int, list[str]]:
+        """Width, height and what had to be said about them."""
+        width, height = self.config["width"], self.config["height"]
+        main = max((r for r in runs if not r.single), key=lambda r: r.count, default=None)
+        total = sum(main.pattern.lengths) if main else 0
+        if not self.layout.height_overwritten or total == width * height or not total:
+            if height < 8 or width * height > 1 << 26:
+                width, height = self.layout.frame or (width, height)
+            return width, height, []
+        if total % width == 0 and main is not None and main.count >= len(main.pattern):
+            recovered = total // width
+            return width, recovered, [
+                f"the config sector says height {height}, which the firmware overwrote when the recording ended; "
+                f"height {recovered} was recovered from the frames themselves ({total} bytes at width {width})"
+            ]  # fmt: skip
+        width, height = self.layout.frame or (width, height)
+        return width, height, [f"the config sector's frame size does not fit; {width}x{height} is assumed"]
+
+    def _finished_daq(self, runs: list[Run], height: int) -> bool:
+        """Whether the height word holds the low bytes of the counts, as the DAQ leaves it at a clean stop."""
+        word = self.config["height"]
+        if not self.layout.height_overwritten or word == height:
+            return False
+        last = runs[-1]
+        return word == (last.end_place & 255) | (last.first.dropped & 255) << 8
+
+    def _torn(self, runs: list[Run]) -> tuple[int | None, list[str]]:
+        """Bytes of the last buffer that reached the card, where its tail is not of this recording."""
+        run = runs[-1]
+        i = run.count - 1
+        sector, n = run.sector_of(i), run.sector_count(i)
+        data = self._tail(sector, n)
+        if len(data) < n * self.size:
+            return None, []
+        blank = _blank_sectors(data, self.size)
+        if blank and i >= len(run.pattern):
+            before = self._tail(run.sector_of(i - len(run.pattern)), n)
+            blank = 0 if _blank_sectors(before, self.size) >= blank else blank
+        old = not blank and self._evidence(runs).link(run, i) is False
+        if not blank and not old:
+            return None, []
+        frame = run.frame_of(i)
+        if blank >= n:
+            return 0, [f"the last buffer (frame {frame}) never reached the card"]
+        kept = max((n - max(blank, 1)) * self.size - 4 * self.card.words, 0)
+        how = f"only {n - blank} of its {n} sectors" if blank else "not all of its sectors"
+        return min(kept, run.length_of(i)), [
+            f"the power went while the last buffer of frame {frame} was written: {how} reached the card, "
+            "what follows in it is older card content"
+        ]  # fmt: skip
+
+    def _tail(self, sector: int, n: int) -> bytes:
+        try:
+            return self.source.read(sector * self.size, n * self.size)
+        except CardReadError as error:
+            if self.headers.on_error is None:
+                raise
+            self.headers.on_error(error)
+            return b""
+
+    def _cut_off(self, runs: list[Run]) -> bool:
+        """Whether the image ends inside or right behind the last buffer."""
+        return runs[-1].end_sector * self.size >= self.source.size
+
+    def recordings(self) -> list[Recording]:
+        """All recordings of the card, in order."""
+        start = self._start()
+        limit = self.config["n_buffers_recorded"]
+        if limit:
+            chains, reached = self._counted(start, limit)
+            described = []
+            for number, runs in enumerate(chains):
+                last = number == len(chains) - 1
+                described.append(self._describe(number, runs, last, reached, []))
+            return described
+        described = []
+        at: tuple[int, Header] | None = start
+        while at is not None:
+            runs, doubts, cut = self._without_older(self.walker.runs(*at, None))
+            if not runs:
+                break
+            described.append(self._describe(len(described), runs, True, False, doubts))
+            at = None if cut else self._next_recording(runs)
+        return described
+
+    def _describe(self, number: int, runs: list[Run], last: bool, reached: bool, doubts: list[str]) -> Recording:
+        width, height, notes = self._frame_size(runs)
+        warnings = [*self.card.notes, *notes, *doubts]
+        limit = self.config["n_buffers_recorded"] if last else 0
+        found = runs[-1].end_place
+        torn = None
+        if (limit and reached) or self._finished_daq(runs, height):
+            status = "finished"
+        elif limit:
+            status = "truncated" if self._cut_off(runs) else "finished"
+            if status == "finished":
+                warnings.append(
+                    f"the config sector counts {limit} buffers, but only the first {found} are there: "
+                    f"nothing that follows sector {runs[-1].end_sector - 1} belongs to this recording"
+                )
+        elif not last and self._ran_its_time(runs):
+            status = "finished"
+        else:
+            status = "interrupted"
+            if not self._cut_off(runs):
+                torn, said = self._torn(runs)
+                warnings += said
+        return Recording(
+            number, tuple(runs), width, height, status,
+            n_recorded=limit, n_dropped=self.config.get("n_buffers_dropped", 0) if last else 0,
+            ticks=self._ticks(runs), torn=torn, warnings=tuple(warnings),
+        )  # fmt: skip
+
+    def _ran_its_time(self, runs: list[Run]) -> bool:
+        """Whether an earlier one of several recordings (whose counts were overwritten) ended by its record length."""
+        first, last = runs[0], runs[-1]
+        end = self.headers.at(last.sector_of(last.count - 1)) or last.first
+        seconds = (end.time - first.first.time) / self._ticks(runs) / 1000
+        return 0 < self.card.settings.get("record_length", 0) <= seconds + 0.2
+
+
+def _blank_sectors(data: bytes, size: int) -> int:
+    """Sectors at the end of ``data`` that hold nothing but zeros or nothing but 0xFF."""
+    for value in (0, 0xFF):
+        kept = len(data.rstrip(bytes([value])))
+        blank = (len(data) - -(-kept // size) * size) // size
+        if blank:
+            return blank
+    return 0
+
+
+def build_index(
+    source: ByteSource,
+    layout: str | os.PathLike[str] | Mapping[str, Any] | Layout | None = None,
+    index: str = "bisect",
+    errors: str = "raise",
+    whole: bool = False,
+) -> CardIndex:
+    """Find the recordings of a card.
+
+    Parameters
+    ----------
+    source : ByteSource
+    layout
+        As for :func:`miniscope_xr.detect.detect`.
+    index : {"bisect", "scan"}
+        Find the runs with few reads, or read every header; both find the same.
+    errors : {"raise", "fill"}
+        What to do at unreadable sectors.
+    whole : bool
+        Do not cut off what looks like an older recording (the caller gives the end with ``until=``).
+    """
+    if index not in ("bisect", "scan"):
+        raise OptionError(f"index={index!r}: expected 'bisect' or 'scan'")
+    if errors not in ("raise", "fill"):
+        raise OptionError(f"errors={errors!r}: expected 'raise' or 'fill'")
+    card = detect(source, layout)
+    on_error = _tolerate(source, card) if errors == "fill" else None
+    if card.layout.footer:
+        found = index_footers(source, card, index == "scan", whole)
+        return CardIndex(card, tuple(found), on_error)
+    found = _Buffers(source, card, index == "scan", whole, on_error).recordings()
+    return CardIndex(card, tuple(found), on_error)
+
+
+def _tolerate(source: ByteSource, card: CardSectors) -> Callable[[CardReadError], None]:
+    """An error handler that accepts bad sectors, but not a card that is gone."""
+
+    def handle(error: CardReadError) -> None:
+        size = card.layout.sectors.size
+        if source.salvage(card.layout.sectors.header * size, size)[1]:
+            raise error
+
+    return handle

@@ -1,0 +1,491 @@
+"""Runs: maximal stretches of buffers whose place and counters are plain arithmetic.
+
+Buffers follow one another on the card without holes, and while nothing is dropped every counter of
+buffer *i* is known from the first one. So a run's end is found by galloping and bisecting, a few header
+reads for millions of buffers. Where the arithmetic breaks, :class:`Walker` takes single steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from miniscope_xr.device import ByteSource
+from miniscope_xr.errors import CardReadError
+from miniscope_xr.layout import Layout
+from miniscope_xr.words import buffer_header_dtype
+
+_MAX_INDEX = 64  # buffers of one frame that can carry a bit of buffers_present and a place
+_LEARN = 96  # buffers looked at to learn how a frame is cut
+
+
+class Header(NamedTuple):
+    """The counters of one buffer header; times in the device's units, lengths in bytes."""
+
+    words: int
+    slot: int
+    frame: int
+    count: int
+    index: int
+    written: int
+    dropped: int
+    time: int
+    length: int
+    write_time: int
+    battery: int
+    ewl: int
+
+
+# Header field -> the layout's name for it; the last three may be absent (-1 then).
+_NAMES = (
+    "length", "linked_list", "frame_num", "buffer_count", "frame_buffer_count", "write_buffer_count",
+    "dropped_buffer_count", "timestamp", "data_length", "write_timestamp", "battery_voltage", "ewl",
+)  # fmt: skip
+
+
+class Pattern:
+    """How one frame is cut into buffers.
+
+    Parameters
+    ----------
+    lengths : tuple of int
+        Data bytes of the buffers of one frame, in order.
+    header_bytes : int
+        Bytes of a buffer header.
+    sector_size : int
+        Bytes of a sector.
+    """
+
+    def __init__(self, lengths: tuple[int, ...], header_bytes: int, sector_size: int = 512) -> None:
+        self.lengths = lengths
+        self.header_bytes = header_bytes
+        self.sector_size = sector_size
+        self.sectors = tuple(-(-(length + header_bytes) // sector_size) for length in lengths)
+        self.starts = tuple(int(s) for s in np.concatenate(([0], np.cumsum(self.sectors)))[:-1])
+        self.frame_sectors = sum(self.sectors)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pattern) and (self.lengths, self.header_bytes) == (other.lengths, other.header_bytes)
+
+    def __hash__(self) -> int:
+        return hash((self.lengths, self.header_bytes))
+
+    def __repr__(self) -> str:
+        return f"Pattern({self.lengths})"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stretch of buffers known by arithmetic from its first header.
+
+    ``single`` is set for one buffer outside any arithmetic: (sectors it really takes, its data length).
+    """
+
+    sector: int
+    count: int
+    first: Header
+    pattern: Pattern
+    single: tuple[int, int] | None = None
+
+    @property
+    def end_sector(self) -> int:
+        """First sector behind the run."""
+        if self.single:
+            return self.sector + self.single[0]
+        return self.sector_of(self.count - 1) + self.pattern.sectors[self.index_of(self.count - 1)]
+
+    @property
+    def end_place(self) -> int:
+        """``write_buffer_count`` the next buffer must have."""
+        return self.first.written + self.count
+
+    @property
+    def last_frame(self) -> int:
+        """Frame number of the last buffer."""
+        return self.frame_of(self.count - 1)
+
+    def frame_of(self, i: int) -> int:
+        """Frame number of buffer ``i`` of the run."""
+        return self.first.frame if self.single else self.first.frame + (self.first.index + i) // len(self.pattern)
+
+    def index_of(self, i: int) -> int:
+        """Index in its frame of buffer ``i`` of the run."""
+        return self.first.index if self.single else (self.first.index + i) % len(self.pattern)
+
+    def sector_of(self, i: int) -> int:
+        """Sector of the header of buffer ``i`` of the run."""
+        if self.single:
+            return self.sector
+        k = self.first.index + i
+        p = self.pattern
+        return self.sector - p.starts[self.first.index] + k // len(p) * p.frame_sectors + p.starts[k % len(p)]
+
+    def sectors_of(self, i: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Vectorised :meth:`sector_of`."""
+        if self.single:
+            return np.full(i.shape, self.sector, np.int64)
+        frame, index = np.divmod(i + self.first.index, len(self.pattern))
+        starts = np.array(self.pattern.starts, np.int64)
+        return self.sector - int(starts[self.first.index]) + frame * self.pattern.frame_sectors + starts[index]
+
+    def length_of(self, i: int) -> int:
+        """Data bytes of buffer ``i`` of the run, as its header says."""
+        return self.single[1] if self.single else self.pattern.lengths[self.index_of(i)]
+
+    def sector_count(self, i: int) -> int:
+        """Sectors buffer ``i`` of the run really takes on the card."""
+        return self.single[0] if self.single else self.pattern.sectors[self.index_of(i)]
+
+    def matches(self, i: int, header: Header | None) -> bool:
+        """Whether ``header`` is what arithmetic expects of buffer ``i``."""
+        return header is not None and (
+            header.frame, header.index, header.count, header.written, header.dropped, header.length,
+        ) == (
+            self.frame_of(i), self.index_of(i), self.first.count + i, self.first.written + i,
+            self.first.dropped, self.length_of(i),
+        )  # fmt: skip
+
+
+class HeaderReader:
+    """Buffer headers by sector, each read once.
+
+    Parameters
+    ----------
+    source : ByteSource
+    layout : Layout
+    words : int
+        Length of the headers of this recording, in words.
+    payload : int
+        Data bytes of a full buffer.
+    on_error
+        Called with the error of an unreadable header sector; raises, or returns to treat it as no header.
+    """
+
+    def __init__(
+        self,
+        source: ByteSource,
+        layout: Layout,
+        words: int,
+        payload: int,
+        on_error: Callable[[CardReadError], None] | None = None,
+    ) -> None:
+        self.source = source
+        self.layout = layout
+        self.words = words
+        self.payload = payload
+        self.dtype = buffer_header_dtype(layout, words)
+        self.sector_size = layout.sectors.size
+        self.on_error = on_error
+        self._seen: dict[int, Header | None] = {}
+        names = self.dtype.names or ()
+        self._names = tuple(name if name in names else None for name in _NAMES)
+
+    def parse(self, data: bytes | memoryview) -> Header | None:
+        """The header at the start of ``data``, or None where no firmware header can be."""
+        if len(data) < self.dtype.itemsize:
+            return None
+        record = np.frombuffer(data, self.dtype, 1)
+        header = Header(*(-1 if name is None else int(record[name][0]) for name in self._names))
+        return header if self.plausible(header) else None
+
+    def plausible(self, header: Header) -> bool:
+        """Whether the words can be a header of this recording at all."""
+        return (
+            header.words == self.words
+            and header.slot < _MAX_INDEX
+            and header.index < _MAX_INDEX
+            and header.length <= self.payload
+            and header.battery <= 255
+            and header.written < 1 << 28
+            and header.dropped < 1 << 28
+            and header.count < 1 << 29
+            and header.frame < 1 << 29
+        )
+
+    def at(self, sector: int) -> Header | None:
+        """The header at a sector, or None."""
+        if sector not in self._seen:
+            if len(self._seen) > 1 << 16:
+                self._seen.clear()
+            try:
+                data = self.source.read(sector * self.sector_size, self.sector_size)
+            except CardReadError as error:
+                if self.on_error is None:
+                    raise
+                self.on_error(error)
+                data = b""
+            self._seen[sector] = self.parse(data)
+        return self._seen[sector]
+
+    def find(self, start: int, stop: int, accept: Callable[[Header], bool]) -> tuple[int, Header] | None:
+        """The first sector in [start, stop) whose header is accepted, by one large read."""
+        size = self.sector_size
+        try:
+            data = self.source.read(start * size, (stop - start) * size)
+        except CardReadError as error:
+            if self.on_error is None:
+                raise
+            self.on_error(error)
+            data = self.source.salvage(start * size, (stop - start) * size)[0]
+        first = np.frombuffer(data, "<u4", len(data) // 4)[:: size // 4]
+        for k in np.flatnonzero(first == self.words):
+            header = self.parse(data[int(k) * size : int(k) * size + self.dtype.itemsize])
+            if header is not None and accept(header):
+                return start + int(k), header
+        return None
+
+
+def expected_headers(run: Run, i: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, np.ndarray[Any, Any]]:
+    """What arithmetic expects of buffers ``i`` of a run: the layout's field name -> int64 values."""
+    if run.single:
+        frame, index = np.full(i.shape, run.first.frame, np.int64), np.full(i.shape, run.first.index, np.int64)
+        length = np.full(i.shape, run.single[1], np.int64)
+    else:
+        frame, index = np.divmod(i + run.first.index, len(run.pattern))
+        frame += run.first.frame
+        length = np.array(run.pattern.lengths, np.int64)[index]
+    return {
+        "frame_num": frame,
+        "frame_buffer_count": index,
+        "buffer_count": run.first.count + i,
+        "write_buffer_count": run.first.written + i,
+        "dropped_buffer_count": np.full(i.shape, run.first.dropped, np.int64),
+        "data_length": length,
+    }
+
+
+def vouched(
+    rows: np.ndarray[Any, Any], expected: dict[str, np.ndarray[Any, Any]], words: int
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which header rows are what arithmetic expects."""
+    good = rows["length"] == words
+    for name, values in expected.items():
+        good &= rows[name] == values
+    return good
+
+
+class Walker:
+    """Finds the runs of one recording from its first buffer on.
+
+    Parameters
+    ----------
+    headers : HeaderReader
+    pattern : Pattern or None
+        How a frame is expected to be cut (from the config sector); learnt from the card where it does not fit.
+    end_sector : int
+        First sector behind the card.
+    ring : int
+        Buffers in the firmware's ring; 0 if unknown.
+    exhaustive : bool
+        Read every header instead of bisecting; finds the same runs.
+    """
+
+    def __init__(
+        self, headers: HeaderReader, pattern: Pattern | None, end_sector: int, ring: int = 0, exhaustive: bool = False
+    ) -> None:
+        self.headers = headers
+        self.pattern = pattern
+        self.end_sector = end_sector
+        self.ring = ring
+        self.exhaustive = exhaustive
+        self._header_bytes = 4 * headers.words
+        self._size = headers.sector_size
+        self._buffer_sectors = -(-(headers.payload + self._header_bytes) // self._size)
+
+    def runs(self, sector: int, first: Header, limit: int | None) -> list[Run]:
+        """All runs of the recording that starts at ``sector``; ``limit`` is its number of buffers if known."""
+        if not self._predicts_second_frame(sector, first):
+            self.pattern = self._learn(sector, first) or self.pattern
+        found: list[Run] = []
+        at: tuple[int, Header] | None = (sector, first)
+        while at is not None:
+            run = self._run_from(*at, limit)
+            found.append(run)
+            at = None if limit is not None and run.end_place >= limit else self._next(found, limit)
+        return found
+
+    def _pattern(self, lengths: list[int]) -> Pattern:
+        return Pattern(tuple(lengths), self._header_bytes, self._size)
+
+    def _predicts_second_frame(self, sector: int, first: Header) -> bool:
+        pattern = self.pattern
+        if pattern is None or first.index or first.length != pattern.lengths[0]:
+            return False
+        run = Run(sector, 1 << 40, first, pattern)
+        return all(run.matches(i, self.headers.at(run.sector_of(i))) for i in (len(pattern) - 1, len(pattern)))
+
+    def _learn(self, sector: int, first: Header) -> Pattern | None:
+        """How frames are cut: the first two frames in a row that are cut alike, else the fullest one."""
+        frames: list[list[int]] = [[]]
+        previous, header = first, first
+        for _ in range(_LEARN):
+            if header.frame != previous.frame:
+                if len(frames) > 1 and frames[-1] and frames[-1] == frames[-2]:
+                    return self._pattern(frames[-1])
+                frames.append([])
+            if header.index == len(frames[-1]):
+                frames[-1].append(header.length)
+            sector += -(-(header.length + self._header_bytes) // self._size)
+            following = self.headers.at(sector)
+            if following is None or following.written != header.written + 1:
+                break
+            previous, header = header, following
+        fullest = max(frames, key=sum)
+        return self._pattern(fullest) if fullest else None
+
+    def _run_from(self, sector: int, header: Header, limit: int | None) -> Run:
+        for pattern in self._patterns_for(header):
+            run = Run(sector, 1, header, pattern)
+            count = self._extent(run, self._most(run, limit), limit is not None)
+            if count > 1:
+                return replace(run, count=count)
+        own = self._pattern([header.length])
+        return Run(sector, 1, header, own, single=(own.frame_sectors, header.length))
+
+    def _patterns_for(self, header: Header) -> list[Pattern]:
+        patterns = []
+        main = self.pattern
+        if main is not None and header.index < len(main) and header.length == main.lengths[header.index]:
+            patterns.append(main)
+        if header.index == 0 and (main is None or main.lengths != (header.length,)):
+            patterns.append(self._pattern([header.length]))  # a DAQ stopped by remote: one buffer a frame
+        return patterns
+
+    def _most(self, run: Run, limit: int | None) -> int:
+        """Buffers a run can have at most: up to the count in the config sector, or to the end of the card."""
+        if limit is not None:
+            return max(limit - run.first.written, 1)
+        room = max(self.end_sector - run.sector, 1) + run.pattern.starts[run.first.index]
+        return max(-(-room // run.pattern.frame_sectors) * len(run.pattern) - run.first.index, 1)
+
+    def _ok(self, run: Run, i: int) -> bool:
+        return run.matches(i, self.headers.at(run.sector_of(i)))
+
+    def _extent(self, run: Run, most: int, counted: bool) -> int:
+        """Number of buffers for which the arithmetic holds, holes and laps inside included."""
+        if self.exhaustive:
+            return self._extent_by_scan(run, most)
+        if counted and most > 1 and self._ok(run, most - 1):
+            return most
+        low, step = 0, 1
+        while low + 1 < most:
+            high = min(low + step, most)
+            if high < most and self._ok(run, high):
+                low, step = high, 2 * step
+                continue
+            while high - low > 1:
+                middle = (low + high) // 2
+                if self._ok(run, middle):
+                    low = middle
+                else:
+                    high = middle
+            resumed = self._resumes(run, low, most)
+            if resumed is None:
+                break
+            low, step = resumed, 1
+        return low + 1
+
+    def _extent_by_scan(self, run: Run, most: int) -> int:
+        low = 0
+        while low + 1 < most:
+            i = np.arange(low + 1, min(low + 1 + (1 << 14), most))
+            rows = self.rows(run.sectors_of(i))
+            bad = np.flatnonzero(~vouched(rows, expected_headers(run, i), self.headers.words))
+            if not len(bad):
+                low = int(i[-1])
+                continue
+            low = int(i[bad[0]]) - 1
+            resumed = self._resumes(run, low, most)
+            if resumed is None:
+                break
+            low = resumed
+        return low + 1
+
+    def rows(self, sectors: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, Any]:
+        """Headers at these sectors as a structured array; zeros where the card ends or cannot be read."""
+        return read_rows(self.headers.source, self.headers.dtype, sectors, self._size, self.headers.on_error)
+
+    @property
+    def lookahead(self) -> int:
+        """Buffers looked at behind a break before it counts as the end of a run."""
+        return 2 * max(self.ring, 4) + (len(self.pattern) if self.pattern else 0)
+
+    def _resumes(self, run: Run, low: int, most: int) -> int | None:
+        """Where the arithmetic holds again after ``low``: behind failed writes, or a lap that falls on the grid."""
+        for i in range(low + 1, min(low + 2 + self.lookahead, most)):
+            header = self.headers.at(run.sector_of(i))
+            if run.matches(i, header):
+                return i
+            if header is not None and header.written == run.first.written + i and header.dropped > run.first.dropped:
+                return None  # a drop: the old arithmetic never comes back
+        return None
+
+    def _follows(self, last: Run, header: Header) -> bool:
+        """Whether a header can be a later buffer of the same recording as ``last``."""
+        excess = header.count - header.written - header.dropped
+        return (
+            header.dropped >= last.first.dropped
+            and excess >= 0
+            and (not self.ring or (excess % self.ring == 0 and excess <= 16 * self.ring))
+            and header.frame >= last.last_frame - 4 - self.ring
+        )
+
+    def _next(self, found: list[Run], limit: int | None) -> tuple[int, Header] | None:
+        """Where the recording goes on behind the last run; corrects the size of its last buffer if needed."""
+        last = found[-1]
+        place, expected = last.end_place, last.end_sector
+
+        def next_buffer(header: Header) -> bool:
+            return header.written == place and self._follows(last, header)
+
+        header = self.headers.at(expected)
+        if header is not None and next_buffer(header):
+            return expected, header
+        # A lapped buffer takes the sectors of the one it replaced: look at every sector it can end on.
+        sector = last.sector_of(last.count - 1)
+        hit = self.headers.find(sector + 1, sector + 1 + self._buffer_sectors, next_buffer)
+        if hit is not None:
+            odd = Run(
+                sector, 1, self.headers.at(sector) or last.first, last.pattern,
+                single=(hit[0] - sector, last.length_of(last.count - 1)),
+            )  # fmt: skip
+            found[-1:] = [replace(last, count=last.count - 1), odd] if last.count > 1 else [odd]
+            return hit
+        if limit is None:
+            return None
+        # The count in the config sector says there is more: buffers between were not written.
+        reach = place + self.lookahead
+
+        def later_buffer(header: Header) -> bool:
+            return place < header.written < min(reach, limit) and self._follows(last, header)
+
+        return self.headers.find(expected, expected + self.lookahead * self._buffer_sectors, later_buffer)
+
+
+def read_rows(
+    source: ByteSource,
+    dtype: np.dtype[Any],
+    sectors: np.ndarray[Any, np.dtype[np.int64]],
+    sector_size: int,
+    on_error: Callable[[CardReadError], None] | None = None,
+) -> np.ndarray[Any, Any]:
+    """Headers at many sectors as a structured array; zeros where the card ends or cannot be read."""
+    size = dtype.itemsize
+    out = bytearray(len(sectors) * size)
+    read = source.read
+    for k, offset in enumerate((sectors * sector_size).tolist()):
+        try:
+            piece = read(offset, size)
+        except CardReadError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+            continue
+        out[k * size : k * size + len(piece)] = piece
+    return np.frombuffer(out, dtype)
