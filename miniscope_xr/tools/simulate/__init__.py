@@ -1,0 +1,36 @@
+"""Card images as the firmware would write them: the card factory of the tests and of the demo."""
+
+from miniscope_xr.tools.simulate.card import Buffer, Frame, SimulatedCard, blank, simulate
+from miniscope_xr.tools.simulate.events import (
+    BadHeight,
+    Event,
+    FailedWrite,
+    IRStop,
+    LostInterrupt,
+    Padding,
+    PowerLoss,
+    RecordAgain,
+    Stall,
+    Truncate,
+)
+from miniscope_xr.tools.simulate.scene import calcium_scene, noise_camera
+
+__all__ = [
+    "BadHeight",
+    "Buffer",
+    "Event",
+    "FailedWrite",
+    "Frame",
+    "IRStop",
+    "LostInterrupt",
+    "Padding",
+    "PowerLoss",
+    "RecordAgain",
+    "SimulatedCard",
+    "Stall",
+    "Truncate",
+    "blank",
+    "calcium_scene",
+    "noise_camera",
+    "simulate",
+]

@@ -1,0 +1,144 @@
+"""What may happen to a simulated recording.
+
+Times are in ms since the start of the recording the event belongs to (``recording``, counted from 0); buffers are
+counted as written to the card in that recording, frames by the number the firmware gives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Stall:
+    """The card keeps the firmware waiting for ``ms``; drops and laps follow from the firmware's own rule.
+
+    The write under way at ``at_ms``, or the next one, is interrupted. ``buffer`` picks the write by its number
+    instead; ``sector`` then says after how many of its sectors the wait comes.
+    """
+
+    at_ms: float | None = None
+    ms: float = 0.0
+    buffer: int | None = None
+    sector: int = 0
+    recording: int = 0
+
+
+@dataclass(frozen=True)
+class FailedWrite:
+    """``n`` buffers from ``buffer`` on never reach the card: old content stays, the counters look normal."""
+
+    buffer: int
+    n: int = 1
+    recording: int = 0
+
+
+@dataclass(frozen=True)
+class PowerLoss:
+    """The battery dies at ``at_ms``, or when ``buffer`` is due: the counts in the config sector stay 0.
+
+    ``torn_sectors`` of that buffer still reach the card; None: what the time allows, or none for ``buffer``.
+    """
+
+    at_ms: float | None = None
+    buffer: int | None = None
+    torn_sectors: int | None = None
+    recording: int = 0
+
+
+@dataclass(frozen=True)
+class RecordAgain:
+    """One more recording in the same power cycle, ``pause_ms`` after the one before it.
+
+    ``finalise_first=False``: the remote was pressed during the recording before, whose end was never noted.
+    """
+
+    frames: int = 40
+    seconds: float | None = None
+    pause_ms: float = 600.0
+    finalise_first: bool = True
+
+
+@dataclass(frozen=True)
+class LostInterrupt:
+    """An interrupt that never came: the end of ``frame``, or buffer ``index`` of it."""
+
+    frame: int
+    kind: Literal["frame", "buffer"] = "frame"
+    index: int = 1
+    recording: int = 0
+
+
+@dataclass(frozen=True)
+class Padding:
+    """Copies of ring slot 0 behind the end (firmware aa04ec3 fills its open write chunk with them)."""
+
+    copies: int = 1
+    recording: int = 0
+
+
+@dataclass(frozen=True)
+class IRStop:
+    """DAQ: the remote stops the capture, yet one stale buffer a frame is written until the length is over."""
+
+    at_ms: float
+    recording: int = 0
+
+
+@dataclass(frozen=True)
+class BadHeight:
+    """DAQ: what happens to the config sector's height word at the end.
+
+    ``value=None``: the firmware's own rewrite, (written & 255) | (dropped & 255) << 8; ``refused``: the card
+    refuses the write and the height stays; a number: that number.
+    """
+
+    value: int | None = None
+    refused: bool = False
+
+
+@dataclass(frozen=True)
+class Truncate:
+    """The image ends at ``byte`` (a copy that was cut off)."""
+
+    byte: int
+
+
+Event = (
+    Stall | FailedWrite | PowerLoss | RecordAgain | LostInterrupt | Padding | IRStop | BadHeight | Truncate
+)  # fmt: skip
+
+
+@dataclass
+class EventsOf:
+    """The events of one recording, by kind."""
+
+    stalls: list[Stall] = field(default_factory=list)
+    failed: set[int] = field(default_factory=set)
+    loss: PowerLoss = field(default_factory=PowerLoss)
+    lost: list[LostInterrupt] = field(default_factory=list)
+    padding: int = 0
+    ir_stop: float = float("inf")
+
+    @classmethod
+    def recording(cls, events: Sequence[Event], number: int) -> EventsOf:
+        """Pick the events of recording ``number``."""
+        found = cls()
+        for event in events:
+            if getattr(event, "recording", None) != number:
+                continue
+            if isinstance(event, Stall):
+                found.stalls.append(event)
+            elif isinstance(event, FailedWrite):
+                found.failed.update(range(event.buffer, event.buffer + event.n))
+            elif isinstance(event, PowerLoss):
+                found.loss = event
+            elif isinstance(event, LostInterrupt):
+                found.lost.append(event)
+            elif isinstance(event, Padding):
+                found.padding += event.copies
+            elif isinstance(event, IRStop):
+                found.ir_stop = event.at_ms
+        return found

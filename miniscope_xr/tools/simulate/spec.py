@@ -1,0 +1,180 @@
+"""Sizes and times of the simulated device: a firmware build, a camera clock and the pace of the card."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from miniscope_xr.errors import OptionError, did_you_mean
+from miniscope_xr.layout import Build, Layout, builtin_layouts, load_layout
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Everything about the device that does not change while it runs. Times in ms, sizes in bytes.
+
+    ``lead_ms + sector_ms * sectors + busy_ms`` is one write to the card; both were fitted to the write times in the headers of
+    cards that the compiled firmware wrote.
+    """
+
+    layout: Layout
+    build: Build
+    settings: Mapping[str, int]
+    write_keys: bool
+    start_offset_ms: float
+    period_ms: float
+    readout_ms: float
+    lead_ms: float
+    sector_ms: float
+    busy_ms: float
+    jitter_ms: float
+    clock_ppm: float
+    battery: int
+    battery_slope: float
+    battery_first_ms: float
+    seed: int
+
+    @property
+    def is_daq(self) -> bool:
+        """The wire-free DAQ board, known by what it does to the height word."""
+        return self.layout.height_overwritten
+
+    @property
+    def whole_frames(self) -> bool:
+        """V3: frames with a footer instead of buffers with headers."""
+        return bool(self.layout.footer)
+
+    @property
+    def sector(self) -> int:
+        """Bytes of a sector."""
+        return self.layout.sectors.size
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of a frame (one a pixel)."""
+        return self.build.width * self.build.height
+
+    @property
+    def header_bytes(self) -> int:
+        """Bytes of a buffer header."""
+        return 4 * self.build.header_words
+
+    @property
+    def over_pixels(self) -> bool:
+        """The 9-word v4 build (08d3fd2): DMA fills a buffer from its first word and the header lands on pixels."""
+        return not self.is_daq and not self.whole_frames and self.build.header_words == 9
+
+    @property
+    def payload_at(self) -> int:
+        """Offset of the pixels in a buffer."""
+        return 0 if self.over_pixels else self.header_bytes
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Bytes of one slot of the ring."""
+        return self.build.buffer_sectors * self.sector
+
+    @property
+    def payload(self) -> int:
+        """Pixels in a full buffer."""
+        return self.buffer_bytes - self.payload_at
+
+    def frame_start(self, c: int) -> float:
+        """Time since power-on at which camera frame ``c`` starts to be read out."""
+        at = self.start_offset_ms + c * self.period_ms
+        if self.jitter_ms:
+            at += self.jitter_ms * float(np.random.default_rng((self.seed, c + 1_000_000)).uniform(-1, 1))
+        return at
+
+    def battery_at(self, t: float) -> int:
+        """ADC word at ``t``: 0 until the first check, then one check every 500 ms (main.c, checkBattVoltage_cb)."""
+        checks = int((t - self.battery_first_ms) // 500)
+        return 0 if checks < 0 else max(0, self.battery - int(self.battery_slope * 0.5 * checks))
+
+
+def find_build(layout: Layout, build: str | Build | None) -> Build:
+    """The build called ``build``, or the first of the layout."""
+    if isinstance(build, Build):
+        return build
+    builds = layout.builds or tuple(
+        b
+        for known in builtin_layouts().values()
+        for b in known.builds
+        if known.sectors == layout.sectors and (b.header_words == layout.max_words or layout.footer)
+    )
+    if not builds:
+        raise OptionError(f"layout {layout.id!r} names no firmware builds: give build=Build(...)")
+    if build is None:
+        return builds[0]
+    for candidate in builds:
+        if candidate.firmware == build:
+            return candidate
+    names = [b.firmware for b in builds]
+    raise OptionError(f"build {build!r} is not in layout {layout.id!r}{did_you_mean(build, names)}: {', '.join(names)}")
+
+
+def _resized(build: Build, layout: Layout, width: int | None, height: int | None) -> Build:
+    """Another frame size; the drop step follows as in main.c (v4 counts the unbinned sensor, the DAQ rounds down)."""
+    if width is None and height is None:
+        return build
+    build = replace(build, width=width or build.width, height=height or build.height)
+    pixels = build.width * build.height
+    if layout.footer:
+        return replace(build, frame_sectors=pixels // layout.sectors.size)
+    payload = build.buffer_sectors * layout.sectors.size - 4 * build.header_words
+    step = pixels // payload if layout.height_overwritten else -(-4 * pixels // payload)
+    return replace(build, drop_step=max(1, step))
+
+
+def _settings(layout: Layout, given: Mapping[str, int] | None, length: int) -> dict[str, int]:
+    values = {name: field.default or 0 for name, field in layout.header.items()}
+    if "record_length" in values:
+        values["record_length"] = length
+    for name, value in (given or {}).items():
+        if name not in values:
+            known = ", ".join(values)
+            raise OptionError(f"settings: no setting is called {name!r}{did_you_mean(name, values)}; known: {known}")
+        values[name] = int(value)
+    return values
+
+
+def make_spec(
+    layout: str | os.PathLike[str] | Mapping[str, Any] | Layout,
+    build: str | Build | None,
+    *,
+    width: int | None,
+    height: int | None,
+    settings: Mapping[str, int] | None,
+    frames: int | None,
+    seconds: float | None,
+    options: Mapping[str, Any],
+) -> Spec:
+    """Gather a :class:`Spec`; None in ``options`` means the default of the device family."""
+    layout = load_layout(layout)
+    chosen = _resized(find_build(layout, build), layout, width, height)
+    pixels = chosen.width * chosen.height
+    if pixels % 4 or not pixels:
+        raise OptionError(f"a frame of {chosen.width}x{chosen.height} pixels: the camera moves whole words of 4 pixels")
+    if layout.footer and pixels % layout.sectors.size:
+        raise OptionError(f"a frame of {chosen.width}x{chosen.height} pixels does not fill whole sectors")
+    fs = 15 if chosen.width == 800 else 20
+    if not layout.footer and not layout.height_overwritten and chosen.firmware != "f70f880":
+        fs = (settings or {}).get("fs", 20)
+        fs = fs if fs in (5, 10, 15, 20) else 20  # python480SetFPS ignores others
+    daq_offset = 1547.6 if chosen.header_words > 9 else 25.7
+    daq_offset = 1547.6 if chosen.header_words > 9 else 25.7  # 9 words: the clock starts with the recording
+    v4 = {"start_offset_ms": 42.0, "readout_ms": 30.0, "lead_ms": 0.28, "sector_ms": 0.04, "busy_ms": 0.17}
+    daq = {"start_offset_ms": daq_offset, "readout_ms": 25.2}
+    v3 = {"start_offset_ms": 62.0}
+    family = v3 if layout.footer else daq if layout.height_overwritten else {}
+    defaults = {"period_ms": 1000.0 / fs, **v4, **family}
+    merged = {**options, **{name: value for name, value in defaults.items() if options.get(name) is None}}
+    if layout.footer and seconds is None:  # v3 stops by time only, and 0 ends at once
+        seconds = (merged["start_offset_ms"] + merged["readout_ms"] + merged["period_ms"] * (frames or 0)) / 1000
+    values = _settings(layout, settings, math.ceil(seconds or 0))
+    return Spec(layout=layout, build=chosen, settings=values, **merged)
