@@ -409,7 +409,7 @@ class Walker:
 
     def rows(self, sectors: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, Any]:
         """Headers at these sectors as a structured array; zeros where the card ends or cannot be read."""
-        return read_rows(self.headers.source, self.headers.dtype, sectors, self._size, self.headers.on_error)
+        return read_rows(self.headers.source, self.headers.dtype, sectors * self._size, self.headers.on_error)
 
     @property
     def lookahead(self) -> int:
@@ -471,15 +471,14 @@ class Walker:
 def read_rows(
     source: ByteSource,
     dtype: np.dtype[Any],
-    sectors: np.ndarray[Any, np.dtype[np.int64]],
-    sector_size: int,
+    offsets: np.ndarray[Any, np.dtype[np.int64]],
     on_error: Callable[[CardReadError], None] | None = None,
 ) -> np.ndarray[Any, Any]:
-    """Headers at many sectors as a structured array; zeros where the card ends or cannot be read."""
+    """Headers at many byte offsets as a structured array; zeros where the card ends or cannot be read."""
     size = dtype.itemsize
-    out = bytearray(len(sectors) * size)
+    out = bytearray(len(offsets) * size)
     read = source.read
-    for k, offset in enumerate((sectors * sector_size).tolist()):
+    for k, offset in enumerate(offsets.tolist()):
         try:
             piece = read(offset, size)
         except CardReadError as error:
