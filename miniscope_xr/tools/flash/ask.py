@@ -1,0 +1,85 @@
+"""What is shown before a card is written, and the one question."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+
+from miniscope_xr.errors import OptionError
+from miniscope_xr.tools.flash.errors import RefusedError
+from miniscope_xr.tools.flash.look import Look
+from miniscope_xr.tools.flash.operation import Change
+from miniscope_xr.tools.flash.settings import Settings, show
+from miniscope_xr.tools.flash.target import SECTOR
+
+_WIPE_RATE = 20e6
+"""Bytes a second an ordinary card writes; only for the estimate."""
+
+
+def describe_changes(changes: tuple[Change, ...] | list[Change]) -> Iterator[str]:
+    """Say what changes, and where, one line each."""
+    for change in changes:
+        first, last = change.offset // SECTOR, (change.offset + change.length) // SECTOR - 1
+        where = f"sector {first}" if first == last else f"sectors {first} to {last}"
+        what = "zero" if change.data is None or not any(change.data) else "write"
+        length = f" ({change.length / 1e6:.1f} MB, only where not zero)" if change.length > SECTOR else ""
+        yield f"{what} {change.name}: {where}{length}"
+
+
+def estimate(changes: tuple[Change, ...] | list[Change]) -> float:
+    """Return the seconds the changes may take on an ordinary card, if all of it has to be written."""
+    return sum(c.length for c in changes) / _WIPE_RATE
+
+
+def show_card(seen: Look) -> Iterator[str]:
+    """Describe identity and content of a card."""
+    yield seen.disk.describe()
+    yield f"layout: {seen.layout.id}; {seen.contents.origin}"
+    yield f"on it: {seen.lost() if seen.has_recording else 'no recording'}"
+
+
+def show_settings(seen: Look, new: Settings) -> Iterator[str]:
+    """Lay old and new settings side by side."""
+    width = max(len(name) for name in new.values)
+    yield f"{'setting':{width}}  {'now':>14}  {'new':>14}"
+    for name, raw in new.values.items():
+        old = seen.contents.settings[name]
+        mark = "  *" if old != raw else ""
+        field = seen.layout.header[name]
+        yield f"{name:{width}}  {show(field, old):>14}  {show(field, raw):>14}{mark}"
+
+
+def check_card_option(card: str | None, yes: bool, card_id: str) -> None:
+    """Check ``--card``; ``--yes`` skips the question only, and needs it.
+
+    Raises
+    ------
+    OptionError
+        ``--yes`` without ``--card``.
+    RefusedError
+        ``--card`` names another card.
+    """
+    if yes and not card:
+        raise OptionError("--yes skips the question and so needs --card ID, the id that `list` shows")
+    if card and card.lower() != card_id.lower():
+        raise RefusedError(f"--card {card} is not this card; it is {card_id}. Look again with `list`", card_id=card_id)
+
+
+def confirm(card_id: str, yes: bool, streams: Mapping[str, object] | None = None) -> None:
+    """Let the user type the last four characters of the card id.
+
+    Raises
+    ------
+    RefusedError
+        Something else was typed, or nobody is there to ask.
+    """
+    if yes:
+        return
+    streams = streams or {}
+    source = streams.get("in", sys.stdin)
+    if not getattr(source, "isatty", lambda: False)():
+        raise RefusedError(f"nobody is there to ask; if this is the card: --yes --card {card_id}", card_id=card_id)
+    print(f"Type the last four characters of the card id {card_id} to go on: ", end="", file=sys.stderr, flush=True)
+    typed = source.readline().strip()  # type: ignore[attr-defined]
+    if typed.lower() != card_id[-4:].lower():
+        raise RefusedError(f"{typed!r} is not {card_id[-4:]!r}; nothing was written")

@@ -1,0 +1,134 @@
+"""The commands of the command line that prepare and check cards: ``register`` adds them to a parser."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from miniscope_xr.errors import MiniscopeError
+from miniscope_xr.tools.flash import verbs
+from miniscope_xr.tools.flash.errors import DONE, FAILED, InterruptedWriteError, exit_code
+from miniscope_xr.tools.flash.operation import Progress
+from miniscope_xr.tools.flash.progress import bars
+from miniscope_xr.tools.flash.verbs import Args, Report
+
+Command = Callable[[Args, Report, Progress | None], int]
+
+
+def guarded(command: Command) -> Callable[[Args], int]:
+    """Run a command: errors become one message and an exit code, ``--json`` one object."""
+
+    def run(args: Args) -> int:
+        report: Report = {"exit": DONE, "phase": "look", "card_changed": False, "backup": None, "device": None}
+        previous = _catch_term()
+        try:
+            with bars(args.json) as progress:
+                report["exit"] = command(args, report, progress)
+        except KeyboardInterrupt:
+            report.update(exit=FAILED, error="interrupted; the card was not changed")
+        except MiniscopeError as error:
+            report.update(exit=exit_code(error), error=_message(error))
+            report.update(getattr(error, "facts", {}))
+            if isinstance(error, InterruptedWriteError):
+                report.update(
+                    card_changed=error.card_changed, phase=error.phase, backup=str(Path(error.journal).parent)
+                )
+        finally:
+            if previous is not None:
+                signal.signal(signal.SIGTERM, previous)
+        if args.json:
+            print(json.dumps(report, indent=1))
+        if "error" in report:
+            print(f"miniscope-xr {args.command}: {report['error']}", file=sys.stderr)
+        return int(report["exit"])
+
+    return run
+
+
+def _message(error: BaseException) -> str:
+    path, text = getattr(error, "filename", None), getattr(error, "strerror", None)
+    return f"{path}: {text}" if path and text else str(text or error)
+
+
+def _catch_term() -> Any:
+    """Make a polite kill an interrupt, so that the journal and the exit code are right."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        return signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread
+        return None
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "device", metavar="CARD", help="device of the card (see `list`) or, with --image, an image file"
+    )
+    parser.add_argument("--layout", help="id or file of the card's layout, where the card does not tell it")
+    parser.add_argument("--card", metavar="ID", help="card id that must be in this device")
+    parser.add_argument("--image", action="store_true", help="allow an image file or a loop device")
+    parser.add_argument("--dry-run", action="store_true", help="open read-only, show what would be written")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--backup-dir", metavar="DIR", help="folder for backups and journals")
+
+
+def _writing(parser: argparse.ArgumentParser) -> None:
+    _common(parser)
+    parser.add_argument("--yes", action="store_true", help="do not ask; needs --card")
+    parser.add_argument(
+        "--expect-size", metavar="SIZE", help="allow a card of this size (for example 512G) above 256 GB"
+    )
+    parser.add_argument("--discard-recording", metavar="ID", help="allow to lose the recording with this id")
+
+
+def _settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "settings",
+        nargs="*",
+        metavar="NAME=VALUE",
+        help="for example gain=2x record_length=30min; what you do not name stays as it is on the card",
+    )
+    parser.add_argument(
+        "--no-stamp", action="store_true", help="leave the session id and checksum out of bytes 128-511"
+    )
+
+
+def register(subparsers: Any) -> None:
+    """Add the commands to an argparse subparsers object; each sets ``func``, which returns the exit code."""
+
+    def add(name: str, command: Command, text: str, *parts: Callable[[argparse.ArgumentParser], None]) -> Any:
+        parser = subparsers.add_parser(name, help=text, description=text)
+        for part in parts:
+            part(parser)
+        parser.set_defaults(func=guarded(command), command=name)
+        return parser
+
+    parser = add("list", verbs.list_cards, "show the cards in this computer's readers")
+    parser.add_argument("--all", action="store_true", help="every disk, and why it is not a card")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser = add(
+        "prepare", verbs.prepare_card, "wipe old data and write the settings of the next recording", _writing, _settings
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="keep the data; save a list of it, so that a reader tells old from new"
+    )
+    parser.add_argument(
+        "--wipe-minutes", type=float, metavar="M", help="wipe room for M minutes instead of record_length"
+    )
+    add("set", verbs.set_card, "change settings only", _writing, _settings)
+    parser = add("wipe", verbs.wipe_card, "zero the recording and its counts; the settings stay", _writing)
+    parser.add_argument("--whole", action="store_true", help="to the end of the card, not only the recording")
+    add("blank-table", verbs.blank_table, "remove a partition table or file system in front of the settings", _writing)
+    add("backup", verbs.backup_card, "save the settings and first sectors on this computer", _common)
+    for parser in (
+        add("restore", verbs.restore_card, "put back what an operation changed", _writing),
+        add("resume", verbs.resume_card, "finish an interrupted operation", _writing),
+    ):
+        parser.add_argument("--backup", metavar="PATH", help="folder of the backup; else the newest of this card")

@@ -1,0 +1,155 @@
+"""What is on a card: which layout, which settings, who prepared it. Reads three sectors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from miniscope_xr import words
+from miniscope_xr.detect import examine
+from miniscope_xr.errors import AmbiguousLayoutError
+from miniscope_xr.layout import Layout, builtin_layouts, load_layout
+from miniscope_xr.tools.flash.errors import RefusedError
+from miniscope_xr.tools.flash.sector import Stamp, has_keys, read_stamp, settings_of
+from miniscope_xr.tools.flash.target import SECTOR
+
+
+class Readable(Protocol):
+    """What looking at a card needs."""
+
+    size: int
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return the bytes there."""
+        ...
+
+
+class _Source:
+    """A card that is read in whole sectors, as the layout detection wants to read it: any bytes."""
+
+    def __init__(self, card: Readable) -> None:
+        self._card, self.size = card, card.size
+
+    def read(self, offset: int, length: int) -> bytes:
+        stop = min(offset + length, self.size)
+        first = offset // SECTOR * SECTOR
+        if stop <= offset:
+            return b""
+        return self._card.read(first, -(-stop // SECTOR) * SECTOR - first)[offset - first : stop - first]
+
+    def readv(self, offset: int, buffers: Sequence[Any]) -> int:
+        raise NotImplementedError
+
+    def salvage(self, offset: int, length: int) -> tuple[bytes, list[tuple[int, int]]]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The settings and config sector of a card, read with one layout."""
+
+    layout: Layout
+    header: bytes
+    config: bytes
+    first: bytes
+    settings: Mapping[str, int]
+    counts: Mapping[str, int]
+    keys: bool
+    stamp: Stamp | None
+    state: str
+
+    @property
+    def recording(self) -> str:
+        """Id of the recording, from its first sector and counts."""
+        return hashlib.sha256(self.config + self.first).hexdigest()[:8]
+
+    @property
+    def origin(self) -> str:
+        """Who prepared the card."""
+        if self.stamp:
+            return "prepared by this tool" if self.stamp.intact else "prepared by this tool, settings torn or changed"
+        if self.keys:
+            return "prepared with write keys, by another program"
+        if self.prepared:
+            return "prepared without write keys, as the lab notebook does"
+        return "settings sector holds something unknown" if any(self.header) else "not prepared"
+
+    @property
+    def prepared(self) -> bool:
+        """True if the settings sector holds settings."""
+        return self.stamp is not None or self.keys or (self.state != "empty" and any(self.header[:64]))
+
+
+def _sector(card: Readable, sector: int | None, layout: Layout) -> bytes:
+    size = layout.sectors.size
+    return bytes(size) if sector is None else card.read(sector * size, size)
+
+
+def read_contents(card: Readable, layout: Layout) -> Contents:
+    """Read the card's settings with this layout.
+
+    Raises
+    ------
+    RefusedError
+        The card is too small to hold a recording of this layout.
+    """
+    sectors = layout.sectors
+    if card.size < (sectors.data + 1) * sectors.size:
+        raise RefusedError(
+            f"{card.size} bytes are too small for {layout.id}, whose data starts at sector {sectors.data}"
+        )
+    header, config = _sector(card, sectors.header, layout), _sector(card, sectors.config, layout)
+    counts = words.parse(words.config_sector_struct(layout), config) if layout.config else {}
+    return Contents(
+        layout, header, config, _sector(card, sectors.data, layout), settings_of(layout, header),
+        {name: int(counts[name]) for name in layout.config}, has_keys(layout, header), read_stamp(header),
+        examine(_Source(card), layout).state,
+    )  # fmt: skip
+
+
+_STATES = ("empty", "notebook", "prepared", "booted", "headers only", "recorded")
+
+
+def _evidence(found: Contents) -> int:
+    """Rate how strongly the card speaks for this layout: 0 is not at all."""
+    if found.stamp and found.stamp.layout == found.layout.id:
+        return len(_STATES)
+    return _STATES.index(found.state)
+
+
+def inspect_card(card: Readable, layout: str | Layout | None = None) -> Contents:
+    """Find out which layout a card has, and read its settings.
+
+    Parameters
+    ----------
+    card
+        An open card.
+    layout
+        Id, path or Layout if the user named one (``--layout``); None to look for evidence on the card.
+
+    Raises
+    ------
+    AmbiguousLayoutError
+        The card does not say which layout it is; one layout's header sector is another's config sector.
+    """
+    if layout is not None:
+        return read_contents(card, load_layout(layout))
+    known = builtin_layouts()
+    least = min((known_layout.sectors.data + 1) * known_layout.sectors.size for known_layout in known.values())
+    if card.size < least:
+        raise RefusedError(f"{card.size} bytes are too small for a card of a Miniscope; it needs at least {least}")
+    found = []
+    for candidate in known.values():
+        if card.size >= (candidate.sectors.data + 1) * candidate.sectors.size:
+            contents = read_contents(card, candidate)
+            found.append((_evidence(contents), contents))
+    best = max(score for score, _ in found)
+    fitting = [contents for score, contents in found if score == best]
+    if best == 0 or len(fitting) > 1:
+        why = "nothing on the card says" if best == 0 else "the card does not tell for certain"
+        raise AmbiguousLayoutError(
+            f"{why} which Miniscope it is for; name it: --layout {' or --layout '.join(c.layout.id for c in fitting)}"
+        )
+    return fitting[0]

@@ -1,0 +1,147 @@
+"""Changes of a card as data, and the one loop that carries them out: journal, write, flush, read back, next."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from miniscope_xr.errors import CardReadError
+from miniscope_xr.tools.flash.errors import CardWriteError, InterruptedWriteError
+from miniscope_xr.tools.flash.journal import Journal
+from miniscope_xr.tools.flash.target import SECTOR, Target
+
+STEP = 4 << 20
+"""Bytes of one write; steps are aligned to it, as cards like it."""
+SMALL = 64 << 10
+"""Changes up to this length are read once more at the very end."""
+Progress = Callable[[str, int, int], None]
+"""Called with the change's name, bytes done and bytes in all."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """Make ``length`` bytes at ``offset`` be ``data`` (zeros if None)."""
+
+    name: str
+    offset: int
+    length: int
+    data: bytes | None = None
+
+    def pieces(self) -> Iterator[tuple[int, bytes]]:
+        """Yield offsets and wanted bytes, in aligned steps upward."""
+        at, end = self.offset, self.offset + self.length
+        while at < end:
+            stop = min(end, (at // STEP + 1) * STEP)
+            yield at, bytes(stop - at) if self.data is None else self.data[at - self.offset : stop - self.offset]
+            at = stop
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for the journal."""
+        text = None if self.data is None else base64.b64encode(self.data).decode()
+        return {"name": self.name, "offset": self.offset, "length": self.length, "data": text}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Change:
+        """Read it from the journal."""
+        data = None if value["data"] is None else base64.b64decode(value["data"])
+        return cls(str(value["name"]), int(value["offset"]), int(value["length"]), data)
+
+
+def read_twice(target: Target, offset: int, length: int) -> bytes:
+    """Read and read again; a card that answers differently is not to be trusted with a write."""
+    first, second = target.read(offset, length), target.read(offset, length)
+    if first != second:
+        raise CardReadError(
+            5, f"sectors from {offset // SECTOR} read differently each time; clean its contacts or try another reader"
+        )
+    return first
+
+
+def apply(target: Target, change: Change, progress: Progress | None = None) -> int:
+    """Carry out one change: write what differs, flush, read back. Returns the bytes written."""
+    written: list[tuple[int, bytes]] = []
+    skip_to = getattr(target, "next_data", None) if change.data is None else None
+    for at, wanted in change.pieces():
+        if skip_to is not None and skip_to(at) >= at + len(wanted):
+            continue
+        if target.read(at, len(wanted)) != wanted:
+            target.same()
+            written.append((at, wanted))
+            target.write(at, wanted)
+        if progress:
+            progress(change.name, at + len(wanted) - change.offset, change.length)
+    if written:
+        target.flush()
+    for at, wanted in written:
+        if target.read(at, len(wanted)) != wanted:
+            raise CardWriteError(
+                5,
+                f"{change.name}: sectors from {at // SECTOR} read back differently from what was written; "
+                "the card or reader is failing, do not record on it",
+            )
+    return sum(len(wanted) for _, wanted in written)
+
+
+class _Watched:
+    """A target that remembers where a write was tried."""
+
+    def __init__(self, target: Target) -> None:
+        self.size, self.touched = target.size, list[tuple[int, int]]()
+        self.read, self.flush, self.same, self._write = target.read, target.flush, target.same, target.write
+        if hasattr(target, "next_data"):
+            self.next_data = target.next_data
+
+    def write(self, offset: int, data: bytes) -> None:
+        self.touched.append((offset, len(data)))
+        self._write(offset, data)
+
+    def changed(self, journal: Journal) -> bool:
+        """Return False only if everything a write was tried on is proven to be as before."""
+        try:
+            return any(self.read(at, length) != journal.before(at, length) for at, length in self.touched)
+        except Exception:
+            return True
+
+
+def run(target: Target, changes: Sequence[Change], journal: Journal, progress: Progress | None = None) -> None:
+    """Carry out ``changes`` in order; the journal is on disk before the first write and after the last.
+
+    Raises
+    ------
+    InterruptedWriteError
+        Something failed or was interrupted; it tells whether the card was changed, and where the journal is.
+    """
+    watched = _Watched(target)
+    try:
+        journal.write("intent")
+        for i, change in enumerate(changes):
+            target.same()
+            if i:
+                journal.write(change.name)
+            apply(watched, change, progress)
+        target.same()
+        for change in changes:  # writing one sector may have disturbed its neighbours
+            if change.length <= SMALL and target.read(change.offset, change.length) != next(change.pieces())[1]:
+                raise CardWriteError(
+                    5, f"{change.name}: sector {change.offset // SECTOR} did not keep what was written"
+                )
+        journal.write("done")
+    except (Exception, KeyboardInterrupt) as error:
+        raise _interrupted(error, watched.changed(journal), journal) from error
+
+
+def _interrupted(error: BaseException, changed: bool, journal: Journal) -> InterruptedWriteError:
+    what = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+    if journal.phase == "done":
+        state = "The card is complete and verified; only the journal could not be finished."
+    elif changed:
+        state = (
+            f"The card was changed: `resume` finishes it, `restore` brings the settings back (journal {journal.path})."
+        )
+    else:
+        state = "The card was not changed."
+    return InterruptedWriteError(
+        f"{what}. {state}", card_changed=changed, journal=str(journal.path), phase=journal.phase
+    )

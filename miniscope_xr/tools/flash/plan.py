@@ -1,0 +1,95 @@
+"""How much of a card a recording needs, and how long a recording fits on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from miniscope_xr.layout import Build, Layout
+from miniscope_xr.tools.flash.errors import RefusedError
+
+_MARGIN = 1.05
+# Firmware that ignores the frame rate setting runs at the camera's own; 30 is the fastest any of them does.
+_FASTEST = 30
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recording as planned: its rate and the bytes of card it will cover."""
+
+    build: Build
+    fps: int
+    frame_bytes: int
+    start: int
+    size: int
+    seconds: int
+
+    @property
+    def rate(self) -> int:
+        """Bytes a second."""
+        return self.fps * self.frame_bytes
+
+    @property
+    def fits_seconds(self) -> int:
+        """Longest recording that fits on the card, in seconds."""
+        return max(0, self.size - self.start) // self.rate
+
+    @property
+    def end(self) -> int:
+        """First byte behind the planned recording, with 5 % to spare; the card's end if it runs until stopped."""
+        if not self.seconds:
+            return self.size
+        return min(self.size, self.start + int(self.seconds * self.rate * _MARGIN))
+
+    def describe(self) -> str:
+        """Say it in one sentence for the question and ``--dry-run``."""
+        length = f"{self.seconds / 60:.4g} min" if self.seconds else "until stopped"
+        return (
+            f"{self.build.width}x{self.build.height} at {self.fps} frames/s = {self.rate / 1e6:.3f} MB/s; "
+            f"planned {length}; {self.fits_seconds / 60:.1f} min fit on this card"
+        )
+
+
+def frame_bytes(layout: Layout, build: Build) -> int:
+    """Return the bytes one frame takes on the card, headers and padding included."""
+    if build.frame_sectors:
+        return build.frame_sectors * layout.sectors.size
+    header = 4 * build.header_words
+    payload = build.buffer_sectors * layout.sectors.size - header
+    full, rest = divmod(build.width * build.height, payload)
+    last = -(-(rest + header) // layout.sectors.size) if rest else 0
+    return (full * build.buffer_sectors + last) * layout.sectors.size
+
+
+def choose_build(layout: Layout, config: Mapping[str, int]) -> Build:
+    """Choose the build whose config is on the card, else the layout's first (its newest)."""
+    for build in layout.builds:
+        same_buffer = build.buffer_sectors * layout.sectors.size == config.get("buffer_size")
+        if same_buffer and build.width == config.get("width"):
+            return build
+    return layout.builds[0]
+
+
+def make_plan(layout: Layout, values: Mapping[str, int], config: Mapping[str, int], size: int) -> Plan:
+    """Make the plan for these settings on a card of ``size`` bytes.
+
+    Raises
+    ------
+    RefusedError
+        The planned recording does not fit.
+    """
+    if not layout.builds:
+        raise RefusedError(
+            f"layout {layout.id} names no firmware builds, so the rate of its data is unknown; add builds:"
+        )
+    build = choose_build(layout, config)
+    obeyed = "fs" in layout.header and layout.header["fs"].used
+    fps = values["fs"] if obeyed and values["fs"] else _FASTEST
+    start = layout.sectors.data * layout.sectors.size
+    plan = Plan(build, fps, frame_bytes(layout, build), start, size, values.get("record_length", 0))
+    if plan.fits_seconds < max(plan.seconds, 1):
+        raise RefusedError(
+            f"the planned {plan.seconds} s do not fit: {plan.fits_seconds} s ({plan.fits_seconds / 60:.1f} min) fit on "
+            f"this card of {size} bytes at {fps} frames/s; lower record_length, or take a larger card"
+        )
+    return plan

@@ -1,0 +1,188 @@
+"""``NAME=VALUE`` in a layout's names and people's units, to the raw words the firmware reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from miniscope_xr.errors import did_you_mean
+from miniscope_xr.layout import Field, Layout
+from miniscope_xr.tools.flash.errors import SettingsError
+
+_SUFFIXES: Mapping[str, Mapping[str, int]] = {
+    "s": {"s": 1, "sec": 1, "min": 60, "h": 3600},
+    "Hz": {"hz": 1, "fps": 1},
+    "percent": {"%": 1, "percent": 1},
+    "mV": {"mv": 1, "v": 1000},
+    "px": {"px": 1},
+}
+_NUMBER = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*([a-z%]*)", re.ASCII)
+_WORDS = {"on": "on", "true": "on", "yes": "on", "off": "off", "false": "off", "no": "off"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Raw values of every setting of a layout, and what the user should know about them."""
+
+    values: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+
+    def shown(self, layout: Layout) -> dict[str, str]:
+        """Return each setting as people read it, for example ``2 (2x)`` or ``1800 s``."""
+        return {name: show(layout.header[name], raw) for name, raw in self.values.items()}
+
+
+def show(field: Field, raw: int) -> str:
+    """Return a raw value as people read it."""
+    meaning = (field.choices or {}).get(raw)
+    if meaning is not None and meaning != str(raw):
+        return f"{raw} ({meaning})"
+    return f"{raw} {field.units}" if field.units else str(raw)
+
+
+def _options(field: Field) -> str:
+    assert field.choices is not None
+    words = [str(raw) if str(raw) == m else f"{raw} ({m})" for raw, m in field.choices.items()]
+    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+
+
+def _number(field: Field, text: str) -> int:
+    match = _NUMBER.fullmatch(text.strip().lower())
+    if match is None:
+        raise SettingsError(f"{field.name}={text}: expected a number{f' in {field.units}' if field.units else ''}")
+    units = _SUFFIXES.get(field.units or "", {})
+    if match[2] and match[2] not in units:
+        known = f"units that work here: {', '.join(units)}" if units else "it has no unit"
+        raise SettingsError(f"{field.name}={text}: unknown unit {match[2]!r}; {known}")
+    value = Fraction(match[1]) * units.get(match[2], 1)
+    if value.denominator != 1:
+        raise SettingsError(
+            f"{field.name}={text}: expected a whole number{f' of {field.units}' if field.units else ''}"
+        )
+    return int(value)
+
+
+def _choice(field: Field, text: str) -> int:
+    assert field.choices is not None
+    word = text.strip().lower()
+    for raw, meaning in field.choices.items():
+        if word == str(raw) or word == meaning.lower() or _WORDS.get(word) == meaning.lower():
+            return raw
+    try:
+        raw = _number(field, text)
+    except SettingsError:
+        raw = -1
+    if raw not in field.choices:
+        raise SettingsError(
+            f"{field.name}={text}: the firmware would silently ignore this {field.description or field.name}; "
+            f"use {_options(field)}"
+        )
+    return raw
+
+
+def parse_value(field: Field, text: str) -> int:
+    """Turn one value into its raw word; a :class:`SettingsError` says what would have been right."""
+    if field.choices:
+        return _choice(field, text)
+    raw = _number(field, text)
+    low = field.minimum or 0
+    high = min(2 ** (8 * field.size) - 1, 2**32 - 1 if field.maximum is None else field.maximum)
+    if not low <= raw <= high:
+        units = f" {field.units}" if field.units else ""
+        raise SettingsError(f"{field.name}={text} is outside {low} to {high}{units}: {field.description}")
+    return raw
+
+
+def _given(layout: Layout, words: Sequence[str]) -> dict[str, int]:
+    given: dict[str, int] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise SettingsError(
+                f"{word!r} is not a setting; write NAME=VALUE, for example {next(iter(layout.header))}=1"
+            )
+        if name not in layout.header:
+            raise SettingsError(
+                f"{name}: unknown setting of {layout.id}{did_you_mean(name, layout.header)}; "
+                f"known: {', '.join(layout.header)}"
+            )
+        if name in given:
+            raise SettingsError(f"{name} is given twice; give it once")
+        given[name] = parse_value(layout.header[name], text)
+    return given
+
+
+def _scan(layout: Layout, values: dict[str, int], given: Mapping[str, int], notes: list[str]) -> None:
+    """Let length and first focus follow from the focus scan unless they were given, as the lab notebook does."""
+    if not values.get("ewl_scan_mode"):
+        return
+    start, stop = values["ewl_scan_start"], values["ewl_scan_stop"]
+    step, seconds = values["ewl_scan_step"], values["ewl_scan_interval"]
+    for name, value in (("ewl_scan_step", step), ("ewl_scan_interval", seconds)):
+        if value == 0:
+            raise SettingsError(f"{name}=0: the focus scan would never move on; give a value of 1 or more")
+    if stop < start:
+        raise SettingsError(f"ewl_scan_stop={stop} is below ewl_scan_start={start}: the firmware scans upward only")
+    if "ewl" not in given:
+        values["ewl"] = start
+    if values["ewl"] == 0:
+        raise SettingsError(
+            "ewl=0: the focus scan starts at ewl and never runs if that is 0; give ewl=1 or more"
+            + (" or ewl_scan_start=1 or more" if "ewl" not in given else "")
+        )
+    if values["ewl"] != start:
+        notes.append(f"the firmware starts the focus scan at ewl={values['ewl']}, not at ewl_scan_start={start}")
+    if (stop - values["ewl"]) % step:
+        notes.append(f"the last step of the focus scan may pass ewl_scan_stop={stop} by one step of {step}")
+    if "record_length" not in given:
+        values["record_length"] = int(((stop - start) / step + 1) * seconds)
+        notes.append(f"record_length={values['record_length']} s, so that the focus scan fits")
+
+
+def parse_settings(layout: Layout, words: Sequence[str], current: Mapping[str, int] | None = None) -> Settings:
+    """Check ``NAME=VALUE`` words against a layout.
+
+    Parameters
+    ----------
+    layout
+        Whose header fields are the names.
+    words
+        What the user typed, for example ``["gain=2x", "record_length=30min"]``.
+    current
+        Raw values on the card, which stay where none is given; None for a card that was never prepared: the
+        layout's defaults.
+
+    Raises
+    ------
+    SettingsError
+        Unknown name, value out of range, or one the firmware would silently ignore.
+    """
+    given = _given(layout, words)
+    base = {name: f.default or 0 for name, f in layout.header.items()} if current is None else dict(current)
+    values = {**base, **given}
+    notes: list[str] = []
+    for name, raw in given.items():
+        field = layout.header[name]
+        if not field.used and raw != (field.default or 0):
+            notes.append(f"{name}: {field.description}")
+    if current is None or any(name.startswith("ewl") for name in given):
+        _scan(layout, values, given, notes)
+    notes += [
+        f"{name}={show(layout.header[name], raw)} on the card: {complaint}"
+        for name, raw in values.items()
+        if name not in given and (complaint := problem(layout.header[name], raw))
+    ]
+    return Settings(values, tuple(notes))
+
+
+def problem(field: Field, raw: int) -> str:
+    """Say what is wrong with a value that is on the card already; empty if nothing is."""
+    if field.choices and raw not in field.choices:
+        return f"the firmware silently ignores it; use {_options(field)}"
+    if field.maximum is not None and raw > field.maximum:
+        return f"above the largest useful value {field.maximum}"
+    if field.minimum is not None and raw < field.minimum:
+        return f"below the smallest useful value {field.minimum}"
+    return ""

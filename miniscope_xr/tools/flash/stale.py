@@ -1,0 +1,156 @@
+"""Old data on a card: how far it reaches, and a list of it by which a reader finds where a new recording ends.
+
+``old_buffers.json`` is ``{"format": 1, "card_id", "session", "layout", "end", "sectors": [...], "hashes": [...]}``:
+for every sector that looked like a buffer header (v3: a frame's last sector) before the card was prepared, its number
+and the first 8 bytes of its BLAKE2b hash as hex. A sector that still has its hash belongs to an older recording.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miniscope_xr import words
+from miniscope_xr.layout import Layout
+from miniscope_xr.tools.flash.errors import JournalError
+from miniscope_xr.tools.flash.journal import default_dir, journals, save
+from miniscope_xr.tools.flash.operation import STEP, Progress
+from miniscope_xr.tools.flash.target import Target
+
+NAME = "old_buffers.json"
+
+
+@dataclass(frozen=True)
+class OldBuffers:
+    """Sectors that held buffer headers before the card was prepared, and the hashes of their content."""
+
+    sectors: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
+    end: int
+    layout: str = ""
+    session: str = ""
+    card_id: str = ""
+
+    def is_old(self, sector: int, content: bytes) -> bool:
+        """Tell whether this sector still is what it was before the card was prepared."""
+        i = int(np.searchsorted(self.sectors, sector))
+        return i < len(self.sectors) and int(self.sectors[i]) == sector and int(self.hashes[i]) == sector_hash(content)
+
+
+def sector_hash(content: bytes) -> int:
+    """Return the hash of one sector's content."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
+
+
+def _span(layout: Layout) -> int:
+    """Return the bytes that hold at least one whole buffer or frame, wherever they start."""
+    largest = max([b.frame_sectors or b.buffer_sectors for b in layout.builds], default=0) or 2048
+    return (2 * largest + 1) * layout.sectors.size
+
+
+def headers_in(data: bytes, layout: Layout) -> NDArray[np.int64]:
+    """Find the sectors of ``data`` that look like a buffer header, or (v3) like a frame's last sector."""
+    size = layout.sectors.size
+    sectors = np.frombuffer(data, np.uint8, len(data) // size * size).reshape(-1, size)
+    if layout.buffer:
+        dtype = words.buffer_header_dtype(layout, layout.min_words)
+        h = np.ascontiguousarray(sectors[:, : dtype.itemsize]).view(dtype)[:, 0]
+        largest = max([b.buffer_sectors for b in layout.builds], default=256) * size
+        lengths = layout.header_words or range(layout.min_words, 65)
+        good = np.isin(h["length"], list(lengths)) & (h["data_length"] <= largest) & (h["data_length"] > 0)
+        good &= (h["frame_buffer_count"] < 1024) & (h["write_buffer_count"] <= h["buffer_count"])
+        good &= (h["dropped_buffer_count"] <= h["buffer_count"]) & (h["buffer_count"] < 2**31)
+    else:
+        f = np.ascontiguousarray(sectors[:, -16:]).view(words.dtype_of(words.footer_struct(layout)))[:, 0]
+        good = (f["frame_num"] < 2**24) & (f["timestamp"] < 2**28)
+        if "dma_complete" in layout.footer and "line_count" in layout.footer:
+            good &= (f["dma_complete"] == 1) & (f["line_count"] > 0) & (f["line_count"] < 4096)
+        good &= sectors[:, -16:].any(axis=1)
+    return np.flatnonzero(good)
+
+
+def find_extent(target: Target, layout: Layout, progress: Progress | None = None) -> int:
+    """Find where old data ends: the data's start if nothing on the card looks like a recording.
+
+    Looks into every 4 MiB of the card, at a stretch long enough to hold a buffer.
+    """
+    start = layout.sectors.data * layout.sectors.size
+    span, last = _span(layout), -1
+    next_data = getattr(target, "next_data", lambda at: at)
+    for at in range(start, target.size, STEP):
+        if next_data(at) < min(at + span, target.size) and len(headers_in(_read(target, at, span), layout)):
+            last = at
+        if progress:
+            progress("looking for old data", at - start, target.size - start)
+    if last < 0:
+        return start
+    tail = headers_in(_read(target, last, STEP + span), layout)
+    return min(target.size, last + (int(tail[-1]) + 1) * layout.sectors.size + span)
+
+
+def _read(target: Target, at: int, length: int) -> bytes:
+    return target.read(at, min(length, target.size - at))
+
+
+def list_buffers(target: Target, layout: Layout, end: int, progress: Progress | None = None) -> OldBuffers:
+    """List everything up to ``end`` that looks like a buffer header."""
+    size = layout.sectors.size
+    start = layout.sectors.data * size
+    sectors: list[int] = []
+    hashes: list[int] = []
+    for at in range(start, end, STEP):
+        data = _read(target, at, min(STEP, end - at))
+        for i in headers_in(data, layout).tolist():
+            sectors.append(at // size + i)
+            hashes.append(sector_hash(data[i * size : (i + 1) * size]))
+        if progress:
+            progress("listing old data", at - start, end - start)
+    return OldBuffers(np.array(sectors, np.int64), np.array(hashes, np.uint64), end)
+
+
+def save_list(folder: Path, old: OldBuffers, *, layout: str, session: str, card_id: str) -> None:
+    """Write the list beside the journal."""
+    content = {
+        "format": 1, "card_id": card_id, "session": session, "layout": layout, "end": old.end,
+        "sectors": old.sectors.tolist(), "hashes": [f"{h:016x}" for h in old.hashes.tolist()],
+    }  # fmt: skip
+    save(folder / NAME, json.dumps(content).encode())
+
+
+def load_list(folder: Path) -> OldBuffers:
+    """Read the list of one backup folder."""
+    file = folder / NAME
+    try:
+        content: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return OldBuffers(
+            np.array(content["sectors"], np.int64), np.array([int(h, 16) for h in content["hashes"]], np.uint64),
+            int(content["end"]), str(content["layout"]), str(content["session"]), str(content["card_id"]),
+        )  # fmt: skip
+    except OSError as error:
+        raise JournalError(error.errno, f"the list of old data cannot be read: {error.strerror}", str(file)) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise JournalError(22, f"this is not a list of old data ({error})", str(file)) from error
+
+
+def load_old_buffers(backup_dir: Path | str | None, card: str) -> OldBuffers | None:
+    """Return the newest list saved for a card, or None.
+
+    Parameters
+    ----------
+    backup_dir
+        Where the backups are; None for the default folder.
+    card
+        The session id in the card's header sector (:func:`miniscope_xr.tools.flash.sector.read_stamp`), which a copy
+        of the card has too, or its card id.
+    """
+    for journal in journals(Path(backup_dir) if backup_dir else default_dir()):
+        if card in (journal.session, journal.card.get("card_id")) and (journal.folder / NAME).exists():
+            return load_list(journal.folder)
+    return None
