@@ -96,11 +96,11 @@ class SimulatedCard:
             length = min(b.length, b.n_sectors * spec.sector - spec.payload_at, spec.frame_bytes - start, size - offset)
             present, pieces = found.get((b.recording, b.frame_num), (0, []))
             pieces.append((start, max(length, 0), offset))
-            found[b.recording, b.frame_num] = (present | 1 << b.index, pieces)
+            found[b.recording, b.frame_num] = (present | (1 << b.index if b.index < 32 else 0), pieces)
         return tuple(Frame(*key, found[key][0], tuple(found[key][1])) for key in sorted(found))
 
     def expected(self, recording: int = 0) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.uint32]]:
-        """What a perfect reader returns.
+        """Return what a perfect reader returns.
 
         Returns
         -------
@@ -151,7 +151,7 @@ def _header(spec: Spec) -> bytearray:
 
 
 def _config(spec: Spec, ended: Ended | None, height: BadHeight) -> bytearray | None:
-    """The config sector; ``ended`` is the last recording that was finished (main.c, stopRecording)."""
+    """Make the config sector; ``ended`` is the last recording that was finished (main.c, stopRecording)."""
     if spec.layout.sectors.config is None or spec.over_pixels:
         return None
     fs = 20 if spec.is_daq else spec.settings.get("fs", 20)  # the DAQ stores its own FRAME_RATE, v4 copies the setting
@@ -195,7 +195,8 @@ def _truncated(card: SimulatedCard, byte: int) -> SimulatedCard:
     size, cut = card.spec.sector, []
     for b in card.buffers:
         start, end = b.sector * size, b.sector * size + min(card.spec.payload_at + b.length, b.n_sectors * size)
-        status = "beyond_image_end" if byte <= start else "truncated" if byte < end else b.status
+        seen = start + (0 if card.spec.whole_frames else card.spec.header_bytes)
+        status = "beyond_image_end" if byte <= seen else "truncated" if byte < end else b.status
         cut.append(Buffer(**{**b.__dict__, "status": status if b.status != "write_failed" else b.status}))
     return SimulatedCard(card.data[:byte], card.spec, tuple(cut), card.n_recordings)
 
@@ -274,8 +275,9 @@ def simulate(
         frames = 60
     options = {
         "start_offset_ms": start_offset_ms, "period_ms": period_ms, "readout_ms": readout_ms, "lead_ms": lead_ms,
-        "sector_ms": sector_ms, "busy_ms": busy_ms, "clock_ppm": clock_ppm, "jitter_ms": jitter_ms, "battery": battery, "seed": seed,
-        "battery_slope": battery_slope, "battery_first_ms": battery_first_ms, "write_keys": write_keys,
+        "sector_ms": sector_ms, "busy_ms": busy_ms, "clock_ppm": clock_ppm, "jitter_ms": jitter_ms, "seed": seed,
+        "battery": battery, "battery_slope": battery_slope, "battery_first_ms": battery_first_ms,
+        "write_keys": write_keys,
     }  # fmt: skip
     spec = make_spec(
         layout, build, width=width, height=height, settings=settings, frames=frames, seconds=seconds, options=options
@@ -284,14 +286,16 @@ def simulate(
     if spec.whole_frames and again:
         raise OptionError("v3 records once after power-on: RecordAgain does not apply")
     device = (WholeFrames if spec.whole_frames else Firmware)(spec, _camera(camera, spec), events)
-    ended, t = device.record(0.0, frames, seconds)
+    ended = device.record(0.0, frames, seconds)
     last = ended if ended.finished else None
-    for event in again:
+    before_press = None
+    for press in again:
         if not ended.finished:
             raise OptionError("RecordAgain: the power was lost before")
-        if not event.finalise_first:
-            last = None
-        ended, t = device.record(t + event.pause_ms, None if event.seconds else event.frames, event.seconds)
+        if not press.finalise_first:
+            last = before_press
+        before_press = last
+        ended = device.record(ended.t + press.pause_ms, None if press.seconds else press.frames, press.seconds)
         last = ended if ended.finished else last
     bad = next((e for e in events if isinstance(e, BadHeight)), BadHeight(refused=not height_rewrite))
     before = under.data if isinstance(under, SimulatedCard) else under or b""

@@ -112,7 +112,7 @@ Event = (
 
 
 @dataclass
-class EventsOf:
+class RecordingEvents:
     """The events of one recording, by kind."""
 
     stalls: list[Stall] = field(default_factory=list)
@@ -123,7 +123,7 @@ class EventsOf:
     ir_stop: float = float("inf")
 
     @classmethod
-    def recording(cls, events: Sequence[Event], number: int) -> EventsOf:
+    def pick(cls, events: Sequence[Event], number: int) -> RecordingEvents:
         """Pick the events of recording ``number``."""
         found = cls()
         for event in events:

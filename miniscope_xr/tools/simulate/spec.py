@@ -18,8 +18,8 @@ from miniscope_xr.layout import Build, Layout, builtin_layouts, load_layout
 class Spec:
     """Everything about the device that does not change while it runs. Times in ms, sizes in bytes.
 
-    ``lead_ms + sector_ms * sectors + busy_ms`` is one write to the card; both were fitted to the write times in the headers of
-    cards that the compiled firmware wrote.
+    ``lead_ms + sector_ms * sectors + busy_ms`` is one write to the card; the defaults were fitted to the write times
+    in the headers of cards that the compiled firmware wrote.
     """
 
     layout: Layout
@@ -91,14 +91,17 @@ class Spec:
             at += self.jitter_ms * float(np.random.default_rng((self.seed, c + 1_000_000)).uniform(-1, 1))
         return at
 
-    def battery_at(self, t: float) -> int:
-        """ADC word at ``t``: 0 until the first check, then one check every 500 ms (main.c, checkBattVoltage_cb)."""
-        checks = int((t - self.battery_first_ms) // 500)
+    def battery_at(self, t: float, ir_presses: int = 0) -> int:
+        """ADC word at ``t``: 0 until the first check, then one check every 500 ms (main.c, checkBattVoltage_cb).
+
+        Every press of the remote after power-on holds the timers up for 13 ms (irReceive_cb).
+        """
+        checks = int((t - self.battery_first_ms - 13 * ir_presses) // 500)
         return 0 if checks < 0 else max(0, self.battery - int(self.battery_slope * 0.5 * checks))
 
 
 def find_build(layout: Layout, build: str | Build | None) -> Build:
-    """The build called ``build``, or the first of the layout."""
+    """Find the build called ``build``, or the first of the layout."""
     if isinstance(build, Build):
         return build
     builds = layout.builds or tuple(
@@ -168,8 +171,8 @@ def make_spec(
         fs = fs if fs in (5, 10, 15, 20) else 20  # python480SetFPS ignores others
     daq_offset = 1547.6 if chosen.header_words > 9 else 25.7
     daq_offset = 1547.6 if chosen.header_words > 9 else 25.7  # 9 words: the clock starts with the recording
-    v4 = {"start_offset_ms": 42.0, "readout_ms": 30.0, "lead_ms": 0.28, "sector_ms": 0.04, "busy_ms": 0.17}
-    daq = {"start_offset_ms": daq_offset, "readout_ms": 25.2}
+    v4 = {"start_offset_ms": 42.0, "readout_ms": 30.0, "lead_ms": 0.25, "sector_ms": 0.04, "busy_ms": 0.25}
+    daq = {"start_offset_ms": daq_offset, "readout_ms": 25.2, "lead_ms": 0.1, "sector_ms": 0.034, "busy_ms": 0.1}
     v3 = {"start_offset_ms": 62.0}
     family = v3 if layout.footer else daq if layout.height_overwritten else {}
     defaults = {"period_ms": 1000.0 / fs, **v4, **family}

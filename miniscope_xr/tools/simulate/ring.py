@@ -1,0 +1,181 @@
+"""The camera side of the firmware: DMA fills a ring of buffers, interrupts put headers on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miniscope_xr.errors import OptionError
+from miniscope_xr.tools.simulate.events import RecordingEvents
+from miniscope_xr.tools.simulate.scene import Camera, Pixels
+from miniscope_xr.tools.simulate.spec import Spec
+
+
+@dataclass
+class Step:
+    """Bytes the DMA moves into one slot between two times (ms); none at the end of a frame."""
+
+    start: float
+    end: float
+    size: int
+    done: int = 0
+
+
+class Ring:
+    """Ring buffer, DMA position and the counters of main.c.
+
+    The DMA runs on its own: :meth:`advance` brings it to a time. It knows two interrupts, a full buffer
+    (pcc_dma_cb, XDMAC_Handler) and the end of a frame (frameValid_cb, handleEndOfFrame).
+
+    Parameters
+    ----------
+    spec
+        Sizes and times.
+    camera
+        Camera frame number (from 0, the first recorded one) -> uint8 pixels (height, width).
+    """
+
+    def __init__(self, spec: Spec, camera: Camera) -> None:
+        self.spec = spec
+        self.now = RecordingEvents()
+        self.state = "recording"  # or idle, or waiting for the end of a frame to begin
+        self.zero = 0.0  # start of the recording
+        self.ir_presses = 0
+        self.count = self.frame = self.index = self.written = self.dropped = 0
+        self.ewl = spec.settings.get("ewl", 0)
+        self.camera_of = {0: 0}  # camera frame that each frame number began with
+        self.count_after: dict[int, int] = {}  # buffers captured when that many frames were over
+        self.pixels = lru_cache(maxsize=4 + 2 * spec.build.ring)(lambda c: self._flat(camera(c)))
+        self.slots = np.zeros((spec.build.ring, spec.buffer_bytes), np.uint8)
+        self.slot = 0  # where the DMA is, with ``_fill`` bytes of the slot's payload filled
+        self.words = self.slots.view("<u4")
+        self.at = {name: f.word for name, f in spec.layout.buffer.items() if f.word < spec.build.header_words}
+        self._fill = self._last_fill = 0
+        self._camera_frame = 0
+        self._frame_start = spec.frame_start(0)
+        self._done = 0  # bytes of the camera frame that were moved
+        self._capturing = True
+        self.step = self._next_step()
+
+    def _flat(self, frame: Pixels) -> Pixels:
+        pixels = np.ascontiguousarray(frame, np.uint8).reshape(-1)
+        if pixels.size != self.spec.frame_bytes:
+            wanted = f"{self.spec.build.height}x{self.spec.build.width}"
+            raise OptionError(f"camera: a frame of {np.shape(frame)} pixels, where the build has {wanted}")
+        return pixels
+
+    def _next_step(self) -> Step:
+        size = self.spec.frame_bytes
+        if not self._capturing:
+            self._done = size
+        n = min(self.spec.payload - self._fill, size - self._done)
+        scale = self.spec.readout_ms / size
+        return Step(self._frame_start + scale * self._done, self._frame_start + scale * (self._done + n), n)
+
+    def _copy(self, upto: int) -> None:
+        step = self.step
+        if upto > step.done:
+            to = self.spec.payload_at + self._fill
+            pixels = self.pixels(self._camera_frame)[self._done + step.done : self._done + upto]
+            self.slots[self.slot, to + step.done : to + upto] = pixels
+            step.done = upto
+
+    def advance(self, t: float) -> None:
+        """Let the camera run until ``t``."""
+        while self.step.end <= t:
+            self._copy(self.step.size)
+            if self.step.size:
+                self._data_landed()
+            else:
+                self._frame_ended()
+            self.step = self._next_step()
+        step = self.step
+        if step.size and step.start < t:
+            landed = int((t - step.start) / (step.end - step.start) * step.size)
+            self._copy(landed // 4 * 4)
+
+    def _data_landed(self) -> None:
+        self._done += self.step.size
+        self._fill += self.step.size
+        if self._fill < self.spec.payload:
+            return
+        if self.state == "recording" and not self._lost("buffer"):
+            self._set_header(self.spec.payload)
+            self.count += 1
+            self.index += 1
+        self.slot = (self.slot + 1) % self.spec.build.ring
+        self._fill = 0
+
+    def _frame_ended(self) -> None:
+        """Close the frame's last, shorter buffer; the DMA starts over in the next slot."""
+        if self.state == "recording" and not self._lost("frame"):
+            if self._capturing:
+                self._last_fill = self._fill
+            self._set_header(self._last_fill)  # after an IR stop the DMA's counter keeps its last value
+            self.count += 1
+            self.frame += 1
+            self.index = 0
+            self.slot = self.count % self.spec.build.ring
+            self._fill = 0
+            self.count_after[self.frame] = self.count
+            self.camera_of[self.frame] = self._camera_frame + 1
+            if self.step.end - self.zero >= self.now.ir_stop:
+                self._capturing = False
+        elif self.state == "waiting":
+            self.count = self.frame = self.index = 0
+            self.camera_of = {0: self._camera_frame + 1}
+            self.count_after = {}
+            self.state = "recording"
+            if self.spec.is_daq:  # imageCaptureDMAStart; on v4 the running DMA stays where it is
+                self.slot = self._fill = 0
+                self._capturing = True
+        self._camera_frame += 1
+        self._done = 0
+        self._frame_start = self.spec.frame_start(self._camera_frame)
+
+    def _lost(self, kind: str) -> bool:
+        for event in self.now.lost:
+            if event.kind == kind and event.frame == self.frame and (kind == "frame" or event.index == self.index):
+                self.now.lost.remove(event)
+                return True
+        return False
+
+    def clock(self, t: float) -> int:
+        """Milliseconds the firmware counts at ``t``: since the recording's start, on the DAQ since power-on."""
+        since = t if self.spec.is_daq else t - self.zero
+        return int(since * (1 + self.spec.clock_ppm * 1e-6))
+
+    def put(self, slot: int, **values: int) -> None:
+        """Set header words by name; names the build's header is too short for are left out."""
+        for name, value in values.items():
+            if name in self.at:
+                self.words[slot, self.at[name]] = value & 0xFFFFFFFF
+
+    def _set_header(self, length: int) -> None:
+        """Do what setBufferHeader does, at the end of the current step."""
+        t, slot = self.step.end, self.count % self.spec.build.ring
+        self.put(
+            slot, length=self.spec.build.header_words, linked_list=slot, frame_num=self.frame, data_length=length,
+            buffer_count=self.count, frame_buffer_count=self.index, write_buffer_count=self.written,
+            dropped_buffer_count=self.dropped, timestamp=self.clock(t), ewl=self.ewl, orientation_0=0, orientation_1=0,
+            battery_voltage=self.spec.battery_at(t, self.ir_presses),
+        )  # fmt: skip
+
+    def untouched(self, slot: int, until: float) -> bool:
+        """Whether the DMA surely leaves ``slot`` alone from now until the given time."""
+        step = self.step
+        return step.end >= until and (self.slot != slot or not step.size or step.start >= until)
+
+    def camera_pixels(self, frame: int, index: int, length: int) -> NDArray[np.uint8] | None:
+        """Return what the camera saw where buffer ``index`` of ``frame`` belongs; None for a frame never seen."""
+        first = self.camera_of.get(frame)
+        if first is None:
+            return None
+        skip, start = divmod(index * self.spec.payload, self.spec.frame_bytes)
+        found = self.pixels(first + skip)[start : start + length]
+        if found.size < length:  # a frame whose end was missed goes on with the next one
+            found = np.concatenate([found, self.pixels(first + skip + 1)[: length - found.size]])
+        return found
