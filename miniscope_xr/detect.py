@@ -79,6 +79,11 @@ def _settings(source: ByteSource, layout: Layout) -> tuple[dict[str, int], bool,
     return {name: int(values[name]) for name in layout.header}, keyed, data
 
 
+def keyed(source: ByteSource, layout: Layout) -> bool:
+    """Whether the header sector has the four write keys."""
+    return _settings(source, layout)[1]
+
+
 def _config(source: ByteSource, layout: Layout) -> dict[str, int] | None:
     """The config sector where it can be one, else None."""
     if layout.sectors.config is None:

@@ -193,6 +193,23 @@ class FrameReader:
             return None
         return int(self._axis.row[k] + frame_num - self._axis.start[k])
 
+    def gaps(self) -> list[tuple[int, int]]:
+        """(row behind the gap, frame numbers missing before it) wherever numbers never reached the card."""
+        ends = np.concatenate(([0], self._axis.start + self._axis.count))[:-1]
+        missing = self._axis.start - ends
+        return [(int(self._axis.row[k]), int(missing[k])) for k in np.flatnonzero(missing > 0)]
+
+    def partial_rows(self) -> list[int]:
+        """Rows that lack buffers by arithmetic (holes inside a run are not seen here)."""
+        rows = []
+        for k in np.flatnonzero(self._axis.run == -1):
+            row = int(self._axis.row[k])
+            runs = self.recording.runs
+            have = {runs[p.run].index_of(i) for p in self.pieces(row) for i in range(p.start, p.stop)}
+            if not set(range(self._slots)) <= have:
+                rows.append(row)
+        return rows
+
     def pieces(self, row: int) -> list[Piece]:
         """The buffers of one row, in card order."""
         k = self._segment(row)
@@ -311,9 +328,11 @@ class FrameReader:
         out[:] = 0
         present = 0
         covered = np.zeros(self._slots, bool)
-        for piece in self.pieces(row):
+        # Of two copies of one buffer the earlier one was read from the ring sooner after its capture, so it
+        # goes on top; the later one may hold what the camera wrote over the slot since.
+        for piece in reversed(self.pieces(row)):
             run = self.recording.runs[piece.run]
-            for i in range(piece.start, piece.stop):
+            for i in reversed(range(piece.start, piece.stop)):
                 index = run.index_of(i)
                 data, whole = self._buffer(source, run, i, row)
                 if data is None:
@@ -326,7 +345,7 @@ class FrameReader:
                     continue  # unreadable sectors: its other pixels are kept, the buffer counts as missing
                 present |= 1 << index
                 if index < self._slots:
-                    covered[index] = whole and len(data) >= min(self.payload, self.frame_bytes - start)
+                    covered[index] |= whole and len(data) >= min(self.payload, self.frame_bytes - start)
         return present, bool(covered.all()) and not present >> self._slots
 
     @property

@@ -1,0 +1,280 @@
+"""``SDCard``: the cursor that users of miniscope-io know, over the same index as the xarray engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal, overload
+
+import numpy as np
+
+from miniscope_xr.detect import keyed
+from miniscope_xr.device import Device
+from miniscope_xr.errors import EndOfRecordingError, NotOpenError, OptionError
+from miniscope_xr.layout import Layout, load_layout
+from miniscope_xr.store import CardStore, RecordingStore
+
+Image = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+@dataclass(frozen=True)
+class SDConfig:
+    """What a card says about its recording; ``height`` is the true one where the firmware overwrote it."""
+
+    width: int
+    height: int
+    fs: float
+    buffer_size: int
+    n_buffers_recorded: int
+    n_buffers_dropped: int
+
+
+class BufferHeader(SimpleNamespace):
+    """One buffer header: an attribute per field of the layout (int), None where the header is too short for it."""
+
+
+@dataclass(frozen=True)
+class SDFrame:
+    """A frame with the headers of its buffers.
+
+    Attributes
+    ----------
+    frame : uint8 array (height, width)
+    headers : list of BufferHeader
+        In card order; only headers that are on the card.
+    """
+
+    frame: Image
+    headers: list[BufferHeader]
+
+    @property
+    def frame_num(self) -> int | None:
+        """The device's frame number; None for a frame without a header on the card."""
+        return int(self.headers[0].frame_num) if self.headers else None
+
+
+class SDCard:
+    """Read a card frame by frame.
+
+    Parameters
+    ----------
+    drive
+        Image file or block device.
+    layout
+        Id, path, mapping or Layout; None detects it.
+    recording
+        Which recording, where the card holds several.
+
+    Examples
+    --------
+    >>> with SDCard("card.img") as card:  # doctest: +SKIP
+    ...     card.frame = 100
+    ...     image = card.read()
+    """
+
+    def __init__(
+        self,
+        drive: str | os.PathLike[str],
+        layout: str | os.PathLike[str] | Mapping[str, Any] | Layout | None = None,
+        recording: int | None = None,
+    ) -> None:
+        self.drive = Path(drive)
+        self.positions: dict[int, int] = {}
+        self._asked = layout
+        self._number = recording
+        self._opened: RecordingStore | None = None
+        self._f: RecordingStore | None = None
+        self._frame: int | None = None
+
+    def __repr__(self) -> str:
+        where = "closed" if self._f is None else f"at frame {self._frame}"
+        return f"<SDCard {str(self.drive)!r}, {where}>"
+
+    # -- what is known without reading frames ---------------------------------------------------------
+
+    def _open(self) -> RecordingStore:
+        """The recording; found once, its descriptor closed again unless inside the ``with`` block."""
+        if self._opened is None:
+            card = CardStore(self.drive, self._asked)
+            try:
+                self._opened = RecordingStore(card, card.recording(self._number))
+            finally:
+                if self._f is None:
+                    card.close()
+        return self._opened
+
+    @property
+    def layout(self) -> Layout:
+        """The card's layout."""
+        return self._open().card.index.layout
+
+    @property
+    def config(self) -> SDConfig:
+        """Frame size, rate and buffer counts of the recording; readable outside the ``with`` block."""
+        store = self._open()
+        config = store.card.index.card.config or {}
+        recording = store.recording
+        return SDConfig(
+            recording.width, recording.height, config.get("fs", 0), config.get("buffer_size", 0),
+            recording.n_recorded, recording.n_dropped,
+        )  # fmt: skip
+
+    @property
+    def frame_count(self) -> int:
+        """Frames that have a buffer on the card, the last and partial ones included."""
+        return self._open().frames.count
+
+    def check_valid(self) -> bool:
+        """Whether the header sector has the four write keys (no firmware checks them; the lab notebook writes none)."""
+        with Device(self.drive) as device:
+            layout = load_layout(self._asked) if self._asked is not None else self.layout
+            return keyed(device, layout)
+
+    # -- the cursor -----------------------------------------------------------------------------------
+
+    def __enter__(self) -> SDCard:
+        if self._f is not None:
+            raise NotOpenError("this SDCard is open already; use a second SDCard for a second cursor")
+        store = self._open()
+        store.card.source()
+        self._f = store
+        self._frame = 0
+        self.positions[0] = store.frames.position(0)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        store, self._f, self._frame = self._f, None, None
+        if store is not None:
+            store.card.close()
+
+    def _cursor(self) -> tuple[RecordingStore, int]:
+        if self._f is None or self._frame is None:
+            raise NotOpenError("the card is not open: read it inside `with SDCard(...) as card:`")
+        return self._f, self._frame
+
+    @property
+    def frame(self) -> int | None:
+        """The frame the next read returns (counted from 0); None outside the ``with`` block. Set it to seek."""
+        return self._frame
+
+    @frame.setter
+    def frame(self, frame: int) -> None:
+        store, _ = self._cursor()
+        if isinstance(frame, bool) or not isinstance(frame, int | np.integer) or frame < 0:
+            raise OptionError(f"frame={frame!r}: expected a frame number from 0 on")
+        self._frame = int(frame)
+        if frame < store.frames.count:
+            self.positions[self._frame] = store.frames.position(self._frame)
+
+    @property
+    def position(self) -> int | None:
+        """Byte on the card where the next frame begins; None outside the ``with`` block."""
+        if self._f is None or self._frame is None:
+            return None
+        return self._f.frames.position(self._frame)
+
+    def _advance(self, store: RecordingStore, frame: int) -> None:
+        self._frame = frame + 1
+        self.positions[frame + 1] = store.frames.position(frame + 1)
+
+    @overload
+    def read(self, return_header: Literal[False] = False) -> Image: ...
+    @overload
+    def read(self, return_header: Literal[True]) -> SDFrame: ...
+    def read(self, return_header: bool = False) -> Image | SDFrame:
+        """Read the next frame.
+
+        Returns
+        -------
+        uint8 array (height, width) of its own, or SDFrame with ``return_header=True``.
+
+        Raises
+        ------
+        EndOfRecordingError
+            Behind the last frame (a StopIteration).
+        NotOpenError
+            Outside the ``with`` block (a RuntimeError).
+        """
+        store, frame = self._cursor()
+        if frame >= store.frames.count:
+            raise EndOfRecordingError(f"frame {frame} is behind the last frame ({store.frames.count - 1})")
+        image = store.pixels(np.array([frame]))[0]
+        headers = self._headers(store, frame) if return_header else []
+        self._advance(store, frame)
+        return SDFrame(image, headers) if return_header else image
+
+    @staticmethod
+    def _headers(store: RecordingStore, frame: int) -> list[BufferHeader]:
+        card = store.card.index.card
+        fields = dict.fromkeys({**card.layout.buffer, **card.layout.footer})
+        rows = store.frames.headers(store.card.source(), frame)[0]
+        names = rows.dtype.names or ()
+        return [BufferHeader(**{**fields, **{name: int(row[name]) for name in names}}) for row in rows]
+
+    def skip(self) -> None:
+        """Go to the next frame without reading this one."""
+        store, frame = self._cursor()
+        if frame >= store.frames.count:
+            raise EndOfRecordingError(f"frame {frame} is behind the last frame ({store.frames.count - 1})")
+        self._advance(store, frame)
+
+    def __iter__(self) -> Iterator[Image]:
+        """Frames from the cursor on."""
+        while self._cursor()[1] < self.frame_count:
+            yield self.read()
+
+    # -- outputs ----------------------------------------------------------------------------------------
+
+    def to_video(
+        self,
+        path: str | os.PathLike[str],
+        fourcc: str = "GREY",
+        isColor: bool = False,
+        force: bool = False,
+        progress: bool = True,
+    ) -> None:
+        """Write the recording as a video, at the true frame rate.
+
+        Parameters
+        ----------
+        path
+            Output file (``.avi``, ``.mkv``; ``.mp4`` for mp4v).
+        fourcc
+            ``GREY`` and ``FFV1`` are exact; ``MJPG``, ``mp4v`` and ``XVID`` lose detail.
+        isColor
+            Write three equal channels.
+        force
+            Overwrite an existing file.
+        progress
+            Show a progress bar (on a terminal).
+        """
+        from miniscope_xr.tools.video import recording_to_video
+
+        recording_to_video(self._open(), path, codec=fourcc, color=isColor, force=force, progress=progress)
+
+    def to_img(
+        self,
+        path: str | os.PathLike[str],
+        frame: int | None = None,
+        force: bool = False,
+        progress: bool = True,
+    ) -> None:
+        """Copy the card to an image that ends with its recordings.
+
+        Parameters
+        ----------
+        path
+            Output image.
+        frame
+            Copy the first ``frame`` frames only.
+        force
+            Overwrite an existing file.
+        progress
+            Show a progress bar (on a terminal).
+        """
+        from miniscope_xr.tools.trim import trim
+
+        trim(self._open(), path, frames=frame, force=force, progress=progress)

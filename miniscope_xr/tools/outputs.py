@@ -1,0 +1,60 @@
+"""Output files that are whole or not there, and progress bars that show on a terminal only."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from miniscope_xr.errors import OutputError, OutputExistsError
+
+
+def refuse_existing(path: Path, force: bool) -> None:
+    """Raise OutputExistsError where ``path`` exists and ``force`` is not given."""
+    if path.exists() and not force:
+        raise OutputExistsError(
+            errno.EEXIST, "exists already and is kept; give another name, or force=True (--force) to overwrite", str(path)
+        )
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike[str], force: bool = False) -> Iterator[Path]:
+    """Yield a temporary name in the folder of ``path``; it takes the final name only when the block succeeds."""
+    final = Path(path)
+    refuse_existing(final, force)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        # the suffix stays last: writers choose the format by it
+        handle, name = tempfile.mkstemp(prefix=f".{final.stem}-", suffix=f".part{final.suffix}", dir=final.parent)
+    except OSError as error:
+        raise OutputError(error.errno, f"cannot be written: {error.strerror}", str(final)) from error
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        os.chmod(part, 0o666 & ~_umask())  # noqa: PTH101 - mkstemp makes private files
+        os.replace(part, final)  # noqa: PTH105
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def progress_bar(total: int, what: str, unit: str = "frame", show: bool = True) -> Any:
+    """A tqdm bar on stderr; disabled where stderr is no terminal."""
+    from tqdm import tqdm
+
+    scale = unit == "B"
+    return tqdm(
+        total=total, desc=what, unit=unit, unit_scale=scale, leave=False,
+        disable=not (show and sys.stderr is not None and sys.stderr.isatty()),
+    )  # fmt: skip
