@@ -303,5 +303,11 @@ def detect(
     raise _nothing(source, list(builtin_layouts().values()))
 
 
+def prepared(source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, Any] | Layout | None) -> list[CardSectors]:
+    """What a card without a recording says, by every layout it can have been prepared for."""
+    cards = [examine(source, load_layout(layout))] if layout is not None else _examine_all(source)
+    return [card for card in cards if card.state in ("booted", "prepared", "notebook")]
+
+
 def _examine_all(source: ByteSource) -> list[CardSectors]:
     return [examine(source, layout) for layout in builtin_layouts().values()]
