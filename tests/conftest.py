@@ -1,0 +1,143 @@
+"""The card factory and the rules every test keeps."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import xarray as xr
+
+from miniscope_xr.tools.simulate import SimulatedCard, simulate
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "cards"
+SMALL = {"width": 64, "height": 1000}  # 64,000 bytes: four buffers a frame, a quarter of the pixels of a real one
+
+
+def real_cards() -> ModuleType | None:
+    """The module that rebuilds card images written by the real firmware code, where it is present."""
+    if not (SHARED / "cards.py").exists():
+        return None
+    sys.path.insert(0, str(SHARED))
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        import cards
+    finally:
+        sys.dont_write_bytecode = writes
+        sys.path.remove(str(SHARED))
+    return cards
+
+
+def real_names(recorded: bool = True) -> list[Any]:
+    """Parameters: the names of the real cards, or one that skips with the reason."""
+    cards = real_cards()
+    if cards is None:
+        return [pytest.param("none", marks=pytest.mark.skip("../shared/cards, the real firmware's cards, is not here"))]
+    return [name for name in cards.names() if bool(cards.truth(name)["frames"]) is recorded]
+
+
+@pytest.fixture(scope="session")
+def real_image(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Write a real card's image once a session; skips where the cards are not present."""
+    cards = real_cards()
+    folder = tmp_path_factory.mktemp("real")
+
+    def write(name: str) -> Path:
+        if cards is None:
+            pytest.skip("../shared/cards, the real firmware's cards, is not here")
+        path = folder / f"{name}.img"
+        if not path.exists():
+            path.write_bytes(cards.image(name))
+            path.chmod(0o444)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def make_card(tmp_path: Path) -> Callable[..., tuple[Path, SimulatedCard]]:
+    """The card factory: ``path, card = make_card(frames=..., events=[...])``."""
+    made = 0
+
+    def make(*args: Any, **options: Any) -> tuple[Path, SimulatedCard]:
+        nonlocal made
+        card = simulate(*args, **options)
+        made += 1
+        return card.write(tmp_path / f"card{made}.img"), card
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def clean_card(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SimulatedCard]:
+    """A clean v4 card of 60 frames, shared by tests that only read."""
+    card = simulate(frames=60, seed=5)
+    return card.write(tmp_path_factory.mktemp("clean") / "clean.img"), card
+
+
+@pytest.fixture
+def open_card() -> Iterator[Callable[..., xr.Dataset]]:
+    """``xr.open_dataset(..., engine="miniscope")`` whose datasets are closed after the test."""
+    opened: list[xr.Dataset] = []
+
+    def open_dataset(path: Path | str, **options: Any) -> xr.Dataset:
+        ds = xr.open_dataset(path, engine="miniscope", **options)
+        opened.append(ds)
+        return ds
+
+    yield open_dataset
+    for ds in opened:
+        ds.close()
+
+
+def _open_files() -> set[str]:
+    found = set()
+    for fd in Path("/proc/self/fd").iterdir():
+        try:
+            target = str(fd.readlink())
+        except OSError:
+            continue
+        if target.startswith("/dev/loop") or target.endswith((".img", ".avi", ".nc", ".csv")):
+            found.add(f"{fd.name}:{target}")
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_file_left_open() -> Iterator[None]:
+    """Fail a test that leaves a card, image or output open."""
+    if not Path("/proc/self/fd").exists():
+        yield
+        return
+    before = _open_files()
+    yield
+    if _open_files() - before:
+        gc.collect()
+    assert not _open_files() - before, "files left open by this test"
+
+
+@pytest.fixture
+def loop_device(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Attach an image to a loop device; skips loudly where that needs rights we do not have."""
+    attached: list[str] = []
+
+    def attach(image: Path, *options: str) -> str:
+        if os.name != "posix" or sys.platform != "linux" or os.geteuid() != 0:
+            pytest.skip("needs root on Linux for a loop device")
+        try:
+            done = subprocess.run(
+                ["losetup", "-f", "--show", *options, str(image)], capture_output=True, text=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"needs loop devices: {error}")
+        attached.append(done.stdout.strip())
+        return attached[-1]
+
+    yield attach
+    for device in attached:
+        subprocess.run(["losetup", "-d", device], check=False)
