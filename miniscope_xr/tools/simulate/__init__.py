@@ -1,6 +1,6 @@
 """Card images as the firmware would write them: the card factory of the tests and of the demo."""
 
-from miniscope_xr.tools.simulate.card import Buffer, Frame, SimulatedCard, blank, simulate
+from miniscope_xr.tools.simulate.card import blank, simulate
 from miniscope_xr.tools.simulate.events import (
     BadHeight,
     Event,
@@ -13,6 +13,7 @@ from miniscope_xr.tools.simulate.events import (
     Stall,
     Truncate,
 )
+from miniscope_xr.tools.simulate.image import Buffer, Frame, SimulatedCard
 from miniscope_xr.tools.simulate.scene import calcium_scene, noise_camera
 
 __all__ = [

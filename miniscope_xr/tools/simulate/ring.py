@@ -176,6 +176,7 @@ class Ring:
             return None
         skip, start = divmod(index * self.spec.payload, self.spec.frame_bytes)
         found = self.pixels(first + skip)[start : start + length]
-        if found.size < length:  # a frame whose end was missed goes on with the next one
-            found = np.concatenate([found, self.pixels(first + skip + 1)[: length - found.size]])
+        while found.size < length:  # a frame whose end was missed goes on with the next one
+            skip += 1
+            found = np.concatenate([found, self.pixels(first + skip)[: length - found.size]])
         return found

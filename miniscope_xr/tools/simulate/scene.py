@@ -56,7 +56,7 @@ def _vessels(shape: tuple[int, int], rng: np.random.Generator) -> Floats:
     yy, xx = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
     for at, direction, width in walks:
         place = at.copy()
-        for _ in range(int(120 * width / (0.014 * scale))):
+        for _ in range(int(260 * width / (0.014 * scale))):
             reach = int(3 * width) + 2
             y, x = int(place[0]), int(place[1])
             if not (-reach <= y < shape[0] + reach and -reach <= x < shape[1] + reach):
@@ -64,16 +64,16 @@ def _vessels(shape: tuple[int, int], rng: np.random.Generator) -> Floats:
             part = np.s_[max(0, y - reach) : max(0, y + reach), max(0, x - reach) : max(0, x + reach)]
             near = np.exp(-((yy[part] - place[0]) ** 2 + (xx[part] - place[1]) ** 2) / (2 * width**2))
             np.maximum(dark[part], near, out=dark[part])
-            direction += rng.normal(0, 0.12)
-            place += 0.012 * scale * np.array([np.sin(direction), np.cos(direction)])
-            if width > 0.005 * scale and rng.random() < 0.05 and len(walks) < 24:
+            direction += rng.normal(0, 0.085)
+            place += 0.0055 * scale * np.array([np.sin(direction), np.cos(direction)])
+            if width > 0.005 * scale and rng.random() < 0.022 and len(walks) < 24:
                 walks.append((place.copy(), direction + rng.choice([-0.7, 0.7]), 0.65 * width))
     return dark
 
 
 def _activity(neurons: int, rng: np.random.Generator) -> Floats:
     """Calcium of each neuron in each frame, (neurons, _PERIOD): rare bursts, fast rise, exponential decay."""
-    rate = rng.uniform(0.002, 0.012, (neurons, 1))
+    rate = rng.uniform(0.004, 0.016, (neurons, 1))
     spikes = (rng.random((neurons, _PERIOD)) < rate) * rng.uniform(0.4, 1.3, (neurons, _PERIOD))
     decay = np.exp(-1 / rng.uniform(8, 22, (neurons, 1)))  # 0.4 to 1.1 s at 20 frames/s
     trace = np.zeros((neurons, _PERIOD), np.float32)
@@ -110,7 +110,7 @@ def calcium_scene(width: int = 304, height: int = 304, seed: int = 0) -> Camera:
     tissue = tissue / tissue.std() * 0.10 + _blur(rng.normal(0, 1, shape).astype(np.float32), 1.5) * 0.12
     light = np.exp(-(((yy / shape[0] - 0.52) / 0.52) ** 2 + ((xx / shape[1] - 0.48) / 0.52) ** 2)).astype(np.float32)
     through = 1 - 0.55 * _vessels(shape, rng)
-    background = (14 + 92 * light * (1 + tissue) * through).astype(np.float32)
+    background = (12 + 100 * light * (1 + tissue) * through).astype(np.float32)
 
     neurons = 40
     size = max(2.0, 0.016 * scale)
@@ -122,7 +122,7 @@ def calcium_scene(width: int = 304, height: int = 304, seed: int = 0) -> Camera:
         u = (yy[part] - y) * np.sin(turn) + (xx[part] - x) * np.cos(turn)
         v = (yy[part] - y) * np.cos(turn) - (xx[part] - x) * np.sin(turn)
         body = np.exp(-((u / long) ** 2 + (v / short) ** 2)) + 0.18 * np.exp(-(u**2 + v**2) / (2.2 * size) ** 2)
-        spots.append((part, (body * light[part] * through[part] * rng.uniform(45, 95)).astype(np.float32)))
+        spots.append((part, (body * light[part] * through[part] * rng.uniform(70, 140)).astype(np.float32)))
     for part, spot in spots:
         background[part] += 0.15 * spot
     activity = _activity(neurons, rng)

@@ -1,0 +1,192 @@
+"""The image of a card: sectors put together, and what a perfect reader gets out of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miniscope_xr.layout import Build, Field, Layout
+from miniscope_xr.tools.simulate.events import BadHeight
+from miniscope_xr.tools.simulate.firmware import Ended, Written
+from miniscope_xr.tools.simulate.spec import Spec
+
+# Writes whose bytes are not a buffer of the recording, whatever their header says.
+_NOT_THERE = ("write_failed", "padding", "beyond_image_end")
+# Of two copies of a buffer the one with the right pixels counts, of two equal ones the later.
+_TRUST = {"wrong_content": 0, "mixed_content": 1}
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """One write of the firmware (v3: one frame, with its footer as ``words``).
+
+    ``status`` is good, good_but_short, mixed_content, wrong_content, torn, truncated, beyond_image_end,
+    write_failed or padding. ``words`` are the header words as the firmware sent them to the card; ``n_sectors`` the
+    sectors that got there; ``length`` the data length in bytes that the header gives.
+    """
+
+    recording: int
+    sector: int
+    n_sectors: int
+    words: tuple[int, ...]
+    status: str
+    frame_num: int
+    index: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame with a buffer on the card; ``pieces`` are (first byte in the frame, bytes, offset on the card)."""
+
+    recording: int
+    frame_num: int
+    present: int
+    pieces: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedCard:
+    """A card image and everything that is known about it."""
+
+    data: bytes
+    spec: Spec
+    buffers: tuple[Buffer, ...]
+    n_recordings: int
+
+    @property
+    def layout(self) -> Layout:
+        """Layout of the card."""
+        return self.spec.layout
+
+    @property
+    def build(self) -> Build:
+        """Firmware build that wrote it."""
+        return self.spec.build
+
+    def write(self, path: str | os.PathLike[str]) -> Path:
+        """Write the image to ``path``."""
+        path = Path(path)
+        path.write_bytes(self.data)
+        return path
+
+    def end_sector(self, recording: int = 0) -> int:
+        """Return the first sector behind the data of ``recording``."""
+        ends = [b.sector + b.n_sectors for b in self.buffers if b.recording == recording and b.status != "padding"]
+        return max(ends, default=self.layout.sectors.data)
+
+    @cached_property
+    def frames(self) -> tuple[Frame, ...]:
+        """Frames with a buffer on the card, by recording and frame number."""
+        spec, size = self.spec, len(self.data)
+        found: dict[tuple[int, int], tuple[int, list[tuple[int, int, int]]]] = {}
+        for b in sorted(self.buffers, key=lambda b: _TRUST.get(b.status, 2)):
+            if b.status in _NOT_THERE:
+                continue
+            offset = b.sector * spec.sector + spec.payload_at
+            start = b.index * spec.payload
+            length = min(b.length, b.n_sectors * spec.sector - spec.payload_at, spec.frame_bytes - start, size - offset)
+            present, pieces = found.get((b.recording, b.frame_num), (0, []))
+            pieces.append((start, max(length, 0), offset))
+            found[b.recording, b.frame_num] = (present | (1 << b.index if b.index < 32 else 0), pieces)
+        return tuple(Frame(*key, found[key][0], tuple(found[key][1])) for key in sorted(found))
+
+    def expected(self, recording: int = 0) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.uint32]]:
+        """Return what a perfect reader returns.
+
+        Returns
+        -------
+        frame_num : int64 (n,)
+            Numbers of the frames with a buffer on the card, rising.
+        video : uint8 (n, height, width)
+            The bytes as they are on the card, 0 where nothing reached it. Of two copies of a buffer the one with
+            the right pixels, of two equal ones the later.
+        present : uint32 (n,)
+            Bit b: buffer b of the frame is on the card.
+        """
+        frames = [f for f in self.frames if f.recording == recording]
+        card = np.frombuffer(self.data, np.uint8)
+        video = np.zeros((len(frames), self.spec.frame_bytes), np.uint8)
+        for row, frame in zip(video, frames, strict=True):
+            for start, length, offset in frame.pieces:
+                row[start : start + length] = card[offset : offset + length]
+        return (
+            np.array([f.frame_num for f in frames], np.int64),
+            video.reshape(len(frames), self.build.height, self.build.width),
+            np.array([f.present for f in frames], np.uint32),
+        )
+
+
+def _sector(fields: Mapping[str, Field], values: Mapping[str, int], size: int) -> bytearray:
+    block = bytearray(size)
+    for name, field in fields.items():
+        value = values.get(name, 0) % (1 << 8 * field.size)
+        block[field.offset : field.offset + field.size] = value.to_bytes(field.size, "little")
+    return block
+
+
+def header_sector(spec: Spec) -> bytearray:
+    """Make the header sector."""
+    block = _sector(spec.layout.header, spec.settings, spec.sector)
+    if spec.write_keys:
+        block[:16] = b"".join(key.to_bytes(4, "little") for key in spec.layout.write_keys)
+    return block
+
+
+def config_sector(spec: Spec, ended: Ended | None, height: BadHeight) -> bytearray | None:
+    """Make the config sector; ``ended`` is the last recording that was finished (main.c, stopRecording)."""
+    if spec.layout.sectors.config is None or spec.over_pixels:
+        return None
+    fs = 20 if spec.is_daq else spec.settings.get("fs", 20)  # the DAQ stores its own FRAME_RATE, v4 copies the setting
+    values = {"width": spec.build.width, "height": spec.build.height, "fs": fs, "buffer_size": spec.buffer_bytes}
+    if ended is not None and not spec.is_daq:
+        values.update(n_buffers_recorded=ended.written, n_buffers_dropped=ended.dropped)
+    elif ended is not None and not height.refused:
+        counts = (ended.written & 255) | (ended.dropped & 255) << 8
+        values["height"] = counts if height.value is None else height.value
+    return _sector(spec.layout.config, values, spec.sector)
+
+
+def assemble(
+    spec: Spec, writes: Sequence[Written], config: bytearray | None, under: bytes, fill: int, tail: int, n: int
+) -> SimulatedCard:
+    """Put everything where it belongs, over what was on the card before."""
+    size, sectors = spec.sector, spec.layout.sectors
+    end = max([sectors.data, *(w.sector + w.n_sectors for w in writes)]) + tail
+    image = np.full(max(end * size, len(under)), fill, np.uint8)
+    image[: sectors.data * size] = 0
+    image[: len(under)] = np.frombuffer(under, np.uint8)
+    parts: list[tuple[int, Any]] = [(sectors.header, header_sector(spec))]
+    if config is not None and sectors.config is not None:
+        parts.append((sectors.config, config))
+    parts += [(w.sector, w.data) for w in writes if w.data is not None]
+    for sector, data in parts:
+        image[sector * size : sector * size + len(data)] = np.frombuffer(data, np.uint8)
+    return SimulatedCard(image.tobytes(), spec, tuple(_describe(w, spec) for w in writes), n)
+
+
+def _describe(w: Written, spec: Spec) -> Buffer:
+    part = spec.layout.footer or spec.layout.buffer
+    frame = w.words[part["frame_num"].word]
+    index, length = 0, spec.frame_bytes
+    if not spec.whole_frames:
+        index, length = (w.words[part[name].word] for name in ("frame_buffer_count", "data_length"))
+    return Buffer(w.recording, w.sector, w.n_sectors, w.words, w.status, frame, index, length)
+
+
+def truncated(card: SimulatedCard, byte: int) -> SimulatedCard:
+    """Cut the image off at ``byte``."""
+    size, cut = card.spec.sector, []
+    for b in card.buffers:
+        start, end = b.sector * size, b.sector * size + min(card.spec.payload_at + b.length, b.n_sectors * size)
+        seen = start + (0 if card.spec.whole_frames else card.spec.header_bytes)
+        status = "beyond_image_end" if byte <= seen else "truncated" if byte < end else b.status
+        cut.append(b if b.status == "write_failed" else replace(b, status=status))
+    return SimulatedCard(card.data[:byte], card.spec, tuple(cut), card.n_recordings)
