@@ -1,0 +1,161 @@
+"""Which video codecs there are, what is true about them, and opening one with OpenCV."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from miniscope_xr.errors import MissingDependencyError, OptionError, OutputError, did_you_mean
+
+CONTAINERS: dict[str, tuple[str, ...]] = {
+    "GREY": (".avi", ".mkv"),
+    "FFV1": (".avi", ".mkv"),
+    "MJPG": (".avi", ".mkv", ".mov"),
+    "mp4v": (".mp4", ".mov", ".mkv", ".avi"),
+    "XVID": (".avi", ".mkv"),
+}
+"""Codecs we test, and the files they go into."""
+
+EXACT = frozenset({"GREY", "Y800", "FFV1"})
+"""Codecs that give back every grey value as it was (others that call themselves lossless do not)."""
+
+_SUFFIXES = (".avi", ".mkv", ".mp4", ".mov")
+
+
+def import_cv2() -> Any:
+    """Import OpenCV, or say how to install it.
+
+    Raises
+    ------
+    MissingDependencyError
+        There is none, or the one there is does not load (opencv-python without libGL, for example).
+    """
+    try:
+        import cv2
+    except ImportError as error:
+        found = "" if isinstance(error, ModuleNotFoundError) and error.name == "cv2" else f" (found one: {error})"
+        raise MissingDependencyError(
+            f"video needs OpenCV, which cannot be imported{found}. "
+            'With none installed: pip install "miniscope-xr[video]". '
+            "With an opencv-python that lacks a system library: install that library (Debian: libgl1 libglib2.0-0)."
+        ) from error
+    return cv2
+
+
+def normal_codec(codec: str) -> str:
+    """Return a codec's name as OpenCV wants it (``ffv1`` is ``FFV1``, ``MP4V`` is ``mp4v``)."""
+    name = str(codec)
+    for known in CONTAINERS:
+        if name.lower() == known.lower():
+            return known
+    if len(name) != 4 or not name.isascii():
+        raise OptionError(f"codec {codec!r}{did_you_mean(name, CONTAINERS)}: choose one of {', '.join(CONTAINERS)}")
+    return name
+
+
+def check_container(path: Path, codec: str) -> None:
+    """Refuse a file type that cannot hold the codec.
+
+    Raises
+    ------
+    OptionError
+        The message says which file types, and which codecs, do.
+    """
+    suffix = path.suffix.lower()
+    fits = [name for name, suffixes in CONTAINERS.items() if suffix in suffixes]
+    if suffix not in _SUFFIXES:
+        found = f"the file name ends in {suffix!r}" if suffix else "the file name has no ending"
+        raise OptionError(f"{path.name}: {found}; a video's ends in {', '.join(_SUFFIXES)}")
+    if codec in CONTAINERS and suffix not in CONTAINERS[codec]:
+        raise OptionError(
+            f"{path.name}: {codec} does not go into {suffix}; it goes into {', '.join(CONTAINERS[codec])}"
+            f" (and into {suffix} go {', '.join(fits)})"
+        )
+
+
+@contextmanager
+def _quiet(cv2: Any) -> Iterator[None]:
+    """Keep OpenCV from printing what our own error says better."""
+    log = getattr(getattr(cv2, "utils", None), "logging", None) or cv2
+    level = log.getLogLevel()
+    log.setLogLevel(0)
+    try:
+        yield
+    finally:
+        log.setLogLevel(level)
+
+
+def _open(cv2: Any, path: Path, codec: str, fps: float, size: tuple[int, int], *options: int) -> Any:
+    with _quiet(cv2):
+        return cv2.VideoWriter(
+            str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), fps, size, [int(k) for k in options]
+        )
+
+
+def available(suffix: str = ".avi") -> list[str]:
+    """Codecs of :data:`CONTAINERS` that this computer's OpenCV can write into a file of this type."""
+    cv2 = import_cv2()
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for codec, suffixes in CONTAINERS.items():
+            if suffix.lower() in suffixes:
+                writer = _open(cv2, Path(folder) / f"probe{suffix}", codec, 20, (64, 64))
+                if writer.isOpened():
+                    found.append(codec)
+                writer.release()
+    return found
+
+
+def open_writer(path: Path, codec: str, fps: float, size: tuple[int, int], color: bool = False) -> Any:
+    """Open a ``cv2.VideoWriter``.
+
+    Parameters
+    ----------
+    path
+        File to write; its ending chooses the container.
+    codec
+        Four letters.
+    fps
+        Frames per second.
+    size
+        Width and height.
+
+    Raises
+    ------
+    OutputError
+        OpenCV cannot write this codec here; the message lists those it can.
+    """
+    cv2 = import_cv2()
+    writer = _open(cv2, path, codec, fps, size, cv2.VIDEOWRITER_PROP_IS_COLOR, int(color))
+    if not writer.isOpened():
+        known = available(path.suffix) or available()
+        raise OutputError(
+            0,
+            f"this OpenCV ({cv2.__version__}) does not write {codec} into {path.suffix} files; "
+            + (f"it does write {', '.join(known)}" if known else "it writes no video at all: install another build"),
+            path.name,
+        )
+    return writer
+
+
+def open_packet_writer(path: Path, codec: str, fps: float, size: tuple[int, int]) -> Any:
+    """Open a ``cv2.VideoWriter`` that takes encoded packets, or None where OpenCV has no such thing."""
+    cv2 = import_cv2()
+    option = getattr(cv2, "VIDEOWRITER_PROP_RAW_VIDEO", None)
+    if option is None:
+        return None
+    writer = _open(cv2, path, codec, fps, size, option, 1)
+    return writer if writer.isOpened() else None
+
+
+def count_frames(path: Path) -> int:
+    """Frames in a finished video file, by its own index; -1 where it does not open."""
+    cv2 = import_cv2()
+    with _quiet(cv2):
+        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else -1
+        capture.release()
+    return count
