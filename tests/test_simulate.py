@@ -186,6 +186,14 @@ class TestCardsOfTheFirmware:
         for got, want in zip(zip(*per_recording, strict=True), cards.expected(name), strict=True):
             np.testing.assert_array_equal(np.concatenate(got), want)
 
+    @pytest.mark.parametrize("name", MADE)
+    def test_every_frame(self, cards: ModuleType, name: str) -> None:
+        got = [(f.recording, f.frame_num, f.present, f.complete, sorted(f.pieces)) for f in made(cards, name).frames]
+        assert got == [
+            (f["rec"], f["frame_num"], f["present"], f["complete"], sorted(map(tuple, f["pieces"])))
+            for f in cards.truth(name)["frames"]
+        ]
+
     @pytest.mark.parametrize("name", BLANK)
     def test_blank_cards(self, cards: ModuleType, name: str) -> None:
         assert simulate.blank(**BLANK[name]).data == cards.image(name)
@@ -334,6 +342,9 @@ class TestArguments:
             ({"camera": np.zeros((3, 3))}, "uint8 frames"),
             ({"layout": "v3-wirefree", "events": [simulate.RecordAgain()]}, "once after power-on"),
             ({"layout": "v3-wirefree", "width": 10, "height": 10}, "whole sectors"),
+            ({"frames": -1}, "negative"),
+            ({"readout_ms": 60}, "overlap"),
+            ({"build": Build("bare", 64, 64, 12, 2)}, "ring and drop_step"),
             ({"frames": 9, "events": [simulate.PowerLoss(buffer=3), simulate.RecordAgain()]}, "power was lost"),
         ],
     )
@@ -475,8 +486,9 @@ class TestHolesAndEnds:
         _, video, present = card.expected()
         assert present[-1] == 0b111
         start = 2 * 20432 + 9 * 512 - 48
-        assert not video[-1].ravel()[start:].any()
-        assert video[-1].ravel()[start - 512 : start].any()
+        assert set(video[-1].ravel()[start : 3 * 20432]) == {fill}, "nothing on the card tells where it ends"
+        assert len(set(video[-1].ravel()[start - 512 : start])) > 200
+        assert not video[-1].ravel()[3 * 20432 :].any()
 
     def test_power_loss_in_time_tears_what_is_being_written(self) -> None:
         calm = simulate.simulate(frames=20)
@@ -611,7 +623,7 @@ class TestDaq:
         words = words_of(simulate.simulate("daq-wirefree", "319b459", frames=2))
         assert words.shape[1] == 9
         assert words[0].tolist() == [9, 0, 0, 0, 0, 0, 0, 30, 63964]
-        assert words[5].tolist() == [9, 0, 0, 5, 5, 5, 0, 50, 49844]
+        assert words[5].tolist() == [9, 0, 0, 5, 5, 5, 0, 51, 49844]  # a lab notebook shows both rows
 
 
 class TestV3:
@@ -638,6 +650,7 @@ class TestV3:
     def test_power_loss(self) -> None:
         card = simulate.simulate("v3-wirefree", frames=9, events=[simulate.PowerLoss(buffer=4, torn_sectors=7)])
         assert [b.status for b in card.buffers] == ["good"] * 4 + ["torn"]
+        assert card.expected()[0].tolist() == [0, 1, 2, 3], "the last frame's number never reached the card"
         assert simulate.simulate("v3-wirefree", frames=9, events=[simulate.PowerLoss(at_ms=300)]).buffers[-1].index == 0
 
     def test_other_sensors(self) -> None:

@@ -102,6 +102,8 @@ def simulate(
         raise OptionError("give either frames or seconds, not both")
     if frames is None and seconds is None:
         frames = 60
+    if min(0 if frames is None else frames, *(e.frames for e in events if isinstance(e, RecordAgain)), 0) < 0:
+        raise OptionError("the number of frames cannot be negative")
     options = {
         "start_offset_ms": start_offset_ms, "period_ms": period_ms, "readout_ms": readout_ms, "lead_ms": lead_ms,
         "sector_ms": sector_ms, "busy_ms": busy_ms, "clock_ppm": clock_ppm, "jitter_ms": jitter_ms, "seed": seed,

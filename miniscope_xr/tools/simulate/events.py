@@ -11,8 +11,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 
+class Event:
+    """Something that happens to a recording, or to the image of it."""
+
+
 @dataclass(frozen=True)
-class Stall:
+class Stall(Event):
     """The card keeps the firmware waiting for ``ms``; drops and laps follow from the firmware's own rule.
 
     The write under way at ``at_ms``, or the next one, is interrupted. ``buffer`` picks the write by its number
@@ -27,7 +31,7 @@ class Stall:
 
 
 @dataclass(frozen=True)
-class FailedWrite:
+class FailedWrite(Event):
     """``n`` buffers from ``buffer`` on never reach the card: old content stays, the counters look normal."""
 
     buffer: int
@@ -36,7 +40,7 @@ class FailedWrite:
 
 
 @dataclass(frozen=True)
-class PowerLoss:
+class PowerLoss(Event):
     """The battery dies at ``at_ms``, or when ``buffer`` is due: the counts in the config sector stay 0.
 
     ``torn_sectors`` of that buffer still reach the card; None: what the time allows, or none for ``buffer``.
@@ -49,7 +53,7 @@ class PowerLoss:
 
 
 @dataclass(frozen=True)
-class RecordAgain:
+class RecordAgain(Event):
     """One more recording in the same power cycle, ``pause_ms`` after the one before it.
 
     ``finalise_first=False``: the remote was pressed during the recording before, whose end was never noted.
@@ -62,7 +66,7 @@ class RecordAgain:
 
 
 @dataclass(frozen=True)
-class LostInterrupt:
+class LostInterrupt(Event):
     """An interrupt that never came: the end of ``frame``, or buffer ``index`` of it."""
 
     frame: int
@@ -72,7 +76,7 @@ class LostInterrupt:
 
 
 @dataclass(frozen=True)
-class Padding:
+class Padding(Event):
     """Copies of ring slot 0 behind the end (firmware aa04ec3 fills its open write chunk with them)."""
 
     copies: int = 1
@@ -80,7 +84,7 @@ class Padding:
 
 
 @dataclass(frozen=True)
-class IRStop:
+class IRStop(Event):
     """DAQ: the remote stops the capture, yet one stale buffer a frame is written until the length is over."""
 
     at_ms: float
@@ -88,7 +92,7 @@ class IRStop:
 
 
 @dataclass(frozen=True)
-class BadHeight:
+class BadHeight(Event):
     """DAQ: what happens to the config sector's height word at the end.
 
     ``value=None``: the firmware's own rewrite, (written & 255) | (dropped & 255) << 8; ``refused``: the card
@@ -100,15 +104,10 @@ class BadHeight:
 
 
 @dataclass(frozen=True)
-class Truncate:
+class Truncate(Event):
     """The image ends at ``byte`` (a copy that was cut off)."""
 
     byte: int
-
-
-Event = (
-    Stall | FailedWrite | PowerLoss | RecordAgain | LostInterrupt | Padding | IRStop | BadHeight | Truncate
-)  # fmt: skip
 
 
 @dataclass

@@ -44,11 +44,16 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame with a buffer on the card; ``pieces`` are (first byte in the frame, bytes, offset on the card)."""
+    """A frame with a buffer on the card.
+
+    ``present``: bit b for buffer b; ``complete``: every byte the camera saw is there; ``pieces``: (first byte in the
+    frame, bytes, offset on the card) of each buffer.
+    """
 
     recording: int
     frame_num: int
     present: int
+    complete: bool
     pieces: tuple[tuple[int, int, int], ...]
 
 
@@ -86,17 +91,25 @@ class SimulatedCard:
     def frames(self) -> tuple[Frame, ...]:
         """Frames with a buffer on the card, by recording and frame number."""
         spec, size = self.spec, len(self.data)
-        found: dict[tuple[int, int], tuple[int, list[tuple[int, int, int]]]] = {}
+        found: dict[tuple[int, int], list[Buffer]] = {}
         for b in sorted(self.buffers, key=lambda b: _TRUST.get(b.status, 2)):
-            if b.status in _NOT_THERE:
-                continue
-            offset = b.sector * spec.sector + spec.payload_at
-            start = b.index * spec.payload
-            length = min(b.length, b.n_sectors * spec.sector - spec.payload_at, spec.frame_bytes - start, size - offset)
-            present, pieces = found.get((b.recording, b.frame_num), (0, []))
-            pieces.append((start, max(length, 0), offset))
-            found[b.recording, b.frame_num] = (present | (1 << b.index if b.index < 32 else 0), pieces)
-        return tuple(Frame(*key, found[key][0], tuple(found[key][1])) for key in sorted(found))
+            footer_lost = spec.whole_frames and b.status in ("torn", "truncated")
+            if b.status not in _NOT_THERE and not footer_lost:
+                found.setdefault((b.recording, b.frame_num), []).append(b)
+        frames = []
+        for key, buffers in sorted(found.items()):
+            pieces, right = [], dict[int, int]()
+            for b in buffers:
+                offset, start = b.sector * spec.sector + spec.payload_at, b.index * spec.payload
+                # nothing on the card says where a torn buffer ends: its tail is what the card held before
+                kept = b.length if b.status == "torn" else b.n_sectors * spec.sector - spec.payload_at
+                room = min(kept, spec.frame_bytes - start, size - offset)
+                pieces.append((start, max(0, min(b.length, room)), offset))
+                if b.status not in _TRUST and b.status != "torn":
+                    right[start] = max(right.get(start, 0), pieces[-1][1])
+            present = sum({1 << b.index for b in buffers if b.index < 32})
+            frames.append(Frame(*key, present, sum(right.values()) == spec.frame_bytes, tuple(pieces)))
+        return tuple(frames)
 
     def expected(self, recording: int = 0) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.uint32]]:
         """Return what a perfect reader returns.
@@ -106,7 +119,7 @@ class SimulatedCard:
         frame_num : int64 (n,)
             Numbers of the frames with a buffer on the card, rising.
         video : uint8 (n, height, width)
-            The bytes as they are on the card, 0 where nothing reached it. Of two copies of a buffer the one with
+            The bytes as they are on the card, 0 where a buffer never reached it. Of two copies of a buffer the one with
             the right pixels, of two equal ones the later.
         present : uint32 (n,)
             Bit b: buffer b of the frame is on the card.

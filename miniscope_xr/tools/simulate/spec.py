@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,47 +40,47 @@ class Spec:
     battery_first_ms: float
     seed: int
 
-    @property
+    @cached_property
     def is_daq(self) -> bool:
         """The wire-free DAQ board, known by what it does to the height word."""
         return self.layout.height_overwritten
 
-    @property
+    @cached_property
     def whole_frames(self) -> bool:
         """V3: frames with a footer instead of buffers with headers."""
         return bool(self.layout.footer)
 
-    @property
+    @cached_property
     def sector(self) -> int:
         """Bytes of a sector."""
         return self.layout.sectors.size
 
-    @property
+    @cached_property
     def frame_bytes(self) -> int:
         """Bytes of a frame (one a pixel)."""
         return self.build.width * self.build.height
 
-    @property
+    @cached_property
     def header_bytes(self) -> int:
         """Bytes of a buffer header."""
         return 4 * self.build.header_words
 
-    @property
+    @cached_property
     def over_pixels(self) -> bool:
         """The 9-word v4 build (08d3fd2): DMA fills a buffer from its first word and the header lands on pixels."""
         return not self.is_daq and not self.whole_frames and self.build.header_words == 9
 
-    @property
+    @cached_property
     def payload_at(self) -> int:
         """Offset of the pixels in a buffer."""
         return 0 if self.over_pixels else self.header_bytes
 
-    @property
+    @cached_property
     def buffer_bytes(self) -> int:
         """Bytes of one slot of the ring."""
         return self.build.buffer_sectors * self.sector
 
-    @property
+    @cached_property
     def payload(self) -> int:
         """Pixels in a full buffer."""
         return self.buffer_bytes - self.payload_at
@@ -169,8 +170,8 @@ def make_spec(
     if not layout.footer and not layout.height_overwritten and chosen.firmware != "f70f880":
         fs = (settings or {}).get("fs", 20)
         fs = fs if fs in (5, 10, 15, 20) else 20  # python480SetFPS ignores others
-    daq_offset = 1547.6 if chosen.header_words > 9 else 25.7
-    daq_offset = 1547.6 if chosen.header_words > 9 else 25.7  # 9 words: the clock starts with the recording
+    daq_offset = 1547.6 if chosen.header_words > 9 else 25.85
+    daq_offset = 1547.6 if chosen.header_words > 9 else 25.85  # 9 words: the clock starts with the recording
     v4 = {"start_offset_ms": 42.0, "readout_ms": 30.0, "lead_ms": 0.25, "sector_ms": 0.04, "busy_ms": 0.25}
     daq = {"start_offset_ms": daq_offset, "readout_ms": 25.2, "lead_ms": 0.1, "sector_ms": 0.034, "busy_ms": 0.1}
     v3 = {"start_offset_ms": 62.0}
@@ -180,4 +181,11 @@ def make_spec(
     if layout.footer and seconds is None:  # v3 stops by time only, and 0 ends at once
         seconds = (merged["start_offset_ms"] + merged["readout_ms"] + merged["period_ms"] * (frames or 0)) / 1000
     values = _settings(layout, settings, math.ceil(seconds or 0))
-    return Spec(layout=layout, build=chosen, settings=values, **merged)
+    spec = Spec(layout=layout, build=chosen, settings=values, **merged)
+    if spec.readout_ms <= 0 or spec.readout_ms + 2 * spec.jitter_ms > spec.period_ms:
+        raise OptionError(
+            f"frames of {spec.readout_ms} ms every {spec.period_ms} ms with {spec.jitter_ms} ms jitter would overlap"
+        )
+    if not layout.footer and (spec.payload <= 0 or chosen.ring < 1 or chosen.drop_step < 1):
+        raise OptionError(f"build {chosen.firmware!r} needs ring and drop_step, and buffers larger than their headers")
+    return spec
