@@ -18,7 +18,7 @@ from miniscope_xr.words import dtype_of, footer_struct
 
 FOOTER = 16  # bytes
 _ALL = 4096  # frames up to which every footer is read at opening
-_WINDOW = 8  # frames on each side whose clock is compared
+_WINDOW = 24  # frames on each side whose clock is compared
 _TOLERANCE = 3.0  # ms
 
 
@@ -94,17 +94,25 @@ def _seam(footers: _Footers, n: int) -> tuple[int | None, list[str]]:
     for k in range(1, n):
         if times[k] < times[k - 1]:
             return k, []
+    # Writes are late after a stall but never early, so the least phase of a stretch is the frame clock's.
     phase = times - period * np.arange(n)
+    doubts: list[str] = []
     for k in np.flatnonzero(np.abs(steps - period) > _TOLERANCE) + 1:
         before, after = phase[max(k - _WINDOW, 0) : k], phase[k : k + _WINDOW]
-        jump = float(np.median(after) - np.median(before))
-        skipped = round(jump / period)
-        if abs(jump) <= _TOLERANCE or len(after) < 2:
-            continue  # a late write, not another clock
-        if skipped < 0 or abs(jump - skipped * period) > _TOLERANCE:
+        jump = float(after.min() - before.min())
+        if jump < -_TOLERANCE:
+            return int(k), []  # frames never come early
+        off = abs(jump - round(jump / period) * period)
+        if off <= _TOLERANCE:
+            continue  # late writes, or frames the firmware skipped (which leave no gap in the number)
+        settled = int(np.sum(after - after.min() <= _TOLERANCE)) >= _WINDOW // 2
+        if settled:
             return int(k), []
-        # frames skipped by the firmware leave no gap in the number, so this is what a full card buffer looks like too
-    return None, []
+        doubts = [
+            f"the frame clock changes at frame {k}: a slow card, or an older recording from there on; "
+            f"if it is one, pass until={k - 1}"
+        ]
+    return None, doubts
 
 
 def index_footers(source: ByteSource, card: CardSectors, exhaustive: bool, whole: bool) -> list[Recording]:

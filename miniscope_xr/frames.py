@@ -319,6 +319,7 @@ class FrameReader:
             headers = np.ascontiguousarray(table[:, at : at + self._head]).view(self.dtype)[:, 0]
             i = first + b + len(slack) * np.arange(len(rows))
             good &= vouched(headers, expected_headers(run, i), self.words)
+            good &= headers["data_length"] == run.pattern.lengths[b]
             at += self._head + rest
         for k in np.flatnonzero(~good):
             self._slow(source, int(rows[k]), out[k])
@@ -353,31 +354,37 @@ class FrameReader:
         """Buffers a whole frame has."""
         return -(-self.frame_bytes // self.payload)
 
-    def _available(self, source: ByteSource, run: Run, i: int) -> int:
-        """Data bytes of a buffer that are on the card."""
-        room = run.sector_count(i) * self._size - self._head
-        end = source.size - run.sector_of(i) * self._size - self._head
-        return max(min(run.length_of(i), room, end), 0)
-
     def _buffer(self, source: ByteSource, run: Run, i: int, row: int) -> tuple[bytes | None, bool | None]:
         """Data of one buffer, or None where its header does not vouch for it.
 
         The second value: whether all of it reached the card; None where sectors of it cannot be read.
         """
         offset = run.sector_of(i) * self._size
-        length = self._available(source, run, i)
+        room = run.sector_count(i) * self._size
         readable: bool | None = True
         try:
-            data = source.read(offset, self._head + length)
+            data = source.read(offset, room)
         except CardReadError as error:
             if not self.salvage:
                 number = int(self.frame_num(np.array([row]))[0])
                 raise CardReadError(error.errno, f"frame {number}: {error.strerror}", error.filename) from error
-            data, bad = source.salvage(offset, self._head + length)
+            data, bad = source.salvage(offset, room)
             readable = None if bad else True
         if not self._vouched_by(data, run, i):
             return None, True
-        return data[self._head :], readable and self._all_there(run, i, length)
+        length = self._length_in(data, run, i)
+        data = data[self._head : self._head + length]
+        return data, readable and len(data) == length and self._landed(run, i, length)
+
+    def _length_in(self, data: bytes, run: Run, i: int) -> int:
+        """Data bytes of a buffer as its own header says."""
+        return int(np.frombuffer(data, self.dtype, 1)["data_length"][0])
+
+    def _landed(self, run: Run, i: int, length: int) -> bool:
+        """Whether the power lasted for all of a buffer."""
+        torn = self.recording.torn
+        last = torn is not None and run is self.recording.runs[-1] and i == run.count - 1
+        return not last or torn is None or torn >= length
 
     def _vouched_by(self, data: bytes, run: Run, i: int) -> bool:
         """Whether the bytes of a buffer begin with its header."""
@@ -385,12 +392,6 @@ class FrameReader:
             return False
         header = np.frombuffer(data, self.dtype, 1)
         return bool(vouched(header, expected_headers(run, np.array([i])), self.words)[0])
-
-    def _all_there(self, run: Run, i: int, available: int) -> bool:
-        torn = self.recording.torn
-        if torn is not None and run is self.recording.runs[-1] and i == run.count - 1:
-            return torn >= run.length_of(i)
-        return available >= run.length_of(i)
 
     # -- headers --------------------------------------------------------------------------------------
 
@@ -447,13 +448,19 @@ class FrameReader:
         result.present[span] = (good[:, :32] * bits[:32]).sum(axis=1).astype(np.uint32)
         result.complete[span] = good.all(axis=1) & self._fast(run)
         ends = run.sectors_of(i).reshape(count, size) * self._size + self._head + np.array(run.pattern.lengths)
-        for k in np.flatnonzero(ends.max(axis=1) > source.size):
+        odd = self._odd_lengths(table, run) & good.all(axis=1)
+        for k in np.flatnonzero(odd | (ends.max(axis=1) > source.size)):
             self._describe_slow(source, int(rows[span.start + k]), span.start + int(k), result)
         if self.recording.torn is not None and run is self.recording.runs[-1]:
             last_frame = run.last_frame
             k = last_frame - frame
             if 0 <= k < count:
                 result.complete[span.start + k] &= self.recording.torn >= run.length_of(run.count - 1)
+
+    def _odd_lengths(self, table: np.ndarray[Any, Any], run: Run) -> np.ndarray[Any, Any]:
+        """Which frames have a buffer of another length than usual."""
+        odd: np.ndarray[Any, Any] = (table["data_length"] != np.array(run.pattern.lengths)).any(axis=1)
+        return odd
 
     def _describe_slow(self, source: ByteSource, row: int, k: int, result: FrameRows) -> None:
         headers, index = self.headers(source, row)
@@ -469,6 +476,12 @@ class FrameReader:
 
 class FooterFrameReader(FrameReader):
     """Frames of a v3 recording: one buffer a frame, vouched for by the footer over its last 16 bytes."""
+
+    def _length_in(self, data: bytes, run: Run, i: int) -> int:
+        return run.length_of(i)
+
+    def _odd_lengths(self, table: np.ndarray[Any, Any], run: Run) -> np.ndarray[Any, Any]:
+        return np.zeros(len(table), bool)
 
     def _vouched_by(self, data: bytes, run: Run, i: int) -> bool:
         end = run.length_of(i)

@@ -141,11 +141,21 @@ class _Buffers:
         if self.whole:
             return runs, [], False
         verdict = self._evidence(runs).first_seam(runs, self.exhaustive)
+        counted = self._low_counts(runs)
         if verdict.end is None:
-            return runs, verdict.doubt, False
+            return runs, [] if counted is not None and counted(runs) else verdict.doubt, False
         number, i = verdict.end
         kept = [*runs[:number], *([replace(runs[number], count=i)] if i else [])]
+        if counted is not None and counted(runs) and not (kept and counted(kept)):
+            return runs, [], False  # the low bytes of the counts confirm the end found by the counters alone
         return kept, verdict.doubt, True
+
+    def _low_counts(self, runs: list[Run]) -> Callable[[list[Run]], bool] | None:
+        """A test whether runs end at the counts whose low bytes a DAQ leaves in the height word at a clean stop."""
+        if not self.layout.height_overwritten or self.config["height"] == self._frame_size(runs)[1]:
+            return None
+        word = self.config["height"]
+        return lambda ended: word == (ended[-1].end_place & 255) | (ended[-1].first.dropped & 255) << 8
 
     # -- describing them ------------------------------------------------------------------------------
 
@@ -179,13 +189,10 @@ class _Buffers:
         width, height = self.layout.frame or (width, height)
         return width, height, [f"the config sector's frame size does not fit; {width}x{height} is assumed"]
 
-    def _finished_daq(self, runs: list[Run], height: int) -> bool:
-        """Whether the height word holds the low bytes of the counts, as the DAQ leaves it at a clean stop."""
-        word = self.config["height"]
-        if not self.layout.height_overwritten or word == height:
-            return False
-        last = runs[-1]
-        return word == (last.end_place & 255) | (last.first.dropped & 255) << 8
+    def _finished_daq(self, runs: list[Run]) -> bool:
+        """Whether the height word says that the recording ended here."""
+        counted = self._low_counts(runs)
+        return counted is not None and counted(runs)
 
     def _torn(self, runs: list[Run]) -> tuple[int | None, list[str]]:
         """Bytes of the last buffer that reached the card, where its tail is not of this recording."""
@@ -252,7 +259,7 @@ class _Buffers:
         limit = self.config["n_buffers_recorded"] if last else 0
         found = runs[-1].end_place
         torn = None
-        if (limit and reached) or self._finished_daq(runs, height):
+        if (limit and reached) or self._finished_daq(runs):
             status = "finished"
         elif limit:
             status = "truncated" if self._cut_off(runs) else "finished"

@@ -143,12 +143,14 @@ class Run:
         return self.single[0] if self.single else self.pattern.sectors[self.index_of(i)]
 
     def matches(self, i: int, header: Header | None) -> bool:
-        """Whether ``header`` is what arithmetic expects of buffer ``i``."""
+        """Whether ``header`` has the counters that arithmetic expects of buffer ``i``.
+
+        The data length may differ (a lost interrupt, the first frame after a restart).
+        """
         return header is not None and (
-            header.frame, header.index, header.count, header.written, header.dropped, header.length,
+            header.frame, header.index, header.count, header.written, header.dropped,
         ) == (
-            self.frame_of(i), self.index_of(i), self.first.count + i, self.first.written + i,
-            self.first.dropped, self.length_of(i),
+            self.frame_of(i), self.index_of(i), self.first.count + i, self.first.written + i, self.first.dropped,
         )  # fmt: skip
 
 
@@ -245,25 +247,22 @@ def expected_headers(run: Run, i: np.ndarray[Any, np.dtype[np.int64]]) -> dict[s
     """What arithmetic expects of buffers ``i`` of a run: the layout's field name -> int64 values."""
     if run.single:
         frame, index = np.full(i.shape, run.first.frame, np.int64), np.full(i.shape, run.first.index, np.int64)
-        length = np.full(i.shape, run.single[1], np.int64)
     else:
         frame, index = np.divmod(i + run.first.index, len(run.pattern))
         frame += run.first.frame
-        length = np.array(run.pattern.lengths, np.int64)[index]
     return {
         "frame_num": frame,
         "frame_buffer_count": index,
         "buffer_count": run.first.count + i,
         "write_buffer_count": run.first.written + i,
         "dropped_buffer_count": np.full(i.shape, run.first.dropped, np.int64),
-        "data_length": length,
     }
 
 
 def vouched(
     rows: np.ndarray[Any, Any], expected: dict[str, np.ndarray[Any, Any]], words: int
 ) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which header rows are what arithmetic expects."""
+    """Which header rows have the counters arithmetic expects."""
     good = rows["length"] == words
     for name, values in expected.items():
         good &= rows[name] == values
@@ -318,7 +317,13 @@ class Walker:
         if pattern is None or first.index or first.length != pattern.lengths[0]:
             return False
         run = Run(sector, 1 << 40, first, pattern)
-        return all(run.matches(i, self.headers.at(run.sector_of(i))) for i in (len(pattern) - 1, len(pattern)))
+        last, following = (self.headers.at(run.sector_of(i)) for i in (len(pattern) - 1, len(pattern)))
+        return (
+            run.matches(len(pattern) - 1, last)
+            and run.matches(len(pattern), following)
+            and last is not None
+            and last.length == pattern.lengths[-1]
+        )
 
     def _learn(self, sector: int, first: Header) -> Pattern | None:
         """How frames are cut: the first two frames in a row that are cut alike, else the fullest one."""
@@ -432,7 +437,7 @@ class Walker:
         return (
             header.dropped >= last.first.dropped
             and excess >= 0
-            and (not self.ring or (excess % self.ring == 0 and excess <= 16 * self.ring))
+            and (not self.ring or excess % self.ring == 0)
             and header.frame >= last.last_frame - 4 - self.ring
         )
 

@@ -78,6 +78,9 @@ class Evidence:
             return None
         if mine == theirs:
             return None if len(set(mine)) == 1 else True
+        # a buffer that never reached the card proves nothing
+        if self._header(run, i) is None or self._header(run, source) is None:
+            return None
         return False
 
     def _bytes(self, sector: int, start: int, stop: int) -> bytes:
@@ -148,7 +151,7 @@ class Evidence:
         return Verdict()
 
     def _plausible_boundary(self, runs: list[Run], number: int) -> bool:
-        """Whether run ``number`` can follow the one before it in one recording (a drop or a lap between them)."""
+        """Whether run ``number`` can follow the one before it in one recording (a drop, lap or lost interrupt)."""
         before, after = runs[number - 1], runs[number]
         a = self.headers.at(before.sector_of(before.count - 1)) or before.first
         b = after.first
@@ -159,39 +162,47 @@ class Evidence:
             return False
         if b.dropped > a.dropped and self.drop_step and excess == 0 and (b.written + b.dropped) % self.drop_step:
             return False
-        period = self._period(runs)
-        if period is None:
-            return b.time + 1000 * self.ticks >= a.time
-        # counters may step back by a ring (a lap), so compare clocks, not order
-        here, there = self._phase(runs, a, period), self._phase(runs, b, period)
-        tolerance = (_STEP + 0.5) * self.ticks + abs(b.frame - a.frame) * period * 0.01
-        return abs(there - here) <= tolerance
+        return self._same_clock(runs, number)
 
-    def _period(self, runs: list[Run]) -> float | None:
-        """Ticks a frame, from the longest run's first frames."""
-        best = max((r for r in runs if not r.single), key=lambda r: r.count, default=None)
-        if best is None or best.count <= len(best.pattern):
-            return None
-        frames = min((best.count - 1) // len(best.pattern), 32)
-        first, last = self._header(best, 0), self._header(best, frames * len(best.pattern))
-        return None if first is None or last is None else (last.time - first.time) / frames
+    def _same_clock(self, runs: list[Run], number: int) -> bool:
+        """Whether the first regular stretch from run ``number`` on keeps the frame clock of the last one before it.
 
-    def _phase(self, runs: list[Run], header: Header, period: float) -> float:
-        """Start of the frame clock a header implies: its time less its frames and its place in the frame."""
-        return header.time - period * header.frame - self._offset(runs, header.index)
+        Whole periods do not count: a lost interrupt puts two camera frames under one number. Counters and times
+        of single buffers may step back by a ring (a lap), so only regular stretches are compared.
+        """
+        here = next((r for r in reversed(runs[:number]) if self._regular(r)), None)
+        there = next((r for r in runs[number:] if self._regular(r)), None)
+        if here is None or there is None or here.pattern != there.pattern:
+            return True
+        first, last = self._frame_times(here)
+        following, _ = self._frame_times(there)
+        if first is None or last is None or following is None:
+            return True
+        if following[1] < last[1]:
+            return False
+        frames = last[0] - first[0]
+        period = (last[1] - first[1]) / frames if frames else 0
+        if period <= 0:
+            return True
+        off = (following[1] - last[1]) / period
+        tolerance = (_STEP + 0.5) * self.ticks / period + abs(off) * 2 * self.ticks / (period * frames)
+        return tolerance >= 0.5 or abs(off - round(off)) <= tolerance
 
-    def _offset(self, runs: list[Run], index: int) -> float:
-        """Ticks between buffer 0 and buffer ``index`` of a frame, from the first run that holds both."""
-        for run in runs:
-            size = len(run.pattern)
-            if run.single or index >= size:
-                continue
-            start = (-run.first.index) % size
-            if start + index < run.count:
-                a, b = self._header(run, start), self._header(run, start + index)
-                if a is not None and b is not None:
-                    return b.time - a.time
-        return 0.0
+    @staticmethod
+    def _regular(run: Run) -> bool:
+        return not run.single and run.count >= 2 * len(run.pattern) > 2
+
+    def _frame_times(self, run: Run) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+        """(frame in the run, time) of the first and the last buffer 0 of a run (the last of at most 64)."""
+        size = len(run.pattern)
+        start = (-run.first.index) % size
+        frames = min((run.count - 1 - start) // size, 64)
+        last = (run.count - 1 - start) // size
+        found = []
+        for k in (last - frames if frames < last else 0, last):
+            header = self._header(run, start + k * size)
+            found.append(None if header is None else (k, header.time))
+        return found[0], found[1]
 
     def _seam_in(self, run: Run, exhaustive: bool) -> Verdict:
         size = len(run.pattern)

@@ -1,0 +1,153 @@
+"""Whole frames straight from the card into an array: one vectored read for many frames, headers checked after it.
+
+A frame on the card is header, pixels, header, pixels ... A read that scatters the pixels into place and
+the headers aside touches every byte once; what the headers must say is arithmetic, one comparison a batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from miniscope_xr.device import ByteSource
+from miniscope_xr.errors import CardReadError
+from miniscope_xr.runs import Run, expected_headers
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+_PAGE = 4096
+_VECTORS = 640  # below IOV_MAX (1024); more makes the headers leave the nearest cache before they are checked
+
+
+def aligned_empty(shape: tuple[int, ...]) -> Bytes:
+    """Return an uninitialised array that starts on a page: reads into unaligned memory are several times slower."""
+    size = 1
+    for n in shape:
+        size *= n
+    raw = np.empty(size + _PAGE, np.uint8)
+    start = -raw.__array_interface__["data"][0] % _PAGE
+    return raw[start : start + size].reshape(shape)
+
+
+class Stencil:
+    """How the bytes of a run's whole frames are scattered, and what must stand in the headers between them.
+
+    Parameters
+    ----------
+    run : Run
+        A run whose pattern tiles the frame (see :func:`tiles`).
+    dtype : numpy dtype
+        Of one buffer header.
+    words : int
+        Length of the headers (0: there are none).
+    sector_size : int
+    """
+
+    def __init__(self, run: Run, dtype: np.dtype[Any], words: int, sector_size: int) -> None:
+        pattern = run.pattern
+        head = 4 * words
+        self.run = run
+        self.frame_bytes = sum(pattern.lengths)
+        self.batch = max(_VECTORS // (2 * len(pattern)), 1)
+        self._sector = sector_size
+        slack = [s * sector_size - head - n for s, n in zip(pattern.sectors, pattern.lengths, strict=True)]
+        self._lead = slack[-1]  # before the first header of a frame, except at the start of a read
+        # Each header is read together with the slack before it; its place in the scratch row is a whole word.
+        self._asides: list[tuple[int, int]] = []
+        self._payloads: list[tuple[int, int]] = []
+        words_at, end, pixel = [], 0, 0
+        for before, length in zip([slack[-1], *slack[:-1]], pattern.lengths, strict=True):
+            start = end + -(end + before) % 4
+            end = start + before + head
+            self._asides.append((start, end))
+            words_at.append((start + before) // 4)
+            self._payloads.append((pixel, pixel + length))
+            pixel += length
+        self._row = -(-end // 4) * 4
+        self._expect(words_at, dtype, words)
+
+    def _expect(self, words_at: list[int], dtype: np.dtype[Any], words: int) -> None:
+        """Prepare the comparison: which words of a scratch row must be ``base + k * step`` in frame ``k``."""
+        fields = dtype.fields
+        if not words or fields is None:
+            self._columns = np.zeros(0, np.intp)
+            return
+        size = len(words_at)
+        i = np.arange(size) - self.run.first.index
+        now, later = (expected_headers(self.run, i + shift) for shift in (0, size))
+        names = list(now)
+        base = np.stack([np.full(size, words), *(now[name] for name in names)], axis=1)
+        step = np.stack([np.zeros(size, np.int64), *(later[name] - now[name] for name in names)], axis=1)
+        places = [fields[name][1] // 4 for name in ("length", *names)]
+        self._columns = np.add.outer(words_at, places).reshape(-1)
+        self._base, self._step = base.reshape(-1), step.reshape(-1)
+
+    def read(self, source: ByteSource, number: int, out: Bytes) -> list[int]:
+        """Read frames ``number`` on (counted from the run's first frame number) into the rows of ``out``.
+
+        Returns
+        -------
+        list of int
+            Rows that have to be read buffer by buffer: their headers do not vouch for them, or the read failed.
+        """
+        doubtful: list[int] = []
+        pixels = memoryview(out.reshape(-1))
+        scratch = np.empty((min(self.batch, len(out)), self._row), np.uint8)
+        vectors = self._vectors(scratch)
+        first = number * len(self.run.pattern) - self.run.first.index
+        offset = self.run.sector_of(first) * self._sector
+        stride = self.run.pattern.frame_sectors * self._sector
+        width = self.frame_bytes
+        for start in range(0, len(out), self.batch):
+            n = min(self.batch, len(out) - start)
+            now = vectors if n == len(scratch) else vectors[: 2 * n * len(self._payloads)]
+            now[1::2] = [
+                pixels[base + a : base + b]
+                for base in range(start * width, (start + n) * width, width)
+                for a, b in self._payloads
+            ]
+            wanted = n * stride - self._lead
+            try:
+                got = source.readv(offset + start * stride, now)
+            except CardReadError:
+                got = -1
+            if got != wanted:  # a bad sector, or the image ends in here
+                doubtful += range(start, start + n)
+                continue
+            doubtful += (start + self._refused(scratch[:n], number + start, out[start : start + n])).tolist()
+        return doubtful
+
+    def _vectors(self, scratch: Bytes) -> list[memoryview]:
+        """Where the headers of a batch go (even places; the odd ones are for pixels)."""
+        aside = memoryview(scratch.reshape(-1))
+        rows = range(0, scratch.size, self._row) if self._row else [0] * len(scratch)
+        vectors: list[memoryview] = []
+        for row in rows:
+            for a, b in self._asides:
+                vectors += (aside[row + a : row + b], aside)
+        vectors[0] = aside[self._asides[0][0] + self._lead : self._asides[0][1]]
+        return vectors
+
+    def _refused(self, scratch: Bytes, number: int, out: Bytes) -> np.ndarray[Any, np.dtype[np.intp]]:
+        """Rows whose headers are not what arithmetic expects."""
+        found = scratch.view("<u4")[:, self._columns]
+        wanted = self._base + np.arange(number, number + len(scratch))[:, None] * self._step
+        return np.flatnonzero((found != wanted).any(axis=1))
+
+
+class FooterStencil(Stencil):
+    """The same for whole frames that end in a footer: there is nothing aside, and the footer is in the pixels."""
+
+    def __init__(self, run: Run, dtype: np.dtype[Any], words: int, sector_size: int) -> None:
+        super().__init__(run, dtype, 0, sector_size)
+        self._dtype = dtype
+
+    def _refused(self, scratch: Bytes, number: int, out: Bytes) -> np.ndarray[Any, np.dtype[np.intp]]:
+        footers = np.ascontiguousarray(out[:, -self._dtype.itemsize :]).view(self._dtype)[:, 0]
+        return np.flatnonzero(footers["frame_num"] != self.run.first.frame + np.arange(number, number + len(out)))
+
+
+def tiles(run: Run, payload: int, frame_bytes: int) -> bool:
+    """Whether whole frames of a run tile the pixel row exactly."""
+    lengths = run.pattern.lengths
+    return sum(lengths) == frame_bytes and all(n == payload for n in lengths[:-1])
