@@ -16,6 +16,7 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def save(path: Path, data: bytes) -> None:
 
 def pack(data: bytes) -> str:
     """Turn bytes into compressed text."""
-    return base64.b64encode(zlib.compress(data)).decode()
+    return base64.b64encode(zlib.compress(data, 1)).decode()
 
 
 def unpack(text: str) -> bytes:
@@ -96,6 +97,11 @@ class Journal:
         """The journal file."""
         return self.folder / NAME
 
+    @cached_property
+    def _packed(self) -> dict[str, Any]:
+        packed = {str(offset): pack(data) for offset, data in sorted(self.backup.items())}
+        return {"sha256": digest(self.backup), "backup": packed}
+
     def before(self, offset: int, length: int) -> bytes | None:
         """Return the card's bytes as they were, if the backup has them."""
         for start, data in self.backup.items():
@@ -109,8 +115,7 @@ class Journal:
         content = {
             "format": 1, "verb": self.verb, "phase": phase, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "layout": self.layout, "session": self.session, "card": dict(self.card), "about": dict(self.about),
-            "changes": self.changes, "sha256": digest(self.backup),
-            "backup": {str(offset): pack(data) for offset, data in sorted(self.backup.items())},
+            "changes": self.changes, **self._packed,
         }  # fmt: skip
         save(self.path, json.dumps(content, indent=1).encode())
 

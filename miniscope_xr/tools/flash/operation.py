@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from miniscope_xr.errors import CardReadError
@@ -32,9 +33,10 @@ class Change:
     def pieces(self) -> Iterator[tuple[int, bytes]]:
         """Yield offsets and wanted bytes, in aligned steps upward."""
         at, end = self.offset, self.offset + self.length
+        zeros = bytes(min(STEP, self.length))
         while at < end:
             stop = min(end, (at // STEP + 1) * STEP)
-            yield at, bytes(stop - at) if self.data is None else self.data[at - self.offset : stop - self.offset]
+            yield at, zeros[: stop - at] if self.data is None else self.data[at - self.offset : stop - self.offset]
             at = stop
 
     def to_json(self) -> dict[str, Any]:
@@ -72,35 +74,46 @@ def apply(target: Target, change: Change, progress: Progress | None = None) -> i
             target.write(at, wanted)
         if progress:
             progress(change.name, at + len(wanted) - change.offset, change.length)
-    if written:
-        target.flush()
-    for at, wanted in written:
-        if target.read(at, len(wanted)) != wanted:
-            raise CardWriteError(
-                5,
-                f"{change.name}: sectors from {at // SECTOR} read back differently from what was written; "
-                "the card or reader is failing, do not record on it",
-            )
+    target.flush()  # also where nothing was written: it may have been, just before the power went
+    verify(target, change.name, written)
     return sum(len(wanted) for _, wanted in written)
 
 
+def verify(target: Target, name: str, pieces: Iterable[tuple[int, bytes]]) -> None:
+    """Read back what was written; a difference is an error."""
+    for at, wanted in pieces:
+        if target.read(at, len(wanted)) != wanted:
+            raise CardWriteError(
+                5,
+                f"{name}: sectors from {at // SECTOR} read back differently from what was written; "
+                "the card or reader is failing, do not record on it",
+            )
+
+
 class _Watched:
-    """A target that remembers where a write was tried."""
+    """A target that remembers where a write was tried, and what was there before."""
 
     def __init__(self, target: Target) -> None:
-        self.size, self.touched = target.size, list[tuple[int, int]]()
-        self.read, self.flush, self.same, self._write = target.read, target.flush, target.same, target.write
+        self.size, self._target = target.size, target
+        self.flush, self.same = target.flush, target.same
+        self._last: tuple[int, bytes] = (-1, b"")
+        self._touched: list[tuple[int, int, bytes]] = []
         if hasattr(target, "next_data"):
             self.next_data = target.next_data
 
-    def write(self, offset: int, data: bytes) -> None:
-        self.touched.append((offset, len(data)))
-        self._write(offset, data)
+    def read(self, offset: int, length: int) -> bytes:
+        self._last = (offset, self._target.read(offset, length))
+        return self._last[1]
 
-    def changed(self, journal: Journal) -> bool:
+    def write(self, offset: int, data: bytes) -> None:
+        before = self._last[1] if self._last[0] == offset else b""
+        self._touched.append((offset, len(data), sha256(before).digest()))
+        self._target.write(offset, data)
+
+    def changed(self) -> bool:
         """Return False only if everything a write was tried on is proven to be as before."""
         try:
-            return any(self.read(at, length) != journal.before(at, length) for at, length in self.touched)
+            return any(sha256(self._target.read(at, length)).digest() != before for at, length, before in self._touched)
         except Exception:
             return True
 
@@ -123,13 +136,11 @@ def run(target: Target, changes: Sequence[Change], journal: Journal, progress: P
             apply(watched, change, progress)
         target.same()
         for change in changes:  # writing one sector may have disturbed its neighbours
-            if change.length <= SMALL and target.read(change.offset, change.length) != next(change.pieces())[1]:
-                raise CardWriteError(
-                    5, f"{change.name}: sector {change.offset // SECTOR} did not keep what was written"
-                )
+            if change.length <= SMALL:
+                verify(target, change.name, change.pieces())
         journal.write("done")
     except (Exception, KeyboardInterrupt) as error:
-        raise _interrupted(error, watched.changed(journal), journal) from error
+        raise _interrupted(error, watched.changed(), journal) from error
 
 
 def _interrupted(error: BaseException, changed: bool, journal: Journal) -> InterruptedWriteError:

@@ -208,14 +208,20 @@ def execute(
             f"{seen.disk.path} is another card than the one shown (now {disk.card_id}); look again with `list`"
         )
     with opener(disk, write=True) as target:
-        verify_shown(target, seen)
-        journal = backup(seen, backup_dir, target, job.verb, job.changes)
-        journal.session = job.session.hex() if job.session else ""
-        journal.about = job.about
-        if job.save_old and seen.data_end > seen.data_start:
-            old = stale.list_buffers(target, seen.layout, seen.data_end, progress)
-            stale.save_list(journal.folder, old, layout=seen.layout.id, session=journal.session, card_id=disk.card_id)
-        run(target, job.changes, journal, progress)
-        if job.verb == "blank-table" and hasattr(target, "reread_partitions"):
-            target.reread_partitions()
+        return carry_out(job, target, backup_dir, progress)
+
+
+def carry_out(job: Job, target: Target, backup_dir: Path, progress: Progress | None = None) -> Journal:
+    """Check that the card is the one shown, save what will change, change it."""
+    seen = job.seen
+    verify_shown(target, seen)
+    journal = backup(seen, backup_dir, target, job.verb, job.changes)
+    journal.session = job.session.hex() if job.session else ""
+    journal.about = job.about
+    if job.save_old and seen.data_end > seen.data_start:
+        old = stale.list_buffers(target, seen.layout, seen.data_end, progress)
+        stale.save_list(journal.folder, old, layout=seen.layout.id, session=journal.session, card_id=seen.disk.card_id)
+    run(target, job.changes, journal, progress)
+    if job.verb == "blank-table" and hasattr(target, "reread_partitions"):
+        target.reread_partitions()
     return journal
