@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,7 +92,7 @@ class FrameAxis:
     def _resolve(self, spans: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
         """Cut out of the spans every frame that several runs carry: it becomes a frame of pieces."""
         shared = set(self._pieces)
-        for (_, stop, _), (start, end, _) in zip(spans, spans[1:], strict=False):
+        for (_, stop, _), (start, end, _) in pairwise(spans):
             shared.update(range(start, min(stop, end)))
         segments = []
         marks = sorted(shared)
@@ -163,7 +164,7 @@ class FrameAxis:
         return rows
 
     def pieces(self, row: int) -> list[Piece]:
-        """The buffers of one row, in card order; none for a blank frame."""
+        """Return the buffers of one row, in card order; none for a blank frame."""
         k, frame = self._at(row)
         number = self._run[k]
         if number == BLANK:
@@ -180,15 +181,11 @@ class FrameAxis:
 
     def spans(self, rows: Int) -> Iterator[Span]:
         """Stretches of consecutive wanted rows that lie in one segment."""
-        at, n = 0, len(rows)
-        while at < n:
-            row = int(rows[at])
-            k, frame = self._at(row)
-            window = rows[at : at + self._rows[k + 1] - row]
-            count = len(window)
-            # sorted rows without repeats are consecutive where the ends say so; others are compared one by one
-            in_order = count == 1 or window == row + np.arange(count)
-            if in_order is not True and not in_order.all():
-                count = int(np.argmin(in_order))
-            yield Span(at, count, self._run[k], frame)
-            at += count
+        at = 0
+        for stop in [*(np.flatnonzero(rows[1:] - rows[:-1] != 1) + 1).tolist(), len(rows)]:
+            while at < stop:
+                row = int(rows[at])
+                k, frame = self._at(row)
+                count = min(stop - at, self._rows[k + 1] - row)
+                yield Span(at, count, self._run[k], frame)
+                at += count

@@ -16,6 +16,7 @@ from miniscope_xr.runs import Run, expected_headers
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 _PAGE = 4096
+_NONE = np.zeros(0, np.intp)
 _VECTORS = 640  # below IOV_MAX (1024); more makes the headers leave the nearest cache before they are checked
 
 
@@ -74,13 +75,13 @@ class Stencil:
             return
         size = len(words_at)
         i = np.arange(size) - self.run.first.index
-        now, later = (expected_headers(self.run, i + shift) for shift in (0, size))
-        names = list(now)
-        base = np.stack([np.full(size, words), *(now[name] for name in names)], axis=1)
-        step = np.stack([np.zeros(size, np.int64), *(later[name] - now[name] for name in names)], axis=1)
-        places = [fields[name][1] // 4 for name in ("length", *names)]
-        self._columns = np.add.outer(words_at, places).reshape(-1)
-        self._base, self._step = base.reshape(-1), step.reshape(-1)
+        constant = {"length": np.full(size, words), "data_length": np.array(self.run.pattern.lengths)}
+        now, later = (expected_headers(self.run, i + shift) | constant for shift in (0, size))
+        base = np.stack(list(now.values()), axis=1)
+        step = np.stack([later[name] - now[name] for name in now], axis=1)
+        self._columns = np.add.outer(words_at, [fields[name][1] // 4 for name in now]).reshape(-1)
+        # words as on the card, so that sums wrap as they would there and whole batches compare as bytes
+        self._base, self._step = base.reshape(-1).astype("<u4"), step.reshape(-1).astype("<u4")
 
     def read(self, source: ByteSource, number: int, out: Bytes) -> list[int]:
         """Read frames ``number`` on (counted from the run's first frame number) into the rows of ``out``.
@@ -91,7 +92,7 @@ class Stencil:
             Rows that have to be read buffer by buffer: their headers do not vouch for them, or the read failed.
         """
         doubtful: list[int] = []
-        pixels = memoryview(out.reshape(-1))
+        pixels = out.reshape(-1).data
         scratch = np.empty((min(self.batch, len(out)), self._row), np.uint8)
         vectors = self._vectors(scratch)
         first = number * len(self.run.pattern) - self.run.first.index
@@ -119,7 +120,7 @@ class Stencil:
 
     def _vectors(self, scratch: Bytes) -> list[memoryview]:
         """Where the headers of a batch go (even places; the odd ones are for pixels)."""
-        aside = memoryview(scratch.reshape(-1))
+        aside = scratch.reshape(-1).data
         rows = range(0, scratch.size, self._row) if self._row else [0] * len(scratch)
         vectors: list[memoryview] = []
         for row in rows:
@@ -130,8 +131,10 @@ class Stencil:
 
     def _refused(self, scratch: Bytes, number: int, out: Bytes) -> np.ndarray[Any, np.dtype[np.intp]]:
         """Rows whose headers are not what arithmetic expects."""
-        found = scratch.view("<u4")[:, self._columns]
-        wanted = self._base + np.arange(number, number + len(scratch))[:, None] * self._step
+        found = scratch.view("<u4").take(self._columns, axis=1)
+        wanted = self._base + np.arange(number, number + len(scratch), dtype="<u4")[:, None] * self._step
+        if found.tobytes() == wanted.tobytes():
+            return _NONE
         return np.flatnonzero((found != wanted).any(axis=1))
 
 
