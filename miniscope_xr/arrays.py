@@ -16,7 +16,7 @@ from miniscope_xr.store import RecordingStore
 _BATCH = 512  # frames in memory at once when only a part of each is wanted
 
 
-class CardArray(BackendArray):  # type: ignore[misc]
+class CardArray(BackendArray):
     """An array that reads a card when indexed. Outer indexing: basic alone would read the whole span of a list."""
 
     def __init__(self, store: RecordingStore, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -25,6 +25,8 @@ class CardArray(BackendArray):  # type: ignore[misc]
         self.dtype = dtype
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        if isinstance(key, indexing.BasicIndexer) and isinstance(key.tuple[0], int):
+            return self._get(key.tuple)  # nothing for the adapter to take apart
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._get)
 
     async def async_getitem(self, key: indexing.ExplicitIndexer) -> Any:
@@ -33,9 +35,14 @@ class CardArray(BackendArray):  # type: ignore[misc]
 
     def _get(self, key: tuple[Any, ...]) -> np.ndarray[Any, Any]:
         first, *rest = key
-        rows = np.arange(self.shape[0], dtype=np.int64)[first]
-        values = self.read(np.atleast_1d(rows), tuple(rest))
-        return values[0] if rows.ndim == 0 else values
+        n = self.shape[0]
+        if isinstance(first, int | np.integer):
+            if not -n <= first < n:
+                raise IndexError(f"index {first} is out of bounds for axis 0 with size {n}")
+            value: np.ndarray[Any, Any] = self.read(np.array([first % n]), tuple(rest))[0]
+            return value
+        rows = np.arange(*first.indices(n)) if isinstance(first, slice) else np.arange(n)[first]
+        return self.read(rows, tuple(rest))
 
     def read(self, rows: Int, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
         """Values of some rows; ``rest`` indexes the other axes."""
@@ -134,7 +141,7 @@ class BufferColumn(CardArray):
         self.scale = scale
 
     def read(self, rows: Int, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
-        """The word of these buffers' headers, scaled where the layout says so."""
+        """Return the word of these buffers' headers, scaled where the layout says so."""
         if self.name == "sector":
             return self.store.buffer_sectors(rows)
         values = self.store.buffer_rows(rows)[self.name]
@@ -142,6 +149,50 @@ class BufferColumn(CardArray):
 
     def _token(self) -> tuple[Any, ...]:
         return (*super()._token(), self.name, self.scale)
+
+
+class _Row(indexing.ExplicitlyIndexedNDArrayMixin):
+    """One row of a lazy array; even the indexing waits until somebody looks at it.
+
+    Selecting one frame cuts every coordinate with it, a dozen of them that are seldom looked at.
+    """
+
+    __slots__ = ("array", "position")
+
+    def __init__(self, array: indexing.ExplicitlyIndexed, position: int) -> None:
+        self.array: Any = array
+        self.position = position
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.array.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = self.array.dtype
+        return dtype
+
+    def _now(self) -> Any:
+        rest = (slice(None),) * (len(self.array.shape) - 1)
+        return self.array[indexing.BasicIndexer((self.position, *rest))]
+
+    def get_duck_array(self) -> Any:
+        return self._now().get_duck_array()
+
+    async def async_get_duck_array(self) -> Any:
+        return await self._now().async_get_duck_array()
+
+    def __getitem__(self, indexer: Any) -> Any:
+        return self._now()[indexer]
+
+    def _oindex_get(self, indexer: Any) -> Any:
+        return self._now().oindex[indexer]
+
+    def _vindex_get(self, indexer: Any) -> Any:
+        return self._now().vindex[indexer]
+
+    def transpose(self, order: Any) -> Any:
+        return self._now().transpose(order)
 
 
 class CardVariable(xr.Variable):
@@ -153,7 +204,22 @@ class CardVariable(xr.Variable):
 
     __slots__ = ()
 
-    def chunk(self, chunks: Any = {}, *args: Any, **kwargs: Any) -> xr.Variable:  # noqa: B006
+    def to_base_variable(self) -> xr.Variable:
+        """Return a copy of this class: xarray makes base variables of all coordinates, and those forget the card."""
+        return type(self)(self._dims, self._data, self._attrs, self._encoding, fastpath=True)  # type: ignore[arg-type]
+
+    to_variable = to_base_variable
+
+    def isel(self, indexers: Any = None, missing_dims: Any = "raise", **kwargs: Any) -> Any:
+        """Index as xarray does; one element of a lazy coordinate costs next to nothing before it is looked at."""
+        if indexers is not None and len(indexers) == 1 and not kwargs and self._dims:
+            position = indexers.get(self._dims[0])
+            if type(position) is int and isinstance(self._data, indexing.ExplicitlyIndexed):
+                data = _Row(self._data, position)
+                return type(self)(self._dims[1:], data, self._attrs, self._encoding, fastpath=True)
+        return super().isel(indexers, missing_dims, **kwargs)
+
+    def chunk(self, chunks: Any = {}, *args: Any, **kwargs: Any) -> xr.Variable:  # type: ignore[override]  # noqa: B006
         """Chunk as xarray does, under a name that tells cards apart."""
         options = dict(kwargs.get("from_array_kwargs") or {})
         token = self.encoding.get("card")

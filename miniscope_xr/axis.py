@@ -26,10 +26,10 @@ class Piece(NamedTuple):
 
 
 class Span(NamedTuple):
-    """``count`` wanted rows from position ``at`` that follow one another in run number ``run`` from ``frame`` on."""
+    """``size`` wanted rows from position ``at`` that follow one another in run number ``run`` from ``frame`` on."""
 
     at: int
-    count: int
+    size: int
     run: int
     frame: int
 

@@ -15,6 +15,7 @@ import stat
 import sys
 import threading
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any, Protocol
 
 from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError, NotACardError
@@ -186,7 +187,7 @@ class Device:
     def readv(self, offset: int, buffers: Sequence[Any]) -> int:
         """Fill ``buffers`` (at most 1024) from consecutive bytes at ``offset``; return the bytes read."""
         if _HAS_PREADV and not self._aligned_only:
-            wanted = sum(len(b) for b in buffers)
+            wanted = sum(map(len, buffers))
             try:
                 got = os.preadv(self._fd, buffers, offset)
             except OSError as error:
@@ -195,8 +196,18 @@ class Device:
                 return got
         return self._readv_copying(offset, buffers)
 
+    def gather(self, offsets: Sequence[int], length: int) -> bytes | None:
+        """Return ``length`` bytes from each of many offsets, joined; None where one of them cannot be read whole."""
+        if not hasattr(os, "pread") or self._aligned_only:
+            return None
+        try:
+            data = b"".join(map(os.pread, repeat(self._fd), repeat(length), offsets))
+        except OSError:
+            return None
+        return data if len(data) == length * len(offsets) else None
+
     def _readv_copying(self, offset: int, buffers: Sequence[Any]) -> int:
-        """The same without preadv, or after a short count: one contiguous read, then copies."""
+        """Do the same without preadv, or after a short count: one contiguous read, then copies."""
         wanted = sum(len(b) for b in buffers)
         data = memoryview(self.read(offset, wanted))
         at = 0

@@ -101,7 +101,7 @@ class FrameReader:
         return self.axis.partial_rows(self._slots)
 
     def pieces(self, row: int) -> list[Piece]:
-        """The buffers of one row, in card order."""
+        """Return the buffers of one row, in card order."""
         return self.axis.pieces(row)
 
     def position(self, row: int) -> int:
@@ -170,7 +170,7 @@ class FrameReader:
         return -(-self.frame_bytes // self.payload)
 
     def _buffer(self, source: ByteSource, run: Run, i: int, row: int) -> tuple[bytes | None, bool | None]:
-        """Data of one buffer, or None where its header does not vouch for it.
+        """Read the data of one buffer, or None where its header does not vouch for it.
 
         The second value: whether all of it reached the card; None where sectors of it cannot be read.
         """
@@ -192,7 +192,7 @@ class FrameReader:
         return data, readable and len(data) == length and self._landed(run, i, length)
 
     def _length_in(self, data: bytes, run: Run, i: int) -> int:
-        """Data bytes of a buffer as its own header says."""
+        """Return the data bytes of a buffer as its own header says."""
         return int(np.frombuffer(data, self.dtype, 1)["data_length"][0])
 
     def _landed(self, run: Run, i: int, length: int) -> bool:

@@ -6,8 +6,8 @@ import errno
 import hashlib
 import os
 import threading
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -22,7 +22,30 @@ from miniscope_xr.layout import Layout
 from miniscope_xr.recording import Recording
 from miniscope_xr.words import buffer_header_dtype, dtype_of, footer_struct
 
-_CACHED_ROWS = 8
+_CACHED_ROWS = 8  # tables
+_LARGE = 1 << 17  # rows
+
+
+class _Recent:
+    """What was read last for some rows: a dozen columns of one table come from one read."""
+
+    def __init__(self, size: int) -> None:
+        self._known: deque[tuple[Int, Any]] = deque(maxlen=size)
+        self._lock = threading.Lock()
+
+    def get(self, rows: Int, read: Callable[[], Any]) -> Any:
+        """Return the value for ``rows``, read where it is not known."""
+        with self._lock:
+            known = list(self._known)
+        for asked, value in known:
+            if np.array_equal(asked, rows):
+                return value
+        value = read()
+        with self._lock:
+            if len(rows) > _LARGE:  # a table of a whole card is kept alone
+                self._known.clear()
+            self._known.append((rows, value))
+        return value
 
 
 class CardStore:
@@ -59,7 +82,7 @@ class CardStore:
             raise
 
     def _read_identity(self, source: ByteSource) -> bytes:
-        """The sectors that tell one card from another: settings, counts and the first header."""
+        """Read the sectors that tell one card from another: settings, counts and the first header."""
         sectors = self.index.layout.sectors
         start = min(sectors.header, sectors.data if sectors.config is None else sectors.config)
         return source.read(start * sectors.size, (sectors.data + 1 - start) * sectors.size)
@@ -70,7 +93,7 @@ class CardStore:
         return hashlib.sha256(self._identity).hexdigest()[:32]
 
     def source(self) -> ByteSource:
-        """The card, checked to be the one that was opened."""
+        """Return the card, checked to be the one that was opened."""
         device: ByteSource = self._manager.acquire()
         if self._read_identity(device) != self._identity:
             raise CardChangedError(
@@ -108,7 +131,7 @@ class CardStore:
         return buffer_header_dtype(card.layout, card.words)
 
     def frames(self, recording: Recording, fill: bool = False, until: int | None = None) -> FrameReader:
-        """The frames of one recording."""
+        """Return the frames of one recording."""
         card = self.index.card
         reader = FooterFrameReader if card.layout.footer else FrameReader
         return reader(
@@ -126,11 +149,11 @@ class RecordingStore:
         self._reset()
 
     def _reset(self) -> None:
-        self._rows: OrderedDict[bytes, FrameRows] = OrderedDict()
-        self._lock = threading.Lock()
+        self._frame_rows = _Recent(_CACHED_ROWS)
+        self._buffer_rows = _Recent(_CACHED_ROWS)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_rows", "_lock")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_frame_rows", "_buffer_rows")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -143,21 +166,18 @@ class RecordingStore:
     def describe(self, rows: Int) -> FrameRows:
         """Header rows; several coordinates of the same frames cost one read."""
         source = self.card.source()
-        key = hashlib.blake2b(rows.tobytes(), digest_size=16).digest()
-        with self._lock:
-            known = self._rows.get(key)
-        if known is None:
-            known = self.frames.describe(source, rows)
-            with self._lock:
-                self._rows[key] = known
-                while len(self._rows) > _CACHED_ROWS:
-                    self._rows.popitem(last=False)
-        return known
+        found: FrameRows = self._frame_rows.get(rows, lambda: self.frames.describe(source, rows))
+        return found
 
     def buffer_rows(self, rows: Int) -> np.ndarray[Any, Any]:
         """Headers of some buffers of the recording as they are on the card (structured array)."""
         source = self.card.source()
-        return self._by_run(rows, lambda run, i: self.frames.header_rows(source, run, i)[0], self.card.header_dtype)
+
+        def read() -> np.ndarray[Any, Any]:
+            return self._by_run(rows, lambda run, i: self.frames.header_rows(source, run, i)[0], self.card.header_dtype)
+
+        found: np.ndarray[Any, Any] = self._buffer_rows.get(rows, read)
+        return found
 
     def buffer_sectors(self, rows: Int) -> Int:
         """Sectors of some buffers."""
@@ -165,6 +185,8 @@ class RecordingStore:
 
     def _by_run(self, rows: Int, values: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
         runs = self.recording.runs
+        if len(runs) == 1:
+            return np.asarray(values(runs[0], rows), dtype)
         starts = np.concatenate(([0], np.cumsum([run.count for run in runs])))
         number = np.searchsorted(starts, rows, side="right") - 1
         out = np.empty(len(rows), dtype)
