@@ -7,6 +7,7 @@ same grid with the same frame numbers. The frame clock and the record length set
 from __future__ import annotations
 
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,10 @@ from miniscope_xr.words import dtype_of, footer_struct
 
 FOOTER = 16  # bytes
 _ALL = 4096  # frames up to which every footer is read at opening
+_AHEAD = 16  # frames looked at behind one that was never written
 _WINDOW = 24  # frames on each side whose clock is compared
 _TOLERANCE = 3.0  # ms
+_LATE = 1000  # ms by which a slow card may delay the last writes
 
 
 class _Footers:
@@ -54,65 +57,79 @@ class _Footers:
 
 
 def _extent(footers: _Footers, exhaustive: bool) -> int:
-    """Frames in a row whose footers count up."""
-    if exhaustive:
-        return next((k for k in range(footers.most) if footers.at(k) is None), footers.most)
+    """Frames in a row whose footers count up; frames that were never written lie between some."""
     low, step = 0, 1
-    while low + step < footers.most and footers.at(low + step) is not None:
-        low, step = low + step, 2 * step
-    high = min(low + step, footers.most)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if footers.at(middle) is not None else (low, middle)
+    while low + 1 < footers.most:
+        high = min(low + (1 if exhaustive else step), footers.most)
+        if high < footers.most and footers.at(high) is not None:
+            low, step = high, 2 * step
+            continue
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if footers.at(middle) is not None else (low, middle)
+        ahead = range(low + 2, min(low + 2 + _AHEAD, footers.most))
+        resumed = next((k for k in ahead if footers.at(k) is not None), None)
+        if resumed is None:
+            break
+        low, step = resumed, 1
     return low + 1
-
-
-def _time(footers: _Footers, k: int) -> int:
-    found = footers.at(k)
-    return -1 if found is None else found[0]
 
 
 def _end_by_length(footers: _Footers, n: int, seconds: int) -> int:
     """Frames within the record length; the firmware stops at the first frame behind it."""
-    limit = seconds * 1000 + 250
+    limit = seconds * 1000 + _LATE
+
+    def within(k: int) -> bool:
+        found = next((f for j in range(k, n) if (f := footers.at(j)) is not None), None)
+        return found is None or found[0] <= limit
+
     low, high = 0, n
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if _time(footers, middle) <= limit else (low, middle)
+        low, high = (middle, high) if within(middle) else (low, middle)
     return high
 
 
 def _seam(footers: _Footers, n: int) -> tuple[int | None, list[str]]:
     """First frame of an older recording, by the frame clock; and doubts."""
-    if n < 3:
+    known = [(k, found[0]) for k in range(n) if (found := footers.at(k)) is not None]
+    if len(known) < 3:
         return None, []
-    times = np.array([_time(footers, k) for k in range(n)])
-    steps = np.diff(times)
+    frames = np.array([k for k, _ in known])
+    times = np.array([t for _, t in known], float)
+    steps = np.diff(times) / np.diff(frames)
     period = float(median(steps.tolist()))
-    if period <= 0:
-        return 1, []
-    for k in range(1, n):
-        if times[k] < times[k - 1]:
-            return k, []
-    # Writes are late after a stall but never early, so the least phase of a stretch is the frame clock's.
-    phase = times - period * np.arange(n)
+    back = np.flatnonzero(np.diff(times) < 0)
+    if period <= 0 or len(back):
+        return int(frames[back[0] + 1]) if len(back) else 1, []
+    phase = times - period * frames
     doubts: list[str] = []
-    for k in np.flatnonzero(np.abs(steps - period) > _TOLERANCE) + 1:
-        before, after = phase[max(k - _WINDOW, 0) : k], phase[k : k + _WINDOW]
-        jump = float(after.min() - before.min())
-        if jump < -_TOLERANCE:
-            return int(k), []  # frames never come early
-        off = abs(jump - round(jump / period) * period)
-        if off <= _TOLERANCE:
+    for n_th in np.flatnonzero(np.abs(steps - period) * np.diff(frames) > _TOLERANCE) + 1:
+        before, was_settled = _floor(phase[max(n_th - _WINDOW, 0) : n_th][::-1])
+        after, settled = _floor(phase[n_th : n_th + _WINDOW])
+        jump = after - before
+        if abs(jump - max(round(jump / period), 0) * period) <= _TOLERANCE:
             continue  # late writes, or frames the firmware skipped (which leave no gap in the number)
-        settled = int(np.sum(after - after.min() <= _TOLERANCE)) >= _WINDOW // 2
-        if settled:
-            return int(k), []
+        k = int(frames[n_th])
+        if settled and was_settled:
+            return k, []
         doubts = [
             f"the frame clock changes at frame {k}: a slow card, or an older recording from there on; "
             f"if it is one, pass until={k - 1}"
         ]
     return None, doubts
+
+
+def _floor(phase: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, bool]:
+    """Phase of the frame clock over the nearest frames that agree on it, and whether they do.
+
+    Writes are late after a stall but never early, so the least phase is the clock's.
+    """
+    for size in range(_WINDOW // 3, _WINDOW + 1, _WINDOW // 3):
+        least = float(phase[:size].min())
+        if int(np.sum(phase[:size] - least <= _TOLERANCE)) > size // 2:
+            return least, True
+    return float(phase.min()), False
 
 
 def index_footers(source: ByteSource, card: CardSectors, exhaustive: bool, whole: bool) -> list[Recording]:
@@ -138,10 +155,16 @@ def index_footers(source: ByteSource, card: CardSectors, exhaustive: bool, whole
     assert first is not None
     lines = first[1]
     width = footers.frame_bytes // lines
-    period = (_time(footers, end - 1) - first[0]) / max(end - 1, 1)
-    complete = bool(seconds) and _time(footers, end - 1) + 3 * period + 50 >= seconds * 1000
+    last = footers.at(end - 1) or first
+    period = (last[0] - first[0]) / max(end - 1, 1)
+    complete = bool(seconds) and last[0] + 3 * period + 50 >= seconds * 1000
     cut = end == n and footers.start + (n + 1) * footers.frame_bytes > source.size
     status = "finished" if complete else "truncated" if cut else "interrupted"
+    if status != "finished" and not whole and not warnings and end > 1:
+        warnings = [
+            "v3 cards keep no count and this recording ended before its record length: an older recording with the "
+            f"same frame clock between frames 0 and {end - 1} is not excluded"
+        ]
     header = Header(0, 0, 0, 0, 0, 0, 0, first[0], footers.frame_bytes, -1, -1, -1)
     run = Run(card.layout.sectors.data, end, header, pattern)
     return [Recording(0, (run,), width, lines, status, warnings=tuple(warnings))]

@@ -146,6 +146,9 @@ class _Buffers:
             return runs, [] if counted is not None and counted(runs) else verdict.doubt, False
         number, i = verdict.end
         kept = [*runs[:number], *([replace(runs[number], count=i)] if i else [])]
+        if not i and kept and kept[-1].single:  # it seemed to take more sectors than it has, up to the old buffer
+            own = kept[-1].pattern.sectors_for(kept[-1].single[1])
+            kept[-1] = replace(kept[-1], single=(min(kept[-1].single[0], own), kept[-1].single[1]))
         if counted is not None and counted(runs) and not (kept and counted(kept)):
             return runs, [], False  # the low bytes of the counts confirm the end found by the counters alone
         return kept, verdict.doubt, True

@@ -19,6 +19,9 @@ from miniscope_xr.layout import Layout
 from miniscope_xr.words import buffer_header_dtype
 
 _MAX_INDEX = 64  # buffers of one frame that can carry a bit of buffers_present and a place
+_READ_WHOLE = 4096  # frames of an uncounted run whose headers are all read
+_MARKS = 64  # headers looked at in a longer one
+_GATHER = 1 << 16  # headers fetched at once: a small object each until they are joined
 _LEARN = 96  # buffers looked at to learn how a frame is cut
 
 
@@ -63,9 +66,13 @@ class Pattern:
         self.lengths = lengths
         self.header_bytes = header_bytes
         self.sector_size = sector_size
-        self.sectors = tuple(-(-(length + header_bytes) // sector_size) for length in lengths)
+        self.sectors = tuple(self.sectors_for(length) for length in lengths)
         self.starts = tuple(int(s) for s in np.concatenate(([0], np.cumsum(self.sectors)))[:-1])
         self.frame_sectors = sum(self.sectors)
+
+    def sectors_for(self, length: int) -> int:
+        """Sectors a buffer of ``length`` data bytes takes."""
+        return -(-(length + self.header_bytes) // self.sector_size)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -339,10 +346,22 @@ class Walker:
             sector += -(-(header.length + self._header_bytes) // self._size)
             following = self.headers.at(sector)
             if following is None or following.written != header.written + 1:
-                break
+                hit = self._behind_hole(sector, header)
+                if hit is None:
+                    break
+                sector, following = hit
+                frames.append([])
             previous, header = header, following
         fullest = max(frames, key=sum)
         return self._pattern(fullest) if fullest else None
+
+    def _behind_hole(self, sector: int, header: Header) -> tuple[int, Header] | None:
+        """The next buffer behind writes that failed."""
+        reach = header.written + self.lookahead
+        return self.headers.find(
+            sector, sector + self.lookahead * self._buffer_sectors,
+            lambda h: header.written < h.written <= reach and h.frame >= header.frame,
+        )  # fmt: skip
 
     def _run_from(self, sector: int, header: Header, limit: int | None) -> Run:
         for pattern in self._patterns_for(header):
@@ -384,16 +403,34 @@ class Walker:
             if high < most and self._ok(run, high):
                 low, step = high, 2 * step
                 continue
-            while high - low > 1:
-                middle = (low + high) // 2
-                if self._ok(run, middle):
-                    low = middle
-                else:
-                    high = middle
+            low = self._first_break(run, low, high) - 1
             resumed = self._resumes(run, low, most)
             if resumed is None:
                 break
             low, step = resumed, 1
+        return low + 1 if counted else self._without_detour(run, low + 1)
+
+    def _without_detour(self, run: Run, count: int) -> int:
+        """Cut an extent that leaps over drops into an older recording with the same counters.
+
+        Without a count, a far probe that matches may be of a recording underneath. Short extents are read whole,
+        long ones at even distances.
+        """
+        if count <= _READ_WHOLE * len(run.pattern):
+            return self._extent_by_scan(run, count)
+        marks = np.linspace(0, count - 1, _MARKS, dtype=np.int64).tolist()
+        good = 0
+        for mark in marks:
+            if not self._ok(run, mark) and self._resumes(run, mark - 1, count) is None:
+                return self._without_detour(run, self._first_break(run, good, mark))
+            good = mark
+        return count
+
+    def _first_break(self, run: Run, low: int, high: int) -> int:
+        """Number of buffers up to a break between a buffer that matches and one that does not."""
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._ok(run, middle) else (low, middle)
         return low + 1
 
     def _extent_by_scan(self, run: Run, most: int) -> int:
@@ -480,16 +517,29 @@ def read_rows(
     on_error: Callable[[CardReadError], None] | None = None,
 ) -> np.ndarray[Any, Any]:
     """Headers at many byte offsets as a structured array; zeros where the card ends or cannot be read."""
-    size = dtype.itemsize
+    parts = [
+        _gathered(source, dtype.itemsize, offsets[at : at + _GATHER].tolist(), on_error)
+        for at in range(0, len(offsets), _GATHER)
+    ]
+    return np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), dtype)
+
+
+def _gathered(
+    source: ByteSource, size: int, offsets: list[int], on_error: Callable[[CardReadError], None] | None
+) -> bytes | bytearray:
+    """``size`` bytes from each offset: by the source's own way to do many small reads, or one by one."""
+    gather = getattr(source, "gather", None)
+    data: bytes | None = None if gather is None else gather(offsets, size)
+    if data is not None:
+        return data
     out = bytearray(len(offsets) * size)
-    read = source.read
-    for k, offset in enumerate(offsets.tolist()):
+    for k, offset in enumerate(offsets):
         try:
-            piece = read(offset, size)
+            piece = source.read(offset, size)
         except CardReadError as error:
             if on_error is None:
                 raise
             on_error(error)
             continue
         out[k * size : k * size + len(piece)] = piece
-    return np.frombuffer(out, dtype)
+    return out

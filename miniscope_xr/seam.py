@@ -15,11 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import numpy as np
 
 from miniscope_xr.runs import Header, HeaderReader, Run
 
 _SAMPLES = 64  # frames sampled along a run
-_LINK_FRAMES = 4096  # frames whose leftovers are compared at opening
+_EVERY = 4096  # frames up to which every frame is compared at opening
+_FRAMES = 8  # frames on each side whose clocks are compared
+_WINDOW = 16  # frames on each side of a suspected step
+_NEAR = 64  # frames read one by one around a suspected step
 _STEP = 2.5  # timestamps are whole ms and interrupts jitter by about one: larger steps are no jitter
 _BATTERY_STEP = 3  # ADC counts; noise is about one
 
@@ -49,7 +56,12 @@ class Evidence:
     """
 
     def __init__(
-        self, headers: HeaderReader, ring: int, drop_step: int = 0, scanning: bool = False, ticks: float = 1.0
+        self,
+        headers: HeaderReader,
+        ring: int,
+        drop_step: int = 0,
+        scanning: bool = False,
+        ticks: float = 1.0,
     ) -> None:
         self.headers = headers
         self.ring = ring
@@ -110,31 +122,56 @@ class Evidence:
 
     def continues(self, run: Run, i: int) -> bool | None:
         """Whether buffers ``i - 1`` and ``i`` of a run belong to one recording; None: nothing tells."""
-        size = len(run.pattern)
-        verdicts = [self.link(run, k) for k in range(i, min(i + max(self.ring, 1), run.count))]
-        if False in verdicts:
+        if self._state_changes(run, i):
             return False
-        step = self._clock_step(run, i)
+        step = self._step(run, i)
         if step is not None and abs(step) > _STEP * self.ticks:
             return False
-        before = self._header(run, i - 1)
-        after = self._header(run, i)
-        if before is not None and after is not None and not self._same_state(before, after):
-            return False
-        return True if True in verdicts or (step is not None and i >= 2 * size) else None
+        verdicts = [self.link(run, k) for k in range(i, min(i + max(self.ring, 1), run.count))]
+        if False in verdicts:
+            return self._stressed(run, i) or None
+        return True if True in verdicts or step is not None else None
 
-    def _clock_step(self, run: Run, i: int) -> float | None:
-        """Ticks by which the frame clock jumps between buffers ``i - 1`` and ``i``, judged by frames around them."""
+    def _deviation(self, run: Run, i: int, cut: int) -> float | None:
+        """Ticks by which buffer ``i`` is off the frame clock of the buffers before ``cut``."""
         size = len(run.pattern)
-        times: list[int] = []
-        for k in (i - 1 - size, i - 1, i - size, i, i + size, i - 1 - 2 * size):
-            header = self._header(run, k) if 0 <= k < run.count else None
-            times.append(-1 if header is None else header.time)
-        before_old, before, same_old, same, same_next, before_oldest = times
-        periods = [b - a for a, b in ((before_old, before), (before_oldest, before_old)) if a >= 0 and b >= 0]
-        if not periods or same_old < 0 or same < 0:
+        back = -(-(i - cut + 1) // size)  # frames back to the nearest same buffer before the cut
+        times = []
+        for m in range(back, back + _FRAMES):
+            header = self._header(run, i - m * size) if i - m * size >= 0 else None
+            if header is not None:
+                times.append((m, header.time))
+        now = self._header(run, i)
+        if now is None or len(times) < 2:
             return None
-        return (same - same_old) - sum(periods) / len(periods)
+        (near, late), (far, early) = times[0], times[-1]
+        period = (late - early) / (far - near)
+        return now.time - median(t + m * period for m, t in times)
+
+    def _step(self, run: Run, cut: int) -> float | None:
+        """Ticks by which the frame clock jumps at a cut (median over the two frames behind it)."""
+        found = [self._deviation(run, i, cut) for i in range(cut, min(cut + 2 * len(run.pattern), run.count))]
+        known = [d for d in found if d is not None]
+        return median(known) if known else None
+
+    def _stressed(self, run: Run, i: int) -> bool:
+        """Whether the card was slow around buffer ``i``: the ring was lapped, or nearly, and leftovers tell little."""
+        reach = 2 * max(self.ring, 1)
+        for k in range(max(i - reach, 0), min(i + reach, run.count)):
+            header = self.headers.at(run.sector_of(k))
+            if header is None or not run.matches(k, header):
+                return True
+            behind = header.write_time - header.time if header.write_time >= 0 else 0
+            if behind > 0 and self._ring_time(run, i) <= behind:
+                return True
+        return False
+
+    def _ring_time(self, run: Run, i: int) -> float:
+        """Ticks the camera takes for half a ring of buffers."""
+        size = len(run.pattern)
+        start = max(min(i, run.count - 1 - size), 0)
+        a, b = self._header(run, start), self._header(run, min(start + size, run.count - 1))
+        return float("inf") if a is None or b is None else (b.time - a.time) / size * max(self.ring // 2, 1)
 
     def first_seam(self, runs: list[Run], exhaustive: bool = False) -> Verdict:
         """The first place in the runs of one recording where an older recording begins."""
@@ -143,7 +180,7 @@ class Evidence:
                 return Verdict((number, 0))
             if run.single or run.count <= 2:
                 continue
-            verdict = self._seam_in(run, exhaustive)
+            verdict = self._seam_in(run, exhaustive, number < len(runs) - 1)
             if verdict.end is not None or verdict.doubt:
                 if verdict.end is not None:
                     verdict.end = (number, verdict.end[1])
@@ -162,7 +199,25 @@ class Evidence:
             return False
         if b.dropped > a.dropped and self.drop_step and excess == 0 and (b.written + b.dropped) % self.drop_step:
             return False
-        return self._same_clock(runs, number)
+        return self._single_fits(runs, number) if after.single else self._same_clock(runs, number)
+
+    def _single_fits(self, runs: list[Run], number: int) -> bool:
+        """Whether a single buffer keeps the frame clock (whole periods aside) of the last regular stretch."""
+        here = next((r for r in reversed(runs[:number]) if self._regular(r)), None)
+        header = runs[number].first
+        if here is None or header.index >= len(here.pattern) or header.length != here.pattern.lengths[header.index]:
+            return True
+        size = len(here.pattern)
+        like = here.count - 1 - (here.index_of(here.count - 1) - header.index) % size
+        before = [self._header(here, like - m * size) for m in range(_FRAMES) if like - m * size >= 0]
+        times = [h.time for h in before if h is not None]
+        if len(times) < 2 or len(times) != len(before):
+            return True
+        period = (times[0] - times[-1]) / (len(times) - 1)
+        if period <= 0:
+            return True
+        off = (header.time - median(t + m * period for m, t in enumerate(times))) / period
+        return abs(off - round(off)) * period <= (_STEP + 0.5) * self.ticks + abs(off) * self.ticks / len(times)
 
     def _same_clock(self, runs: list[Run], number: int) -> bool:
         """Whether the first regular stretch from run ``number`` on keeps the frame clock of the last one before it.
@@ -204,27 +259,34 @@ class Evidence:
             found.append(None if header is None else (k, header.time))
         return found[0], found[1]
 
-    def _seam_in(self, run: Run, exhaustive: bool) -> Verdict:
+    def _seam_in(self, run: Run, exhaustive: bool, more_follows: bool) -> Verdict:
         size = len(run.pattern)
         frames = (run.count - 1) // size + 1  # buffers 0, size, 2 size ... have the same index in their frames
-        if exhaustive or frames <= _LINK_FRAMES:
-            broken = self.broken_links(run, 0, run.count)
-            if broken is not None and broken < run.count - 1:
-                return self._locate(run, broken)
-            if broken is not None:
-                return Verdict()  # the very last buffer: cut by the power loss, not an older recording
-            if self._linked(run):
+        every = exhaustive or frames <= _EVERY
+        if every:
+            start = 0
+            while (broken := self.broken_links(run, start, run.count - 1)) is not None:
+                verdict = self._locate(run, broken)
+                if verdict is not None:
+                    return verdict
+                start = broken + 1
+            if self.ring >= size and self._linked(run):
                 return Verdict()
-        suspect = self._suspect_frame(run, frames)
+        suspect = self._suspect_frame(run, frames, every, more_follows)
         if suspect is not None:
             return self._locate_by_clock(run, suspect)
-        if frames > _LINK_FRAMES and not exhaustive:
+        if run.first.frame == run.last_frame:
+            return Verdict()
+        if not every:
             return Verdict(doubt=[
                 f"the counts were never written; frames {run.first.frame} to {run.last_frame} were compared at "
                 f"{_SAMPLES} places and fit one recording, but an older one underneath with the same frame clock "
                 "is not excluded; index='scan' compares every frame"
             ])  # fmt: skip
-        return Verdict()
+        return Verdict(doubt=[
+            "the counts were never written, and this firmware leaves too little in its buffers to exclude an older "
+            f"recording with the same frame clock between frames {run.first.frame} and {run.last_frame}"
+        ])  # fmt: skip
 
     def _linked(self, run: Run) -> bool:
         """Whether leftovers tell anything on this card (not when all are one value, or none exist)."""
@@ -233,28 +295,59 @@ class Evidence:
 
     # -- locating -------------------------------------------------------------------------------------
 
-    def _suspect_frame(self, run: Run, frames: int) -> int | None:
+    def _suspect_frame(self, run: Run, frames: int, every: bool, more_follows: bool) -> int | None:
         """Last frame (counted in the run) before the first step of the clock, focus or battery, or None."""
         size = len(run.pattern)
 
         def at(k: int) -> Header | None:
             return self._header(run, k * size)
 
-        step = max((frames - 1) / _SAMPLES, 1.0)
-        marks = sorted({round(k * step) for k in range(_SAMPLES + 1) if round(k * step) < frames} | {frames - 1})
-        for low, high in zip(marks, marks[1:], strict=False):
-            a, b = at(low), at(high)
-            if a is not None and b is not None and not self._same_state(a, b):
+        if every:
+            return self._first_step([at(k) for k in range(frames)], more_follows)
+        step = (frames - 1) / _SAMPLES
+        marks = sorted({round(k * step) for k in range(_SAMPLES + 1)})
+        known = [(k, header) for k in marks if (header := at(k)) is not None]
+        for (low, a), (high, b) in zip(known, known[1:], strict=False):
+            if not self._same_state(a, b):
                 return self._bisect(low, high, lambda k, a=a: self._differs(a, at(k)))  # type: ignore[misc]
-        times = [(k, h.time) for k in marks if (h := at(k)) is not None]
-        for n in range(1, len(times) - 1):
-            (k0, t0), (k1, t1), (k2, t2) = times[n - 1 : n + 2]
-            bend = (t2 - t1) / (k2 - k1) - (t1 - t0) / (k1 - k0)
+        for (k0, a), (k1, b), (k2, c) in zip(known, known[1:], known[2:], strict=False):
+            bend = (c.time - b.time) / (k2 - k1) - (b.time - a.time) / (k1 - k0)
             if abs(bend) * min(k2 - k1, k1 - k0) > _STEP * self.ticks:
-                frame = self._largest_step(at, k0, k2)
-                if frame is not None:
-                    return frame
+                start = self._narrow(at, k0, k2)
+                near = self._first_step([at(k) for k in range(start, min(start + _NEAR, frames))])
+                if near is not None:
+                    return start + near
         return None
+
+    def _first_step(self, headers: list[Header | None], more_follows: bool = False) -> int | None:
+        """Last of consecutive frames before the first jump of their clock, focus or battery.
+
+        ``more_follows``: the recording goes on behind these frames, so one odd frame at their end is no seam.
+        """
+        known = [(k, h) for k, h in enumerate(headers) if h is not None]
+        for (k, a), (_, b) in zip(known, known[1:], strict=False):
+            if not self._same_state(a, b):
+                return k
+        if len(known) < 3:
+            return None
+        frames = np.array([k for k, _ in known], float)
+        times = np.array([h.time for _, h in known], float)
+        steps = np.diff(times) / np.diff(frames)
+        odd = np.abs(steps - np.mean(steps)) * np.diff(frames)
+        for n in range(1, len(frames) - (2 if more_follows else 1) + 1):
+            if abs(_jump(frames, times, n)) <= self._noise(n, len(frames)):
+                continue
+            # the windows see a step early: the step itself is where the two sides differ most
+            near = range(n, min(n + _WINDOW, len(frames) - (1 if more_follows else 0)))
+            best = max(near, key=lambda m: abs(_jump(frames, times, m)) / self._noise(m, len(frames)))
+            sharp = n - 1 + int(np.argmax(odd[n - 1 : n - 1 + _WINDOW]))
+            return int(frames[sharp if odd[sharp] > 2 * _STEP * self.ticks else best - 1])
+        return None
+
+    def _noise(self, n: int, count: int) -> float:
+        """Ticks by which the clock may seem to jump before frame ``n`` of ``count`` by jitter and whole-ms times."""
+        fewer = min(n, count - n, _WINDOW)
+        return (1.8 + 4.0 / fewer) * self.ticks
 
     def _differs(self, a: Header, b: Header | None) -> bool:
         return b is not None and not self._same_state(a, b)
@@ -266,56 +359,53 @@ class Evidence:
             low, high = (low, middle) if changed(middle) else (middle, high)
         return low
 
-    def _largest_step(self, at: Callable[[int], Header | None], low: int, high: int) -> int | None:
-        """Follow the half that bends more, down to two frames; None if no real step is left there."""
-
-        def time(k: int) -> int:
-            header = at(k)
-            return -1 if header is None else header.time
+    @staticmethod
+    def _narrow(at: Callable[[int], Header | None], low: int, high: int) -> int:
+        """Start of a stretch of ``_NEAR`` frames that holds the bend between two frames: follow the steeper half."""
 
         def bend(a: int, b: int) -> float:
             m = (a + b) // 2
-            if m in (a, b) or min(time(a), time(m), time(b)) < 0:
+            first, middle, last = at(a), at(m), at(b)
+            if first is None or middle is None or last is None or not a < m < b:
                 return 0.0
-            return abs((time(b) - time(m)) / (b - m) - (time(m) - time(a)) / (m - a)) * (b - a) / 2
+            return abs((last.time - middle.time) / (b - m) - (middle.time - first.time) / (m - a)) * (b - a)
 
-        while high - low > 4:
-            middle = (low + high) // 2
-            quarter = max((high - low) // 8, 1)
-            halves = [(low, middle + quarter), (middle - quarter, high)]
-            low, high = max(halves, key=lambda h: bend(*h)) if high - low > 8 else (low, high)
-            if high - low <= 8:
-                break
-        steps = [(time(k + 1) - time(k), k) for k in range(max(low - 2, 0), high + 2) if min(time(k), time(k + 1)) >= 0]
-        if len(steps) < 3:
-            return None
-        middle_step = sorted(s for s, _ in steps)[len(steps) // 2]
-        largest = max(steps, key=lambda s: abs(s[0] - middle_step))
-        return largest[1] if abs(largest[0] - middle_step) > _STEP * self.ticks else None
+        while high - low > _NEAR // 2:
+            middle, lap = (low + high) // 2, (high - low) // 8
+            low, high = max((low, middle + lap), (middle - lap, high), key=lambda half: bend(*half))
+        return max((low + high - _NEAR) // 2, 0)
 
-    def _locate(self, run: Run, broken: int) -> Verdict:
-        """The seam from a buffer whose leftovers are broken: it lies at most a ring before it."""
-        size = len(run.pattern)
+    def _locate(self, run: Run, broken: int) -> Verdict | None:
+        """The seam from a buffer whose leftovers are broken: it lies at most a ring before it.
+
+        None where a slow card explains the broken leftovers as well and nothing else changes.
+        """
         first = max(broken - self.ring + 1, 1)
         for i in range(broken - 1, first - 1, -1):
             if self.link(run, i) is True:  # buffer i and the one a ring before it are of one recording
                 first = i + 1
                 break
-        candidates = [i for i in range(first, broken + 1) if self._cut_fits_links(run, i)]
-        if len(candidates) <= 1:
-            return Verdict((0, candidates[0] if candidates else first))
-        steps = {i: self._clock_step(run, i) for i in candidates}
+        candidates = [i for i in range(first, broken + 1) if self._cut_fits_links(run, i)] or [first]
         state = [i for i in candidates if self._state_changes(run, i)]
-        sharp = [i for i, s in steps.items() if s is not None and abs(s) > 1.5 * self.ticks]
         if state:
             return Verdict((0, state[0]))
-        if sharp:
-            return Verdict((0, sharp[0]))
-        a, b = run.frame_of(first), run.frame_of(broken)
-        frames = f"frame {a} is" if a == b else f"frames {a} to {b} are"
-        return Verdict((0, candidates[-1]), [
-            f"an older recording begins near frame {b}, but which of the buffers around it is the first old one "
-            f"cannot be told: {frames} doubtful; until={a - 1} leaves them out"
+        steps = [self._deviation(run, i, first) for i in range(first, min(broken + 2 * len(run.pattern), run.count))]
+        known = [d for d in steps[broken - first :] if d is not None]
+        jump = median(known) if known else 0.0
+        if abs(jump) <= 1.5 * self.ticks and self._stressed(run, broken):
+            return None
+        if len(candidates) == 1:
+            return Verdict((0, candidates[0]))
+        if abs(jump) > _STEP * self.ticks:
+            for i in candidates:
+                deviation = steps[i - first]
+                if deviation is not None and abs(deviation) > abs(jump) / 2:
+                    return Verdict((0, i))
+        a, b = run.frame_of(candidates[0]), run.frame_of(candidates[-1])
+        return Verdict((0, candidates[0]), [
+            f"an older recording begins in frame {a}{'' if a == b else f' or {b}'}, but not every buffer there tells "
+            f"which recording it is of: frame {b} is doubtful, and only what is certain is returned; "
+            f"until={b} returns it whole"
         ])  # fmt: skip
 
     def _cut_fits_links(self, run: Run, cut: int) -> bool:
@@ -333,15 +423,41 @@ class Evidence:
         """The seam between buffer 0 of a frame and of the next one (frames counted in the run)."""
         size = len(run.pattern)
         start, stop = frame * size + 1, min((frame + 1) * size, run.count - 1)
-        broken = self.broken_links(run, max(start - size, 0), min(stop + 2 * self.ring + size, run.count))
-        if broken is not None:
-            return self._locate(run, broken)
+        broken = self.broken_links(run, start, min(stop + 2 * self.ring + size, run.count - 1))
+        found = None if broken is None else self._locate(run, broken)
+        if found is not None:
+            return found
+        jump = self._step(run, stop) or 0.0
+        if abs(jump) <= 2 * _STEP * self.ticks:  # so small a step among jitter is not placed to the frame
+            certain = max(frame - 2, 0)
+            a, b = run.frame_of(certain * size + 1), run.frame_of(min((frame + 3) * size, run.count - 1))
+            return Verdict((0, certain * size + 1), [
+                f"the frame clock steps by {abs(jump) / self.ticks:.1f} ms between frames {a} and {b}: an older recording "
+                f"begins there; these frames are doubtful, and only what is certain is returned; until={b} returns them"
+            ])  # fmt: skip
         for i in range(start, stop + 1):
-            step = self._clock_step(run, i)
-            if self._state_changes(run, i) or (step is not None and abs(step) > _STEP * self.ticks):
+            deviation = self._deviation(run, i, start)
+            sharp = deviation is not None and abs(deviation) > max(abs(jump) / 2, 1.5 * self.ticks)
+            if self._state_changes(run, i) or sharp:
                 return Verdict((0, i))
         number = run.frame_of(start)
-        return Verdict((0, stop), [
-            f"an older recording begins in or right behind frame {number}: this frame is doubtful; "
-            f"until={number - 1} leaves it out"
+        return Verdict((0, start), [
+            f"an older recording begins in or right behind frame {number}: this frame is doubtful, and only its first "
+            f"buffer is returned; until={number} returns it whole"
         ])  # fmt: skip
+
+
+def _jump(frames: np.ndarray[Any, Any], times: np.ndarray[Any, Any], n: int) -> float:
+    """Step of the clock before frame ``n``: two straight lines of one slope, fitted on both sides."""
+    sides = [np.s_[max(n - _WINDOW, 0) : n], np.s_[n : n + _WINDOW]]
+    slope = spread = 0.0
+    means = []
+    for side in sides:
+        k, t = frames[side], times[side]
+        means.append((k.mean(), t.mean()))
+        slope += float(((k - k.mean()) * (t - t.mean())).sum())
+        spread += float(((k - k.mean()) ** 2).sum())
+    if not spread:
+        return 0.0
+    (k0, t0), (k1, t1) = means
+    return float((t1 - t0) - slope / spread * (k1 - k0))
