@@ -201,7 +201,7 @@ class SDCard:
         store, frame = self._cursor()
         if frame >= store.frames.count:
             raise EndOfRecordingError(f"frame {frame} is behind the last frame ({store.frames.count - 1})")
-        image = store.pixels(np.array([frame]))[0]
+        image = store.frame(frame)
         headers = self._headers(store, frame) if return_header else []
         self._advance(store, frame)
         return SDFrame(image, headers) if return_header else image

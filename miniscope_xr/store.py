@@ -7,7 +7,7 @@ import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +23,7 @@ from miniscope_xr.recording import Recording
 from miniscope_xr.words import buffer_header_dtype, dtype_of, footer_struct
 
 _CACHED_ROWS = 8  # tables
+_AHEAD = 16  # frames
 _LARGE = 1 << 17  # rows
 
 
@@ -151,9 +152,10 @@ class RecordingStore:
     def _reset(self) -> None:
         self._frame_rows = _Recent(_CACHED_ROWS)
         self._buffer_rows = _Recent(_CACHED_ROWS)
+        self._ahead: tuple[int, Iterator[np.ndarray[Any, np.dtype[np.uint8]]]] = (-1, iter(()))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_frame_rows", "_buffer_rows")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_frame_rows", "_buffer_rows", "_ahead")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -162,6 +164,20 @@ class RecordingStore:
     def pixels(self, rows: Int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Pixels of some rows of the frame axis."""
         return self.frames.pixels(self.card.source(), rows)
+
+    def frame(self, row: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Pixels of one row for a cursor: rows asked for one after another are read many at a time.
+
+        Each image is handed out once, so that it is the caller's to change. Not for several threads.
+        """
+        following, images = self._ahead
+        image = next(images, None) if row == following else None
+        if image is None:
+            count = min(_AHEAD, self.frames.count - row) if row == following else 1
+            images = iter(self.pixels(np.arange(row, row + count)))
+            image = next(images)
+        self._ahead = row + 1, images
+        return image
 
     def describe(self, rows: Int) -> FrameRows:
         """Header rows; several coordinates of the same frames cost one read."""
