@@ -160,7 +160,8 @@ class FaultDisk:
         return data
 
     def write(self, offset: int, data: bytes) -> None:
-        assert offset % SECTOR == 0 and len(data) % SECTOR == 0 and offset + len(data) <= self.size
+        assert offset % SECTOR == len(data) % SECTOR == 0
+        assert offset + len(data) <= self.size
         fault = self._due("write", offset, len(data))
         kind = fault.kind if fault else ""
         if fault and kind == "torn":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from miniscope_xr.errors import MiniscopeError
-from miniscope_xr.tools.flash import verbs
+from miniscope_xr.tools.flash import checks, verbs
 from miniscope_xr.tools.flash.errors import DONE, FAILED, InterruptedWriteError, exit_code
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.progress import bars
@@ -132,3 +132,13 @@ def register(subparsers: Any) -> None:
         add("resume", verbs.resume_card, "finish an interrupted operation", _writing),
     ):
         parser.add_argument("--backup", metavar="PATH", help="folder of the backup; else the newest of this card")
+    parser = add("qualify", checks.qualify_card, "will this (empty) card drop frames, is its capacity real", _writing)
+    parser.add_argument("--seconds", type=float, default=60, help="how long to write as the Miniscope does (60)")
+    parser.add_argument("--plot", metavar="FILE", help="picture of the write latencies (needs matplotlib)")
+    parser = add("image", checks.copy_card, "copy a card, trimmed to its recordings, around bad sectors")
+    parser.add_argument("device", metavar="CARD", help="device of the card, or an image file")
+    parser.add_argument("out", metavar="OUT.img", help="the copy; an unfinished one goes on where it stopped")
+    parser.add_argument("--layout", help="id or file of the card's layout, where the card does not tell it")
+    parser.add_argument("--frames", type=int, metavar="N", help="the first N frames only")
+    parser.add_argument("--force", action="store_true", help="replace OUT.img")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -97,7 +97,9 @@ def blank_table(seen: Look) -> Job:
 
 def restore(seen: Look, old: Journal, target: Target) -> Job:
     """Put back what an operation changed; counts only if the data they count is still there."""
-    wanted = [Change.from_json(c) for c in old.changes] or [*_config_change(seen), *_settings_of(seen)]
+    wanted = [Change.from_json(c) for c in old.changes]
+    if old.verb in ("backup", "qualify"):
+        wanted = [*_config_change(seen), *_settings_of(seen)]
     changes = []
     intact = old.before(seen.data_start, SECTOR) == target.read(seen.data_start, SECTOR)
     for change in wanted:
@@ -155,7 +157,7 @@ def find_backup(backup_dir: Path, seen: Look, *, unfinished: bool) -> Journal:
         ours = old.card.get("card_id") == seen.disk.card_id or (session is not None and old.session == session)
         if ours and unfinished and old.phase == "done" and old.verb != "backup":
             break
-        if ours and (not unfinished or old.changes) and (unfinished or old.verb not in ("restore", "qualify")):
+        if ours and (not unfinished or old.changes) and (unfinished or old.verb != "restore"):
             return old
     what = "unfinished operation" if unfinished else "backup"
     raise RefusedError(

@@ -22,24 +22,28 @@ Report = dict[str, Any]
 Args = argparse.Namespace
 
 
-def _say(lines: Iterable[str], args: Args) -> None:
+def say(lines: Iterable[str], args: Args) -> None:
     """To the terminal; with ``--json`` to stderr, where it does not mix with the result."""
     for line in lines:
         print(line, file=sys.stderr if args.json else sys.stdout)
 
 
-def _disk(args: Args) -> Disk:
+def card_to_write(args: Args, report: Report) -> Disk:
+    """Identify the card and refuse what its identity speaks against."""
     disk = identify(args.device)
-    refuse.check(disk, image=args.image, expect_size=_expected(args))
+    report["device"] = disk.to_json()
+    refuse.check(disk, image=args.image, expect_size=expected_size(args))
     ask.check_card_option(args.card, args.yes, disk.card_id)
     return disk
 
 
-def _expected(args: Args) -> int | None:
+def expected_size(args: Args) -> int | None:
+    """Read ``--expect-size``."""
     return refuse.parse_size(args.expect_size) if args.expect_size else None
 
 
-def _look(args: Args, disk: Disk, progress: Progress | None, *, writes_data: bool) -> Look:
+def look_at(args: Args, disk: Disk, progress: Progress | None, *, writes_data: bool) -> Look:
+    """Look at the card, and refuse what is on it."""
     with open_target(disk, write=False) as target:
         seen = look(target, disk, args.layout, progress)
     check_content(seen, discard=args.discard_recording, writes_data=writes_data, verb=args.command)
@@ -49,38 +53,41 @@ def _look(args: Args, disk: Disk, progress: Progress | None, *, writes_data: boo
 def _carry_out(args: Args, job: prepare.Job, report: Report, progress: Progress | None) -> None:
     """Show, ask, do."""
     report["changes"] = list(ask.describe_changes(list(job.changes)))
-    _say(report["changes"], args)
+    say(report["changes"], args)
     if args.dry_run:
         report["phase"] = "dry run"
         seconds = ask.estimate(list(job.changes))
-        _say([f"dry run: nothing is written; it would take about {max(seconds, 1):.0f} s at 20 MB/s"], args)
+        say([f"dry run: nothing is written; it would take about {max(seconds, 1):.0f} s at 20 MB/s"], args)
         return
     ask.confirm(job.seen.disk.card_id, args.yes)
-    journal = prepare.execute(job, _backup_dir(args), image=args.image, expect_size=_expected(args), progress=progress)
+    journal = prepare.execute(
+        job, backup_dir(args), image=args.image, expect_size=expected_size(args), progress=progress
+    )
     report.update(phase="done", card_changed=True, backup=str(journal.folder))
-    _say([f"done and verified; backup in {journal.folder}"], args)
+    say([f"done and verified; backup in {journal.folder}"], args)
 
 
-def _backup_dir(args: Args) -> Path:
+def backup_dir(args: Args) -> Path:
+    """Return where backups go."""
     return Path(args.backup_dir) if args.backup_dir else default_dir()
 
 
-def _shown(args: Args, seen: Look, report: Report, settings: Settings | None = None) -> None:
+def shown(args: Args, seen: Look, report: Report, settings: Settings | None = None) -> None:
+    """Show the card, and its settings old and new."""
     report["layout"] = seen.layout.id
     report["recording"] = seen.contents.recording if seen.has_recording else None
-    _say(ask.show_card(seen), args)
+    say(ask.show_card(seen), args)
     if settings is not None:
         report["settings"] = dict(settings.values)
         report["notes"] = list(settings.notes)
-        _say(ask.show_settings(seen, settings), args)
-        _say([f"note: {note}" for note in settings.notes], args)
+        say(ask.show_settings(seen, settings), args)
+        say([f"note: {note}" for note in settings.notes], args)
 
 
 def prepare_card(args: Args, report: Report, progress: Progress | None) -> int:
     """Wipe old data, then write the settings."""
-    disk = _disk(args)
-    report["device"] = disk.to_json()
-    seen = _look(args, disk, progress, writes_data=not args.keep)
+    disk = card_to_write(args, report)
+    seen = look_at(args, disk, progress, writes_data=not args.keep)
     settings = parse_settings(seen.layout, args.settings, seen.contents.settings if seen.contents.prepared else None)
     plan = make_plan(seen.layout, settings.values, seen.contents.counts, disk.size)
     minutes = (
@@ -93,9 +100,9 @@ def prepare_card(args: Args, report: Report, progress: Progress | None) -> int:
             disk.size,
         )
     )
-    _shown(args, seen, report, settings)
+    shown(args, seen, report, settings)
     report["plan"] = {"rate": plan.rate, "seconds": plan.seconds, "fits_seconds": plan.fits_seconds, "end": minutes.end}
-    _say([plan.describe()], args)
+    say([plan.describe()], args)
     _carry_out(
         args, prepare.prepare(seen, settings, minutes, keep=args.keep, stamp=not args.no_stamp), report, progress
     )
@@ -104,23 +111,21 @@ def prepare_card(args: Args, report: Report, progress: Progress | None) -> int:
 
 def set_card(args: Args, report: Report, progress: Progress | None) -> int:
     """Change settings only."""
-    disk = _disk(args)
-    report["device"] = disk.to_json()
-    seen = _look(args, disk, progress, writes_data=False)
+    disk = card_to_write(args, report)
+    seen = look_at(args, disk, progress, writes_data=False)
     settings = parse_settings(seen.layout, args.settings, seen.contents.settings)
     plan = make_plan(seen.layout, settings.values, seen.contents.counts, disk.size)
-    _shown(args, seen, report, settings)
-    _say([plan.describe()], args)
+    shown(args, seen, report, settings)
+    say([plan.describe()], args)
     _carry_out(args, prepare.change_settings(seen, settings, stamp=not args.no_stamp), report, progress)
     return DONE
 
 
 def wipe_card(args: Args, report: Report, progress: Progress | None) -> int:
     """Zero the recording and its counts."""
-    disk = _disk(args)
-    report["device"] = disk.to_json()
-    seen = _look(args, disk, progress, writes_data=True)
-    _shown(args, seen, report)
+    disk = card_to_write(args, report)
+    seen = look_at(args, disk, progress, writes_data=True)
+    shown(args, seen, report)
     end = disk.size if args.whole else seen.data_end
     _carry_out(args, prepare.wipe(seen, end), report, progress)
     return DONE
@@ -128,12 +133,11 @@ def wipe_card(args: Args, report: Report, progress: Progress | None) -> int:
 
 def blank_table(args: Args, report: Report, progress: Progress | None) -> int:
     """Remove a partition table or file system."""
-    disk = _disk(args)
-    report["device"] = disk.to_json()
-    seen = _look(args, disk, progress, writes_data=False)
-    _shown(args, seen, report)
+    disk = card_to_write(args, report)
+    seen = look_at(args, disk, progress, writes_data=False)
+    shown(args, seen, report)
     found = seen.signatures
-    _say(
+    say(
         [f"lost: {' and '.join(found)}, with every file in it" if found else "no partition table or file system found"],
         args,
     )
@@ -148,20 +152,20 @@ def backup_card(args: Args, report: Report, progress: Progress | None) -> int:
     ask.check_card_option(args.card, False, disk.card_id)
     with open_target(disk, write=False) as target:
         seen = look(target, disk, args.layout, progress)
-        _shown(args, seen, report)
+        shown(args, seen, report)
         if args.dry_run:
             report["phase"] = "dry run"
             return DONE
-        journal = prepare.backup(seen, _backup_dir(args), target, "backup")
+        journal = prepare.backup(seen, backup_dir(args), target, "backup")
     journal.write("done")
     report.update(phase="done", backup=str(journal.folder))
-    _say([f"settings, counts and first sectors saved in {journal.folder}"], args)
+    say([f"settings, counts and first sectors saved in {journal.folder}"], args)
     return DONE
 
 
 def _chosen(args: Args, seen: Look, *, unfinished: bool) -> Journal:
     return (
-        load(Path(args.backup)) if args.backup else prepare.find_backup(_backup_dir(args), seen, unfinished=unfinished)
+        load(Path(args.backup)) if args.backup else prepare.find_backup(backup_dir(args), seen, unfinished=unfinished)
     )
 
 
@@ -170,39 +174,37 @@ def _look_again(args: Args, disk: Disk, report: Report, progress: Progress | Non
     if args.layout is None and args.backup:
         args.layout = load(Path(args.backup)).layout
     elif args.layout is None:
-        args.layout = prepare.layout_of_backup(_backup_dir(args), disk)
+        args.layout = prepare.layout_of_backup(backup_dir(args), disk)
     with open_target(disk, write=False) as target:
         seen = look(target, disk, args.layout, progress)
-    _shown(args, seen, report)
+    shown(args, seen, report)
     return seen
 
 
 def restore_card(args: Args, report: Report, progress: Progress | None) -> int:
     """Put back what an operation changed."""
-    disk = _disk(args)
-    report["device"] = disk.to_json()
+    disk = card_to_write(args, report)
     seen = _look_again(args, disk, report, progress)
     old = _chosen(args, seen, unfinished=False)
-    _say([f"from the backup {old.folder} ({old.verb})"], args)
+    say([f"from the backup {old.folder} ({old.verb})"], args)
     with open_target(disk, write=False) as target:
         job = prepare.restore(seen, old, target)
     if not job.about["counts"]:
-        _say(["note: the data the counts describe is gone, so the counts stay zero"], args)
+        say(["note: the data the counts describe is gone, so the counts stay zero"], args)
     _carry_out(args, job, report, progress)
     return DONE
 
 
 def resume_card(args: Args, report: Report, progress: Progress | None) -> int:
     """Finish an interrupted operation."""
-    disk = _disk(args)
-    report["device"] = disk.to_json()
+    disk = card_to_write(args, report)
     seen = _look_again(args, disk, report, progress)
     old = _chosen(args, seen, unfinished=True)
     if seen.disk.size != old.card["size"]:
         raise RefusedError(
             f"the interrupted operation was on a card of {old.card['size']} bytes, this one has {seen.disk.size}"
         )
-    _say([f"finishes {old.verb} of {old.folder.name}, which ended at {old.phase}"], args)
+    say([f"finishes {old.verb} of {old.folder.name}, which ended at {old.phase}"], args)
     _carry_out(args, prepare.resume(seen, old, discard=args.discard_recording), report, progress)
     old.write("done")
     return DONE
@@ -217,9 +219,9 @@ def list_cards(args: Args, report: Report, progress: Progress | None) -> int:
         if (why and not args.all) or not disk.size:
             continue
         rows.append({**disk.to_json(), "refused": [r.message for r in why]})
-        _say([disk.describe() + ("" if not why else "\n    no: " + "; ".join(r.message for r in why))], args)
+        say([disk.describe() + ("" if not why else "\n    no: " + "; ".join(r.message for r in why))], args)
     if not rows:
-        _say(["no card found; insert one (`list --all` shows why each disk is not one)"], args)
+        say(["no card found; insert one (`list --all` shows why each disk is not one)"], args)
     report.pop("device")
     report.update(phase="done", devices=rows)
     return DONE

@@ -1,0 +1,101 @@
+"""The commands ``qualify`` and ``image``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from miniscope_xr.tools.flash import ask, image, prepare, qualify, refuse
+from miniscope_xr.tools.flash.disks import identify
+from miniscope_xr.tools.flash.errors import DONE, CardWriteError, InterruptedWriteError, RefusedError
+from miniscope_xr.tools.flash.look import Look
+from miniscope_xr.tools.flash.operation import Change, Progress
+from miniscope_xr.tools.flash.plan import Plan, make_plan
+from miniscope_xr.tools.flash.target import Target, open_target
+from miniscope_xr.tools.flash.verbs import Args, Report, backup_dir, card_to_write, expected_size, look_at, say, shown
+
+
+def qualify_card(args: Args, report: Report, progress: Progress | None) -> int:
+    """Measure whether the card keeps up with the recording, and whether its capacity is real."""
+    disk = card_to_write(args, report)
+    seen = look_at(args, disk, progress, writes_data=False)
+    if seen.has_recording:
+        raise RefusedError(
+            f"{disk.path} holds a {seen.lost()}; qualify needs an empty card: copy it with `image`, then `prepare` it",
+            recording=seen.contents.recording,
+        )
+    values = {name: f.default or 0 for name, f in seen.layout.header.items()}
+    if seen.contents.prepared:
+        values = dict(seen.contents.settings)
+    plan = make_plan(seen.layout, values, seen.contents.counts, disk.size)
+    shown(args, seen, report)
+    say([plan.describe()], args)
+    changes = qualify.changes_for(plan, args.seconds)
+    report["changes"] = [*ask.describe_changes(changes[:1]), f"{len(changes) - 1} probes of {qualify.PROBE} bytes"]
+    say([*report["changes"], f"takes about {args.seconds:.0f} s, and as long again to check and clean up"], args)
+    if args.dry_run:
+        report["phase"] = "dry run"
+        return DONE
+    ask.confirm(disk.card_id, args.yes)
+    refuse.check(identify(disk.path), image=args.image, expect_size=expected_size(args))
+    with open_target(disk, write=True) as target:
+        prepare.verify_shown(target, seen)
+        qualify.check_empty(target, changes, progress)
+        journal = prepare.backup(seen, backup_dir(args), target, "qualify", changes)
+        journal.write("intent")
+        report["backup"] = str(journal.folder)
+        try:
+            stalls, wrong = _test(target, plan, args.seconds, progress)
+            qualify.clean(target, changes, (seen.block_offset, seen.block), seen.start)
+        except (Exception, KeyboardInterrupt) as error:
+            _clean_after(error, target, changes, seen)
+            what = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+            raise InterruptedWriteError(
+                f"{what}. Test data may be left on the card: `resume` removes it (journal {journal.path})",
+                card_changed=True, journal=str(journal.path), phase="qualify",
+            ) from error  # fmt: skip
+        journal.write("done")
+    return _report(args, report, stalls, wrong, disk.size)
+
+
+def _test(target: Target, plan: Plan, seconds: float, progress: Progress | None) -> tuple[qualify.Stalls, list[int]]:
+    wrong = qualify.probe(target, qualify.positions(plan), seed=int.from_bytes(prepare.new_session()[:4], "big"))
+    return qualify.measure(target, plan, seconds, progress=progress), wrong
+
+
+def _clean_after(error: BaseException, target: Target, changes: list[Change], seen: Look) -> None:
+    """After an interrupt the card still answers: leave it as it was."""
+    if isinstance(error, KeyboardInterrupt):
+        try:
+            qualify.clean(target, changes, (seen.block_offset, seen.block), seen.start)
+        except (CardWriteError, OSError):
+            return
+
+
+def _report(args: Args, report: Report, stalls: qualify.Stalls, wrong: list[int], size: int) -> int:
+    say([*stalls.describe(), *qualify.histogram(stalls)], args)
+    if args.plot:
+        qualify.draw(stalls, Path(args.plot))
+    found = qualify.verdict(stalls, wrong, size)
+    report.update(
+        phase="done", passed=not found, reasons=found, writes=len(stalls.latencies), dropped=stalls.dropped,
+        longest_ms=float(1000 * stalls.latencies.max()), bridge_ms=1000 * stalls.bridge, fake_at=wrong[:1],
+    )  # fmt: skip
+    qualify.complain(found)
+    say(["pass: it kept up with the recording, and its capacity is real"], args)
+    return DONE
+
+
+def copy_card(args: Args, report: Report, progress: Progress | None) -> int:
+    """Copy the card, trimmed to its recordings."""
+    disk = identify(args.device)
+    report["device"] = disk.to_json()
+    copied = image.copy_image(
+        args.device, Path(args.out), layout=args.layout, frames=args.frames, force=args.force, progress=progress
+    )
+    report.update(
+        phase="done", out=str(copied.path), size=copied.size, sha256=copied.sha256, bad_sectors=copied.bad_sectors,
+        map=f"{copied.path}.map",
+    )  # fmt: skip
+    say([f"{copied.path}: {copied.size / 1e6:.1f} MB, sha256 {copied.sha256}"], args)
+    image.complain(copied)
+    return DONE
