@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 PCI = "sys/devices/pci0000:00/0000:00:14.0"
@@ -37,9 +36,9 @@ class Machine:
             "queue__logical_block_size": "512", "diskseq": str(30 + self.number),
         }  # fmt: skip
         self.files(node, **{**known, **files})
-        os.symlink(self.root / place, node / "device")
-        os.symlink(node, self.root / "sys/block" / name)
-        os.symlink(node, self.root / "sys/class/block" / name)
+        (node / "device").symlink_to(self.root / place)
+        (self.root / "sys/block" / name).symlink_to(node)
+        (self.root / "sys/class/block" / name).symlink_to(node)
         return node
 
     def files(self, node: Path, **files: str) -> None:
@@ -69,7 +68,7 @@ class Machine:
         node = disk / f"{disk.name}{sep}{number}"
         major, minor = (disk / "dev").read_text().strip().split(":")
         self.files(node, partition=str(number), size="1000000", ro="0", dev=f"{major}:{int(minor) + number}")
-        os.symlink(node, self.root / "sys/class/block" / node.name)
+        (self.root / "sys/class/block" / node.name).symlink_to(node)
         return node
 
     def on_top(self, name: str, *below: Path, **files: str) -> Path:
@@ -77,9 +76,9 @@ class Machine:
         node = self.disk(name, f"sys/devices/virtual/block-{name}", **{"removable": "0", **files})
         for lower in below:
             (lower / "holders").mkdir(exist_ok=True)
-            os.symlink(node, lower / "holders" / name)
+            (lower / "holders" / name).symlink_to(node)
             (node / "slaves").mkdir(exist_ok=True)
-            os.symlink(lower, node / "slaves" / lower.name)
+            (node / "slaves" / lower.name).symlink_to(lower)
         return node
 
     def mount(self, node: Path, where: str, source: str = "") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import pytest
@@ -75,7 +74,7 @@ def usb_disk_on_uas(m):
     node = m.usb()
     driver = m.root / "sys/bus/usb/drivers/uas"
     driver.mkdir(parents=True)
-    os.symlink(driver, node.resolve().parents[4] / "driver")
+    (node.resolve().parents[4] / "driver").symlink_to(driver)
 
 
 @case("/dev/mmcblk0", "eMMC")

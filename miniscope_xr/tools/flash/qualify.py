@@ -71,7 +71,7 @@ class Stalls:
         return [
             f"{len(ms)} writes, {self.bytes / 1e6:.1f} MB in {self.seconds:.1f} s",
             f"latency: median {p50:.2f} ms, 99 % {p99:.2f} ms, 99.9 % {p999:.2f} ms; longest {longest} ms",
-            f"ring bridges {1000 * self.bridge:.1f} ms; buffers waiting: at most {self.backlog}, dropped {self.dropped}",
+            f"the ring bridges {1000 * self.bridge:.1f} ms; waiting: at most {self.backlog}, dropped {self.dropped}",
         ]
 
 

@@ -25,6 +25,8 @@ from miniscope_xr.tools.flash.operation import STEP, Progress
 from miniscope_xr.tools.flash.target import Target
 
 NAME = "old_buffers.json"
+_LOOK_EVERY = 1 << 20
+"""Old data shorter than this (11 frames of a v4 recording) may be overlooked; ``wipe --whole`` overlooks nothing."""
 
 
 @dataclass(frozen=True)
@@ -79,19 +81,19 @@ def headers_in(data: bytes, layout: Layout) -> NDArray[np.int64]:
 def find_extent(target: Target, layout: Layout, progress: Progress | None = None) -> int:
     """Find where old data ends: the data's start if nothing on the card looks like a recording.
 
-    Looks into every 4 MiB of the card, at a stretch long enough to hold a buffer.
+    Looks into every MiB of the card, at a stretch long enough to hold a buffer.
     """
     start = layout.sectors.data * layout.sectors.size
     span, last = _span(layout), -1
     next_data = getattr(target, "next_data", lambda at: at)
-    for at in range(start, target.size, STEP):
+    for at in range(start, target.size, _LOOK_EVERY):
         if next_data(at) < min(at + span, target.size) and len(headers_in(_read(target, at, span), layout)):
             last = at
         if progress:
             progress("looking for old data", at - start, target.size - start)
     if last < 0:
         return start
-    tail = headers_in(_read(target, last, STEP + span), layout)
+    tail = headers_in(_read(target, last, _LOOK_EVERY + span), layout)
     return min(target.size, last + (int(tail[-1]) + 1) * layout.sectors.size + span)
 
 
