@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ class SyntheticCard:
         full, rest = divmod(spec.frame_bytes, spec.payload)
         self.lengths = [spec.payload] * full + [rest]
         self._sectors = [-(-(spec.header_bytes + n) // spec.sector) for n in self.lengths]
-        self._before = np.concatenate([[0], np.cumsum(self._sectors)]).tolist()  # sectors before buffer i of a frame
+        self._before = [0, *accumulate(self._sectors)]  # sectors before buffer i of a frame
         # runs: first written buffer, its buffer_count, its sector
         self._runs = [(0, 0, self.layout.sectors.data)]
         for written, dropped in drops:
@@ -222,8 +223,14 @@ class SyntheticCard:
         here = self._count_at(self._span(0, count) + sector - start)
         j = first + here - count
         n = self._sectors[here % len(self.lengths)] * size
-        image = np.empty(n, np.uint8)
-        head = self.spec.header_bytes
+        image = np.zeros(n, np.uint8)
+        head = end = self.spec.header_bytes
         image[:head] = np.frombuffer(np.array(self.header(j), "<u4").tobytes(), np.uint8)
-        image[head:] = self._payload(here, n - head)
+        before = here
+        while end < n and before >= 0:  # the slack shows what the ring's slot held before
+            upto = min(n, head + self.lengths[before % len(self.lengths)])
+            if upto > end:
+                image[end:upto] = self._payload(before, upto - head)[end - head :]
+                end = upto
+            before -= self.spec.build.ring
         return image.tobytes()[offset - self.sector_of(j) * size :]

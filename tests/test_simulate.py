@@ -702,6 +702,14 @@ class TestSyntheticCard:
         for sector in (card.layout.sectors.header, card.layout.sectors.config):
             assert card.read(512 * sector, 512) == real.data[512 * sector :][:512]
 
+    def test_is_the_card_a_camera_with_its_frames_makes(self) -> None:
+        frames = np.stack([SyntheticCard(frames=20, width=64, height=48).frame(k)[0] for k in range(20)])
+        real = simulate.simulate(
+            frames=20, width=64, height=48, camera=frames, battery_slope=0.001, settings={"ewl": 7}
+        )
+        card = SyntheticCard(frames=20, width=64, height=48, settings={"ewl": 7})
+        assert card.read(0, card.size) == real.data
+
     @settings(max_examples=40, deadline=None)
     @given(cuts=st.lists(st.integers(0, 64 * 512), min_size=1, max_size=6), at=st.integers(500_000, 700_000))
     def test_reads_join(self, cuts: list[int], at: int) -> None:

@@ -170,7 +170,6 @@ def make_spec(
     if not layout.footer and not layout.height_overwritten and chosen.firmware != "f70f880":
         fs = (settings or {}).get("fs", 20)
         fs = fs if fs in (5, 10, 15, 20) else 20  # python480SetFPS ignores others
-    daq_offset = 1547.6 if chosen.header_words > 9 else 25.85
     daq_offset = 1547.6 if chosen.header_words > 9 else 25.85  # 9 words: the clock starts with the recording
     v4 = {"start_offset_ms": 42.0, "readout_ms": 30.0, "lead_ms": 0.25, "sector_ms": 0.04, "busy_ms": 0.25}
     daq = {"start_offset_ms": daq_offset, "readout_ms": 25.2, "lead_ms": 0.1, "sector_ms": 0.034, "busy_ms": 0.1}
