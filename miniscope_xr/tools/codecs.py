@@ -133,10 +133,8 @@ def open_writer(path: Path, codec: str, fps: float, size: tuple[int, int], color
     if not writer.isOpened():
         known = available(path.suffix) or available()
         raise OutputError(
-            0,
             f"this OpenCV ({cv2.__version__}) does not write {codec} into {path.suffix} files; "
-            + (f"it does write {', '.join(known)}" if known else "it writes no video at all: install another build"),
-            path.name,
+            + (f"it does write {', '.join(known)}" if known else "it writes no video at all: install another build")
         )
     return writer
 

@@ -1,9 +1,9 @@
-"""The frames of a Dataset as a stream: bounded memory, and their times from the same pass."""
+"""The frames of a Dataset as a stream: bounded memory, and their header values from the same pass."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.errors import OptionError
-from miniscope_xr.tools.timing import BLANK, Times, frame_numbers, milliseconds, slot_name
+from miniscope_xr.tools.timing import BLANK, SLOT, Times, frame_numbers, milliseconds
 
 _BATCH_BYTES = 6_000_000
 Images = np.ndarray[Any, np.dtype[np.uint8]]
@@ -34,21 +34,33 @@ def select(ds: xr.Dataset, frames: Frames) -> xr.Dataset:
     return chosen
 
 
+def header_names(ds: xr.Dataset) -> list[str]:
+    """Return the names of all per-frame values of a recording."""
+    return [str(name) for name, variable in ds.variables.items() if variable.dims == ("frame",) and name != "frame"]
+
+
 class Footage:
-    """Frames of a recording in batches, with their times.
+    """Frames of a recording in batches, with their header values.
 
     Parameters
     ----------
     ds
         Dataset with ``video`` (frame, y, x) of uint8.
+    names
+        Per-frame variables to collect besides what time stamps need; see :func:`header_names`.
+
+    Attributes
+    ----------
+    columns : dict
+        Values of these variables, filled in as the batches are read.
 
     Notes
     -----
-    The time stamps come from headers beside the pixels, so they are read with each batch, while the card is there
-    anyway. Batches may be read from several threads at once.
+    Headers lie beside the pixels, so they are read with each batch, while the card is there anyway. Batches may be
+    read from several threads at once.
     """
 
-    def __init__(self, ds: xr.Dataset) -> None:
+    def __init__(self, ds: xr.Dataset, names: Iterable[str] = ()) -> None:
         if "video" not in ds.variables:
             raise OptionError("this Dataset has no variable 'video'; open the recording, not its group 'buffers'")
         video = ds["video"]
@@ -62,9 +74,10 @@ class Footage:
         self.height: int = ds.sizes["y"]
         self.width: int = ds.sizes["x"]
         self._video = video.variable
-        self._slots = slot_name(ds)
-        self.times: Times = np.full(self.count, BLANK)
-        self.slots: Times = np.zeros(self.count, np.int64)
+        wanted = [name for name in dict.fromkeys(["time", SLOT, *names]) if name in ds.variables]
+        self.columns: dict[str, np.ndarray[Any, Any]] = {
+            name: np.empty(self.count, ds.variables[name].dtype) for name in wanted
+        }
 
     @cached_property
     def numbers(self) -> Times:
@@ -72,24 +85,40 @@ class Footage:
         return frame_numbers(self.ds, slice(None))
 
     @property
+    def times(self) -> Times:
+        """Time stamps in ms, of what was read."""
+        return milliseconds(self.columns["time"]) if "time" in self.columns else np.full(self.count, BLANK)
+
+    @property
+    def slots(self) -> Times:
+        """Slots of the ring buffer, of what was read."""
+        return self.columns[SLOT].astype(np.int64) if SLOT in self.columns else np.zeros(self.count, np.int64)
+
+    @property
     def step(self) -> int:
         """Frames in a batch; the chunks of a chunked Dataset are never cut."""
         if self._video.chunks is not None:
             return int(max(self._video.chunks[0]))
-        return max(_BATCH_BYTES // max(self.width * self.height, 1), 1)
+        return max(min(_BATCH_BYTES // max(self.width * self.height, 1), self.count), 1)
 
-    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[Images]:
-        """Yield the frames from ``start`` to ``stop``, a batch at a time."""
+    def parts(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[slice, Images]]:
+        """Yield rows and their frames from ``start`` to ``stop``, a batch at a time."""
         stop = self.count if stop is None else stop
         for at in range(start, stop, self.step):
             rows = slice(at, min(at + self.step, stop))
             images = np.ascontiguousarray(self._video[rows].values)
-            self._read_times(rows)
-            yield images
+            for name, column in self.columns.items():
+                column[rows] = self.ds.variables[name][rows].values
+            yield rows, images
             del images
 
-    def _read_times(self, rows: slice) -> None:
-        for name, into in (("time", self.times), (self._slots, self.slots)):
-            if name is not None and name in self.ds.variables:
-                values = self.ds[name].variable[rows].values
-                into[rows] = milliseconds(values) if name == "time" else values
+    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[Images]:
+        """Yield the frames from ``start`` to ``stop``, a batch at a time."""
+        for _, images in self.parts(start, stop):
+            yield images
+
+    def headers(self) -> xr.Dataset:
+        """Return the header values that were read, with the settings of the recording as attributes."""
+        coords = {name: ("frame", values, self.ds.variables[name].attrs) for name, values in self.columns.items()}
+        index = ("frame", self.ds["frame"].values, self.ds["frame"].attrs)
+        return xr.Dataset(coords={"frame": index, **coords}, attrs=self.ds.attrs)

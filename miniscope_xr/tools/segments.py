@@ -85,7 +85,7 @@ def _copy_stream_format(source: Path, target: Path) -> None:
     more = len(wanted) - len(present)
     kind, room = following[:4], struct.unpack("<I", following[4:])[0]
     if not 0 <= more < room // 2 or kind not in (b"JUNK", b"indx"):
-        raise OutputError(0, "this OpenCV writes AVI files whose segments cannot be joined", target.name)
+        raise OutputError("this OpenCV writes AVI files whose segments cannot be joined; use GREY, or an .mkv")
     with target.open("r+b") as file:
         file.seek(at + len(present) + 8)
         body = file.read(room - more)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,9 @@ from miniscope_xr.errors import OptionError
 Times = np.ndarray[Any, np.dtype[np.int64]]
 BLANK = np.iinfo(np.int64).min
 """Time of a frame that never reached the card."""
+
+SLOT = "linked_list"
+"""Header field that is a Miniscope's buffer index: the slot of the ring buffer."""
 
 _SAMPLE = 256
 COLUMNS = "Frame Number,Time Stamp (ms),Buffer Index,DAQ Frame Number"
@@ -115,8 +117,3 @@ def write_time_stamps(path: Path, times: Times, slots: Times, numbers: Times) ->
     with path.open("w", encoding="ascii", newline="\n") as file:
         file.write(COLUMNS + "\n")
         file.writelines(f"{k},{time},{slot},{number}\n" for k, (time, slot, number) in enumerate(rows))
-
-
-def slot_name(ds: xr.Dataset) -> Hashable | None:
-    """Return the header field that is a Miniscope's buffer index: the slot of the ring buffer."""
-    return "linked_list" if "linked_list" in ds.variables else None

@@ -26,7 +26,8 @@ def time_stamps_path(path: PathLike) -> Path:
     return path.with_name(f"{path.stem}_timeStamps.csv")
 
 
-def _check_size(width: int, height: int) -> None:
+def check_even(width: int, height: int) -> None:
+    """Refuse frames that OpenCV would cut."""
     if width % 2 or height % 2 or not width or not height:
         raise OptionError(
             f"frames of {width}x{height}: video needs an even width and height (OpenCV would cut a column or row off); "
@@ -68,14 +69,12 @@ def _sink(path: Path, size: tuple[int, int], fps: float, codec: str, color: bool
         sink.close()
 
 
-def _check_written(path: Path, count: int, final: PathLike) -> None:
+def _check_written(path: Path, count: int) -> None:
     """OpenCV says nothing when a disk is full: look at the file."""
     found = count_frames(path)
     # Matroska keeps a duration, not a count
     if found != count and not (path.suffix.lower() == ".mkv" and abs(found - count) <= 1):
-        raise OutputError(
-            0, f"the file holds {max(found, 0)} of {count} frames; is the disk full? Nothing was kept", str(final)
-        )
+        raise OutputError(f"the video holds {max(found, 0)} of {count} frames; is the disk full? Nothing was kept")
 
 
 def write_video(
@@ -123,35 +122,36 @@ def write_video(
     """
     codec = normal_codec(codec)
     check_container(Path(path), codec)
-    _check_size(*size)
+    check_even(*size)
     with whole_file(path, force) as part, progress_bar(total or 0, Path(path).name, show=progress) as bar:
         with _sink(part, size, fps, codec, color) as sink, contextlib.closing(read_ahead(frames)) as batches:
             for batch in batches:
                 bar.update(sink.add(batch))
-        _check_written(part, sink.count, path)
+        _check_written(part, sink.count)
 
 
-def _encode(footage: Footage, part: Path, fps: float, codec: str, color: bool, bar: Any) -> None:
-    """Write all of ``footage`` into ``part``."""
+def write_rows(
+    footage: Footage, path: Path, fps: float, codec: str, bar: Any, start: int, stop: int, color: bool = False
+) -> None:
+    """Write some frames of a recording with one encoder, into a file that is not there yet."""
     size = footage.width, footage.height
-
-    def segment(path: Path, start: int, stop: int) -> None:
-        with _sink(path, size, fps, codec) as sink:
-            for images in footage.batches(start, stop):
-                bar.update(sink.add(images))
-
-    if codec == "FFV1" and not color and can_join(part, footage.count):
-        write_segments(segment, footage.count, part, fps, size)
-        return
-    with _sink(part, size, fps, codec, color) as sink, contextlib.closing(read_ahead(footage.batches())) as batches:
+    ahead = read_ahead(footage.batches(start, stop))
+    with _sink(path, size, fps, codec, color) as sink, contextlib.closing(ahead) as batches:
         for images in batches:
             bar.update(sink.add(images))
+    _check_written(path, stop - start)
 
 
-def write_footage(footage: Footage, path: Path, fps: float, codec: str, bar: Any, color: bool = False) -> None:
-    """Write a recording into a file that is not there yet; :func:`dataset_to_video` is for users."""
-    _encode(footage, path, fps, codec, color, bar)
-    _check_written(path, footage.count, path)
+def _write_all(footage: Footage, path: Path, fps: float, codec: str, bar: Any, color: bool) -> None:
+    if codec == "FFV1" and not color and can_join(path, footage.count):
+
+        def segment(part: Path, start: int, stop: int) -> None:
+            write_rows(footage, part, fps, codec, bar, start, stop)
+
+        write_segments(segment, footage.count, path, fps, (footage.width, footage.height))
+        _check_written(path, footage.count)
+        return
+    write_rows(footage, path, fps, codec, bar, 0, footage.count, color)
 
 
 def dataset_to_video(
@@ -192,13 +192,13 @@ def dataset_to_video(
     codec = normal_codec(codec)
     check_container(path, codec)
     footage = Footage(select(ds, frames))
-    _check_size(footage.width, footage.height)
+    check_even(footage.width, footage.height)
     rate = frame_rate(footage.ds, fps)
     table = time_stamps_path(path)
     if time_stamps:
         refuse_existing(table, force)
     with whole_file(path, force) as part, progress_bar(footage.count, path.name, show=progress) as bar:
-        write_footage(footage, part, rate, codec, bar, color)
+        _write_all(footage, part, rate, codec, bar, color)
         if time_stamps:
             with whole_file(table, force) as rows:
                 write_time_stamps(rows, footage.times, footage.slots, footage.numbers)

@@ -1,0 +1,103 @@
+"""The folder Miniscope-DAQ writes, which minian, roiextractors, neuroconv and element-miniscope open."""
+
+from __future__ import annotations
+
+import csv
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from miniscope_xr.errors import OptionError
+from miniscope_xr.tools.codecs import import_cv2, normal_codec
+from miniscope_xr.tools.export.job import SOFTWARE, Job
+from miniscope_xr.tools.segments import workers
+from miniscope_xr.tools.timing import write_time_stamps
+from miniscope_xr.tools.video import check_even, write_rows
+
+FRAMES_PER_FILE = 1000
+_NAME = "Miniscope"
+
+
+def libraries() -> None:
+    """Check that the library is there."""
+    import_cv2()
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+
+
+def _session(job: Job) -> dict[str, Any]:
+    start = job.start
+    return {
+        "researcherName": job.about.get("researcher", ""),
+        "animalName": job.about.get("animal", ""),
+        "experimentName": job.about.get("experiment", ""),
+        "baseDirectory": "",
+        "recordingStartTime": {
+            "year": start.year, "month": start.month, "day": start.day,
+            "hour": start.hour, "minute": start.minute, "second": start.second, "msec": start.microsecond // 1000,
+            "msecSinceEpoch": round(start.timestamp() * 1000),
+        },
+        "recordingStartTimeSource": job.start_source,
+        "miniscopes": [_NAME],
+        "cameras": [],
+        "software": SOFTWARE,
+    }  # fmt: skip
+
+
+def _device(job: Job, codec: str) -> dict[str, Any]:
+    footage, settings = job.footage, job.settings()
+    return {
+        "deviceName": _NAME,
+        "deviceType": str(settings.get("layout", "wire-free Miniscope")),
+        "deviceID": 0,
+        "deviceDirectory": "",
+        "framesPerFile": FRAMES_PER_FILE,
+        "compression": codec,
+        "ROI": {"leftEdge": 0, "topEdge": 0, "width": footage.width, "height": footage.height},
+        "frameRate": f"{settings.get('fs') or round(job.fps):g}FPS",
+        "measuredFrameRate": job.fps,
+        "gain": settings.get("gain", 0),
+        "led0": settings.get("led", 0),
+        "ewl": settings.get("ewl", 0),
+        "cardSettings": settings,
+    }
+
+
+def _videos(job: Job, folder: Path, codec: str) -> None:
+    """Write the AVIs, as many side by side as there are cores."""
+    count = job.footage.count
+
+    def one(start: int) -> None:
+        path = folder / f"{start // FRAMES_PER_FILE}.avi"
+        write_rows(job.footage, path, job.fps, codec, job.bar, start, min(start + FRAMES_PER_FILE, count))
+
+    pool = ThreadPoolExecutor(workers())
+    try:
+        for done in pool.map(one, range(0, count, FRAMES_PER_FILE)):
+            assert done is None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def write(job: Job) -> None:
+    """Write the session's metaData.json and notes.csv, and the Miniscope's folder of AVIs and time stamps."""
+    codec = normal_codec(job.codec)
+    if codec not in ("FFV1", "GREY"):
+        raise OptionError(f"codec={job.codec!r}: a Miniscope-DAQ folder holds FFV1 or GREY")
+    footage = job.footage
+    check_even(footage.width, footage.height)
+    folder = job.path / _NAME
+    folder.mkdir(parents=True)
+    _videos(job, folder, codec)
+    write_time_stamps(folder / "timeStamps.csv", footage.times, footage.slots, footage.numbers)
+    _write_json(folder / "metaData.json", _device(job, codec))
+    _write_json(job.path / "metaData.json", _session(job))
+    times = job.seconds()
+    with (job.path / "notes.csv").open("w", encoding="utf-8", newline="") as file:
+        notes = csv.writer(file, lineterminator="\n")
+        notes.writerow(["Time Stamp (ms)", "Note"])
+        notes.writerow([0, f"start of the recording: {job.start_source}"])
+        notes.writerows([round(times[gap.row] * 1000), str(gap)] for gap in job.gaps())

@@ -1,0 +1,134 @@
+"""What every format gets: the frames, when they were taken, and who did it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from miniscope_xr import __version__
+from miniscope_xr.errors import MissingDependencyError
+from miniscope_xr.tools.footage import Footage, Images
+from miniscope_xr.tools.readahead import read_ahead
+from miniscope_xr.tools.timing import BLANK, filled_times, milliseconds
+
+SOFTWARE = f"miniscope-xr {__version__}"
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Frames that never reached the card: numbers ``first`` to ``last``, missing before row ``row``."""
+
+    row: int
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        n = self.last - self.first + 1
+        return f"frame {self.first} lost" if n == 1 else f"{n} frames lost ({self.first} to {self.last})"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One export.
+
+    Attributes
+    ----------
+    footage
+        The recording, with all its header values among the columns.
+    path
+        File or folder to write; not there yet, renamed when the job is done.
+    fps
+        Frames per second by the recording's clock.
+    start
+        When the recording began.
+    start_source
+        How that is known, as a sentence.
+    codec
+        Of the videos inside, where the format has any.
+    about
+        ``animal``, ``researcher``, ``experiment``: what a card does not know.
+    bar
+        Progress.
+    beside
+        Table of header values to write beside a file that has no room for them.
+    """
+
+    footage: Footage
+    path: Path
+    fps: float
+    start: datetime
+    start_source: str
+    bar: Any
+    codec: str = "FFV1"
+    about: dict[str, str] = field(default_factory=dict)
+    beside: Path | None = None
+
+    def parts(self) -> Iterator[tuple[slice, Images]]:
+        """Yield rows and frames, reading ahead; the progress bar follows."""
+        ahead = read_ahead(self.footage.parts())
+        try:
+            for rows, images in ahead:
+                yield rows, images
+                self.bar.update(len(images))
+        finally:
+            ahead.close()
+
+    def seconds(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Return the time of every frame that was read, in s."""
+        return filled_times(self.footage.times, self.footage.numbers) / 1000.0
+
+    def gaps(self) -> list[Gap]:
+        """Return the gaps of what was read."""
+        numbers = self.footage.numbers
+        present = self.footage.columns.get("buffers_present")
+        rows = np.arange(len(numbers)) if present is None else np.flatnonzero(present)
+        kept = numbers[rows]
+        return [
+            Gap(int(rows[k + 1]), int(kept[k]) + 1, int(kept[k + 1]) - 1) for k in np.flatnonzero(np.diff(kept) > 1)
+        ]
+
+    def write_table(self) -> None:
+        """Write the header values as CSV beside the file: a row a frame, times in ms, nothing for a blank frame."""
+        assert self.beside is not None
+        columns = {"frame": np.arange(self.footage.count), **self.footage.columns}
+        texts = [_as_text(values) for values in columns.values()]
+        with self.beside.open("w", encoding="ascii", newline="\n") as file:
+            file.write(",".join(columns) + "\n")
+            file.writelines(",".join(row) + "\n" for row in zip(*texts, strict=True))
+
+    def settings(self) -> dict[str, Any]:
+        """Return the recording's attributes as plain numbers, text and lists of text."""
+        return {
+            str(name): value.item() if isinstance(value, np.generic) else value
+            for name, value in self.footage.ds.attrs.items()
+        }
+
+
+def _as_text(values: np.ndarray[Any, Any]) -> list[str]:
+    if values.dtype.kind == "m":
+        return ["" if t == BLANK else str(t) for t in milliseconds(values).tolist()]
+    if values.dtype.kind == "f":
+        return [f"{v:.6g}" for v in values.tolist()]
+    return [str(int(v)) for v in values.tolist()]
+
+
+def need(module: str, extra: str) -> Any:
+    """Import a library that an export needs.
+
+    Raises
+    ------
+    MissingDependencyError
+        The message names the extra that brings it.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f'this export needs {module} ({error}); install it with: pip install "miniscope-xr[{extra}]"'
+        ) from error

@@ -1,0 +1,43 @@
+"""BigTIFF: one page a frame; settings and gaps in its description, header values as a table beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from miniscope_xr.tools.export.job import SOFTWARE, Job, need
+from miniscope_xr.tools.footage import Images
+
+
+def libraries() -> None:
+    """Check that the library is there."""
+    need("tifffile", "tiff")
+
+
+def _pages(job: Job) -> Iterator[Images]:
+    for _, images in job.parts():
+        yield from images
+
+
+def _gaps(job: Job) -> list[dict[str, Any]]:
+    return [{"row": gap.row, "first": gap.first, "last": gap.last} for gap in job.gaps()]
+
+
+def write(job: Job) -> None:
+    """Stream the pages, then write ``<name>_headers.csv``: a row a frame, times in ms."""
+    tifffile = need("tifffile", "tiff")
+    footage = job.footage
+    about = {
+        "axes": "TYX",
+        "fps": job.fps,
+        "start": job.start.isoformat(),
+        "start_source": job.start_source,
+        "settings": job.settings(),
+        "gaps": _gaps(job),
+    }
+    with tifffile.TiffWriter(job.path, bigtiff=True) as file:
+        file.write(
+            _pages(job), shape=(footage.count, footage.height, footage.width), dtype="uint8",
+            photometric="minisblack", software=SOFTWARE, metadata=about,
+        )  # fmt: skip
+    job.write_table()

@@ -1,0 +1,46 @@
+"""Zarr: one store that ``xr.open_zarr`` gives back as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from miniscope_xr.tools.export.job import Job, need
+
+
+def libraries() -> None:
+    """Check that the library is there."""
+    need("zarr", "zarr")
+
+
+def write_store(job: Job, path: Path, name: str, dims: tuple[str, str, str], zarr_format: int) -> xr.Dataset:
+    """Stream the frames into an array of a new store, then its header values; return these."""
+    zarr = need("zarr", "zarr")
+    footage = job.footage
+    group = zarr.open_group(str(path), mode="w", zarr_format=zarr_format)
+    options: dict[str, Any] = {"dimension_names": dims} if zarr_format == 3 else {}
+    array = group.create_array(
+        name,
+        shape=(footage.count, footage.height, footage.width),
+        chunks=(footage.step, footage.height, footage.width),
+        dtype="uint8",
+        **options,
+    )
+    attrs = dict(footage.ds["video"].attrs)
+    array.attrs.update(attrs if zarr_format == 3 else {**attrs, "_ARRAY_DIMENSIONS": list(dims)})
+    for rows, images in job.parts():
+        array[rows] = images
+    return footage.headers()
+
+
+def add_headers(headers: xr.Dataset, path: Path, zarr_format: int) -> None:
+    """Write the coordinates and attributes of a store; format 2 gets its one table of contents."""
+    headers.to_zarr(str(path), mode="a", zarr_format=zarr_format, consolidated=zarr_format == 2)
+
+
+def write(job: Job) -> None:
+    """Write format 3: video (frame, y, x) with every header coordinate."""
+    headers = write_store(job, job.path, "video", ("frame", "y", "x"), 3)
+    add_headers(headers, job.path, 3)
