@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import SyntheticCard
 
 from miniscope_xr.errors import OptionError
 from miniscope_xr.layout import Build, load_layout
 from miniscope_xr.tools import simulate
 from miniscope_xr.tools.simulate import Stall
 from miniscope_xr.words import buffer_header_struct, config_sector_struct, header_sector_struct, parse
+from tests.synthetic import SyntheticCard
 
 CARDS = Path(__file__).resolve().parents[2] / "shared" / "cards"
 LENGTH, SLOT, FRAME, COUNT, INDEX, WRITTEN, DROPPED, TIME, DATA, WRITE_TIME, BATTERY, EWL = range(12)
