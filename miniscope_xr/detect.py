@@ -114,9 +114,8 @@ def _header_length(source: ByteSource, layout: Layout) -> int:
     if words not in known or len(data) < 4 * words:
         return 0
     header = np.frombuffer(data, buffer_header_dtype(layout, words), 1)[0]
-    counters = ("frame_num", "buffer_count", "frame_buffer_count", "write_buffer_count")
-    # A first buffer that never reached the card leaves a hole; counters of the next ones are small.
-    small = all(int(header[name]) < 64 for name in counters)
+    # The first place on the card; the buffer there may be one that lapped the ring, so its own count may be any.
+    small = int(header["write_buffer_count"]) < 64 and int(header["frame_buffer_count"]) < 64
     return words if small and 0 < int(header["data_length"]) <= _MAX_BUFFER else 0
 
 

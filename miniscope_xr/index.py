@@ -70,7 +70,7 @@ class _Buffers:
         """The first buffer: at the data sector, or behind a hole that a failed write left there."""
         sector = self.layout.sectors.data
         header = self.headers.at(sector)
-        if header is not None and header.written == header.count == 0:
+        if header is not None and self._starts(header):
             return sector, header
         reach = 16
         hit = self.headers.find(
@@ -85,18 +85,19 @@ class _Buffers:
             )
         return hit
 
+    def _starts(self, header: Header) -> bool:
+        """Whether a header is a recording's first; it holds a later buffer where the card stalled at once."""
+        lapped = bool(self.ring) and header.count % self.ring == 0
+        return header.written == header.dropped == 0 and (header.count == 0 or lapped)
+
     def _next_recording(self, runs: list[Run]) -> tuple[int, Header] | None:
         """The start of a recording in the sector behind the last buffer of ``runs``."""
-
-        def starts(header: Header) -> bool:
-            return header.written == header.count == header.frame == header.index == 0
-
         last = runs[-1]
         header = self.headers.at(last.end_sector)
-        if header is not None and starts(header):
+        if header is not None and self._starts(header):
             return last.end_sector, header
         sector = last.sector_of(last.count - 1)
-        return self.headers.find(sector + 1, sector + 1 + self.config["buffer_size"] // self.size, starts)
+        return self.headers.find(sector + 1, sector + 1 + self.config["buffer_size"] // self.size, self._starts)
 
     def _counted(self, at: tuple[int, Header], limit: int) -> tuple[list[list[Run]], bool]:
         """Runs of each recording up to the last, which has ``limit`` buffers; whether that one was found."""
@@ -151,7 +152,9 @@ class _Buffers:
             kept[-1] = replace(kept[-1], single=(min(kept[-1].single[0], own), kept[-1].single[1]))
         if counted is not None and counted(runs) and not (kept and counted(kept)):
             return runs, [], False  # the low bytes of the counts confirm the end found by the counters alone
-        return kept, verdict.doubt, True
+        old = runs[number].sector_of(i)
+        said = f"an older recording lies behind this one, from sector {old} on, and is not returned"
+        return kept, verdict.doubt or [said], True
 
     def _low_counts(self, runs: list[Run]) -> Callable[[list[Run]], bool] | None:
         """A test whether runs end at the counts whose low bytes a DAQ leaves in the height word at a clean stop."""

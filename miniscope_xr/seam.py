@@ -229,35 +229,34 @@ class Evidence:
         there = next((r for r in runs[number:] if self._regular(r)), None)
         if here is None or there is None or here.pattern != there.pattern:
             return True
-        first, last = self._frame_times(here)
-        following, _ = self._frame_times(there)
-        if first is None or last is None or following is None:
+        before, after = self._clock(here, False), self._clock(there, True)
+        if len(before) < 2 or len(after) < 2:
             return True
-        if following[1] < last[1]:
+        if after[0][1] < before[-2][1]:
             return False
-        frames = last[0] - first[0]
-        period = (last[1] - first[1]) / frames if frames else 0
+        period = median((t1 - t0) / (k1 - k0) for (k0, t0), (k1, t1) in zip(before, before[1:], strict=False))
+        if len(before) > 4:
+            period = (before[-2][1] - before[0][1]) / (before[-2][0] - before[0][0])  # the last frame may be odd
         if period <= 0:
             return True
-        off = (following[1] - last[1]) / period
-        tolerance = (_STEP + 0.5) * self.ticks / period + abs(off) * 2 * self.ticks / (period * frames)
+        phases = [median(t - period * k for k, t in side) for side in (before, after)]
+        off = (phases[1] - phases[0]) / period
+        reach = after[-1][0] - before[0][0]
+        tolerance = (_STEP + 0.5 + 1.5 * reach / len(before)) * self.ticks / period
         return tolerance >= 0.5 or abs(off - round(off)) <= tolerance
 
     @staticmethod
     def _regular(run: Run) -> bool:
         return not run.single and run.count >= 2 * len(run.pattern) > 2
 
-    def _frame_times(self, run: Run) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
-        """(frame in the run, time) of the first and the last buffer 0 of a run (the last of at most 64)."""
+    def _clock(self, run: Run, front: bool) -> list[tuple[int, int]]:
+        """(frame number, time) of buffer 0 in up to 16 frames at the front or the end of a run."""
         size = len(run.pattern)
         start = (-run.first.index) % size
-        frames = min((run.count - 1 - start) // size, 64)
         last = (run.count - 1 - start) // size
-        found = []
-        for k in (last - frames if frames < last else 0, last):
-            header = self._header(run, start + k * size)
-            found.append(None if header is None else (k, header.time))
-        return found[0], found[1]
+        frames = range(min(last + 1, _WINDOW)) if front else range(max(last + 1 - _WINDOW, 0), last + 1)
+        headers = [self._header(run, start + k * size) for k in frames]
+        return [(h.frame, h.time) for h in headers if h is not None]
 
     def _seam_in(self, run: Run, exhaustive: bool, more_follows: bool) -> Verdict:
         size = len(run.pattern)
