@@ -10,11 +10,14 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError
 from miniscope_xr.tools.flash.disks import Disk
 from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
+
+if TYPE_CHECKING:
+    from miniscope_xr.tools.flash.target_other import RawTarget
 
 SECTOR = 512
 _BLKGETSIZE64, _BLKSSZGET, _BLKROGET, _BLKRRPART = 0x80081272, 0x1268, 0x125E, 0x125F
@@ -71,7 +74,7 @@ class FileTarget:
                 raise RefusedError(f"{self.path} is not the card it was a moment ago; look again with `list`")
         except OSError as error:
             self.close()
-            raise _open_error(self.path, error) from error
+            raise open_error(self.path, error) from error
         except BaseException:
             self.close()
             raise
@@ -198,7 +201,8 @@ class FileTarget:
             self._fd = -1
 
 
-def _open_error(path: str, error: OSError) -> Exception:
+def open_error(path: str, error: OSError) -> Exception:
+    """Say why a card could not be opened, and what to do."""
     if isinstance(error, BusyError | RefusedError):
         return error
     if error.errno in (errno.EBUSY, errno.EAGAIN):
@@ -220,9 +224,10 @@ def _open_error(path: str, error: OSError) -> Exception:
 
 
 @contextlib.contextmanager
-def open_target(disk: Disk, *, write: bool) -> Iterator[FileTarget]:
+def open_target(disk: Disk, *, write: bool) -> Iterator[Target]:
     """Open a card exclusively (``write``) or for reading only."""
-    if sys.platform == "linux" or disk.kind == "image":
+    target: FileTarget | RawTarget
+    if sys.platform == "linux" or (disk.kind == "image" and hasattr(os, "preadv")):
         target = FileTarget(disk, write=write)
     else:
         from miniscope_xr.tools.flash.target_other import RawTarget
