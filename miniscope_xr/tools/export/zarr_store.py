@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ def write_store(job: Job, path: Path, name: str, dims: tuple[str, str, str], zar
     zarr = need("zarr", "zarr")
     footage = job.footage
     group = zarr.open_group(str(path), mode="w", zarr_format=zarr_format)
-    options: dict[str, Any] = {"dimension_names": dims} if zarr_format == 3 else {}
+    # in format 2 a fill value marks missing pixels for xarray, which would make them float
+    options: dict[str, Any] = {"dimension_names": dims} if zarr_format == 3 else {"fill_value": None}
     array = group.create_array(
         name,
         shape=(footage.count, footage.height, footage.width),
@@ -36,8 +38,10 @@ def write_store(job: Job, path: Path, name: str, dims: tuple[str, str, str], zar
 
 
 def add_headers(headers: xr.Dataset, path: Path, zarr_format: int) -> None:
-    """Write the coordinates and attributes of a store; format 2 gets its one table of contents."""
-    headers.to_zarr(str(path), mode="a", zarr_format=zarr_format, consolidated=zarr_format == 2)
+    """Write the coordinates and attributes of a store, and its table of contents."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+        headers.to_zarr(str(path), mode="a", zarr_format=zarr_format, consolidated=True)
 
 
 def write(job: Job) -> None:
