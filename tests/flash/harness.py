@@ -114,11 +114,16 @@ def judge(scene: Scene, fault: Fault, backups: Path, job: prepare.Job | None = N
     except (MiniscopeError, OSError, KeyboardInterrupt):
         code = 5
     left = bytes(disk.media) if code is None else disk.view()
+    return verdict(scene, job, code, left, disk.gone, backups)
+
+
+def verdict(scene: Scene, job: prepare.Job, code: int | None, left: bytes, gone: bool, backups: Path) -> list[str]:
+    """Judge what is left of the card; ``code`` is None if the process was killed."""
     found = next(journals.journals(backups), None)
-    key = (code, left, disk.gone, found and journals.digest(found.backup))
+    key = (code, left, gone, found and journals.digest(found.backup))
     if key not in scene.judged:  # many faults leave the same card
         scene.judged[key] = [
-            *_promises(scene, job, code, left, disk.gone),
+            *_promises(scene, job, code, left, gone),
             *_recovery(scene, code, left, found, backups),
         ]
     return scene.judged[key]

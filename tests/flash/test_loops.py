@@ -328,8 +328,7 @@ def test_other_users_have_no_permission(device, tmp_path):
     code = (
         "import os,sys; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "from miniscope_xr.tools.flash.disks import identify\n"
-        "from miniscope_xr.tools.flash.look import look
-from miniscope_xr.tools.flash.target import FileTarget\n"
+        "from miniscope_xr.tools.flash.target import FileTarget\n"
         f"try: FileTarget(identify({device!r}), write=True)\n"
         "except Exception as error: print(type(error).__name__, error)\n"
     )
