@@ -1,0 +1,138 @@
+"""A loop device over a disk that fails in ways no system call shows: torn, lying, flipped, unplugged."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from .fakes import Fault
+from .harness import Scene, verdict
+from .loops import attach, detach, needs_loops
+from .test_strace import Child
+
+CASES = 79
+
+
+def _has_fuse() -> bool:
+    if not Path("/dev/fuse").exists() or not importlib.util.find_spec("mfusepy"):
+        return False
+    return subprocess.run([sys.executable, "-c", "import mfusepy"], capture_output=True).returncode == 0
+
+
+pytestmark = [needs_loops, pytest.mark.skipif(not _has_fuse(), reason="needs /dev/fuse, libfuse and mfusepy")]
+
+
+class FuseDisk:
+    """The faulty disk's process, and the loop device over it."""
+
+    def __init__(self, folder: Path, media: bytes) -> None:
+        self.folder = folder
+        self.file = folder / "media"
+        self.file.write_bytes(media)
+        self.mount = folder / "mnt"
+        self.mount.mkdir()
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "flash.fuse_disk", str(self.mount), str(self.file)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env,
+        )  # fmt: skip
+        until = time.monotonic() + 20
+        while not (self.mount / "disk").exists():
+            assert time.monotonic() < until
+            assert self.process.poll() is None, "the FUSE process ended"
+            time.sleep(0.02)
+        self.device = attach(self.mount / "disk")
+
+    def arm(self, media: bytes, fault: Fault) -> None:
+        self.file.write_bytes(media)
+        self._say(f"arm {self.file} {json.dumps(asdict(fault))}")
+
+    def dump(self) -> bytes:
+        self._say(f"dump {self.folder / 'dump'}")
+        return (self.folder / "dump").read_bytes()
+
+    def _say(self, line: str) -> None:
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "ok\n"
+
+    def pull(self) -> None:
+        """Pull the reader out."""
+        self.process.kill()
+        self.process.wait(timeout=10)
+
+    def close(self) -> None:
+        detach(self.device)
+        subprocess.run(["umount", "-l", self.mount], capture_output=True)
+        self.process.stdin.close()
+        self.process.stdout.close()
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.pull()
+
+
+@pytest.fixture
+def scenes(ram_path, monkeypatch):
+    from miniscope_xr.tools.flash import operation
+
+    monkeypatch.setattr(operation, "STEP", 64 << 10)
+    made = {}
+    for verb in ("prepare", "set"):
+        (ram_path / verb).mkdir()
+        made[verb] = Scene.make(verb, ram_path / verb)
+    return made
+
+
+def cases() -> list[tuple[str, Fault]]:
+    """Faults at operations of the disk as the kernel sends them, which are more than those of the tool."""
+    found = []
+    for verb, operations in (("prepare", range(20, 80, 5)), ("set", range(8, 32, 3))):
+        for at in operations:
+            found += [(verb, Fault(at, kind, where)) for kind, where in (
+                ("error", 0), ("torn", 100), ("lying", 0), ("flipped", 133))]  # fmt: skip
+    return found
+
+
+def test_a_failing_disk_under_a_real_block_device(ram_path, scenes):
+    faults = cases()
+    assert len(faults) >= CASES
+    child = Child(scenes, ram_path)
+    disk = FuseDisk(ram_path, scenes["set"].start)
+    wrong = {}
+    codes = set()
+    try:
+        for i, (verb, fault) in enumerate(faults):
+            scene = scenes[verb]
+            disk.arm(scene.start, fault)
+            backups = ram_path / str(i)
+            code = child.ask(verb, disk.device, backups)
+            codes.add(code)
+            found = verdict(scene, scene.job, code, disk.dump(), False, backups)
+            if found:
+                wrong[verb, fault] = (code, found)
+    finally:
+        child.close()
+        disk.close()
+    assert not wrong, f"{len(wrong)} of {len(faults)}, the first: {next(iter(wrong.items()))}"
+    assert {0, 5, 6} <= codes
+
+
+def test_the_reader_is_pulled(ram_path, scenes):
+    child = Child(scenes, ram_path)
+    disk = FuseDisk(ram_path, scenes["set"].start)
+    try:
+        disk.arm(scenes["set"].start, Fault(-1, ""))
+        disk.pull()
+        assert child.ask("set", disk.device, ram_path / "b") == 5
+    finally:
+        child.close()
+        disk.close()
