@@ -108,7 +108,7 @@ class _Builder:
         store = self.store
         n = store.frames.count
         frame_bytes = max(store.recording.width * store.recording.height, 1)
-        chunks = {"frame": max(min(_CHUNK_BYTES // frame_bytes, max(n, 1)), 1)}
+        chunks = {"frame": max(_CHUNK_BYTES // frame_bytes, 1)}
         time = np.dtype("timedelta64[ms]" if self.timedelta else np.int64)
         units = {} if self.timedelta else {"units": "milliseconds"}
         makers: dict[str, tuple[Callable[[], CardArray], dict[str, Any]]] = {

@@ -28,6 +28,7 @@ from miniscope_xr.words import (
 )
 
 _MAX_SIDE = 4096  # px; the largest sensor of the family has 800
+_HOLE = 16  # buffers at the start of a recording that may be missing
 _MAX_BUFFER = 1 << 20  # bytes; the largest ring buffer of the family has 64,000
 
 
@@ -119,6 +120,26 @@ def _header_length(source: ByteSource, layout: Layout) -> int:
     return words if small and 0 < int(header["data_length"]) <= _MAX_BUFFER else 0
 
 
+def _header_length_behind_hole(source: ByteSource, layout: Layout, buffer_bytes: int) -> int:
+    """Words of the first buffer header behind writes that failed at the very start, 0 where there is none."""
+    size = layout.sectors.size
+    data = source.read(layout.sectors.data * size, _HOLE * buffer_bytes)
+    words = np.frombuffer(data, "<u4", len(data) // size * size // 4).reshape(-1, size // 4)
+    for length in layout.header_words or range(layout.min_words, 65):
+        names = layout.buffer
+        rows = words[words[:, 0] == length]
+        good = (
+            (rows[:, names["write_buffer_count"].word] > 0)
+            & (rows[:, names["write_buffer_count"].word] <= _HOLE)
+            & (rows[:, names["frame_buffer_count"].word] < 64)
+            & (rows[:, names["data_length"].word] > 0)
+            & (rows[:, names["data_length"].word] <= buffer_bytes - 4 * length)
+        )
+        if good.any():
+            return length
+    return 0
+
+
 def _looks_prepared(layout: Layout, settings: Mapping[str, int], sector: bytes) -> bool:
     """Whether a header sector without write keys holds settings all the same (the lab notebook writes no keys)."""
     if not any(settings.values()) or any(sector[256:]):
@@ -134,6 +155,8 @@ def _examine_buffers(source: ByteSource, layout: Layout) -> CardSectors:
     settings, keyed, sector = _settings(source, layout)
     config = _config(source, layout)
     words = _header_length(source, layout)
+    if config is not None and not words:
+        words = _header_length_behind_hole(source, layout, config["buffer_size"])
     build = None
     payload = 0
     if words and config is not None:

@@ -121,7 +121,7 @@ CASES = {
     "failed first write": [FailedWrite(0)],
     "two camera frames under one number": [LostInterrupt(6, "frame")],
     "a buffer missing": [LostInterrupt(6, "buffer", 1)],
-    "power loss": [PowerLoss(at_ms=900)],
+    "power loss": [PowerLoss(buffer=60)],
     "torn last buffer": [PowerLoss(buffer=40, torn_sectors=9)],
     "two recordings": [RecordAgain(12)],
     "restarted during a recording": [RecordAgain(12, finalise_first=False)],
@@ -136,8 +136,8 @@ def test_a_simulated_card_is_read_exactly(layout: str, build: str, case: str, tm
         pytest.skip("v3 writes whole frames and records once after power-on")
     if layout == "v3-wirefree" and events == [FailedWrite(0)]:
         pytest.skip("a v3 card whose first frame was never written is not recognisable")
-    if case == "torn last buffer" and layout == "v3-wirefree":
-        events = [PowerLoss(buffer=15, torn_sectors=9)]
+    if layout == "v3-wirefree" and any(isinstance(e, PowerLoss) for e in events):
+        events = [PowerLoss(buffer=15, torn_sectors=events[0].torn_sectors)]
     card = simulate(layout, build, frames=24, events=events, seed=3)
     for index in ("bisect", "scan"):
         assert differences(card, tmp_path / "card.img", index=index) == []
@@ -185,8 +185,11 @@ def test_bisecting_finds_what_scanning_finds_and_both_are_right(data: st.DataObj
     assert runs[0] == runs[1]
 
 
-def test_the_older_copy_of_a_lapped_buffer_is_kept_once(tmp_path: Path) -> None:
-    card = simulate(frames=40, events=[Stall(320, 94)], jitter_ms=0)
-    duplicates = [b for b in card.buffers if b.words[3] > b.words[5] + b.words[6]]
-    assert duplicates, "the stall should lap the ring"
-    assert differences(card, tmp_path / "card.img") == []
+def test_a_lapped_buffer_that_is_on_the_card_twice_is_read_once(tmp_path: Path) -> None:
+    laps = 0
+    for length in (90, 160, 190, 310):
+        card = simulate(frames=40, events=[Stall(310, length)])
+        counts = [b.words[3] for b in card.buffers]
+        laps += len(counts) > len(set(counts))
+        assert differences(card, tmp_path / "card.img") == []
+    assert laps, "one of these stalls laps the ring"
