@@ -6,6 +6,8 @@ the headers aside touches every byte once; what the headers must say is arithmet
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from miniscope_xr.runs import Run, expected_headers
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 _PAGE = 4096
+_BATCHES_A_WORKER = 4  # fewer are not worth a thread
+_MOST_WORKERS = 4  # more share the same memory bandwidth
 _NONE = np.zeros(0, np.intp)
 _VECTORS = 640  # below IOV_MAX (1024); more makes the headers leave the nearest cache before they are checked
 
@@ -91,31 +95,39 @@ class Stencil:
         list of int
             Rows that have to be read buffer by buffer: their headers do not vouch for them, or the read failed.
         """
+        starts = range(0, len(out), self.batch)
+        workers = min(_cores(), _MOST_WORKERS, len(starts) // _BATCHES_A_WORKER)
+        if workers < 2:
+            return self._batches(source, number, out, starts)
+        with ThreadPoolExecutor(workers) as pool:  # in turns, so that the card is still read from front to back
+            parts = pool.map(lambda w: self._batches(source, number, out, starts[w::workers]), range(workers))
+            return [row for part in parts for row in part]
+
+    def _batches(self, source: ByteSource, number: int, out: Bytes, starts: range) -> list[int]:
+        """Read the batches that begin at some rows of ``out``."""
         doubtful: list[int] = []
-        pixels = out.reshape(-1).data
-        scratch = np.empty((min(self.batch, len(out)), self._row), np.uint8)
-        vectors = self._vectors(scratch)
+        width = self.frame_bytes
+        stride = self.run.pattern.frame_sectors * self._sector
         first = number * len(self.run.pattern) - self.run.first.index
         offset = self.run.sector_of(first) * self._sector
-        stride = self.run.pattern.frame_sectors * self._sector
-        width = self.frame_bytes
-        for start in range(0, len(out), self.batch):
+        pixels = out.reshape(-1).data
+        most = min(self.batch, len(out))
+        scratch = np.empty((most, self._row), np.uint8)
+        vectors = self._vectors(scratch)
+        places = [slice(k * width + a, k * width + b) for k in range(most) for a, b in self._payloads]
+        for start in starts:
             n = min(self.batch, len(out) - start)
-            now = vectors if n == len(scratch) else vectors[: 2 * n * len(self._payloads)]
-            now[1::2] = [
-                pixels[base + a : base + b]
-                for base in range(start * width, (start + n) * width, width)
-                for a, b in self._payloads
-            ]
-            wanted = n * stride - self._lead
+            vectors[1::2] = map(pixels[start * width :].__getitem__, places)
+            if n < most:
+                del vectors[2 * n * len(self._payloads) :]
             try:
-                got = source.readv(offset + start * stride, now)
+                got = source.readv(offset + start * stride, vectors)
             except CardReadError:
                 got = -1
-            if got != wanted:  # a bad sector, or the image ends in here
+            if got == n * stride - self._lead:
+                doubtful += (start + self._refused(scratch[:n], number + start, out[start : start + n])).tolist()
+            else:  # a bad sector, or the image ends in here
                 doubtful += range(start, start + n)
-                continue
-            doubtful += (start + self._refused(scratch[:n], number + start, out[start : start + n])).tolist()
         return doubtful
 
     def _vectors(self, scratch: Bytes) -> list[memoryview]:
@@ -148,6 +160,11 @@ class FooterStencil(Stencil):
     def _refused(self, scratch: Bytes, number: int, out: Bytes) -> np.ndarray[Any, np.dtype[np.intp]]:
         footers = np.ascontiguousarray(out[:, -self._dtype.itemsize :]).view(self._dtype)[:, 0]
         return np.flatnonzero(footers["frame_num"] != self.run.first.frame + np.arange(number, number + len(out)))
+
+
+def _cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def tiles(run: Run, payload: int, frame_bytes: int) -> bool:

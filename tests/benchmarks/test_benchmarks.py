@@ -1,0 +1,229 @@
+"""What reading and exporting cost, beside the least they can cost; see conftest.py for how to run it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from conftest import FRAMES, Versus
+from images import FRAME_BYTES, HEIGHT, LAYOUT, SECTOR, WIDTH, EndlessCard
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from miniscope_xr import SDCard
+from miniscope_xr.index import build_index
+from miniscope_xr.scatter import aligned_empty
+from miniscope_xr.store import CardStore, RecordingStore
+
+DATA = LAYOUT.sectors.data * SECTOR
+
+
+def opened(image: Path, **options: Any) -> xr.Dataset:
+    return xr.open_dataset(image, engine="miniscope", **options)
+
+
+def aligned_read(image: Path) -> Callable[[], None]:
+    """One read of the card's data into page-aligned memory: what reading it all can cost at least."""
+
+    def read() -> None:
+        out = aligned_empty((FRAMES * FRAME_BYTES,)).data
+        fd = os.open(image, os.O_RDONLY)
+        try:
+            at = 0
+            while at < len(out):
+                at += os.preadv(fd, [out[at : at + (1 << 30)]], DATA + at)
+        finally:
+            os.close(fd)
+
+    return read
+
+
+@pytest.mark.parametrize("counted", [True, False], ids=["finished", "interrupted"])
+def test_reads_to_open_64_gb(benchmark: Any, counted: bool) -> None:
+    frames = (64 * 10**9 - DATA) // FRAME_BYTES
+    card = EndlessCard(frames, counted)
+
+    def opening() -> None:
+        card.reads.clear()
+        assert build_index(card).recordings[0].n_buffers == 5 * frames
+
+    benchmark.pedantic(opening, rounds=3)
+    reads = len(set(card.reads))
+    assert not counted or reads <= 24  # a count, not a time: it may fail
+    if benchmark.stats is not None:
+        kind = "finished" if counted else "interrupted"
+        Versus(benchmark, Path()).report(
+            work=f"reads to open 64 GB, {kind}", goal="24" if counted else "", value=str(reads)
+        )
+
+
+def test_open(versus: Versus, image: Path) -> None:
+    versus("open, count frames, close", lambda: opened(image).close(), "", 50, mio="open")
+
+
+def test_full_load(versus: Versus, image: Path) -> None:
+    def load() -> None:
+        with opened(image) as ds:
+            ds["video"].values
+
+    limit = "aligned read"
+    versus("full load", load, ">= 0.90", 7, aligned_read(image), limit, mio="frames", speed=True)
+
+
+def test_cursor(versus: Versus, image: Path) -> None:
+    def read() -> None:
+        with SDCard(image) as card:
+            for _ in range(FRAMES):
+                card.read()
+
+    versus("SDCard, frame after frame", read, "mio >= 10", 3, aligned_read(image), "aligned read", "frames", True)
+
+
+def test_last_frame(versus: Versus, image: Path) -> None:
+    def frame(k: int) -> Callable[[], None]:
+        def read() -> None:
+            with SDCard(image) as card:
+                card.frame = k
+                card.read()
+
+        return read
+
+    versus("last frame, fresh object", frame(FRAMES - 1), "<= 1.5", 50, frame(0), "frame 0, fresh", mio="last")
+
+
+class _Constant(BackendArray):
+    """Frames that cost nothing: what is left is xarray."""
+
+    shape, dtype = (FRAMES, HEIGHT, WIDTH), np.dtype(np.uint8)
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        image = np.zeros((HEIGHT, WIDTH), np.uint8)
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, lambda _: image)
+
+
+def test_one_frame(versus: Versus, image: Path) -> None:
+    at = iter(np.random.default_rng(0).integers(0, FRAMES, 100_000).tolist())
+    free = xr.DataArray(indexing.LazilyIndexedArray(_Constant()), {"frame": np.arange(FRAMES)}, ("frame", "y", "x"))
+    with opened(image) as ds:
+        video = ds["video"]
+        floor = "xarray, an array that costs nothing and no coordinate but frame"
+        versus(
+            "one frame through xarray",
+            lambda: video[next(at)].values,
+            "180 us",
+            500,
+            lambda: free[next(at)].values,
+            floor,
+        )
+
+
+def test_header_table(versus: Versus, image: Path) -> None:
+    def table() -> None:
+        with opened(image, group="buffers") as ds:
+            ds.load()
+
+    fd = os.open(image, os.O_RDONLY)
+    offsets = [DATA + k * FRAME_BYTES + b * 40 * SECTOR for k in range(FRAMES) for b in range(5)]
+    try:
+        preads = lambda: [os.pread(fd, 48, at) for at in offsets]  # noqa: E731
+        versus("header table", table, "mio >= 200", 7, preads, "one pread a header", "headers", True)
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("codec", ["GREY", "FFV1"])
+def test_video(versus: Versus, image: Path, tmp_path: Path, codec: str) -> None:
+    cv2 = pytest.importorskip("cv2", reason="needs OpenCV: pip install 'miniscope-xr[video]'")
+    some = min(FRAMES, 2000)
+    with opened(image) as ds:
+        frames = ds["video"][:some].values
+
+        def alone() -> None:
+            writer = cv2.VideoWriter(
+                str(tmp_path / "cv2.avi"), cv2.VideoWriter_fourcc(*codec), 20.0, (WIDTH, HEIGHT), False
+            )
+            for frame in frames:
+                writer.write(frame)
+            writer.release()
+
+        from miniscope_xr.tools.video import dataset_to_video
+
+        def ours() -> None:
+            dataset_to_video(ds, tmp_path / "ours.avi", codec=codec, frames=slice(some), force=True, progress=False)
+
+        goal = {"GREY": ">= 0.95", "FFV1": ">= 2.0"}[codec]
+        versus(f"{codec} video of {some} frames", ours, goal, 5, alone, "cv2 alone", "", True)
+
+
+def test_trimmed_image(versus: Versus, image: Path, tmp_path: Path) -> None:
+    from miniscope_xr.tools.trim import end_byte, trim
+
+    card = CardStore(image)
+    try:
+        store = RecordingStore(card, card.recording(None))
+        assert end_byte(store) == DATA + FRAMES * FRAME_BYTES
+
+        def ours() -> None:
+            trim(store, tmp_path / "trimmed.img", force=True, progress=False)
+
+        def copy() -> None:
+            shutil.copyfile(image, tmp_path / "copy.img")
+
+        versus("trimmed image", ours, ">= 1.0", 3, copy, "shutil.copyfile", speed=True)
+    finally:
+        card.close()
+
+
+def _fresh(code: str, *arguments: object) -> float:
+    """Run code in a fresh interpreter; it prints a number."""
+    run = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), *map(str, arguments)]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    return float(done.stdout.strip().splitlines()[-1])
+
+
+_EXPORT = """
+    import resource, sys, tempfile
+    import cv2, miniscope_xr.backend, xarray as xr
+    from miniscope_xr.tools.video import dataset_to_video
+    peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    ds = xr.open_dataset(sys.argv[1], engine="miniscope")
+    before = peak()
+    with tempfile.TemporaryDirectory() as folder:
+        dataset_to_video(ds, folder + "/a.avi", codec="GREY", frames=slice(int(sys.argv[2])), progress=False)
+    print(peak() - before)
+"""
+
+
+def test_peak_memory(benchmark: Any, image: Path) -> None:
+    pytest.importorskip("cv2", reason="needs OpenCV: pip install 'miniscope-xr[video]'")
+    found = {n: _fresh(_EXPORT, image, n) for n in (FRAMES // 4, FRAMES)}
+    benchmark.pedantic(lambda: None)
+    if benchmark.stats is not None:
+        for n, peak in found.items():
+            value = f"{peak:.0f} MB"
+            Versus(benchmark, image).report(work=f"peak memory, {n} frames to GREY", goal="<= 40 MB", value=value)
+
+
+_IMPORT = """
+    import time, xarray, xarray.backends, numpy
+    start = time.perf_counter()
+    import miniscope_xr, miniscope_xr.backend
+    print(time.perf_counter() - start)
+"""
+
+
+def test_import(benchmark: Any) -> None:
+    seconds = sorted(_fresh(_IMPORT) for _ in range(3 if benchmark.disabled else 9))
+    benchmark.pedantic(lambda: None)
+    if benchmark.stats is not None:
+        row = {"work": "import over xarray's own", "goal": "<= 0.1 s", "seconds": seconds[len(seconds) // 2]}
+        Versus(benchmark, Path()).report(**row)
