@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from xarray.backends import BackendEntrypoint
 
+import miniscope_xr.accessor  # noqa: F401 - registers ds.miniscope
 from miniscope_xr.arrays import BufferColumn, CardArray, CardVariable, FrameColumn, FrameNumbers, Pixels
 from miniscope_xr.detect import detect
 from miniscope_xr.device import Device

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -12,46 +11,11 @@ import xarray as xr
 
 from miniscope_xr.errors import OptionError, did_you_mean
 from miniscope_xr.tools.export.folders import whole_folder
+from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.job import Job
 from miniscope_xr.tools.footage import Footage, Frames, PathLike, header_names, select
 from miniscope_xr.tools.outputs import progress_bar, whole_file
 from miniscope_xr.tools.timing import frame_rate
-
-
-@dataclass(frozen=True)
-class Format:
-    """One output format.
-
-    Attributes
-    ----------
-    module
-        Its writer.
-    suffixes
-        Endings of its files.
-    folder
-        Whether it is a folder.
-    text
-        What it is for.
-    table
-        Whether a table of header values goes beside it.
-    """
-
-    module: str
-    suffixes: tuple[str, ...]
-    folder: bool
-    text: str
-    table: bool = False
-
-
-FORMATS = {
-    "miniscope-daq": Format("daq_folder", (), True, "folder of AVIs as Miniscope-DAQ writes it (FFV1 or GREY)"),
-    "minian": Format("minian", (), True, "folder of zarr arrays (format 2) that minian's open_minian reads"),
-    "zarr": Format("zarr_store", (".zarr",), True, "one zarr store (format 3)"),
-    "netcdf": Format("netcdf", (".nc", ".nc4", ".netcdf"), False, "NetCDF-4, for xarray and most languages"),
-    "hdf5": Format("hdf5", (".h5", ".hdf5"), False, "HDF5 with /mov, for CaImAn, suite2p, EXTRACT, MATLAB"),
-    "tiff": Format("tiff", (".tif", ".tiff"), False, "BigTIFF stack, for Fiji, suite2p, CaImAn", table=True),
-    "nwb": Format("nwb", (".nwb",), False, "Neurodata Without Borders, OnePhotonSeries"),
-}
 
 
 def format_of(path: Path, to: str | None) -> str:

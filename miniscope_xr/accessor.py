@@ -1,0 +1,135 @@
+"""``ds.miniscope``: from a recording to video, other programs' formats, figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from miniscope_xr.errors import OptionError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from miniscope_xr.tools.footage import Frames, PathLike
+    from miniscope_xr.tools.player import Player
+    from miniscope_xr.tools.validate import CheckResult
+
+
+@xr.register_dataset_accessor("miniscope")  # type: ignore[no-untyped-call]
+class MiniscopeAccessor:
+    """What can be done with a recording: ``ds.miniscope.to_video("film.avi")`` and so on."""
+
+    def __init__(self, ds: xr.Dataset) -> None:
+        self._ds = ds
+
+    def __repr__(self) -> str:
+        return f"<ds.miniscope: to_video, export, check, plot_headers, summary, play; {dict(self._ds.sizes)}>"
+
+    def to_video(
+        self,
+        path: PathLike,
+        codec: str = "GREY",
+        frames: Frames = None,
+        fps: float | str | None = None,
+        color: bool = False,
+        time_stamps: bool = True,
+        force: bool = False,
+        progress: bool = True,
+    ) -> None:
+        """Write a video at the true frame rate, and its time stamps as CSV beside it.
+
+        Parameters
+        ----------
+        path
+            ``.avi``, ``.mkv``, ``.mp4`` or ``.mov``.
+        codec
+            ``GREY`` (default) and ``FFV1`` (half the size) are exact; ``MJPG``, ``mp4v`` and ``XVID`` lose detail.
+        frames
+            A slice or list of rows; None for all.
+        fps
+            None: measured from the time stamps; ``"nominal"``: the setting on the card; or a number.
+        color
+            Write three equal channels.
+        time_stamps
+            Write ``<name>_timeStamps.csv`` as well.
+        force
+            Overwrite existing files.
+        progress
+            Show a progress bar (on a terminal).
+        """
+        from miniscope_xr.tools.video import dataset_to_video
+
+        dataset_to_video(self._ds, path, codec, frames, fps, color, time_stamps, force, progress)
+
+    def export(
+        self,
+        path: PathLike,
+        to: str | None = None,
+        *,
+        frames: Frames = None,
+        fps: float | str | None = None,
+        start: datetime | str | None = None,
+        codec: str = "FFV1",
+        animal: str = "",
+        researcher: str = "",
+        experiment: str = "",
+        force: bool = False,
+        progress: bool = True,
+    ) -> Path:
+        """Write for another program: miniscope-daq, minian, zarr, netcdf, hdf5, tiff or nwb.
+
+        Parameters are those of :func:`miniscope_xr.tools.export.export`; ``to=None`` goes by the ending of ``path``.
+        """
+        from miniscope_xr.tools.export import export
+
+        return export(
+            self._ds, path, to, frames=frames, fps=fps, start=start, codec=codec, animal=animal,
+            researcher=researcher, experiment=experiment, force=force, progress=progress,
+        )  # fmt: skip
+
+    def check(self, deep: bool = False) -> CheckResult:
+        """Say what is wrong with the card behind this Dataset; see :func:`miniscope_xr.check`."""
+        from miniscope_xr import check
+
+        source = self._ds.encoding.get("source")
+        if not source:
+            raise OptionError("this Dataset no longer knows its card; call miniscope_xr.check(path)")
+        return check(source, deep=deep, layout=self._ds.attrs.get("layout"))
+
+    def plot_headers(self) -> Any:
+        """Plot counters, drops, rate, battery and focus against time; returns a matplotlib Figure."""
+        from miniscope_xr.tools.plots import plot_headers
+
+        return plot_headers(self._ds)
+
+    def summary(self, progress: bool = True) -> xr.Dataset:
+        """Compute mean, max and std of all whole frames in one pass (with dask where the Dataset is chunked)."""
+        from miniscope_xr.tools.summary import summarise
+
+        return summarise(self._ds, progress)
+
+    def play(self, frames: Frames = None, fps: float | None = None, most: int = 200) -> Player:
+        """Show a film in a notebook.
+
+        Parameters
+        ----------
+        frames
+            A slice or list of rows; None: ``most`` of them from the start.
+        fps
+            Pictures per second; None: as recorded.
+        most
+            Of a longer selection every n-th frame is shown, so that the notebook stays small.
+        """
+        from miniscope_xr.tools.footage import Footage, select
+        from miniscope_xr.tools.player import make_player
+        from miniscope_xr.tools.timing import frame_rate
+
+        ds = select(self._ds, slice(0, most) if frames is None else frames)
+        ds = ds.isel(frame=slice(None, None, -(-ds.sizes["frame"] // most)))
+        footage = Footage(ds)
+        images = np.concatenate(list(footage.batches()))
+        labels = [f"frame {k}" for k in footage.numbers.tolist()]
+        return make_player(images, labels, frame_rate(self._ds) if fps is None else fps, "film of the recording")

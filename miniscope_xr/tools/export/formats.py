@@ -1,0 +1,41 @@
+"""The output formats: which module writes each, and what it is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Format:
+    """One output format.
+
+    Attributes
+    ----------
+    module
+        Its writer.
+    suffixes
+        Endings of its files.
+    folder
+        Whether it is a folder.
+    text
+        What it is for.
+    table
+        Whether a table of header values goes beside it.
+    """
+
+    module: str
+    suffixes: tuple[str, ...]
+    folder: bool
+    text: str
+    table: bool = False
+
+
+FORMATS = {
+    "miniscope-daq": Format("daq_folder", (), True, "folder of AVIs as Miniscope-DAQ writes it (FFV1 or GREY)"),
+    "minian": Format("minian", (), True, "folder of zarr arrays (format 2) that minian's open_minian reads"),
+    "zarr": Format("zarr_store", (".zarr",), True, "one zarr store (format 3)"),
+    "netcdf": Format("netcdf", (".nc", ".nc4", ".netcdf"), False, "NetCDF-4, for xarray and most languages"),
+    "hdf5": Format("hdf5", (".h5", ".hdf5"), False, "HDF5 with /mov, for CaImAn, suite2p, EXTRACT, MATLAB"),
+    "tiff": Format("tiff", (".tif", ".tiff"), False, "BigTIFF stack, for Fiji, suite2p, CaImAn", table=True),
+    "nwb": Format("nwb", (".nwb",), False, "Neurodata Without Borders, OnePhotonSeries"),
+}

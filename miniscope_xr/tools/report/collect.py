@@ -1,0 +1,155 @@
+"""What a report shows of one recording, from a bounded number of reads however long it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from miniscope_xr.tools.footage import Footage, Images
+from miniscope_xr.tools.outputs import progress_bar
+from miniscope_xr.tools.summary import Projections, whole_frames
+from miniscope_xr.tools.timing import BLANK, Times, frame_numbers, frame_rate, milliseconds
+
+if TYPE_CHECKING:
+    from miniscope_xr.backend import LayoutLike
+    from miniscope_xr.tools.footage import PathLike
+    from miniscope_xr.tools.validate import RecordingReport
+
+_HEADERS = 2000
+_FRAMES = 1500
+_FILM_FRAMES = 160
+_SHEET = 12
+_BATCH = 25
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A gap on the time axis: s from the start, and the frame numbers that are missing."""
+
+    start: float
+    stop: float
+    first: int
+    last: int
+
+    @property
+    def count(self) -> int:
+        """Frames missing."""
+        return self.last - self.first + 1
+
+
+@dataclass(frozen=True)
+class Findings:
+    """One recording, ready to be shown. Times in s since the start of the recording."""
+
+    report: RecordingReport
+    attrs: dict[str, Any]
+    rate: float
+    seconds: float
+    lost: list[Lost]
+    times: Array
+    series: dict[str, Array]
+    projections: dict[str, Array]
+    projected: int
+    sheet: list[tuple[str, Images]]
+    film: Images
+    film_labels: list[str]
+
+
+def _sampled_rows(numbers: Times) -> Times:
+    """Rows evenly over the recording, and those on either side of every gap (the first thousand of them)."""
+    n = len(numbers)
+    spread = np.linspace(0, n - 1, min(n, _HEADERS)).astype(np.int64)
+    edges = np.flatnonzero(np.diff(numbers) > 1)[:1000]
+    return np.unique(np.concatenate([spread, edges, np.minimum(edges + 1, n - 1)]))
+
+
+def _gaps(numbers: Times, rows: Times, times: Array) -> list[Lost]:
+    """Gaps of the frame numbers, at the times of the sampled rows on either side."""
+    edges = np.flatnonzero(np.diff(numbers) > 1)
+    starts = np.interp(edges, rows, times)
+    stops = np.interp(edges + 1, rows, times)
+    return [
+        Lost(float(a), float(b), int(numbers[k]) + 1, int(numbers[k + 1]) - 1)
+        for k, a, b in zip(edges, starts, stops, strict=True)
+    ]
+
+
+def _series(ds: xr.Dataset, rows: Times, numbers: Times, times: Array) -> dict[str, Array]:
+    """Values to draw against the sampled times."""
+    found: dict[str, Array] = {}
+    table = ds.isel(frame=rows)
+    if len(rows) > 1:
+        steps = np.maximum(np.diff(numbers[rows]), 1)
+        interval = np.diff(times) / steps * 1000
+        found["interval"] = np.concatenate([interval[:1], interval])
+    if "battery_voltage" in ds.variables:
+        volts = np.asarray(table["battery_voltage"].values, float)
+        found["battery"] = np.where(volts > 0, volts, np.nan)
+    if "write_timestamp" in ds.variables:
+        wait = table["write_timestamp"].values.astype(np.int64) - table["timestamp"].values.astype(np.int64)
+        found["wait"] = wait.astype(float)
+    if "ewl" in ds.variables and np.ptp(table["ewl"].values) > 0:
+        found["ewl"] = table["ewl"].values.astype(float)
+    return found
+
+
+def _projections(ds: xr.Dataset, progress: bool) -> Projections:
+    """Project batches spread evenly over the recording."""
+    footage = Footage(ds, ["complete"])
+    sums = Projections(footage.height, footage.width)
+    blocks = -(-footage.count // _BATCH)
+    chosen = np.unique(np.linspace(0, blocks - 1, min(blocks, _FRAMES // _BATCH)).astype(np.int64))
+    with progress_bar(len(chosen), "report", "batch", progress) as bar:
+        for block in chosen.tolist():
+            for rows, images in footage.parts(block * _BATCH, min((block + 1) * _BATCH, footage.count)):
+                sums.add(whole_frames(footage.columns, rows, images))
+            bar.update(1)
+    return sums
+
+
+def clock(seconds: float) -> str:
+    """Write a time as 1:02:03, 2:03 or 3.4 s."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def _pictures(ds: xr.Dataset, rows: Times) -> Images:
+    images: Images = np.asarray(ds["video"].isel(frame=rows).values)
+    return images
+
+
+def collect(card: PathLike, layout: LayoutLike, report: RecordingReport, progress: bool = True) -> Findings:
+    """Read what a report shows of one recording."""
+    with xr.open_dataset(card, engine="miniscope", layout=layout, recording=report.number, errors="fill") as ds:
+        n = ds.sizes["frame"]
+        numbers = frame_numbers(ds, slice(None))
+        rows = _sampled_rows(numbers)
+        times = milliseconds(ds["time"].isel(frame=rows).values)
+        rows, times = rows[times != BLANK], times[times != BLANK] / 1000.0
+        sums = _projections(ds, progress)
+        sheet = np.unique(np.linspace(0, n - 1, min(n, _SHEET)).astype(np.int64))
+        start = max(min(n // 2, n - _FILM_FRAMES), 0)
+        film = np.arange(start, min(start + _FILM_FRAMES, n))
+        at = {k: clock(float(np.interp(k, rows, times))) for k in [*sheet.tolist(), *film.tolist()]}
+        return Findings(
+            report=report,
+            attrs=dict(ds.attrs),
+            rate=frame_rate(ds),
+            seconds=float(times[-1]) if len(times) else 0.0,
+            lost=_gaps(numbers, rows, times) if len(times) else [],
+            times=times,
+            series=_series(ds, rows, numbers, times),
+            projections=sums.images() if sums.count else {},
+            projected=sums.count,
+            sheet=list(zip([at[k] for k in sheet.tolist()], _pictures(ds, sheet), strict=True)),
+            film=_pictures(ds, film),
+            film_labels=[f"frame {numbers[k]}, {at[k]}" for k in film.tolist()],
+        )

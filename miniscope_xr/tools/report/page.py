@@ -1,0 +1,155 @@
+"""The page of a report."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+from miniscope_xr.tools.export.job import SOFTWARE
+from miniscope_xr.tools.pictures import contrast, data_uri, shrunk, stretched
+from miniscope_xr.tools.player import make_player
+from miniscope_xr.tools.report.charts import chart, timeline
+from miniscope_xr.tools.report.collect import Findings, clock
+from miniscope_xr.tools.report.style import STYLE
+from miniscope_xr.tools.validate import CheckResult, Problem
+
+_PROJECTIONS = {"mean": "Mean", "max": "Maximum", "std": "Standard deviation"}
+_MEASURED = ("layout", "width", "height", "buffer_size", "recording", "status", "warnings", "n_buffers_recorded",
+             "n_buffers_dropped", "n_buffers_found", "fs")  # fmt: skip
+_GAPS_LISTED = 100
+_WIDE, _SMALL = 400, 200
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
+
+
+def _problems(problems: list[Problem] | tuple[Problem, ...]) -> str:
+    items = "".join(f"<li>{_text(p.sentence[:1].upper() + p.sentence[1:])}.</li>" for p in problems)
+    return f'<ul class="problems">{items}</ul>' if items else ""
+
+
+def _verdict(result: CheckResult) -> str:
+    lost = sum(r.frames_lost for r in result.recordings)
+    frames = sum(r.frames for r in result.recordings)
+    if result.ok:
+        return f'<p class="verdict good">Complete: all {frames:,} frames are on the card.</p>'
+    if lost:
+        return f'<p class="verdict bad">{lost:,} of {frames + lost:,} frames are missing.</p>'
+    return '<p class="verdict bad">All frames are numbered in a row, but look at this:</p>'
+
+
+def _facts(found: Findings) -> str:
+    report, attrs = found.report, found.attrs
+    facts = {
+        "Length": clock(found.seconds),
+        "Frames": f"{report.frames:,}",
+        "Lost frames": f"{report.frames_lost:,}",
+        "Partial frames": f"{report.partial_frames:,}",
+        "Rate": f"{found.rate:.2f} /s (set: {attrs.get('fs', '?')})",
+        "Picture": f"{attrs['width']} x {attrs['height']}",
+        "Ended": report.status,
+    }
+    if report.battery_start is not None and report.battery_end is not None:
+        facts["Battery"] = f"{report.battery_start:.2f} to {report.battery_end:.2f} V"
+    items = "".join(f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>" for k, v in facts.items())
+    return f"<div><dl>{items}</dl></div>"
+
+
+def _charts(found: Findings) -> str:
+    drawn = []
+    for name, title, unit in (
+        ("battery", "Battery", "V"),
+        ("interval", "Time from frame to frame", "ms"),
+        ("wait", "Wait for the card", "ms"),
+        ("ewl", "Focus (EWL)", "steps"),
+    ):
+        if name in found.series:
+            span = None
+            if name == "interval":
+                span = (0.0, max(float(found.series[name].max()) * 1.1, 2000 / max(found.rate, 0.1)))
+            drawn.append(chart(title, unit, found.times, found.series[name], found.seconds, span))
+    return f'<div class="charts">{"".join(drawn)}</div>' if any(drawn) else ""
+
+
+def _projections(found: Findings) -> str:
+    figures = []
+    for name, title in _PROJECTIONS.items():
+        if name in found.projections:
+            image = shrunk(found.projections[name], _WIDE)
+            low, high = contrast(image)
+            figures.append(
+                f"<figure><figcaption>{title} <small>black {low:.0f}, white {high:.0f}</small></figcaption>"
+                f'<img alt="{title} projection" src="{data_uri(stretched(image, low, high))}"></figure>'
+            )
+    if not figures:
+        return "<div><h3>Projections</h3><p>No frame is whole.</p></div>"
+    return (
+        f"<div><h3>Projections <small>of {found.projected:,} whole frames from all over the recording</small></h3>"
+        f'<div class="pictures">{"".join(figures)}</div></div>'
+    )
+
+
+def _sheet(found: Findings) -> str:
+    low, high = contrast(found.projections["mean"]) if found.projections else (0.0, 255.0)
+    high = max(high, float(max(contrast(image)[1] for _, image in found.sheet)))
+    figures = "".join(
+        f'<figure><img alt="frame at {_text(label)}" src="{data_uri(stretched(shrunk(image, _SMALL), low, high), 80)}">'
+        f"<figcaption>{_text(label)}</figcaption></figure>"
+        for label, image in found.sheet
+    )
+    return f'<div><h3>Frames from start to end</h3><div class="sheet">{figures}</div></div>'
+
+
+def _film(found: Findings) -> str:
+    film = make_player(found.film, found.film_labels, found.rate, "short film from the middle of the recording")
+    return f"<div><h3>A short film <small>from the middle, at true speed</small></h3>{film.fragment}</div>"
+
+
+def _gap_table(found: Findings) -> str:
+    if not found.lost:
+        return ""
+    rows = "".join(
+        f"<tr><td>{clock(g.start)}</td><td>{g.count:,}</td><td>{g.first} to {g.last}</td></tr>"
+        for g in found.lost[:_GAPS_LISTED]
+    )
+    more = len(found.lost) - _GAPS_LISTED
+    rest = f"<p>and {more:,} more.</p>" if more > 0 else ""
+    return (
+        f"<div><details><summary>List of gaps</summary><table><thead><tr><th>At</th><th>Frames lost</th>"
+        f"<th>Numbers</th></tr></thead><tbody>{rows}</tbody></table>{rest}</details></div>"
+    )
+
+
+def _settings(found: Findings) -> str:
+    rows = "".join(f"<tr><td>{_text(k)}</td><td>{_text(v)}</td></tr>" for k, v in found.attrs.items()
+                   if k not in _MEASURED)  # fmt: skip
+    return f"<div><details><summary>Settings on the card</summary><table><tbody>{rows}</tbody></table></details></div>"
+
+
+def _recording(found: Findings, alone: bool) -> str:
+    title = "" if alone else f"<h2>Recording {found.report.number}</h2>"
+    parts = [
+        _facts(found), timeline(found.lost, found.seconds), _projections(found), _film(found), _sheet(found),
+        _charts(found), _gap_table(found), _settings(found),
+    ]  # fmt: skip
+    shown = "" if alone else _problems(found.report.problems)
+    return f"<section>{title}{shown}{''.join(parts)}</section>"
+
+
+def render(result: CheckResult, found: list[Findings]) -> str:
+    """Return the whole page as text."""
+    name = _text(Path(result.card).name)
+    alone = len(found) == 1
+    problems = result.all_problems if alone else list(result.problems)
+    body = "".join(_recording(one, alone) for one in found)
+    count = "" if alone else f", {len(found)} recordings"
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{name}</title><style>{STYLE}</style></head><body><main>"
+        f'<header><h1>{name}</h1><p class="soft">{_text(result.layout)}{count}</p>'
+        f"{_verdict(result)}{_problems(problems)}</header>{body}"
+        f"<footer>Written by {SOFTWARE}. The contrast of the pictures is stretched; "
+        "the numbers beside them are grey values.</footer></main></body></html>\n"
+    )
