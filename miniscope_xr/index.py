@@ -90,32 +90,37 @@ class _Buffers:
         lapped = bool(self.ring) and header.count % self.ring == 0
         return header.written == header.dropped == 0 and (header.count == 0 or lapped)
 
-    def _next_recording(self, runs: list[Run]) -> tuple[int, Header] | None:
-        """The start of a recording in the sector behind the last buffer of ``runs``."""
+    def _next_recording(self, runs: list[Run], exactly: bool = False) -> tuple[int, Header] | None:
+        """The start of a recording in the sector behind the last buffer of ``runs``.
+
+        Unless ``exactly`` there, it may be where the last buffer took fewer or more sectors than its header says.
+        """
         last = runs[-1]
         header = self.headers.at(last.end_sector)
         if header is not None and self._starts(header):
             return last.end_sector, header
+        if exactly:
+            return None
         sector = last.sector_of(last.count - 1)
         return self.headers.find(sector + 1, sector + 1 + self.config["buffer_size"] // self.size, self._starts)
 
     def _counted(self, at: tuple[int, Header], limit: int) -> tuple[list[list[Run]], bool]:
         """Runs of each recording up to the last, which has ``limit`` buffers; whether that one was found."""
-        found: list[list[Run]] = []
+        whole: list[list[Run]] = []
+        last: tuple[int, list[Run]] | None = None
         start: tuple[int, Header] | None = at
         while start is not None:
             runs = self.walker.runs(*start, limit)
-            if runs[-1].end_place >= limit:
+            longer = None
+            reached = runs[-1].end_place >= limit
+            if reached:
                 longer = self._goes_on(start, runs, limit)
-                following = self._next_recording(longer or runs)
-                if following is not None:
-                    rest, reached = self._counted(following, limit)
-                    if reached:
-                        return [*found, longer or runs, *rest], True
-                return [*found, runs], True
-            found.append(runs)
-            start = self._next_recording(runs)
-        return found, False
+                last = len(whole), runs
+            whole.append(longer or runs)
+            start = self._next_recording(whole[-1], exactly=reached and longer is None)
+        if last is None:
+            return whole, False
+        return [*whole[: last[0]], last[1]], True
 
     def _goes_on(self, start: tuple[int, Header], runs: list[Run], limit: int) -> list[Run] | None:
         """The recording's runs without the count, where it really goes on behind buffer ``limit``.
