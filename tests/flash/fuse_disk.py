@@ -1,7 +1,7 @@
 """A file system of one file, which is a faulty disk. Run as a process: killing it pulls the reader.
 
-Lines on stdin: ``arm MEDIA JSON`` loads the media from a file and sets the fault, ``dump PATH`` writes what is on it.
-Each is answered by ``ok``.
+Lines on stdin: ``arm MEDIA JSON`` loads the media from a file and sets the fault, ``dump PATH`` writes what is on it,
+``log PATH`` the operations since it was armed. Each is answered by ``ok``.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from .fakes import Fault, FaultDisk, Killed
 class OneFile(fuse.Operations):
     """``/disk``; operations of the disk count from the moment it is armed."""
 
+    use_ns = True
+
     def __init__(self, media: bytes) -> None:
         self.disk = FaultDisk(media)
-        self.lock = threading.Lock()
+        self.guard = threading.Lock()
 
     def getattr(self, path, fh=None):
         if path == "/":
@@ -39,7 +41,7 @@ class OneFile(fuse.Operations):
         return 3
 
     def _try(self, act):
-        with self.lock:
+        with self.guard:
             try:
                 return act()
             except (OSError, Killed):
@@ -65,11 +67,13 @@ class OneFile(fuse.Operations):
     def listen(self):
         for line in sys.stdin:
             verb, path, *rest = line.rstrip("\n").split(" ", 2)
-            with self.lock:
+            with self.guard:
                 if verb == "arm":
                     self.disk = FaultDisk(Path(path).read_bytes(), Fault(**json.loads(rest[0])))
-                else:
+                elif verb == "dump":
                     Path(path).write_bytes(self.disk.view())
+                else:
+                    Path(path).write_text(json.dumps(self.disk.log))
             print("ok", flush=True)
 
 

@@ -59,6 +59,10 @@ class FuseDisk:
         self._say(f"dump {self.folder / 'dump'}")
         return (self.folder / "dump").read_bytes()
 
+    def log(self) -> list[tuple[str, int, int]]:
+        self._say(f"log {self.folder / 'log'}")
+        return json.loads((self.folder / "log").read_text())
+
     def _say(self, line: str) -> None:
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
@@ -92,31 +96,43 @@ def scenes(ram_path, monkeypatch):
     return made
 
 
-def cases() -> list[tuple[str, Fault]]:
-    """Faults at operations of the disk as the kernel sends them, which are more than those of the tool."""
+def cases(logs: dict[str, list[tuple[str, int, int]]]) -> list[tuple[str, Fault]]:
+    """Every write and flush fails in every way, and every second read."""
     found = []
-    for verb, operations in (("prepare", range(20, 80, 5)), ("set", range(8, 32, 3))):
-        for at in operations:
-            found += [(verb, Fault(at, kind, where)) for kind, where in (
-                ("error", 0), ("torn", 100), ("lying", 0), ("flipped", 133))]  # fmt: skip
+    for verb, log in logs.items():
+        for at, (what, _, length) in enumerate(log):
+            if what == "write":
+                kinds = [("error", 0), ("lying", 0), ("unplugged", 0), ("flipped", 133), ("flipped", 0)]
+                kinds += [(kind, where) for kind in ("torn", "short lie") for where in (1, 17, length - 1)]
+            elif what == "flush":
+                kinds = [("error", 0), ("unplugged", 0)]
+            else:
+                kinds = [("error", 0), ("flipped", 77), ("unplugged", 0)] if at % 2 else []
+            found += [(verb, Fault(at, kind, where)) for kind, where in kinds]
     return found
 
 
 def test_a_failing_disk_under_a_real_block_device(ram_path, scenes):
-    faults = cases()
-    assert len(faults) >= CASES
     child = Child(scenes, ram_path)
     disk = FuseDisk(ram_path, scenes["set"].start)
     wrong = {}
     codes = set()
     try:
+        logs = {}
+        for verb, scene in scenes.items():
+            disk.arm(scene.start, Fault(-1, ""))
+            assert child.ask(verb, disk.device, ram_path / f"clean-{verb}") == 0
+            assert disk.dump() == scene.end
+            logs[verb] = disk.log()
+        faults = cases(logs)
+        assert len(faults) >= CASES
         for i, (verb, fault) in enumerate(faults):
             scene = scenes[verb]
             disk.arm(scene.start, fault)
             backups = ram_path / str(i)
             code = child.ask(verb, disk.device, backups)
             codes.add(code)
-            found = verdict(scene, scene.job, code, disk.dump(), False, backups)
+            found = verdict(scene, scene.job, code, disk.dump(), fault.kind == "unplugged", backups)
             if found:
                 wrong[verb, fault] = (code, found)
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -75,19 +75,21 @@ def apply(target: Target, change: Change, progress: Progress | None = None) -> i
         if progress:
             progress(change.name, at + len(wanted) - change.offset, change.length)
     target.flush()  # also where nothing was written: it may have been, just before the power went
-    verify(target, change.name, written)
+    verify(target, change.name, written, progress)
     return sum(len(wanted) for _, wanted in written)
 
 
-def verify(target: Target, name: str, pieces: Iterable[tuple[int, bytes]]) -> None:
+def verify(target: Target, name: str, pieces: Sequence[tuple[int, bytes]], progress: Progress | None = None) -> None:
     """Read back what was written; a difference is an error."""
-    for at, wanted in pieces:
+    for i, (at, wanted) in enumerate(pieces):
         if target.read(at, len(wanted)) != wanted:
             raise CardWriteError(
                 5,
                 f"{name}: sectors from {at // SECTOR} read back differently from what was written; "
                 "the card or reader is failing, do not record on it",
             )
+        if progress:
+            progress(f"verifying {name}", i + 1, len(pieces))
 
 
 class _Watched:
@@ -137,7 +139,7 @@ def run(target: Target, changes: Sequence[Change], journal: Journal, progress: P
         target.same()
         for change in changes:  # writing one sector may have disturbed its neighbours
             if change.length <= SMALL:
-                verify(target, change.name, change.pieces())
+                verify(target, change.name, list(change.pieces()))
         journal.write("done")
     except (Exception, KeyboardInterrupt) as error:
         raise _interrupted(error, watched.changed(), journal) from error

@@ -1,0 +1,186 @@
+"""macOS and Windows, on recorded outputs of their tools."""
+
+from __future__ import annotations
+
+import json
+import os
+import plistlib
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from miniscope_xr.errors import CardReadError, NotACardError
+from miniscope_xr.tools.flash import disks, refuse, target_other
+from miniscope_xr.tools.flash.disks import Disk, image_file
+from miniscope_xr.tools.flash.disks_macos import MacDisks
+from miniscope_xr.tools.flash.disks_windows import WindowsDisks
+from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
+
+# As `diskutil info -plist` and `diskutil list -plist` print it, shortened.
+MAC_CARD = {
+    "BusProtocol": "Secure Digital", "DeviceBlockSize": 512, "DeviceIdentifier": "disk4", "MediaName": "SDXC Reader",
+    "IORegistryEntryName": "Apple SDXC Reader Media", "RemovableMedia": True, "Size": 63864569856, "WholeDisk": True,
+    "VirtualOrPhysical": "Physical", "WritableMedia": True,
+}  # fmt: skip
+MAC_PARTS = {
+    "DeviceIdentifier": "disk4", "Size": 63864569856, "Content": "FDisk_partition_scheme",
+    "Partitions": [{"DeviceIdentifier": "disk4s1", "MountPoint": "/Volumes/NO NAME", "Content": "Windows_FAT_32"}],
+}  # fmt: skip
+
+
+def mac(info, parts):
+    def run(words):
+        if words[1] == "info":
+            return plistlib.dumps(info)
+        return plistlib.dumps({"WholeDisks": ["disk0", "disk4"], "AllDisksAndPartitions": [parts]})
+
+    return MacDisks(run)
+
+
+def test_mac_card():
+    empty = {"DeviceIdentifier": "disk4"}
+    found = mac(MAC_CARD, empty).identify("/dev/disk4")
+    assert (found.path, found.bus, found.size, found.model) == ("/dev/rdisk4", "sd", 63864569856, "SDXC Reader")
+    refuse.check(found)
+    assert mac(MAC_CARD, empty).names() == ["/dev/disk0", "/dev/disk4"]
+    assert mac(MAC_CARD, empty).identify("/dev/rdisk4") == found
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "message"),
+    [
+        ({"BusProtocol": "PCI-Express", "RemovableMedia": False}, "/dev/disk0", "NVMe"),
+        ({"BusProtocol": "Apple Fabric"}, "/dev/disk0", "NVMe"),
+        ({"BusProtocol": "SATA"}, "/dev/disk1", "SATA"),
+        ({"BusProtocol": "USB", "RemovableMedia": False}, "/dev/disk2", "usb hard disk"),
+        ({"BusProtocol": "Disk Image"}, "/dev/disk5", "virtual disk"),
+        ({"VirtualOrPhysical": "Virtual"}, "/dev/disk3", "virtual disk"),
+        ({"BusProtocol": ""}, "/dev/disk6", "unknown bus"),
+        ({"WritableMedia": False}, "/dev/disk4", "read-only"),
+        ({"DeviceBlockSize": 4096}, "/dev/disk4", "4096"),
+        ({}, "/dev/disk4s1", "partition"),
+    ],
+)
+def test_mac_refusals(change, path, message):
+    with pytest.raises(RefusedError, match=message):
+        refuse.check(mac({**MAC_CARD, **change}, {"DeviceIdentifier": "disk4"}).identify(path))
+
+
+def test_mac_mounted():
+    with pytest.raises(BusyError, match="/Volumes/NO NAME"):
+        refuse.check(mac(MAC_CARD, MAC_PARTS).identify("/dev/disk4"))
+    system = {"DeviceIdentifier": "disk4", "APFSVolumes": [{"DeviceIdentifier": "disk4s1", "MountPoint": "/"}]}
+    with pytest.raises(RefusedError, match="system disk"):
+        refuse.check(mac(MAC_CARD, system).identify("/dev/disk4"))
+
+
+def test_mac_errors():
+    def broken(words):
+        raise subprocess.CalledProcessError(1, words)
+
+    with pytest.raises(NotACardError, match="diskutil list"):
+        MacDisks(broken).identify("/dev/disk4")
+    with pytest.raises(NotACardError, match="/dev/diskN"):
+        mac(MAC_CARD, MAC_PARTS).identify("/dev/null")
+
+
+# As `Get-Disk | ConvertTo-Json` prints it (numbers or names for BusType, as the PowerShell version likes), shortened.
+WIN_CARD = {
+    "Number": 2, "FriendlyName": "Generic STORAGE DEVICE ", "SerialNumber": "000000001532", "BusType": "USB",
+    "Size": 63864569856, "LogicalSectorSize": 512, "IsBoot": False, "IsSystem": False, "IsReadOnly": False,
+}  # fmt: skip
+
+
+def windows(disk, parts=()):
+    def run(script):
+        found = list(parts) if "Get-Partition" in script else disk
+        return json.dumps(found[0] if isinstance(found, list) and len(found) == 1 else found) if found else ""
+
+    return WindowsDisks(run)
+
+
+@pytest.mark.parametrize("bus", ["USB", "SD", 7, 12])
+def test_windows_card(bus):
+    found = windows({**WIN_CARD, "BusType": bus}).identify(r"\\.\PhysicalDrive2")
+    assert (found.path, found.size, found.model) == (r"\\.\PhysicalDrive2", 63864569856, "Generic STORAGE DEVICE")
+    refuse.check(found)
+    assert windows([WIN_CARD, {**WIN_CARD, "Number": 3}]).names() == [r"\\.\PhysicalDrive2", r"\\.\PhysicalDrive3"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"BusType": "NVMe"}, "NVMe"), ({"BusType": 17}, "NVMe"), ({"BusType": "SATA"}, "SATA"),
+        ({"BusType": "RAID"}, "raid"), ({"BusType": "MMC"}, "eMMC"), ({"BusType": "Virtual"}, "virtual disk"),
+        ({"BusType": 15}, "virtual disk"), ({"BusType": "iSCSI"}, "unknown bus"), ({"IsBoot": True}, "system disk"),
+        ({"IsSystem": True}, "system disk"), ({"IsReadOnly": True}, "read-only"), ({"LogicalSectorSize": 4096}, "4096"),
+        ({"Size": 4 * 10**12}, "2 TB"), ({"Size": 0}, "no card"),
+    ],
+)  # fmt: skip
+def test_windows_refusals(change, message):
+    with pytest.raises(RefusedError, match=message):
+        refuse.check(windows({**WIN_CARD, **change}).identify(r"\\.\PhysicalDrive2"))
+
+
+def test_windows_mounted():
+    part = {"PartitionNumber": 1, "DriveLetter": "E"}
+    with pytest.raises(BusyError, match=r"E:\\"):
+        refuse.check(windows(WIN_CARD, [part]).identify(r"\\.\PhysicalDrive2"))
+    refuse.check(windows(WIN_CARD, [{"PartitionNumber": 1, "DriveLetter": "\0"}]).identify(r"\\.\PhysicalDrive2"))
+
+
+def test_windows_errors():
+    with pytest.raises(NotACardError, match="run as administrator"):
+        WindowsDisks(lambda script: "not json").identify(r"\\.\PhysicalDrive2")
+    with pytest.raises(NotACardError, match="PhysicalDriveN"):
+        windows(WIN_CARD).identify("E:")
+    with pytest.raises(NotACardError, match="no such disk"):
+        windows([]).identify(r"\\.\PhysicalDrive9")
+
+
+@pytest.mark.parametrize(
+    ("platform", "name"), [("darwin", "MacDisks"), ("win32", "WindowsDisks"), ("linux", "LinuxDisks")]
+)
+def test_each_system_has_its_backend(monkeypatch, platform, name):
+    monkeypatch.setattr(disks.sys, "platform", platform)
+    assert type(disks.backend()).__name__ == name
+
+
+@pytest.fixture
+def raw(tmp_path):
+    file = tmp_path / "raw.img"
+    file.write_bytes(bytes(range(256)) * 8)
+    target = target_other.RawTarget(image_file(str(file)), write=True)
+    yield target
+    target.close()
+
+
+def test_raw_target(raw, tmp_path):
+    assert raw.read(512, 512) == bytes(range(256)) * 2
+    raw.write(512, b"\x01" * 512)
+    raw.flush()
+    raw.same()
+    assert raw.read(512, 512) == b"\x01" * 512
+    with pytest.raises(CardWriteError, match="not sectors"):
+        raw.write(4, bytes(512))
+    with pytest.raises(CardReadError, match="ended early"):
+        raw.read(2048, 512)
+    os.truncate(raw.path, 512)
+    with pytest.raises(CardWriteError, match="resized"):
+        raw.same()
+    Path(raw.path).unlink()
+    with pytest.raises(CardWriteError, match="does not answer"):
+        raw.same()
+    os.close(raw._fd)
+    for act in (lambda: raw.read(0, 512), lambda: raw.write(0, bytes(512)), raw.flush):
+        with pytest.raises((CardReadError, CardWriteError), match="cannot be"):
+            act()
+    raw._fd = -1
+
+
+def test_raw_target_of_another_size(tmp_path):
+    file = tmp_path / "raw.img"
+    file.write_bytes(bytes(512))
+    with pytest.raises(RefusedError, match="not the card it was"):
+        target_other.RawTarget(Disk(str(file), "disk", "usb", 1024), write=False)
