@@ -58,7 +58,8 @@ def chart(
         return ""
     low, high = span or (float(values[good].min()), float(values[good].max()))
     room = (high - low) * 0.1 or max(abs(high) * 0.05, 1.0)
-    low, high = (low - room, high + room) if span is None else (low, high)
+    if span is None:
+        low, high = (max(low - room, 0.0) if low >= 0 else low - room), high + room
     drawn = _path(*_thinned(times, values), end, low, high)
     words = f"{title}, {_number(values[good].min())} to {_number(values[good].max())} {unit}"
     return (

@@ -46,7 +46,8 @@ def _facts(found: Findings) -> str:
         "Frames": f"{report.frames:,}",
         "Lost frames": f"{report.frames_lost:,}",
         "Partial frames": f"{report.partial_frames:,}",
-        "Rate": f"{found.rate:.2f} /s (set: {attrs.get('fs', '?')})",
+        "Frames a second": f"{found.rate:.2f}",
+        "as set": f"{attrs.get('fs', '?')}",
         "Picture": f"{attrs['width']} x {attrs['height']}",
         "Ended": report.status,
     }
@@ -98,12 +99,12 @@ def _sheet(found: Findings) -> str:
         f"<figcaption>{_text(label)}</figcaption></figure>"
         for label, image in found.sheet
     )
-    return f'<div><h3>Frames from start to end</h3><div class="sheet">{figures}</div></div>'
+    return f'<article><h3>Frames from start to end</h3><div class="sheet">{figures}</div></article>'
 
 
 def _film(found: Findings) -> str:
     film = make_player(found.film, found.film_labels, found.rate, "short film from the middle of the recording")
-    return f"<div><h3>A short film <small>from the middle, at true speed</small></h3>{film.fragment}</div>"
+    return f"<article><h3>A short film <small>from the middle, at true speed</small></h3>{film.fragment}</article>"
 
 
 def _gap_table(found: Findings) -> str:
@@ -130,7 +131,8 @@ def _settings(found: Findings) -> str:
 def _recording(found: Findings, alone: bool) -> str:
     title = "" if alone else f"<h2>Recording {found.report.number}</h2>"
     parts = [
-        _facts(found), timeline(found.lost, found.seconds), _projections(found), _film(found), _sheet(found),
+        _facts(found), timeline(found.lost, found.seconds), _projections(found),
+        f'<div class="looks">{_film(found)}{_sheet(found)}</div>',
         _charts(found), _gap_table(found), _settings(found),
     ]  # fmt: skip
     shown = "" if alone else _problems(found.report.problems)

@@ -11,6 +11,7 @@ STYLE = (
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
 main{max-width:1080px;margin:0 auto;padding:24px 16px 48px}
+header{margin-bottom:20px}
 header p{margin:.2em 0}
 h1{font-size:1.35rem;line-height:1.25;margin:0;overflow-wrap:anywhere}
 h2{font-size:1.15rem;margin:2em 0 .6em}
@@ -22,12 +23,13 @@ h3{font-size:1rem;margin:0 0 .6em}
 .problems li{margin:.3em 0}
 section>div,section>figure{background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:16px;
 margin:0 0 16px}
-dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(130px,1fr));gap:14px 20px;margin:0}
+dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(118px,1fr));gap:14px 16px;margin:0}
 dt{font-size:.85rem}
 dd{margin:0;font-weight:600;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 figure{margin:0}
 figcaption{font-weight:600;margin-bottom:.5em}
-figcaption small{font-weight:400}
+figcaption small,h3 small{font-weight:400}
+.looks{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:24px}
 .plot{display:grid;grid-template-columns:auto 1fr;gap:8px}
 .plot svg{width:100%;height:96px;border-left:1px solid var(--rule);border-bottom:1px solid var(--rule)}
 .range{display:flex;flex-direction:column;justify-content:space-between;text-align:right;font-size:.8rem;min-width:2.6em;
@@ -41,7 +43,7 @@ font-variant-numeric:tabular-nums}
 .key i{display:inline-block;width:.9em;height:.9em;border-radius:2px;margin:0 .35em 0 0;vertical-align:-.1em}
 .key i+i,.key i.gap{margin-left:.8em}
 .pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(220px,1fr));gap:16px}
-.sheet{display:grid;grid-template-columns:repeat(auto-fill,minmax(130px,1fr));gap:10px}
+.sheet{display:grid;grid-template-columns:repeat(auto-fill,minmax(104px,1fr));gap:10px}
 .pictures img,.sheet img{display:block;width:100%;height:auto;border-radius:6px;background:#000}
 .sheet figcaption{font-size:.8rem;font-weight:400;margin:.25em 0 0;color:var(--soft);font-variant-numeric:tabular-nums}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(280px,1fr));gap:24px}
