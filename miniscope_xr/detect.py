@@ -21,7 +21,6 @@ from miniscope_xr.words import (
     KEY_NAMES,
     buffer_header_dtype,
     config_sector_struct,
-    dtype_of,
     footer_struct,
     header_sector_struct,
     parse,
@@ -159,7 +158,9 @@ def _examine_buffers(source: ByteSource, layout: Layout) -> CardSectors:
         words = _header_length_behind_hole(source, layout, config["buffer_size"])
     build = None
     payload = 0
+    notes: tuple[str, ...] = ()
     if words and config is not None:
+        config, notes = _sized(source, layout, words, config)
         payload = config["buffer_size"] - 4 * words
         builds = layout.builds_for(words, config["buffer_size"])
         build = next((b for b in builds if b.width == config["width"]), builds[0] if builds else None)
@@ -174,7 +175,20 @@ def _examine_buffers(source: ByteSource, layout: Layout) -> CardSectors:
         state = "notebook"
     else:
         state = "empty"
-    return CardSectors(layout, settings, config, keyed, state, words, payload, build)
+    return CardSectors(layout, settings, config, keyed, state, words, payload, build, notes)
+
+
+def _sized(
+    source: ByteSource, layout: Layout, words: int, config: dict[str, int]
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    """The config sector with a buffer size the first full buffer agrees with; and what had to be said."""
+    sizes = {b.buffer_sectors * layout.sectors.size for b in layout.builds if b.header_words == words}
+    header = np.frombuffer(_sector(source, layout, layout.sectors.data), buffer_header_dtype(layout, words), 1)[0]
+    found = int(header["data_length"]) + 4 * words
+    if config["buffer_size"] in sizes or int(header["length"]) != words or found not in sizes:
+        return config, ()
+    said = f"the config sector says buffers of {config['buffer_size']} bytes, but the first one has {found}"
+    return {**config, "buffer_size": found}, (said,)
 
 
 def _footer(source: ByteSource, layout: Layout, build: Build, number: int) -> dict[str, Any] | None:
@@ -211,7 +225,7 @@ def _blank(cards: list[CardSectors]) -> BlankCardError:
     said = {
         "booted": f"a Miniscope was switched on with this card (config sector {layout.sectors.config} is written) "
         "but no recording was started",
-        "prepared": f"the card is prepared (write keys in sector {layout.sectors.header}) but nothing was recorded on it",
+        "prepared": f"the card is prepared (write keys in sector {layout.sectors.header}) but nothing was recorded",
         "notebook": f"the card is prepared without write keys, as the lab notebook does (settings in sector "
         f"{layout.sectors.header}), but nothing was recorded on it",
     }[card.state]
@@ -266,9 +280,7 @@ def _without_config(card: CardSectors) -> CardSectors | None:
         f"firmware {build.firmware}"
     )
     payload = config["buffer_size"] - 4 * card.words
-    return CardSectors(
-        layout, card.settings, config, card.keyed, "recorded", card.words, payload, build, notes=(note,)
-    )
+    return CardSectors(layout, card.settings, config, card.keyed, "recorded", card.words, payload, build, notes=(note,))
 
 
 def detect(
@@ -325,7 +337,9 @@ def detect(
     raise _nothing(source, list(builtin_layouts().values()))
 
 
-def prepared(source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, Any] | Layout | None) -> list[CardSectors]:
+def prepared(
+    source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, Any] | Layout | None
+) -> list[CardSectors]:
     """What a card without a recording says, by every layout it can have been prepared for."""
     cards = [examine(source, load_layout(layout))] if layout is not None else _examine_all(source)
     return [card for card in cards if card.state in ("booted", "prepared", "notebook")]

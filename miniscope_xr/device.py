@@ -72,7 +72,7 @@ def _block_size(fd: int, path: str) -> int:
 
 
 def _windows_size(fd: int) -> int:
-    """Size of ``\\\\.\\PhysicalDriveN`` in bytes (IOCTL_DISK_GET_LENGTH_INFO)."""
+    r"""Size of ``\\.\PhysicalDriveN`` in bytes (IOCTL_DISK_GET_LENGTH_INFO)."""
     import ctypes
     import msvcrt
 
@@ -87,12 +87,12 @@ def _windows_size(fd: int) -> int:
 
 
 class Device:
-    """An image file or block device, open for reading.
+    r"""An image file or block device, open for reading.
 
     Parameters
     ----------
     path
-        Image file, ``/dev/sdX``, ``/dev/rdiskN`` or ``\\\\.\\PhysicalDriveN``.
+        Image file, ``/dev/sdX``, ``/dev/rdiskN`` or ``\\.\PhysicalDriveN``.
 
     Raises
     ------
@@ -106,7 +106,7 @@ class Device:
         raw_windows = sys.platform == "win32" and self.path.startswith("\\\\.\\")
         try:
             # stat first: opening a FIFO would wait for a writer
-            mode = stat.S_IFBLK if raw_windows else os.stat(self.path).st_mode
+            mode = stat.S_IFBLK if raw_windows else os.stat(self.path).st_mode  # noqa: PTH116
             if stat.S_ISDIR(mode):
                 raise NotACardError(f"{self.path} is a directory; give the card's device or an image file in it")
             raw = stat.S_ISBLK(mode) or (sys.platform == "darwin" and stat.S_ISCHR(mode))

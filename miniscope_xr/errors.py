@@ -35,7 +35,7 @@ class CardChangedError(MiniscopeError, OSError):
 
 
 class NotACardError(MiniscopeError, ValueError):
-    """This file or device holds nothing that a wire-free Miniscope wrote."""
+    """A file or device that holds nothing a wire-free Miniscope wrote."""
 
 
 class BlankCardError(NotACardError):

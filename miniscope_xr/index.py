@@ -16,6 +16,8 @@ from miniscope_xr.recording import Recording
 from miniscope_xr.runs import Header, HeaderReader, Pattern, Run, Walker
 from miniscope_xr.seam import Evidence
 
+_SPARE = 1 << 22  # bytes a short recording's frames may take more than the card
+
 
 @dataclass(frozen=True)
 class CardIndex:
@@ -53,7 +55,11 @@ class _Buffers:
         self.end_sector = -(-source.size // self.size)
         self.headers = HeaderReader(source, card.layout, card.words, card.payload, on_error)
         self.ring = card.build.ring if card.build else 0
-        self.walker = Walker(self.headers, self._expected_pattern(), self.end_sector, self.ring, exhaustive)
+        pattern = self._expected_pattern()
+        self.walker = Walker(self.headers, pattern, self.end_sector, self.ring, exhaustive)
+        # The remote cannot be pressed twice within one frame, so a card has room for so many recordings.
+        room = max(self.end_sector - card.layout.sectors.data, 0)
+        self.most = 1 + room // (pattern.frame_sectors if pattern else 1)
 
     def _expected_pattern(self) -> Pattern | None:
         """How a frame of the size in the config sector is cut; None where that size cannot be."""
@@ -76,7 +82,8 @@ class _Buffers:
         hit = self.headers.find(
             sector + 1,
             sector + 1 + reach * self.config["buffer_size"] // self.size,
-            lambda h: 0 < h.written <= reach and h.count == h.written + h.dropped,
+            range(1, reach + 1),
+            lambda h: h.count == h.written + h.dropped,
         )
         if hit is None:
             raise NotACardError(
@@ -102,14 +109,16 @@ class _Buffers:
         if exactly:
             return None
         sector = last.sector_of(last.count - 1)
-        return self.headers.find(sector + 1, sector + 1 + self.config["buffer_size"] // self.size, self._starts)
+        return self.headers.find(
+            sector + 1, sector + 1 + self.config["buffer_size"] // self.size, range(1), self._starts
+        )
 
     def _counted(self, at: tuple[int, Header], limit: int) -> tuple[list[list[Run]], bool]:
         """Runs of each recording up to the last, which has ``limit`` buffers; whether that one was found."""
         whole: list[list[Run]] = []
         last: tuple[int, list[Run]] | None = None
         start: tuple[int, Header] | None = at
-        while start is not None:
+        while start is not None and len(whole) < self.most:
             runs = self.walker.runs(*start, limit)
             longer = None
             reached = runs[-1].end_place >= limit
@@ -186,19 +195,35 @@ class _Buffers:
         """Width, height and what had to be said about them."""
         width, height = self.config["width"], self.config["height"]
         main = max((r for r in runs if not r.single), key=lambda r: r.count, default=None)
-        total = sum(main.pattern.lengths) if main else 0
-        if not self.layout.height_overwritten or total == width * height or not total:
-            if height < 8 or width * height > 1 << 26:
-                width, height = self.layout.frame or (width, height)
+        total = sum(main.pattern.lengths) if main and main.count >= len(main.pattern) else 0
+        if total == width * height:
             return width, height, []
-        if total % width == 0 and main is not None and main.count >= len(main.pattern):
+        if self.layout.height_overwritten and total and total % width == 0:
             recovered = total // width
             return width, recovered, [
                 f"the config sector says height {height}, which the firmware overwrote when the recording ended; "
                 f"height {recovered} was recovered from the frames themselves ({total} bytes at width {width})"
             ]  # fmt: skip
-        width, height = self.layout.frame or (width, height)
-        return width, height, [f"the config sector's frame size does not fit; {width}x{height} is assumed"]
+        known = [(b.width, b.height) for b in self.layout.builds_for(self.card.words, self.config["buffer_size"])]
+        if (width, height) in known or (not total and self._has_room(runs, width, height)):
+            return width, height, []
+        fallback = known[0] if known else self.layout.frame or (width, height)
+        sure = main is not None and main.count >= 2 * len(main.pattern)
+        wide, high = next((size for size in known if size[0] * size[1] == total), fallback)
+        if sure and wide * high != total and total % width == 0:
+            wide, high = width, total // width
+        elif sure and wide * high != total and height and total % height == 0:
+            wide, high = total // height, height
+        said = f"the config sector's frame size {width}x{height} does not fit the frames; {wide}x{high} is assumed"
+        return wide, high, [said]
+
+    def _has_room(self, runs: list[Run], width: int, height: int) -> bool:
+        """Whether a frame size no whole frame proves can be: not much more than what the buffers there are hold."""
+        slots = -(-width * height // self.card.payload)
+        indexes = max(r.first.index if r.single else len(r.pattern) - 1 for r in runs)
+        frames = sum(r.last_frame - r.first.frame + 1 for r in runs)
+        fits = not self.layout.height_overwritten or indexes < slots
+        return fits and height >= 8 and frames * width * height <= 8 * (self.source.size + _SPARE)
 
     def _finished_daq(self, runs: list[Run]) -> bool:
         """Whether the height word says that the recording ended here."""
@@ -256,7 +281,7 @@ class _Buffers:
             return described
         described = []
         at: tuple[int, Header] | None = start
-        while at is not None:
+        while at is not None and len(described) < self.most:
             runs, doubts, cut = self._without_older(self.walker.runs(*at, None))
             if not runs:
                 break

@@ -340,7 +340,7 @@ def parse_layout(data: Mapping[str, Any], where: str) -> Layout:
         aliases=tuple(str(a) for a in aliases),
         frame=frame,
         height_overwritten=overwritten,
-        **parts,  # type: ignore[arg-type]
+        **parts,
     )
     for count in layout.header_words:
         if layout.buffer and count < layout.min_words:
@@ -416,5 +416,6 @@ def load_layout(source: str | os.PathLike[str] | Mapping[str, Any] | Layout) -> 
         return _load_file(path)
     known = list(layout_names())
     raise LayoutError(
-        f"layout {str(source)!r} is neither known nor a file{did_you_mean(str(source), known)}; known: {', '.join(known)}"
+        f"layout {str(source)!r} is neither known nor a file{did_you_mean(str(source), known)}; "
+        f"known: {', '.join(known)}"
     )

@@ -31,8 +31,8 @@ class Header(NamedTuple):
     words: int
     slot: int
     frame: int
-    count: int
-    index: int
+    count: int  # type: ignore[assignment]  # tuple.count is of no use here
+    index: int  # type: ignore[assignment]
     written: int
     dropped: int
     time: int
@@ -232,8 +232,10 @@ class HeaderReader:
             self._seen[sector] = self.parse(data)
         return self._seen[sector]
 
-    def find(self, start: int, stop: int, accept: Callable[[Header], bool]) -> tuple[int, Header] | None:
-        """The first sector in [start, stop) whose header is accepted, by one large read."""
+    def find(
+        self, start: int, stop: int, written: range, accept: Callable[[Header], bool] = lambda header: True
+    ) -> tuple[int, Header] | None:
+        """The first sector in [start, stop) whose header has a place in ``written`` and is accepted; one large read."""
         size = self.sector_size
         try:
             data = self.source.read(start * size, (stop - start) * size)
@@ -242,8 +244,10 @@ class HeaderReader:
                 raise
             self.on_error(error)
             data = self.source.salvage(start * size, (stop - start) * size)[0]
-        first = np.frombuffer(data, "<u4", len(data) // 4)[:: size // 4]
-        for k in np.flatnonzero(first == self.words):
+        count = max(len(data) - self.dtype.itemsize + size, 0) // size
+        rows = np.ndarray(count, self.dtype, data, strides=size)
+        places = rows["write_buffer_count"]
+        for k in np.flatnonzero((rows["length"] == self.words) & (places >= written.start) & (places < written.stop)):
             header = self.parse(data[int(k) * size : int(k) * size + self.dtype.itemsize])
             if header is not None and accept(header):
                 return start + int(k), header
@@ -267,10 +271,10 @@ def expected_headers(run: Run, i: np.ndarray[Any, np.dtype[np.int64]]) -> dict[s
 
 
 def vouched(
-    rows: np.ndarray[Any, Any], expected: dict[str, np.ndarray[Any, Any]], words: int
+    rows: np.ndarray[Any, Any], expected: dict[str, np.ndarray[Any, Any]], words: int, payload: int
 ) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which header rows have the counters arithmetic expects."""
-    good = rows["length"] == words
+    """Which header rows have the counters arithmetic expects, and no more data than a buffer holds."""
+    good = (rows["length"] == words) & (rows["data_length"] <= payload)
     for name, values in expected.items():
         good &= rows[name] == values
     return good
@@ -357,10 +361,9 @@ class Walker:
 
     def _behind_hole(self, sector: int, header: Header) -> tuple[int, Header] | None:
         """The next buffer behind writes that failed."""
-        reach = header.written + self.lookahead
         return self.headers.find(
             sector, sector + self.lookahead * self._buffer_sectors,
-            lambda h: header.written < h.written <= reach and h.frame >= header.frame,
+            range(header.written + 1, header.written + self.lookahead + 1), lambda h: h.frame >= header.frame,
         )  # fmt: skip
 
     def _run_from(self, sector: int, header: Header, limit: int | None) -> Run:
@@ -438,7 +441,7 @@ class Walker:
         while low + 1 < most:
             i = np.arange(low + 1, min(low + 1 + (1 << 14), most))
             rows = self.rows(run.sectors_of(i))
-            bad = np.flatnonzero(~vouched(rows, expected_headers(run, i), self.headers.words))
+            bad = np.flatnonzero(~vouched(rows, expected_headers(run, i), self.headers.words, self.headers.payload))
             if not len(bad):
                 low = int(i[-1])
                 continue
@@ -483,15 +486,15 @@ class Walker:
         last = found[-1]
         place, expected = last.end_place, last.end_sector
 
-        def next_buffer(header: Header) -> bool:
-            return header.written == place and self._follows(last, header)
+        def follows(header: Header) -> bool:
+            return self._follows(last, header)
 
         header = self.headers.at(expected)
-        if header is not None and next_buffer(header):
+        if header is not None and header.written == place and follows(header):
             return expected, header
         # A lapped buffer takes the sectors of the one it replaced: look at every sector it can end on.
         sector = last.sector_of(last.count - 1)
-        hit = self.headers.find(sector + 1, sector + 1 + self._buffer_sectors, next_buffer)
+        hit = self.headers.find(sector + 1, sector + 1 + self._buffer_sectors, range(place, place + 1), follows)
         if hit is not None:
             odd = Run(
                 sector, 1, self.headers.at(sector) or last.first, last.pattern,
@@ -502,12 +505,8 @@ class Walker:
         if limit is None:
             return None
         # The count in the config sector says there is more: buffers between were not written.
-        reach = place + self.lookahead
-
-        def later_buffer(header: Header) -> bool:
-            return place < header.written < min(reach, limit) and self._follows(last, header)
-
-        return self.headers.find(expected, expected + self.lookahead * self._buffer_sectors, later_buffer)
+        later = range(place + 1, min(place + self.lookahead, limit))
+        return self.headers.find(expected, expected + self.lookahead * self._buffer_sectors, later, follows)
 
 
 def read_rows(

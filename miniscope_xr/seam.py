@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -234,7 +235,7 @@ class Evidence:
             return True
         if after[0][1] < before[-2][1]:
             return False
-        period = median((t1 - t0) / (k1 - k0) for (k0, t0), (k1, t1) in zip(before, before[1:], strict=False))
+        period = median((t1 - t0) / (k1 - k0) for (k0, t0), (k1, t1) in pairwise(before))
         if len(before) > 4:
             period = (before[-2][1] - before[0][1]) / (before[-2][0] - before[0][0])  # the last frame may be odd
         if period <= 0:
@@ -306,7 +307,7 @@ class Evidence:
         step = (frames - 1) / _SAMPLES
         marks = sorted({round(k * step) for k in range(_SAMPLES + 1)})
         known = [(k, header) for k in marks if (header := at(k)) is not None]
-        for (low, a), (high, b) in zip(known, known[1:], strict=False):
+        for (low, a), (high, b) in pairwise(known):
             if not self._same_state(a, b):
                 return self._bisect(low, high, lambda k, a=a: self._differs(a, at(k)))  # type: ignore[misc]
         for (k0, a), (k1, b), (k2, c) in zip(known, known[1:], known[2:], strict=False):
@@ -324,7 +325,7 @@ class Evidence:
         ``more_follows``: the recording goes on behind these frames, so one odd frame at their end is no seam.
         """
         known = [(k, h) for k, h in enumerate(headers) if h is not None]
-        for (k, a), (_, b) in zip(known, known[1:], strict=False):
+        for (k, a), (_, b) in pairwise(known):
             if not self._same_state(a, b):
                 return k
         if len(known) < 3:
@@ -409,10 +410,7 @@ class Evidence:
 
     def _cut_fits_links(self, run: Run, cut: int) -> bool:
         """Whether a seam right before buffer ``cut`` breaks exactly the links that are broken."""
-        for i in range(cut, min(cut + self.ring, run.count)):
-            if self.link(run, i) is True:
-                return False
-        return True
+        return all(self.link(run, i) is not True for i in range(cut, min(cut + self.ring, run.count)))
 
     def _state_changes(self, run: Run, i: int) -> bool:
         a, b = self._header(run, i - 1), self._header(run, i)
@@ -431,8 +429,9 @@ class Evidence:
             certain = max(frame - 2, 0)
             a, b = run.frame_of(certain * size + 1), run.frame_of(min((frame + 3) * size, run.count - 1))
             return Verdict((0, certain * size + 1), [
-                f"the frame clock steps by {abs(jump) / self.ticks:.1f} ms between frames {a} and {b}: an older recording "
-                f"begins there; these frames are doubtful, and only what is certain is returned; until={b} returns them"
+                f"the frame clock steps by {abs(jump) / self.ticks:.1f} ms between frames {a} and {b}: an older "
+                f"recording begins there; these frames are doubtful, and only what is certain is returned; until={b} "
+                "returns them"
             ])  # fmt: skip
         for i in range(start, stop + 1):
             deviation = self._deviation(run, i, start)

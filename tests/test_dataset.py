@@ -391,9 +391,7 @@ def test_two_cards_in_one_reader_have_different_dask_keys(make_card: Any, open_c
 
 
 @SMALL_CHUNKS
-def test_reading_a_block_device(
-    clean_card: Clean, loop_device: Callable[..., str], open_card: Any
-) -> None:
+def test_reading_a_block_device(clean_card: Clean, loop_device: Callable[..., str], open_card: Any) -> None:
     path, card = clean_card
     device = loop_device(path, "-r")
     ds = open_card(device)

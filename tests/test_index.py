@@ -15,9 +15,7 @@ GB = 10**9
 
 @pytest.mark.parametrize(("layout", "build"), [("v4-wirefree", "HEAD"), ("v4-wirefree", "f70f880")])
 @pytest.mark.parametrize("gigabytes", [1, 8, 64])
-def test_an_intact_card_of_any_length_opens_in_at_most_24_sector_reads(
-    layout: str, build: str, gigabytes: int
-) -> None:
+def test_an_intact_card_of_any_length_opens_in_at_most_24_sector_reads(layout: str, build: str, gigabytes: int) -> None:
     card = SyntheticCard(layout, build, size=gigabytes * GB)
     found = build_index(card)
     assert found.recordings[0].n_buffers == card.n_buffers

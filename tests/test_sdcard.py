@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -162,12 +161,12 @@ def test_to_img_ends_with_the_frames_asked_for(clean_card: Clean, tmp_path: Path
     with SDCard(out) as short:
         assert short.frame_count == 50
         np.testing.assert_array_equal(np.stack(list(short)), made.expected()[1][:50])
-    before = os.stat(out).st_mtime_ns
+    before = out.stat().st_mtime_ns
     with pytest.raises(FileExistsError, match="force=True") as error:
         card.to_img(out, 50)
     assert isinstance(error.value, OutputExistsError)
     assert isinstance(error.value, MiniscopeError)
-    assert os.stat(out).st_mtime_ns == before
+    assert out.stat().st_mtime_ns == before
     card.to_img(out, force=True)
     assert out.stat().st_size == made.end_sector() * 512
     with SDCard(out) as whole:

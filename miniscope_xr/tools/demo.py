@@ -43,7 +43,9 @@ def draw(ds: Any, path: Path) -> None:
     with mpl.rc_context({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(11, 8), layout="constrained")
         grid = figure.add_gridspec(3, 2, height_ratios=[3, 1, 1])
-        for column, (image, title) in enumerate(((mean, "mean of all frames"), (std, "standard deviation: active cells"))):
+        for column, (image, title) in enumerate(
+            ((mean, "mean of all frames"), (std, "standard deviation: active cells"))
+        ):
             axes = figure.add_subplot(grid[0, column])
             shown = axes.imshow(image, cmap="gray" if not column else "magma")
             axes.plot(x, y, "o", mfc="none", mec="tab:cyan", ms=16)

@@ -18,7 +18,9 @@ def refuse_existing(path: Path, force: bool) -> None:
     """Raise OutputExistsError where ``path`` exists and ``force`` is not given."""
     if path.exists() and not force:
         raise OutputExistsError(
-            errno.EEXIST, "exists already and is kept; give another name, or force=True (--force) to overwrite", str(path)
+            errno.EEXIST,
+            "exists already and is kept; give another name, or force=True (--force) to overwrite",
+            str(path),
         )
 
 

@@ -131,7 +131,9 @@ def simulate(args: argparse.Namespace) -> int:
     build = next((b for b in layout.builds if args.build in (None, b.firmware)), None)
     if build is None:
         raise OptionError(f"--build {args.build!r}: {layout.id} has {', '.join(b.firmware for b in layout.builds)}")
-    events: list[Any] = [Stall(_number(at), _number(ms)) for at, ms in (pair.split(":", 1) for pair in _pairs(args.stall))]
+    events: list[Any] = [
+        Stall(_number(at), _number(ms)) for at, ms in (pair.split(":", 1) for pair in _pairs(args.stall))
+    ]
     if args.power_loss is not None:
         events.append(PowerLoss(at_ms=args.power_loss))
     if args.frames < 1:
@@ -178,7 +180,9 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--layout", default="v4-wirefree", help="layout (default %(default)s)")
     parser.add_argument("--build", help="firmware build of the layout (default: its first)")
     parser.add_argument("--frames", type=int, default=200, help="camera frames (default %(default)s)")
-    parser.add_argument("--stall", action="append", default=[], metavar="AT:LENGTH", help="a card stall, in ms; repeatable")
+    parser.add_argument(
+        "--stall", action="append", default=[], metavar="AT:LENGTH", help="a card stall, in ms; repeatable"
+    )
     parser.add_argument("--power-loss", type=float, metavar="AT", help="the battery dies at this ms")
     parser.add_argument("--seed", type=int, default=0, help="two seeds give two scenes")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")

@@ -41,7 +41,11 @@ def trim(
     source = store.card.source()
     end = end_byte(store, frames)
     buffer = memoryview(bytearray(_STEP))
-    with whole_file(path, force) as part, part.open("wb", buffering=0) as out, progress_bar(end, "image", "B", progress) as bar:
+    with (
+        whole_file(path, force) as part,
+        part.open("wb", buffering=0) as out,
+        progress_bar(end, "image", "B", progress) as bar,
+    ):
         done = 0
         while done < end:
             got = source.readv(done, [buffer[: min(_STEP, end - done)]])

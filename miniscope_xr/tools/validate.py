@@ -237,9 +237,10 @@ def _report(store: RecordingStore, deep: bool, progress: bool) -> RecordingRepor
         ))  # fmt: skip
     inner = [row for row in partial if row != n - 1]
     if inner:
+        first_partial = reader.frame_num(np.array(inner[:1]))[0]
         problems.append(Problem(
             "partial frames",
-            f"{_count(len(inner), 'frame')} lack buffers (the first is frame {int(reader.frame_num(np.array(inner[:1]))[0])}); "
+            f"{_count(len(inner), 'frame')} lack buffers (the first is frame {int(first_partial)}); "
             "their missing pixels are 0, see buffers_present",
             {"frames": len(inner)},
         ))  # fmt: skip
@@ -333,10 +334,10 @@ def _stale(card: CardStore) -> Problem | None:
     if len(data) < size:
         return None
     header = np.frombuffer(data, card.header_dtype, 1)
-    if not vouched(header, {}, found.card.words)[0] or header["data_length"][0] > found.card.payload:
+    if not vouched(header, {}, found.card.words, found.card.payload)[0]:
         return None
     expected = expected_headers(last.runs[-1], np.array([last.runs[-1].count]))
-    same = vouched(header, expected, found.card.words)[0]
+    same = vouched(header, expected, found.card.words, found.card.payload)[0]
     return Problem(
         "older recording",
         f"an older recording lies behind the end, from sector {last.end_sector} on (frame {int(header['frame_num'][0])}"
