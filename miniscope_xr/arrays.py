@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,19 @@ class FrameColumn(CardArray):
             return self._times(found)
         values = found.first[self.name]
         return values * self.scale if self.scale else values
+
+    def prober(self) -> Callable[[int], Any]:
+        """Return a function that gives one row's time from one header (None for a blank frame)."""
+        source = self.store.card.source()
+
+        def time_of(row: int) -> Any:
+            raw = self.store.frames.first_timestamp(source, row)
+            if raw is None:
+                return None
+            time = int(raw // self.store.recording.ticks)
+            return np.timedelta64(time, "ms") if self.dtype.kind == "m" else time
+
+        return time_of
 
     def _times(self, found: FrameRows) -> np.ndarray[Any, Any]:
         raw = (found.first if self.name == "time" else found.last)["timestamp"]

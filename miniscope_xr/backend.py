@@ -104,7 +104,7 @@ class _Builder:
         item = self.fields.get(name)
         return item.scale if item is not None and self.scale else None
 
-    def frames(self) -> xr.Dataset:
+    def frames(self, time_index: bool = False) -> xr.Dataset:
         """Video with its per-frame coordinates."""
         store = self.store
         n = store.frames.count
@@ -138,7 +138,14 @@ class _Builder:
         if "video" not in self.dropped:
             chunks = {**chunks, "y": store.recording.height, "x": store.recording.width}
             variables["video"] = _variable(("frame", "y", "x"), Pixels(store), chunks, {"long_name": "fluorescence"})
-        return xr.Dataset(variables, coords, recording_attrs(store))
+        ds = xr.Dataset(variables, coords, recording_attrs(store))
+        return self._time_indexed(ds, time) if time_index and "time" in coords else ds
+
+    def _time_indexed(self, ds: xr.Dataset, dtype: np.dtype[Any]) -> xr.Dataset:
+        from miniscope_xr.time_index import TimeIndex
+
+        index = TimeIndex("time", "frame", FrameColumn(self.store, "time", dtype), np.arange(ds.sizes["frame"]))
+        return ds.assign_coords(xr.Coordinates(index.create_variables({"time": ds["time"].variable}), {"time": index}))
 
     def _column(self, name: str) -> CardArray:
         scale = self._scale(name)
@@ -201,7 +208,8 @@ class MiniscopeBackendEntrypoint(BackendEntrypoint):  # type: ignore[misc]
     url = "https://miniscope-xr.readthedocs.io"
     supports_groups = True
     open_dataset_parameters = (
-        "filename_or_obj", "drop_variables", "layout", "recording", "gaps", "index", "errors", "until", "group",
+        "filename_or_obj", "drop_variables", "layout", "recording", "gaps", "index", "errors", "until", "time_index",
+        "group",
         "mask_and_scale", "decode_times", "decode_timedelta",
     )  # fmt: skip
 
@@ -227,6 +235,7 @@ class MiniscopeBackendEntrypoint(BackendEntrypoint):  # type: ignore[misc]
         index: str = "bisect",
         errors: str = "raise",
         until: int | None = None,
+        time_index: bool = False,
         group: str | None = None,
         mask_and_scale: bool | None = True,
         decode_times: bool | None = True,
@@ -250,6 +259,8 @@ class MiniscopeBackendEntrypoint(BackendEntrypoint):  # type: ignore[misc]
             At unreadable sectors raise CardReadError, or leave the pixels 0 and the buffers missing.
         until
             Last frame number to return, where the end of the recording is in doubt.
+        time_index
+            Index ``time`` by bisecting the card; ``ds.set_xindex("time")`` does the same by reading every header.
         group
             ``"buffers"``, ``"recording_1"`` or ``"recording_1/buffers"``.
         """
@@ -260,7 +271,7 @@ class MiniscopeBackendEntrypoint(BackendEntrypoint):  # type: ignore[misc]
             store = RecordingStore(card, card.recording(number), gaps == "fill", until)
             timedelta = bool(decode_times if decode_timedelta is None else decode_timedelta)
             builder = _Builder(store, timedelta, mask_and_scale is not False, _dropped(drop_variables))
-            ds = builder.buffers() if table else builder.frames()
+            ds = builder.buffers() if table else builder.frames(time_index)
         except BaseException:
             card.close()
             raise

@@ -206,7 +206,7 @@ class FrameReader:
         if len(data) < self._head:
             return False
         header = np.frombuffer(data, self.dtype, 1)
-        return bool(vouched(header, expected_headers(run, np.array([i])), self.words)[0])
+        return bool(vouched(header, expected_headers(run, np.array([i])), self.words, self.payload)[0])
 
     # -- headers --------------------------------------------------------------------------------------
 
@@ -227,7 +227,19 @@ class FrameReader:
         """Headers of buffers ``i`` of a run as they are on the card, and which of them vouch for their buffer."""
         offsets = run.sectors_of(i) * self._size
         rows = read_rows(source, self.dtype, offsets, _skip if self.salvage else None)
-        return rows, vouched(rows, expected_headers(run, i), self.words)
+        return rows, vouched(rows, expected_headers(run, i), self.words, self.payload)
+
+    def first_timestamp(self, source: ByteSource, row: int) -> int | None:
+        """Timestamp of one row's first buffer on the card, from one header where that can be; None for no buffer."""
+        pieces = self.pieces(row)
+        if not pieces:
+            return None
+        if len(pieces) == 1:
+            headers, good = self.header_rows(source, self.recording.runs[pieces[0].run], np.array([pieces[0].start]))
+            if good[0]:
+                return int(headers["timestamp"][0])
+        found = self.describe(source, np.array([row]))
+        return int(found.first["timestamp"][0]) if found.present[0] else None
 
     def describe(self, source: ByteSource, rows: Int) -> FrameRows:
         """Headers, buffers and completeness of some rows, from the headers on the card."""

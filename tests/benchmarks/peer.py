@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import tempfile
 import time
@@ -43,7 +42,7 @@ def main(image: str, work: str) -> float:
             pd.DataFrame(rows)
     elif work == "grey":
         with tempfile.TemporaryDirectory() as folder:
-            fresh().to_video(os.path.join(folder, "mio.avi"), fourcc="GREY", progress=False)
+            fresh().to_video(f"{folder}/mio.avi", fourcc="GREY", progress=False)
     else:
         raise SystemExit(f"unknown work {work!r}")
     return time.perf_counter() - start
