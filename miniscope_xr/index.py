@@ -59,7 +59,7 @@ class _Buffers:
         self.walker = Walker(self.headers, pattern, self.end_sector, self.ring, exhaustive)
         # The remote cannot be pressed twice within one frame, so a card has room for so many recordings.
         room = max(self.end_sector - card.layout.sectors.data, 0)
-        self.most = 1 + room // (pattern.frame_sectors if pattern else 1)
+        self.most = 1 + room // max(pattern.frame_sectors if pattern else 1, card.config["buffer_size"] // self.size)
 
     def _expected_pattern(self) -> Pattern | None:
         """How a frame of the size in the config sector is cut; None where that size cannot be."""
