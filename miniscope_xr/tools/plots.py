@@ -42,6 +42,12 @@ class _Headers:
         values: np.ndarray[Any, Any] = np.asarray(self.ds[name].values)[self.seen]
         return values
 
+    def line(self, axis: Any, values: np.ndarray[Any, Any], **style: Any) -> None:
+        """Draw values against time, with a hole where frames were lost."""
+        breaks = np.flatnonzero(np.diff(self.numbers[self.seen]) > 1) + 1
+        x, y = np.insert(self.times, breaks, np.nan), np.insert(values.astype(float), breaks, np.nan)
+        axis.plot(x, y, **{"color": _LINE, "lw": 1.4, **style})
+
 
 def _buffers(axis: Any, headers: _Headers) -> None:
     """How many buffers of each frame are there; what never arrived in red."""
@@ -49,7 +55,7 @@ def _buffers(axis: Any, headers: _Headers) -> None:
     there = np.unpackbits(bits, axis=1).sum(axis=1)
     partial = ~headers.values("complete").astype(bool)
     numbers = headers.numbers[headers.seen]
-    axis.plot(headers.times, there, drawstyle="steps-mid", color=_LINE, lw=1.2)
+    headers.line(axis, there, drawstyle="steps-mid")
     axis.plot(headers.times[partial], there[partial], "o", ms=4, color=_PARTIAL, label=f"{partial.sum()} partial")
     lost = np.flatnonzero(np.diff(numbers) > 1)
     for k in lost:
@@ -57,10 +63,10 @@ def _buffers(axis: Any, headers: _Headers) -> None:
     n_lost = int((np.diff(numbers) - 1).sum()) if len(numbers) > 1 else 0
     if n_lost:
         axis.plot([], [], color=_LOST, lw=6, alpha=0.35, label=f"{n_lost} lost")
-    axis.set_ylim(0, max(int(there.max(initial=1)), 1) * 1.25)
+    axis.set_ylim(0, max(int(there.max(initial=1)), 1) * 1.15)
     axis.set_ylabel("buffers\nper frame")
     if n_lost or partial.any():
-        axis.legend(loc="lower right", ncols=2, frameon=False)
+        axis.legend(loc="lower right", bbox_to_anchor=(1, 0.97), ncols=2, frameon=False)
 
 
 def _rate(axis: Any, headers: _Headers) -> None:
@@ -68,7 +74,7 @@ def _rate(axis: Any, headers: _Headers) -> None:
     if len(numbers) < 2:
         return
     interval = np.diff(headers.times) / np.maximum(np.diff(numbers), 1) * 1000
-    axis.plot(headers.times[1:], interval, color=_LINE, lw=1.2)
+    headers.line(axis, np.concatenate([interval[:1], interval]))
     axis.set_ylabel("frame interval\n(ms)")
     middle = float(np.median(interval))
     axis.set_ylim(0, max(2 * middle, 1))
@@ -84,18 +90,18 @@ def _dropped(axis: Any, headers: _Headers) -> None:
 
 def _delay(axis: Any, headers: _Headers) -> None:
     delay = headers.values("write_timestamp").astype(np.int64) - headers.values("timestamp").astype(np.int64)
-    axis.plot(headers.times, delay, color=_LINE, lw=1.2)
+    headers.line(axis, delay)
     axis.set_ylabel("wait for\nthe card (ms)")
 
 
 def _battery(axis: Any, headers: _Headers) -> None:
     volts = headers.values("battery_voltage").astype(float)
-    axis.plot(headers.times, np.where(volts > 0, volts, np.nan), color=_LINE, lw=1.5)
+    headers.line(axis, np.where(volts > 0, volts, np.nan))
     axis.set_ylabel("battery (V)")
 
 
 def _ewl(axis: Any, headers: _Headers) -> None:
-    axis.plot(headers.times, headers.values("ewl"), color=_LINE, lw=1.5, drawstyle="steps-post")
+    headers.line(axis, headers.values("ewl"), drawstyle="steps-post")
     axis.set_ylabel("focus\n(EWL)")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from miniscope_xr.errors import CardReadError
 from miniscope_xr.tools.footage import Footage, Images
 from miniscope_xr.tools.outputs import progress_bar
 from miniscope_xr.tools.summary import Projections, whole_frames
@@ -127,8 +128,15 @@ def _pictures(ds: xr.Dataset, rows: Times) -> Images:
 
 
 def collect(card: PathLike, layout: LayoutLike, report: RecordingReport, progress: bool = True) -> Findings:
-    """Read what a report shows of one recording."""
-    with xr.open_dataset(card, engine="miniscope", layout=layout, recording=report.number, errors="fill") as ds:
+    """Read what a report shows of one recording; around unreadable sectors where there are any, which is slower."""
+    try:
+        return _collect(card, layout, report, progress, "raise")
+    except CardReadError:
+        return _collect(card, layout, report, progress, "fill")
+
+
+def _collect(card: PathLike, layout: LayoutLike, report: RecordingReport, progress: bool, errors: str) -> Findings:
+    with xr.open_dataset(card, engine="miniscope", layout=layout, recording=report.number, errors=errors) as ds:
         n = ds.sizes["frame"]
         numbers = frame_numbers(ds, slice(None))
         rows = _sampled_rows(numbers)
