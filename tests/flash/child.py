@@ -22,6 +22,7 @@ from miniscope_xr.tools.flash.target import open_target
 def carry_out(job: prepare.Job, device: str, backups: str) -> int:
     try:
         with open_target(identify(device), write=True) as target:
+            prepare.verify_shown(target, job.seen)
             prepare.carry_out(job, target, Path(backups))
     except InterruptedWriteError as error:
         return error.exit_code

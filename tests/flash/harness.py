@@ -91,6 +91,7 @@ class Scene:
         start = starting_point(verb, backups)
         scene = cls(verb, start, job_for(verb, start, backups), backups)
         disk = FaultDisk(start)
+        prepare.verify_shown(disk, scene.job.seen)
         with tempfile.TemporaryDirectory() as elsewhere:
             prepare.carry_out(scene.job, disk, Path(elsewhere))
         scene.end, scene.log = disk.view(), tuple(disk.log)
@@ -103,6 +104,7 @@ def judge(scene: Scene, fault: Fault, backups: Path, job: prepare.Job | None = N
     disk = FaultDisk(scene.start, fault)
     code: int | None
     try:
+        prepare.verify_shown(disk, job.seen)
         prepare.carry_out(job, disk, backups)
         code = 0
     except Killed:

@@ -408,7 +408,7 @@ def test_dry_run_says_what_where_and_how_long(tool, card):
     assert "zero counts: sector 1023" in result.out
     assert "write settings: sector 1022" in result.out
     assert "zero data: sectors 1024 to" in result.out
-    assert "about 1 s at 20 MB/s" in result.out
+    assert "takes up to about 1 s at 20 MB/s" in result.out
     assert "1.853 MB/s" in result.out
     assert "min fit on this card" in result.out
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from miniscope_xr.tools.flash import ask, image, prepare, qualify, refuse
+from miniscope_xr.tools.flash import ask, image, prepare, qualify
 from miniscope_xr.tools.flash.disks import identify
 from miniscope_xr.tools.flash.errors import DONE, CardWriteError, InterruptedWriteError, RefusedError
 from miniscope_xr.tools.flash.look import Look
 from miniscope_xr.tools.flash.operation import Change, Progress
 from miniscope_xr.tools.flash.plan import Plan, make_plan
-from miniscope_xr.tools.flash.target import Target, open_target
+from miniscope_xr.tools.flash.target import Target
 from miniscope_xr.tools.flash.verbs import Args, Report, backup_dir, card_to_write, expected_size, look_at, say, shown
 
 
@@ -36,9 +36,7 @@ def qualify_card(args: Args, report: Report, progress: Progress | None) -> int:
         report["phase"] = "dry run"
         return DONE
     ask.confirm(disk.card_id, args.yes)
-    refuse.check(identify(disk.path), image=args.image, expect_size=expected_size(args))
-    with open_target(disk, write=True) as target:
-        prepare.verify_shown(target, seen)
+    with prepare.reopen(seen, image=args.image, expect_size=expected_size(args)) as target:
         qualify.check_empty(target, changes, progress)
         journal = prepare.backup(seen, backup_dir(args), target, "qualify", changes)
         journal.write("intent")

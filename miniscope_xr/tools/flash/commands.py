@@ -31,7 +31,7 @@ def guarded(command: Command) -> Callable[[Args], int]:
                 report["exit"] = command(args, report, progress)
         except KeyboardInterrupt:
             report.update(exit=FAILED, error="interrupted; the card was not changed")
-        except MiniscopeError as error:
+        except (MiniscopeError, OSError) as error:
             report.update(exit=exit_code(error), error=_message(error))
             report.update(getattr(error, "facts", {}))
             if isinstance(error, InterruptedWriteError):

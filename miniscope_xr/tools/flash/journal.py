@@ -91,6 +91,7 @@ class Journal:
     session: str = ""
     phase: str = "intent"
     about: Mapping[str, Any] = field(default_factory=dict)
+    changed: bool = False
 
     @property
     def path(self) -> Path:

@@ -57,7 +57,7 @@ class Look:
         counted = self.contents.counts.get("n_buffers_recorded", 0)
         said = f"{counted} buffers by the card's own count" if counted else "its length was never counted"
         reach = (self.data_end - self.data_start) / 1e6
-        return f"recording {self.contents.recording}: {said}; data up to {reach:.1f} MB"
+        return f"recording {self.contents.recording}: {said}" + (f"; data up to {reach:.1f} MB" if reach > 1e-3 else "")
 
 
 def read_block(target: Target, layout: Layout) -> tuple[int, bytes]:
@@ -69,13 +69,26 @@ def read_block(target: Target, layout: Layout) -> tuple[int, bytes]:
     return low, read_twice(target, low, high - low)
 
 
-def look(target: Target, disk: Disk, layout: str | None = None, progress: Progress | None = None) -> Look:
-    """Read what there is to know; write nothing."""
+def look(
+    target: Target,
+    disk: Disk,
+    layout: str | None = None,
+    progress: Progress | None = None,
+    *,
+    whole: bool = True,
+) -> Look:
+    """Read what there is to know; write nothing.
+
+    ``whole`` looks for old data on all of the card, which takes a minute for 64 GB; without it only where a recording
+    begins.
+    """
     contents = inspect_card(target, layout)
     offset, block = read_block(target, contents.layout)
     start = read_twice(target, 0, min(SIGNATURE_BYTES, offset))
     tail = target.read(target.size - TAIL, TAIL) if target.size > offset + len(block) + TAIL else b""
-    return Look(disk, contents, offset, block, start, tail, find_extent(target, contents.layout, progress))
+    data = contents.layout.sectors.data * SECTOR
+    end = find_extent(target, contents.layout, progress) if whole else data + SECTOR * (contents.state == "recorded")
+    return Look(disk, contents, offset, block, start, tail, end)
 
 
 def check_content(seen: Look, *, discard: str | None = None, writes_data: bool, verb: str) -> None:

@@ -99,7 +99,7 @@ class _Watched:
         self.size, self._target = target.size, target
         self.flush, self.same = target.flush, target.same
         self._last: tuple[int, bytes] = (-1, b"")
-        self._touched: list[tuple[int, int, bytes]] = []
+        self.touched: list[tuple[int, int, bytes]] = []
         if hasattr(target, "next_data"):
             self.next_data = target.next_data
 
@@ -109,13 +109,13 @@ class _Watched:
 
     def write(self, offset: int, data: bytes) -> None:
         before = self._last[1] if self._last[0] == offset else b""
-        self._touched.append((offset, len(data), sha256(before).digest()))
+        self.touched.append((offset, len(data), sha256(before).digest()))
         self._target.write(offset, data)
 
     def changed(self) -> bool:
         """Return False only if everything a write was tried on is proven to be as before."""
         try:
-            return any(sha256(self._target.read(at, length)).digest() != before for at, length, before in self._touched)
+            return any(sha256(self._target.read(at, length)).digest() != before for at, length, before in self.touched)
         except Exception:
             return True
 
@@ -140,6 +140,7 @@ def run(target: Target, changes: Sequence[Change], journal: Journal, progress: P
         for change in changes:  # writing one sector may have disturbed its neighbours
             if change.length <= SMALL:
                 verify(target, change.name, list(change.pieces()))
+        journal.changed = bool(watched.touched)
         journal.write("done")
     except (Exception, KeyboardInterrupt) as error:
         raise _interrupted(error, watched.changed(), journal) from error

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -202,7 +202,26 @@ def execute(
     progress: Progress | None = None,
 ) -> Journal:
     """Carry out a job under one exclusive descriptor; returns the finished journal."""
-    seen = job.seen
+    with reopen(job.seen, image=image, expect_size=expect_size, disks=disks, opener=opener) as target:
+        return carry_out(job, target, backup_dir, progress)
+
+
+@contextmanager
+def reopen(
+    seen: Look,
+    *,
+    image: bool = False,
+    expect_size: int | None = None,
+    disks: Disks | None = None,
+    opener: Opener = open_target,
+) -> Iterator[Target]:
+    """Open for writing the card that was shown, and no other.
+
+    Raises
+    ------
+    RefusedError
+        It is another card, or something speaks against it now.
+    """
     disk = identify(seen.disk.path, disks)
     refuse.check(disk, image=image, expect_size=expect_size)
     if (disk.card_id, disk.size, disk.diskseq) != (seen.disk.card_id, seen.disk.size, seen.disk.diskseq):
@@ -210,13 +229,13 @@ def execute(
             f"{seen.disk.path} is another card than the one shown (now {disk.card_id}); look again with `list`"
         )
     with opener(disk, write=True) as target:
-        return carry_out(job, target, backup_dir, progress)
+        verify_shown(target, seen)
+        yield target
 
 
 def carry_out(job: Job, target: Target, backup_dir: Path, progress: Progress | None = None) -> Journal:
-    """Check that the card is the one shown, save what will change, change it."""
+    """Save what will change, then change it."""
     seen = job.seen
-    verify_shown(target, seen)
     journal = backup(seen, backup_dir, target, job.verb, job.changes)
     journal.session = job.session.hex() if job.session else ""
     journal.about = job.about

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from miniscope_xr.errors import MiniscopeError
 from miniscope_xr.tools.flash import ask, prepare, refuse
 from miniscope_xr.tools.flash.disks import Disk, backend, identify
 from miniscope_xr.tools.flash.errors import DONE, RefusedError
@@ -42,10 +43,10 @@ def expected_size(args: Args) -> int | None:
     return refuse.parse_size(args.expect_size) if args.expect_size else None
 
 
-def look_at(args: Args, disk: Disk, progress: Progress | None, *, writes_data: bool) -> Look:
+def look_at(args: Args, disk: Disk, progress: Progress | None, *, writes_data: bool, whole: bool = True) -> Look:
     """Look at the card, and refuse what is on it."""
     with open_target(disk, write=False) as target:
-        seen = look(target, disk, args.layout, progress)
+        seen = look(target, disk, args.layout, progress, whole=whole)
     check_content(seen, discard=args.discard_recording, writes_data=writes_data, verb=args.command)
     return seen
 
@@ -53,17 +54,17 @@ def look_at(args: Args, disk: Disk, progress: Progress | None, *, writes_data: b
 def _carry_out(args: Args, job: prepare.Job, report: Report, progress: Progress | None) -> None:
     """Show, ask, do."""
     report["changes"] = list(ask.describe_changes(list(job.changes)))
-    say(report["changes"], args)
+    seconds = max(ask.estimate(list(job.changes)), 1)
+    say([*report["changes"], f"takes up to about {seconds:.0f} s at 20 MB/s"], args)
     if args.dry_run:
         report["phase"] = "dry run"
-        seconds = ask.estimate(list(job.changes))
-        say([f"dry run: nothing is written; it would take about {max(seconds, 1):.0f} s at 20 MB/s"], args)
+        say(["dry run: nothing is written"], args)
         return
     ask.confirm(job.seen.disk.card_id, args.yes)
     journal = prepare.execute(
         job, backup_dir(args), image=args.image, expect_size=expected_size(args), progress=progress
     )
-    report.update(phase="done", card_changed=True, backup=str(journal.folder))
+    report.update(phase="done", card_changed=journal.changed, backup=str(journal.folder))
     say([f"done and verified; backup in {journal.folder}"], args)
 
 
@@ -134,7 +135,7 @@ def wipe_card(args: Args, report: Report, progress: Progress | None) -> int:
 def blank_table(args: Args, report: Report, progress: Progress | None) -> int:
     """Remove a partition table or file system."""
     disk = card_to_write(args, report)
-    seen = look_at(args, disk, progress, writes_data=False)
+    seen = look_at(args, disk, progress, writes_data=False, whole=False)
     shown(args, seen, report)
     found = seen.signatures
     say(
@@ -151,7 +152,7 @@ def backup_card(args: Args, report: Report, progress: Progress | None) -> int:
     report["device"] = disk.to_json()
     ask.check_card_option(args.card, False, disk.card_id)
     with open_target(disk, write=False) as target:
-        seen = look(target, disk, args.layout, progress)
+        seen = look(target, disk, args.layout, whole=False)
         shown(args, seen, report)
         if args.dry_run:
             report["phase"] = "dry run"
@@ -169,14 +170,14 @@ def _chosen(args: Args, seen: Look, *, unfinished: bool) -> Journal:
     )
 
 
-def _look_again(args: Args, disk: Disk, report: Report, progress: Progress | None) -> Look:
+def _look_again(args: Args, disk: Disk, report: Report) -> Look:
     """Look at a card in the middle of an operation: where it does not show its layout any more, the backup does."""
     if args.layout is None and args.backup:
         args.layout = load(Path(args.backup)).layout
     elif args.layout is None:
         args.layout = prepare.layout_of_backup(backup_dir(args), disk)
     with open_target(disk, write=False) as target:
-        seen = look(target, disk, args.layout, progress)
+        seen = look(target, disk, args.layout, whole=False)
     shown(args, seen, report)
     return seen
 
@@ -184,7 +185,7 @@ def _look_again(args: Args, disk: Disk, report: Report, progress: Progress | Non
 def restore_card(args: Args, report: Report, progress: Progress | None) -> int:
     """Put back what an operation changed."""
     disk = card_to_write(args, report)
-    seen = _look_again(args, disk, report, progress)
+    seen = _look_again(args, disk, report)
     old = _chosen(args, seen, unfinished=False)
     say([f"from the backup {old.folder} ({old.verb})"], args)
     with open_target(disk, write=False) as target:
@@ -198,7 +199,7 @@ def restore_card(args: Args, report: Report, progress: Progress | None) -> int:
 def resume_card(args: Args, report: Report, progress: Progress | None) -> int:
     """Finish an interrupted operation."""
     disk = card_to_write(args, report)
-    seen = _look_again(args, disk, report, progress)
+    seen = _look_again(args, disk, report)
     old = _chosen(args, seen, unfinished=True)
     if seen.disk.size != old.card["size"]:
         raise RefusedError(
@@ -212,9 +213,12 @@ def resume_card(args: Args, report: Report, progress: Progress | None) -> int:
 
 def list_cards(args: Args, report: Report, progress: Progress | None) -> int:
     """Show the cards in the readers."""
-    disks = [identify(path) for path in backend().names()]
     rows = []
-    for disk in disks:
+    for path in backend().names():
+        try:
+            disk = identify(path)
+        except MiniscopeError:  # gone since, or without a device node
+            continue
         why = refuse.reasons(disk, expect_size=disk.size)
         if (why and not args.all) or not disk.size:
             continue
