@@ -194,8 +194,10 @@ class _Buffers:
     def _frame_size(self, runs: list[Run]) -> tuple[int, int, list[str]]:
         """Width, height and what had to be said about them."""
         width, height = self.config["width"], self.config["height"]
-        main = max((r for r in runs if not r.single), key=lambda r: r.count, default=None)
-        total = sum(main.pattern.lengths) if main and main.count >= len(main.pattern) else 0
+        # behind a remote stop the DAQ writes one stale buffer a frame: the fullest frames are the camera's
+        whole = (r for r in runs if not r.single and r.count >= len(r.pattern))
+        main = max(whole, key=lambda r: (sum(r.pattern.lengths), r.count), default=None)
+        total = sum(main.pattern.lengths) if main else 0
         if total == width * height:
             return width, height, []
         if self.layout.height_overwritten and total and total % width == 0:

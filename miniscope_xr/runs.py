@@ -70,6 +70,10 @@ class Pattern:
         self.starts = tuple(int(s) for s in np.concatenate(([0], np.cumsum(self.sectors)))[:-1])
         self.frame_sectors = sum(self.sectors)
 
+    def begins_like(self, other: Pattern) -> bool:
+        """Whether ``other`` is the beginning of this pattern (a recording that ended in its first frame)."""
+        return other.lengths == self.lengths[: len(other)]
+
     def sectors_for(self, length: int) -> int:
         """Sectors a buffer of ``length`` data bytes takes."""
         return -(-(length + self.header_bytes) // self.sector_size)
@@ -311,7 +315,9 @@ class Walker:
     def runs(self, sector: int, first: Header, limit: int | None) -> list[Run]:
         """All runs of the recording that starts at ``sector``; ``limit`` is its number of buffers if known."""
         if not self._predicts_second_frame(sector, first):
-            self.pattern = self._learn(sector, first) or self.pattern
+            learnt, expected = self._learn(sector, first), self.pattern
+            if learnt is not None and (expected is None or not expected.begins_like(learnt)):
+                self.pattern = learnt
         found: list[Run] = []
         at: tuple[int, Header] | None = (sector, first)
         while at is not None:

@@ -123,12 +123,13 @@ def _scan(store: RecordingStore, progress: bool) -> _Scan:
     reader = store.frames
     source = store.card.source()
     with progress_bar(store.recording.n_buffers, "headers", "buffer", progress) as bar:
-        for run in store.recording.runs:
+        for number, run in enumerate(store.recording.runs):
             for start in range(0, run.count, _STEP):
                 i = np.arange(start, min(start + _STEP, run.count))
                 rows, good = reader.header_rows(source, run, i)
                 _scan_rows(found, store, run, i, rows, good)
                 bar.update(len(i))
+            _scan_suspects(found, store, number)
     return found
 
 
@@ -153,28 +154,40 @@ def _scan_rows(
         found.lapped += int(np.sum(good & (excess > 0)))
         slots = -(-store.frames.frame_bytes // store.frames.payload)
         found.overflow += int(np.sum(good & (rows["frame_buffer_count"] >= slots)))
-    _scan_suspects(found, store, run, i, rows, good)
 
 
-def _scan_suspects(
-    found: _Scan, store: RecordingStore, run: Run, i: np.ndarray[Any, Any], rows: np.ndarray[Any, Any],
-    good: np.ndarray[Any, Any],
-) -> None:  # fmt: skip
-    """Buffers the camera may have written over while they waited for the card.
+def _scan_suspects(found: _Scan, store: RecordingStore, number: int) -> None:
+    """Buffers of a run that the camera may have written over while they waited for the card.
 
-    Buffer n is safe when buffer n + ring - 1 was complete only after the buffer written next had begun.
+    Buffer n is safe when buffer n + ring - 1 was complete only after the buffer written next had begun: until then
+    the camera was not yet in its slot. Where n + ring - 1 was dropped, the frame clock says when it would have come.
     """
+    runs = store.recording.runs
+    run = runs[number]
     build = store.card.index.card.build
-    names = rows.dtype.names or ()
-    if build is None or not build.ring or "write_timestamp" not in names or len(i) < build.ring + 1:
+    names = store.card.header_dtype.names or ()
+    if build is None or not build.ring or "write_timestamp" not in names or run.single:
         return
-    ahead = build.ring - 1
-    written_next = rows["write_timestamp"][1 : len(rows) - ahead + 1].astype(np.int64)
-    n = min(len(rows) - ahead, len(written_next))
-    overtaken = rows["timestamp"][ahead : ahead + n].astype(np.int64) <= written_next[:n]
-    for k in np.flatnonzero(overtaken & good[:n] & good[ahead : ahead + n]):
-        found.suspect += 1
-        found.suspect_frames.add(run.frame_of(int(i[k])))
+    source, size, ahead = store.card.source(), len(run.pattern), build.ring - 1
+    follows = store.frames.header_rows(source, runs[number + 1], np.array([0]))[0] if number + 1 < len(runs) else None
+    for start in range(0, run.count, _STEP):
+        first, stop = max(start - ahead - size, 0), min(start + _STEP, run.count)
+        i = np.arange(first, min(stop + ahead + 1, run.count))
+        rows, good = store.frames.header_rows(source, run, i)
+        times, writes = (rows[name].astype(np.int64) for name in ("timestamp", "write_timestamp"))
+        # frames to go back for a buffer whose successor in the ring is on the card
+        k = np.arange(start - first, stop - first)
+        back = -(-np.maximum(k + ahead - len(i) + 1, 0) // size) * size
+        k, back = k[k >= back], back[k >= back]
+        begun = writes[np.minimum(k + 1, len(i) - 1)]
+        known = good[k] & good[k - back] & good[k - back + ahead]
+        if stop == run.count and len(k):  # what was written behind the run's last buffer
+            known[-1] &= follows is not None
+            begun[-1] = 0 if follows is None else int(follows["write_timestamp"][0])
+        overtaken = times[k] + times[k - back + ahead] - times[k - back] <= begun
+        for late in k[known & overtaken]:
+            found.suspect += 1
+            found.suspect_frames.add(run.frame_of(int(i[late])))
 
 
 def _battery(store: RecordingStore) -> tuple[float | None, float | None]:

@@ -1,0 +1,123 @@
+"""``check`` says what is wrong with a card, in sentences with numbers that are right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from miniscope_xr import check
+from miniscope_xr.tools.simulate import FailedWrite, LostInterrupt, PowerLoss, SimulatedCard, Stall, Truncate, simulate
+from tests.conftest import real_cards, real_names
+
+
+def kinds(result: Any) -> set[str]:
+    return {problem.kind for problem in result.all_problems}
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("layout", ["v4-wirefree", "daq-wirefree", "v3-wirefree"])
+def test_a_healthy_card_has_no_problem(layout: str, deep: bool, make_card: Any) -> None:
+    length = {"seconds": 2} if layout == "v3-wirefree" else {"frames": 40}  # v3 tells its end by its length only
+    path, card = make_card(layout, **length)
+    result = check(path, deep=deep)
+    assert result.ok
+    assert bool(result) is True
+    assert "no problem found" in str(result)
+    report = result.recordings[0]
+    assert report.frames == len(card.expected()[0])
+    assert report.frames_per_second == pytest.approx(20, rel=0.02)
+    assert report.frames_lost == report.partial_frames == 0
+    if deep:
+        assert report.jitter_ms is not None
+        assert report.jitter_ms < 1
+
+
+def test_battery_is_that_of_the_first_measurement_and_the_end(make_card: Any) -> None:
+    path, _ = make_card(frames=100, battery=190, battery_slope=2)
+    report = check(path).recordings[0]
+    assert report.battery_start == pytest.approx(190 / 255 * 5.5, abs=0.05)
+    assert report.battery_end is not None
+    assert report.battery_end < report.battery_start
+
+
+def test_lost_frames_are_counted(make_card: Any) -> None:
+    path, card = make_card(frames=60, events=[Stall(500, 400), Stall(1500, 700)])
+    frame_num, _, present = card.expected()
+    lost = int(frame_num[-1]) + 1 - len(frame_num)
+    result = check(path)
+    report = result.recordings[0]
+    assert report.frames_lost == lost > 0
+    assert report.longest_gap_frames == int(np.diff(frame_num).max()) - 1
+    assert report.seconds_lost == pytest.approx(lost * 0.05, rel=0.05)
+    assert report.longest_gap_seconds > 0.4
+    assert report.partial_frames == int((present != 31).sum())
+    assert f"{lost} frames never reached the card" in str(result)
+    assert {"frames lost", "partial frames"} <= kinds(result)
+
+
+def test_failed_writes_are_seen_deep(make_card: Any) -> None:
+    path, _ = make_card(frames=40, events=[FailedWrite(52, 2)])
+    assert "failed writes" not in kinds(check(path))
+    result = check(path, deep=True)
+    assert "2 buffers in the middle of the recording never reached the card" in str(result)
+    assert result.recordings[0].complete_frames == 39
+
+
+def test_two_camera_frames_under_one_number_are_named(make_card: Any) -> None:
+    path, _ = make_card(frames=40, events=[LostInterrupt(9, "frame")])
+    assert "overlong frames" in kinds(check(path, deep=True))
+
+
+@pytest.mark.parametrize("name", [n for n in real_names() if n == "none" or str(n).startswith("e")] or real_names()[:1])
+def test_buffers_mixed_with_later_pixels_are_suspected(name: Any, real_image: Callable[[str], Path]) -> None:
+    cards = real_cards()
+    assert cards is not None
+    mixed = {b["words"][2] for b in cards.truth(name)["buffers"] if b["status"] == "mixed_content"}
+    result = check(real_image(name), deep=True)
+    suspects = next(p for p in result.all_problems if p.kind == "suspect buffers")
+    assert mixed == set(suspects.numbers["frames"])
+    assert "laps" in kinds(result)
+
+
+def test_an_interrupted_recording_says_what_was_found(make_card: Any) -> None:
+    path, _ = make_card(frames=40, events=[PowerLoss(buffer=101, torn_sectors=7)])
+    result = check(path)
+    assert {"interrupted", "warning"} == kinds(result)
+    assert "only 7 of its 40 sectors reached the card" in str(result)
+
+
+def test_a_cut_image_says_how_much_is_there(make_card: Any) -> None:
+    path, _ = make_card(frames=40, events=[Truncate(1024 * 512 + 2_000_000)])
+    result = check(path)
+    assert kinds(result) == {"truncated"}
+    assert "before the recording does" in str(result)
+
+
+def test_an_older_recording_behind_the_end_is_named(make_card: Any) -> None:
+    old = simulate(frames=60, seed=1)
+    path, card = make_card(frames=20, seed=2, under=old)
+    result = check(path)
+    assert kinds(result) == {"older recording"}
+    assert result.recordings[0].frames == 20
+    assert f"from sector {card.end_sector()}" in str(result)
+
+
+def test_the_result_is_plain_data(make_card: Any) -> None:
+    path, _ = make_card(frames=40, events=[Stall(500, 400)])
+    result = check(path, deep=True)
+    again = json.loads(json.dumps(result.to_dict()))
+    assert again["ok"] is False
+    assert again["recordings"][0]["frames_lost"] == result.recordings[0].frames_lost
+
+
+def test_checking_writes_nothing(make_card: Any) -> None:
+    path, card = make_card(frames=20)
+    path.chmod(0o444)
+    check(path, deep=True)
+    assert path.read_bytes() == card.data
+    assert isinstance(card, SimulatedCard)

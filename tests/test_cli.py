@@ -1,0 +1,117 @@
+"""The command line: what it prints, its exit codes, and that every command explains itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miniscope_xr.tools.cli import build_parser, main
+from miniscope_xr.tools.simulate import PowerLoss, Stall, blank
+
+COMMANDS = sorted(build_parser()._subparsers._group_actions[0].choices)  # type: ignore[union-attr,arg-type]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"miniscope-xr {command}" in capsys.readouterr().out
+
+
+def test_info_says_what_is_on_a_card(make_card: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    path, _ = make_card(frames=40, settings={"gain": 2, "led": 7}, events=[Stall(500, 400)])
+    assert main(["info", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "layout v4-wirefree" in out
+    assert "gain              2 (2x)" in out
+    assert "led               7 percent" in out
+    assert "never reached the card" in out
+    assert main(["info", str(path), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["settings"]["led"] == 7
+    assert said["card_id"]
+    assert said["check"]["recordings"][0]["frames_lost"] > 0
+
+
+def test_info_of_a_blank_card_shows_its_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = blank("v4-wirefree", settings={"record_length": 1800}).write(tmp_path / "blank.img")
+    assert main(["info", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "blank card" in out
+    assert "1800 s" in out
+    assert main(["info", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["layouts"]["v4-wirefree"]["record_length"] == 1800
+
+
+def test_check_ends_with_7_when_something_is_wrong(make_card: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    good, _ = make_card(frames=20)
+    bad, _ = make_card(frames=20, events=[PowerLoss(buffer=60)])
+    assert main(["check", str(good), "--deep"]) == 0
+    assert "no problem found" in capsys.readouterr().out
+    assert main(["check", str(bad), "--json"]) == 7
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+def test_layouts_lists_settings_and_their_limits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["layouts"]) == 0
+    out = capsys.readouterr().out
+    assert "also known as: wirefree-sd-layout" in out
+    assert "[5, 10, 15, 20]" in out
+    assert main(["layouts", "daq-wirefree", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"daq-wirefree"}
+
+
+def test_simulate_writes_a_card_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "card.img"
+    words = ["simulate", str(out), "--frames", "40", "--stall", "500:400", "--seed", "3"]
+    assert main(words) == 0
+    first = out.read_bytes()
+    assert main(words) == 2
+    assert "--force" in capsys.readouterr().err
+    assert main([*words, "--force"]) == 0
+    assert out.read_bytes() == first
+    assert main(["check", str(out)]) == 7
+    for wrong in (["--stall", "500"], ["--stall", "a:b"], ["--build", "x"], ["--frames", "0"], ["--layout", "v5"]):
+        assert main(["simulate", str(tmp_path / "other.img"), *wrong]) in (2, 3)
+    assert not (tmp_path / "other.img").exists()
+
+
+@pytest.mark.parametrize("command", ["info", "check", "video", "report", "export"])
+def test_a_missing_card_is_a_clear_error(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    extra = {"video": ["o.avi"], "report": ["o.html"], "export": ["o", "--to", "zarr"]}.get(command, [])
+    assert main([command, str(tmp_path / "gone.img"), *extra]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"miniscope-xr {command}: ")
+    assert "no file or device here" in error
+    assert "Traceback" not in error
+
+
+def test_the_module_is_the_command(make_card: Any) -> None:
+    path, _ = make_card(frames=5)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "miniscope_xr", "info", str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "layout v4-wirefree" in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_demo_makes_a_card_a_video_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("cv2", reason="needs an importable OpenCV", exc_type=ImportError)
+    pytest.importorskip("matplotlib")
+    assert main(["demo", str(tmp_path / "demo")]) == 0
+    out = capsys.readouterr().out
+    assert "<xarray.Dataset>" in out
+    assert "never reached the card" in out
+    sizes = {p.name: p.stat().st_size for p in (tmp_path / "demo").iterdir()}
+    assert sizes["card.avi"] > 30_000_000
+    assert sizes["card.png"] > 50_000
+    assert {"card.img", "card_timeStamps.csv"} <= set(sizes)

@@ -1,0 +1,64 @@
+"""The README tells the truth: its Python runs, its commands and options exist, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from miniscope_xr.backend import MiniscopeBackendEntrypoint
+from miniscope_xr.tools.simulate import simulate
+from tests.test_cli import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.S)
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate(frames=300).write(tmp_path / "card.img")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    assert len(blocks(README, "python")) >= 3
+    for code in blocks(README, "python"):
+        exec(code, names)
+    names["ds"].close()  # type: ignore[attr-defined]
+    assert (tmp_path / "stalled.img").exists()
+
+
+def test_exactly_two_commands_set_everything_up() -> None:
+    commands = blocks(README, "sh")
+    assert len(commands) == 2
+    assert all(len(command.strip().splitlines()) == 1 for command in commands)
+    assert "miniscope-xr demo" in commands[0]
+    assert "pytest" in commands[1]
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    named = set(re.findall(r"^miniscope-xr ([\w-]+)", README, re.M))
+    assert named
+    assert named <= set(COMMANDS)
+
+
+def test_every_option_of_the_readme_exists() -> None:
+    named = set(re.findall(r"^\| `(\w+)=", README, re.M))
+    assert named
+    assert named <= set(MiniscopeBackendEntrypoint.open_dataset_parameters or ())
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *DOCS], ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("name", ["layouts", "tools"])
+def test_the_names_at_the_top_are_the_package(name: str) -> None:
+    if not (ROOT / name).is_dir():
+        pytest.skip("this checkout has no symbolic links")
+    assert (ROOT / name).resolve() == (ROOT / "miniscope_xr" / name).resolve()
