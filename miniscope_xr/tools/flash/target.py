@@ -130,9 +130,9 @@ class FileTarget:
         if self._image:
             with contextlib.suppress(OSError, AttributeError):
                 os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_DONTNEED)
-        with mmap.mmap(-1, max(length, 1)) as aligned:  # O_DIRECT wants page-aligned memory
+        with mmap.mmap(-1, length) as aligned:  # O_DIRECT wants page-aligned memory
             try:
-                got = os.preadv(self._fd, [memoryview(aligned)[:length]], offset)
+                got = os.preadv(self._fd, [aligned], offset)
             except OSError as error:
                 raise CardReadError(
                     error.errno,
@@ -145,7 +145,7 @@ class FileTarget:
                     f"only {got} of {length} bytes at sector {offset // SECTOR}; the card ended early",
                     self.path,
                 )
-            return bytes(aligned[:length])
+            return bytes(aligned)
 
     def write(self, offset: int, data: bytes) -> None:
         """Write with one system call."""

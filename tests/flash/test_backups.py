@@ -1,0 +1,221 @@
+"""Backups, journals and lists of old data on this computer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from miniscope_xr.layout import load_layout
+from miniscope_xr.tools.flash import journal, stale
+from miniscope_xr.tools.flash.errors import JournalError
+from miniscope_xr.tools.flash.journal import Journal
+
+from .cli import Tool, card_id
+from .fakes import SECTOR, V4, FaultDisk, v4_buffers, v4_card
+from .loops import needs_loops, run
+from .test_commands import write
+
+V3, DAQ = load_layout("v3-wirefree"), load_layout("daq-wirefree")
+
+
+def test_save_is_whole_or_not_at_all(tmp_path, monkeypatch):
+    file = tmp_path / "a"
+    journal.save(file, b"old")
+    monkeypatch.setattr(os, "fsync", lambda fd: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(JournalError, match=r"cannot be written.*make room there, or give --backup-dir"):
+        journal.save(file, b"new")
+    assert file.read_bytes() == b"old"
+
+
+def test_save_reads_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal.Path, "read_bytes", lambda self: b"other")
+    with pytest.raises(JournalError, match="reads back differently; give --backup-dir on another disk"):
+        journal.save(tmp_path / "a", b"new")
+
+
+def test_default_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert journal.default_dir() == tmp_path / "miniscope-xr" / "backups" or os.name != "posix"
+
+
+def test_round_trip(tmp_path):
+    folder = journal.new_folder(tmp_path, "abc/../x", "set")
+    assert folder.parent.parent == tmp_path
+    before = Journal(
+        folder, "set", {"size": 5}, {0: b"a" * 512, 4096: b"b" * 512}, [{"name": "x"}], "v4-wirefree", "00ff"
+    )
+    before.write("intent")
+    after = journal.load(folder)
+    assert (after.verb, after.card, after.backup, after.changes) == (
+        before.verb,
+        before.card,
+        before.backup,
+        before.changes,
+    )
+    assert (after.layout, after.session, after.phase) == ("v4-wirefree", "00ff", "intent")
+    assert after.before(4096, 512) == b"b" * 512
+    assert after.before(4608, 512) is None
+    assert list(journal.journals(tmp_path)) == [after]
+
+
+def test_folders_of_one_second_do_not_collide(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal.time, "strftime", lambda form, *a: "20260101-000000")
+    names = {journal.new_folder(tmp_path, "c", "set").name for _ in range(1000)}
+    assert len(names) == 1000
+    with pytest.raises(JournalError, match="try again"):
+        journal.new_folder(tmp_path, "c", "set")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"backup": {"0": "!"}, "sha256": "", "changes": []}'])
+def test_what_is_no_journal(tmp_path, text):
+    (tmp_path / "journal.json").write_text(text)
+    with pytest.raises(JournalError, match="give another with --backup"):
+        journal.load(tmp_path)
+
+
+def test_broken_journals_are_passed_over(tmp_path):
+    folder = journal.new_folder(tmp_path, "c", "set")
+    (folder / "journal.json").write_text("{")
+    good = Journal(journal.new_folder(tmp_path, "c", "wipe"), "wipe", {}, {0: b"x"}, [])
+    good.write("done")
+    assert [j.verb for j in journal.journals(tmp_path)] == ["wipe"]
+
+
+def test_lists_that_are_none(tmp_path):
+    with pytest.raises(JournalError, match="cannot be read"):
+        stale.load_list(tmp_path)
+    (tmp_path / stale.NAME).write_text("{}")
+    with pytest.raises(JournalError, match="not a list of old data"):
+        stale.load_list(tmp_path)
+
+
+def v3_card(frames, first=1024):
+    card = bytearray((first + 200 * frames + 50) * SECTOR)
+    rng = np.random.default_rng(3)
+    for i in range(frames):
+        frame = rng.integers(0, 256, 200 * SECTOR, np.uint8)
+        frame[-16:] = np.frombuffer(np.array([1, 320, 50 * i + 9, i], "<u4").tobytes(), np.uint8)
+        at = (first + 200 * i) * SECTOR
+        card[at : at + len(frame)] = frame.tobytes()
+    return bytes(card)
+
+
+def test_old_data_of_v3():
+    card = FaultDisk(v3_card(12))
+    end = stale.find_extent(card, V3)
+    assert (1024 + 2400) * SECTOR <= end <= card.size
+    found = stale.list_buffers(card, V3, end)
+    assert found.sectors.tolist() == [1024 + 200 * (i + 1) - 1 for i in range(12)]
+
+
+def test_old_data_of_a_daq_at_another_phase():
+    size = 12 << 20
+    card = bytearray(size)
+    places = []
+    at = 1025 + 3000 + 7
+    for i in range(60):
+        words = [11, i % 5, i // 6, i, i % 6, i, 0, 33 * i, 63956, 0, 0]
+        data = np.array(words, "<u4").tobytes() + b"\x42" * 63956
+        card[at * SECTOR : at * SECTOR + len(data)] = data
+        places.append(at)
+        at += 125
+    disk = FaultDisk(bytes(card))
+    end = stale.find_extent(disk, DAQ)
+    assert at * SECTOR <= end <= size
+    assert stale.list_buffers(disk, DAQ, end).sectors.tolist() == places
+
+
+def test_an_empty_card_has_no_old_data():
+    card = FaultDisk(v4_card(4 << 20, buffers=0))
+    assert stale.find_extent(card, V4) == 1024 * SECTOR
+    calls = []
+    stale.find_extent(card, V4, lambda *a: calls.append(a))
+    assert calls
+
+
+def test_old_data_behind_the_wiped_stretch():
+    """The notebook clears 488 MiB: what lies behind is found, wherever it begins."""
+    card = bytearray(v4_card(24 << 20, buffers=0))
+    for at, data in v4_buffers(90, first_sector=30_011):
+        card[at * SECTOR : at * SECTOR + len(data)] = data
+    disk = FaultDisk(bytes(card))
+    end = stale.find_extent(disk, V4)
+    calls = []
+    found = stale.list_buffers(disk, V4, end, lambda *a: calls.append(a))
+    assert len(found.sectors) == 90
+    assert calls[-1][1] <= calls[-1][2]
+
+
+def test_the_seam_is_found_by_the_list(tmp_path, capsys):
+    """Prepared with --keep, recorded on, interrupted: old buffers are told from new ones exactly."""
+    size = 24 << 20
+    card = write(tmp_path / "c.img", v4_card(size, buffers=200, counted=True), size)
+    tool = Tool(capsys, tmp_path / "backups")
+    assert tool("prepare", card, "record_length=1", "--keep").code == 0
+    data = bytearray(card.read_bytes())
+    for at, content in v4_buffers(57, ewl=9):
+        data[at * SECTOR : at * SECTOR + len(content)] = content
+    old = stale.load_old_buffers(tmp_path / "backups", card_id(card))
+    verdicts = [old.is_old(at, bytes(data[at * SECTOR : (at + 1) * SECTOR])) for at, _ in v4_buffers(200)]
+    assert verdicts == [False] * 57 + [True] * 143
+
+
+@contextlib.contextmanager
+def tiny(folder, size):
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("cannot mount a tmpfs here")
+    try:
+        yield folder
+    finally:
+        run("umount", folder)
+
+
+@needs_loops
+@pytest.mark.skipif(not shutil.which("mount"), reason="needs mount")
+def test_no_room_for_the_backup(tmp_path, capsys):
+    size = 16 << 20
+    card = write(tmp_path / "c.img", v4_card(size, buffers=200), size)
+    before = card.read_bytes()
+    with tiny(tmp_path / "small", "4k") as folder:
+        result = Tool(capsys, folder)("set", card, "gain=2", "--json")
+    assert result.code == 5
+    assert result.json["card_changed"] is False
+    assert "make room there, or give --backup-dir" in result.err
+    assert card.read_bytes() == before
+
+
+@needs_loops
+@pytest.mark.skipif(not shutil.which("mount"), reason="needs mount")
+def test_no_room_for_the_image_itself(tmp_path, capsys):
+    """A sparse image on a full disk: the settings cannot be written, and the card says unchanged or changed."""
+    with tiny(tmp_path / "small", "64k") as folder:
+        card = write(folder / "c.img", b"", 16 << 20)
+        with contextlib.suppress(OSError), open(folder / "filler", "wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+        result = Tool(capsys, tmp_path / "backups")("set", card, "gain=2", "--layout", "v4-wirefree", "--json")
+        assert result.code in (5, 6)
+        assert result.json["card_changed"] == (result.code == 6)
+        assert "No space left" in result.err
+        if result.code == 5:
+            assert card.read_bytes() == bytes(16 << 20)
+
+
+def test_the_format_of_the_list(tmp_path, capsys):
+    size = 16 << 20
+    card = write(tmp_path / "c.img", v4_card(size), size)
+    assert Tool(capsys, tmp_path / "b")("set", card, "gain=2").code == 0
+    content = json.loads(next((tmp_path / "b").glob(f"*/*/{stale.NAME}")).read_text())
+    assert content["format"] == 1
+    assert content["layout"] == "v4-wirefree"
+    assert content["card_id"] == card_id(card)
+    assert len(content["sectors"]) == len(content["hashes"]) == 8
+    first = card.read_bytes()[1024 * SECTOR : 1025 * SECTOR]
+    assert content["hashes"][0] == f"{stale.sector_hash(first):016x}"
