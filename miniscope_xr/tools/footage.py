@@ -13,7 +13,10 @@ import xarray as xr
 from miniscope_xr.errors import OptionError
 from miniscope_xr.tools.timing import BLANK, SLOT, Times, frame_numbers, milliseconds
 
-_BATCH_BYTES = 6_000_000
+BATCH_BYTES = 6_000_000
+SMALL_BATCH_BYTES = 1_500_000
+"""For encoders that are slower than reading, several at once."""
+
 Images = np.ndarray[Any, np.dtype[np.uint8]]
 Frames = slice | Sequence[int] | None
 PathLike = str | os.PathLike[str]
@@ -48,6 +51,8 @@ class Footage:
         Dataset with ``video`` (frame, y, x) of uint8.
     names
         Per-frame variables to collect besides what time stamps need; see :func:`header_names`.
+    batch_bytes
+        Size of a batch.
 
     Attributes
     ----------
@@ -60,7 +65,7 @@ class Footage:
     read from several threads at once.
     """
 
-    def __init__(self, ds: xr.Dataset, names: Iterable[str] = ()) -> None:
+    def __init__(self, ds: xr.Dataset, names: Iterable[str] = (), batch_bytes: int = BATCH_BYTES) -> None:
         if "video" not in ds.variables:
             raise OptionError("this Dataset has no variable 'video'; open the recording, not its group 'buffers'")
         video = ds["video"]
@@ -74,6 +79,7 @@ class Footage:
         self.height: int = ds.sizes["y"]
         self.width: int = ds.sizes["x"]
         self._video = video.variable
+        self._batch_bytes = batch_bytes
         wanted = [name for name in dict.fromkeys(["time", SLOT, *names]) if name in ds.variables]
         self.columns: dict[str, np.ndarray[Any, Any]] = {
             name: np.empty(self.count, ds.variables[name].dtype) for name in wanted
@@ -99,7 +105,7 @@ class Footage:
         """Frames in a batch; the chunks of a chunked Dataset are never cut."""
         if self._video.chunks is not None:
             return int(max(self._video.chunks[0]))
-        return max(min(_BATCH_BYTES // max(self.width * self.height, 1), self.count), 1)
+        return max(min(self._batch_bytes // max(self.width * self.height, 1), self.count), 1)
 
     def parts(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[slice, Images]]:
         """Yield rows and their frames from ``start`` to ``stop``, a batch at a time."""

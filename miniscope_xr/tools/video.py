@@ -13,7 +13,7 @@ import xarray as xr
 from miniscope_xr.errors import OptionError, OutputError
 from miniscope_xr.store import RecordingStore
 from miniscope_xr.tools.codecs import check_container, count_frames, normal_codec, open_writer
-from miniscope_xr.tools.footage import Footage, Frames, Images, PathLike, select
+from miniscope_xr.tools.footage import BATCH_BYTES, SMALL_BATCH_BYTES, Footage, Frames, Images, PathLike, select
 from miniscope_xr.tools.outputs import progress_bar, refuse_existing, whole_file
 from miniscope_xr.tools.readahead import read_ahead
 from miniscope_xr.tools.segments import can_join, write_segments
@@ -191,7 +191,7 @@ def dataset_to_video(
     path = Path(path)
     codec = normal_codec(codec)
     check_container(path, codec)
-    footage = Footage(select(ds, frames))
+    footage = Footage(select(ds, frames), batch_bytes=BATCH_BYTES if codec == "GREY" else SMALL_BATCH_BYTES)
     check_even(footage.width, footage.height)
     rate = frame_rate(footage.ds, fps)
     table = time_stamps_path(path)
