@@ -1,0 +1,177 @@
+"""Several processes, many cards, one store; what is killed goes on where it was."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from miniscope_xr import backend
+from miniscope_xr.errors import BlankCardError, OptionError, OutputExistsError
+from miniscope_xr.tools.archive import archive
+from miniscope_xr.tools.simulate import RecordAgain, SimulatedCard, Stall, blank
+
+distributed = pytest.importorskip("distributed", reason="needs dask.distributed")
+zarr = pytest.importorskip("zarr", reason="needs zarr")
+
+Open = Callable[..., xr.Dataset]
+Make = Callable[..., tuple[Path, SimulatedCard]]
+SMALL = {"width": 64, "height": 1000}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two worker processes on this machine."""
+    options = {"n_workers": 2, "threads_per_worker": 2, "processes": True, "dashboard_address": None}
+    with distributed.LocalCluster(**options) as local, distributed.Client(local) as client:
+        yield client
+
+
+@pytest.fixture
+def cards(make_card: Make) -> list[tuple[Path, SimulatedCard]]:
+    """Cards that differ in length, pixels and drops."""
+    events: list[list[Any]] = [[], [Stall(buffer=60, ms=900)], []]
+    return [make_card(frames=n, seed=n, events=e, **SMALL) for n, e in zip((30, 45, 20), events, strict=True)]
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Chunks of ten frames."""
+    monkeypatch.setattr(backend, "_CHUNK_BYTES", 10 * 64_000)
+    return 10
+
+
+def _merged(paths: list[Any]) -> xr.Dataset:
+    return xr.open_mfdataset(
+        paths, engine="miniscope", chunks={}, combine="nested", concat_dim="frame",
+        coords="different", compat="equals", join="outer", combine_attrs="drop_conflicts",
+    )  # fmt: skip
+
+
+def test_many_cards_through_a_cluster(
+    cluster: Any, cards: list[tuple[Path, SimulatedCard]], small_blocks: int, tmp_path: Path
+) -> None:
+    with _merged([path for path, _ in cards]) as ds:
+        expected = [card.expected() for _, card in cards]
+        ds.drop_encoding().chunk(frame=16).to_zarr(tmp_path / "lab.zarr", zarr_format=2)
+    with xr.open_zarr(tmp_path / "lab.zarr", chunks=None) as back:
+        assert (back["video"].values == np.concatenate([video for _, video, _ in expected])).all()
+        assert (back["frame_num"].values == np.concatenate([numbers for numbers, _, _ in expected])).all()
+        assert (back["buffers_present"].values == np.concatenate([present for _, _, present in expected])).all()
+
+
+def test_loop_devices_through_a_cluster(
+    cluster: Any, cards: list[tuple[Path, SimulatedCard]], small_blocks: int, loop_device: Callable[..., str]
+) -> None:
+    devices = [loop_device(path, "--read-only") for path, _ in cards[:2]]
+    with _merged(devices) as ds:
+        expected = np.concatenate([card.expected()[1] for _, card in cards[:2]])
+        assert (ds["video"].data.compute() == expected).all()
+        assert ds["time"].data.name != ds["ewl"].data.name
+    cluster.run(lambda: __import__("gc").collect())
+
+
+def test_two_cards_in_one_reader_share_no_names(
+    cards: list[tuple[Path, SimulatedCard]], open_card: Open, tmp_path: Path
+) -> None:
+    reader = tmp_path / "reader.img"
+    names: list[set[str]] = []
+    for path, _ in cards[::2]:
+        reader.write_bytes(path.read_bytes())
+        os.utime(reader, (0, 0))  # a device node's time says nothing about the card in it
+        ds = open_card(reader, chunks={})
+        names.append({v.data.name for name, v in ds.variables.items() if name != "frame"})
+        ds.close()
+    assert len(names[0]) == len(names[1]) > 10
+    assert not names[0] & names[1]
+
+
+def _groups(store: Path) -> list[str]:
+    with xr.open_datatree(store, engine="zarr", chunks=None) as tree:
+        return [name for name in tree.groups if "recording" in name]
+
+
+def _same_as_card(store: Path, group: str, card: xr.Dataset) -> None:
+    with xr.open_zarr(store, group=group, chunks=None) as back:
+        assert back["archived"].values.all()
+        xr.testing.assert_identical(back.drop_vars("archived").drop_attrs().load(), card.drop_attrs().load())
+        assert back.attrs["status"] == card.attrs["status"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_archive(
+    cards: list[tuple[Path, SimulatedCard]], open_card: Open, make_card: Make, tmp_path: Path, workers: int
+) -> None:
+    again, _ = make_card(frames=12, events=[RecordAgain(frames=9)], **SMALL)
+    store = tmp_path / "lab.zarr"
+    paths = [path for path, _ in cards]
+    assert archive(paths, store, workers) == sum(open_card(p).sizes["frame"] for p in paths)
+    assert archive([*paths, again], store, workers) == sum(open_card(again, recording=r).sizes["frame"] for r in (0, 1))
+    assert archive([*paths, again], store, workers) == 0
+    groups = _groups(store)
+    assert len(groups) == 5
+    for path in paths:
+        _same_as_card(store, next(g for g in groups if path.stem in g), open_card(path))
+    for number in (0, 1):
+        group = next(g for g in groups if again.stem in g and g.endswith(str(number)))
+        _same_as_card(store, group, open_card(again, recording=number))
+
+
+def test_a_card_is_known_by_any_name(cards: list[tuple[Path, SimulatedCard]], tmp_path: Path) -> None:
+    path, _ = cards[0]
+    store = tmp_path / "lab.zarr"
+    assert archive([path], store, 1)
+    path.rename(tmp_path / "renamed.img")
+    assert archive([tmp_path / "renamed.img"], store, 1) == 0
+    with pytest.raises(OutputExistsError, match="other"):
+        archive([tmp_path / "renamed.img"], store, 1, gaps="fill")
+
+
+def test_one_bad_card_does_not_stop_the_others(
+    cards: list[tuple[Path, SimulatedCard]], tmp_path: Path, open_card: Open
+) -> None:
+    bad = blank().write(tmp_path / "blank.img")
+    with pytest.raises(BlankCardError):
+        archive([bad, cards[0][0]], tmp_path / "lab.zarr", 1)
+    _same_as_card(tmp_path / "lab.zarr", _groups(tmp_path / "lab.zarr")[0], open_card(cards[0][0]))
+    with pytest.raises(OptionError):
+        archive([], tmp_path / "lab.zarr")
+
+
+KILLED = """
+    import os, signal, sys
+    from miniscope_xr import backend
+    from miniscope_xr.tools import archive
+    backend._CHUNK_BYTES = 10 * 64_000
+    left, write = int(sys.argv[3]), archive.write_block
+    def killed(block):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(block)
+    archive.write_block = killed
+    archive.archive([sys.argv[1]], sys.argv[2], workers=1)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+@pytest.mark.parametrize("blocks", [0, 2])
+def test_resumes_after_a_kill(
+    cards: list[tuple[Path, SimulatedCard]], tmp_path: Path, small_blocks: int, blocks: int, open_card: Open
+) -> None:
+    path, _ = cards[1]
+    store = tmp_path / "lab.zarr"
+    run = [sys.executable, "-c", textwrap.dedent(KILLED), str(path), str(store), str(blocks)]
+    assert subprocess.run(run, check=False).returncode < 0
+    frames = open_card(path).sizes["frame"]
+    assert archive([path], store, 1) == frames - blocks * small_blocks
+    _same_as_card(store, _groups(store)[0], open_card(path))
