@@ -18,7 +18,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,6 +33,7 @@ if __name__ == "__main__":
 
 from miniscope_xr import MiniscopeError, check
 from miniscope_xr.layout import Layout, builtin_layouts
+from miniscope_xr.store import CardStore, RecordingStore
 from miniscope_xr.tools.simulate import (
     FailedWrite,
     LostInterrupt,
@@ -47,6 +48,7 @@ from tests.conftest import real_cards
 SECTOR = 512
 EXCERPT = 1 << 20  # bytes of a real card that most of its damaged copies keep
 SECONDS = 2.0  # for a card of 8 MB, each way of reading it
+MOST = 20  # recordings that are read of a card
 MEMORY = 200 << 20  # bytes above the card's own size
 SMALL = {
     "v4-wirefree": {"width": 304, "height": 120},
@@ -270,13 +272,27 @@ def apply(rng: random.Random, base: Base, other: Base, kinds: list[str]) -> byte
 # -- reading, and what must hold -------------------------------------------------------------------------------------
 
 
-def vouching(data: bytes, layout: Layout, attrs: dict[str, Any]) -> dict[int, list[tuple[int, int, int]]]:
+@dataclass(frozen=True)
+class Seen:
+    """One recording as it was read."""
+
+    layout: Layout
+    width: int
+    height: int
+    buffer_size: int
+    frame_num: np.ndarray[Any, Any]
+    video: np.ndarray[Any, Any]
+    present: np.ndarray[Any, Any]
+    complete: np.ndarray[Any, Any]
+
+
+def vouching(data: bytes, seen: Seen) -> dict[int, list[tuple[int, int, int]]]:
     """From the bytes alone: frame number -> (first byte in the frame, bytes, offset on the card) of its buffers."""
     found: dict[int, list[tuple[int, int, int]]] = {}
     table = np.frombuffer(data, "<u4", len(data) // SECTOR * (SECTOR // 4)).reshape(-1, SECTOR // 4)
-    start = layout.sectors.data
-    if layout.footer:
-        size = attrs["width"] * attrs["height"]
+    start = seen.layout.sectors.data
+    if seen.layout.footer:
+        size = seen.width * seen.height
         for k, number in enumerate(table[start:, -1].tolist()):
             end = (start + k + 1) * SECTOR
             if end - size >= start * SECTOR:
@@ -286,9 +302,9 @@ def vouching(data: bytes, layout: Layout, attrs: dict[str, Any]) -> dict[int, li
     tail = np.zeros((1, SECTOR // 4), "<u4")
     tail[0, : len(rest) // 4] = np.frombuffer(rest, "<u4", len(rest) // 4)
     table = np.concatenate([table, tail])
-    for sector in (np.flatnonzero(np.isin(table[start:, 0], layout.header_words)) + start).tolist():
+    for sector in (np.flatnonzero(np.isin(table[start:, 0], seen.layout.header_words)) + start).tolist():
         words = table[sector].tolist()
-        payload = attrs["buffer_size"] - 4 * words[0]
+        payload = seen.buffer_size - 4 * words[0]
         number, index, n = words[2], words[4], words[8]
         offset = sector * SECTOR + 4 * words[0]
         if index < 64 and n <= payload:
@@ -296,13 +312,12 @@ def vouching(data: bytes, layout: Layout, attrs: dict[str, Any]) -> dict[int, li
     return found
 
 
-def stray(data: bytes, ds: xr.Dataset) -> list[int]:
+def stray(data: bytes, seen: Seen) -> list[int]:
     """Frame numbers with a pixel that no buffer named by a header can have put there."""
-    layout = builtin_layouts()[ds.attrs["layout"]]
-    known = vouching(data, layout, ds.attrs)
+    known = vouching(data, seen)
     card = np.frombuffer(data, np.uint8)
     wrong = []
-    for number, image in zip(ds.frame_num.values.tolist(), ds.video.values, strict=True):
+    for number, image in zip(seen.frame_num.tolist(), seen.video, strict=True):
         pixels = image.reshape(-1)
         left = pixels != 0
         for start, n, offset in known.get(number, []):
@@ -316,43 +331,84 @@ def stray(data: bytes, ds: xr.Dataset) -> list[int]:
     return wrong
 
 
-def _judge(data: bytes, ds: xr.Dataset) -> None:
-    wrong = stray(data, ds)
+def judge(data: bytes, seen: Seen) -> None:
+    """What must hold of every recording that comes out of a damaged card."""
+    wrong = stray(data, seen)
     assert not wrong, f"frames {wrong[:5]} hold pixels that no header vouches for"
-    present = ds.buffers_present.values
-    assert not ds.video.values[present == 0].any() or ds.attrs["status"] != "finished", "pixels of no buffer"
-    assert not ds.complete.values[present == 0].any(), "complete without buffers"
-    assert bool((np.diff(ds.frame_num.values) > 0).all()), "frame numbers do not rise"
+    assert not seen.complete[seen.present == 0].any(), "complete without buffers"
+    assert bool((np.diff(seen.frame_num) > 0).all()), "frame numbers do not rise"
+
+
+def _stores(path: Path, data: bytes, index: str) -> None:
+    """All frames, headers and buffers of every recording, as the backend reads them."""
+    card = CardStore(path, index=index)
+    try:
+        found = card.index.card
+        size = 0 if found.config is None else found.config["buffer_size"]
+        for recording in card.index.recordings[:MOST]:
+            store = RecordingStore(card, recording)
+            rows = np.arange(store.frames.count)
+            described = store.describe(rows)
+            judge(data, Seen(
+                found.layout, recording.width, recording.height, size,
+                described.frame_num, store.pixels(rows), described.present, described.complete,
+            ))  # fmt: skip
+            assert len(store.buffer_rows(np.arange(recording.n_buffers))) == recording.n_buffers
+    finally:
+        card.close()
+
+
+def _judge_dataset(data: bytes, ds: xr.Dataset) -> None:
+    ds.load()
+    judge(data, Seen(
+        builtin_layouts()[ds.attrs["layout"]], ds.attrs["width"], ds.attrs["height"], ds.attrs.get("buffer_size", 0),
+        ds.frame_num.values, ds.video.values, ds.buffers_present.values, ds.complete.values,
+    ))  # fmt: skip
 
 
 def _tree(path: Path, data: bytes, index: str) -> None:
     with xr.open_datatree(path, engine="miniscope", index=index) as tree:
-        for node in list(tree.children.values())[:20]:
-            ds = node.to_dataset().load()
-            _judge(data, ds)
+        for node in list(tree.children.values())[:MOST]:
+            _judge_dataset(data, node.to_dataset())
             table = node["buffers"].to_dataset().load()
-            assert table.sizes["buffer"] == ds.attrs["n_buffers_found"]
+            assert table.sizes["buffer"] == node.attrs["n_buffers_found"]
 
 
-def _dataset(path: Path, data: bytes, index: str) -> None:
-    with xr.open_dataset(path, engine="miniscope", recording=0, index=index, errors="fill") as ds:
-        _judge(data, ds.load())
-    with xr.open_dataset(path, engine="miniscope", recording=0, index=index, gaps="fill", until=1 << 20) as ds:
-        ds.isel(frame=slice(0, 3)).load()
+def _dataset(path: Path, data: bytes, **options: Any) -> None:
+    with xr.open_dataset(path, engine="miniscope", recording=0, **options) as ds:
+        _judge_dataset(data, ds)
 
 
-def readings(path: Path, data: bytes, turn: int) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """The ways to read a card; the two indexes take turns at what each is asked for."""
-    one, two = ("bisect", "scan") if turn % 2 else ("scan", "bisect")
-    yield f"tree {one}", lambda: _tree(path, data, one)
-    yield f"dataset {two}", lambda: _dataset(path, data, two)
-    yield "check", lambda: check(path, deep=bool(turn % 3))
+def _filled(path: Path, data: bytes) -> None:
+    with xr.open_dataset(path, engine="miniscope", recording=0, gaps="fill", until=1 << 20) as ds:
+        _judge_dataset(data, ds.isel(frame=slice(0, 12)))
 
 
-def read(path: Path, data: bytes, turn: int, done: Callable[[str, str], None]) -> None:
-    """Read a card in every way; ``done`` is told each way and how it ended. Raises what is no error of ours."""
+Ways = list[tuple[str, Callable[[], Any]]]
+
+
+def ways(path: Path, data: bytes) -> tuple[Ways, Ways]:
+    """The ways to read a card: each by both indexes, and all that is built on them."""
+    both: Ways = [(index, lambda index=index: _stores(path, data, index)) for index in ("bisect", "scan")]  # type: ignore[misc]
+    more: Ways = [
+        ("tree", lambda: _tree(path, data, "bisect")),
+        ("dataset", lambda: _dataset(path, data, errors="fill")),
+        ("check", lambda: check(path)),
+        ("tree", lambda: _tree(path, data, "scan")),
+        ("filled", lambda: _filled(path, data)),
+        ("check", lambda: check(path, deep=True)),
+    ]
+    return both, more
+
+
+def read(path: Path, data: bytes, done: Callable[[str, str], None], turn: int | None = None) -> None:
+    """Read a card by both indexes and in the other ways (all, or the one whose turn it is).
+
+    ``done`` is told each way and how it ended. Raises what is no error of ours.
+    """
     path.write_bytes(data)
-    for name, way in readings(path, data, turn):
+    both, more = ways(path, data)
+    for name, way in both + (more if turn is None else [more[turn % len(more)]]):
         try:
             way()
         except MiniscopeError as error:
@@ -409,23 +465,23 @@ def run(first: int, count: int, folder: str) -> Report:
     """Damage and read cards ``first`` to ``first + count - 1``."""
     report = Report()
     path = Path(folder) / f"fuzz-{os.getpid()}.img"
-    read(path, simulated()[0].data, 0, lambda way, outcome: None)  # imports are not the cards' seconds
+    read(path, simulated()[0].data, lambda way, outcome: None)  # imports are not the cards' seconds
     for seed in range(first, first + count):
         what, data = damaged(seed)
         scale = max(len(data) / 8e6, 1.0)
-        resident, since = _reset_peak(), time.perf_counter()
+        resident, since = _reset_peak(), time.process_time()
 
         def done(way: str, outcome: str, what: str = what, seed: int = seed, scale: float = scale) -> None:
             nonlocal since
-            now = time.perf_counter()
-            report.outcomes[f"{way.split()[0]}: {outcome}"] += 1
+            now = time.process_time()
+            report.outcomes[f"{way}: {outcome}"] += 1
             report.slowest = max(report.slowest, (now - since) / scale)
             if now - since > SECONDS * scale:
                 report.failures.append(f"card {seed} ({what}), {way}: {now - since:.1f} s")
             since = now
 
         try:
-            read(path, data, seed, done)
+            read(path, data, done, turn=seed)
         except Exception as error:
             where = "".join(traceback.format_exception(error)[-4:])
             report.failures.append(f"card {seed} ({what}): {type(error).__name__}: {error}\n{where}")
