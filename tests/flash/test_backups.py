@@ -164,6 +164,17 @@ def test_the_seam_is_found_by_the_list(tmp_path, capsys):
     old = stale.load_old_buffers(tmp_path / "backups", card_id(card))
     verdicts = [old.is_old(at, bytes(data[at * SECTOR : (at + 1) * SECTOR])) for at, _ in v4_buffers(200)]
     assert verdicts == [False] * 57 + [True] * 143
+    by_stamp = stale.old_buffers_of(bytes(data[1022 * SECTOR : 1023 * SECTOR]), tmp_path / "backups")
+    reads = []
+
+    def read(sector):
+        reads.append(sector)
+        return bytes(data[sector * SECTOR : (sector + 1) * SECTOR])
+
+    assert stale.first_old(by_stamp, [at for at, _ in v4_buffers(200)], read) == 57
+    assert len(reads) <= 8
+    assert stale.first_old(by_stamp, [at for at, _ in v4_buffers(40)], read) == 40
+    assert stale.old_buffers_of(bytes(SECTOR)) is None
 
 
 @contextlib.contextmanager

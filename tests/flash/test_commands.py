@@ -497,6 +497,13 @@ def test_a_plan_that_does_not_fit(tool, card):
     assert "lower record_length" in result.err
 
 
+def test_a_trimmed_image_keeps_a_length_that_nobody_asked_for(tool, tmp_path):
+    card = write(tmp_path / "t.img", v4_card(record_length=1800), SIZE // 64)
+    assert tool("set", card, "gain=2").code == 0
+    assert tool("prepare", card, "gain=2", "--discard-recording", card_id(card)).code == 0
+    assert tool("set", card, "fs=10").code == 3
+
+
 def test_ambiguous_card(tool, tmp_path):
     blank = write(tmp_path / "blank.img", b"")
     result = tool("set", blank, "gain=2")

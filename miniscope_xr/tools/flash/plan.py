@@ -70,8 +70,13 @@ def choose_build(layout: Layout, config: Mapping[str, int]) -> Build:
     return layout.builds[0]
 
 
-def make_plan(layout: Layout, values: Mapping[str, int], config: Mapping[str, int], size: int) -> Plan:
+def make_plan(
+    layout: Layout, values: Mapping[str, int], config: Mapping[str, int], size: int, *, must_fit: bool = True
+) -> Plan:
     """Make the plan for these settings on a card of ``size`` bytes.
+
+    ``must_fit`` is False where nobody asked for this length and the size is not a card's: for settings that stay as
+    they are in a trimmed image.
 
     Raises
     ------
@@ -87,7 +92,7 @@ def make_plan(layout: Layout, values: Mapping[str, int], config: Mapping[str, in
     fps = values["fs"] if obeyed and values["fs"] else _FASTEST
     start = layout.sectors.data * layout.sectors.size
     plan = Plan(build, fps, frame_bytes(layout, build), start, size, values.get("record_length", 0))
-    if plan.fits_seconds < max(plan.seconds, 1):
+    if must_fit and plan.fits_seconds < plan.seconds:
         raise RefusedError(
             f"the planned {plan.seconds} s do not fit: {plan.fits_seconds} s ({plan.fits_seconds / 60:.1f} min) fit on "
             f"this card of {size} bytes at {fps} frames/s; lower record_length, or take a larger card"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from miniscope_xr.layout import Layout
 from miniscope_xr.tools.flash.errors import JournalError
 from miniscope_xr.tools.flash.journal import default_dir, journals, save
 from miniscope_xr.tools.flash.operation import STEP, Progress
+from miniscope_xr.tools.flash.sector import read_stamp
 from miniscope_xr.tools.flash.target import Target
 
 NAME = "old_buffers.json"
@@ -139,6 +140,28 @@ def load_list(folder: Path) -> OldBuffers:
         raise JournalError(error.errno, f"the list of old data cannot be read: {error.strerror}", str(file)) from error
     except (ValueError, KeyError, TypeError) as error:
         raise JournalError(22, f"this is not a list of old data ({error})", str(file)) from error
+
+
+def first_old(old: OldBuffers, sectors: Sequence[int], read: Callable[[int], bytes]) -> int:
+    """Find the first of a recording's buffers that belongs to an older recording; their number if none does.
+
+    ``sectors`` are the buffers' first sectors in card order, ``read`` returns a sector's bytes. A recording overwrites
+    from the start on, so what is old is at the end, and bisecting finds where it begins.
+    """
+    low, high = 0, len(sectors)
+    while low < high:
+        middle = (low + high) // 2
+        if old.is_old(sectors[middle], read(sectors[middle])):
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def old_buffers_of(header: bytes, backup_dir: Path | str | None = None) -> OldBuffers | None:
+    """Return the list that was saved when this header sector was written; None if this computer has none."""
+    stamp = read_stamp(header)
+    return load_old_buffers(backup_dir, stamp.session) if stamp and stamp.intact else None
 
 
 def load_old_buffers(backup_dir: Path | str | None, card: str) -> OldBuffers | None:

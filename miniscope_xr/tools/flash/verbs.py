@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from miniscope_xr.tools.flash.errors import DONE, RefusedError
 from miniscope_xr.tools.flash.journal import Journal, default_dir, load
 from miniscope_xr.tools.flash.look import Look, check_content, look
 from miniscope_xr.tools.flash.operation import Progress
-from miniscope_xr.tools.flash.plan import make_plan
+from miniscope_xr.tools.flash.plan import Plan, make_plan
 from miniscope_xr.tools.flash.settings import Settings, parse_settings
 from miniscope_xr.tools.flash.target import open_target
 
@@ -49,6 +50,13 @@ def look_at(args: Args, disk: Disk, progress: Progress | None, *, writes_data: b
         seen = look(target, disk, args.layout, progress, whole=whole)
     check_content(seen, discard=args.discard_recording, writes_data=writes_data, verb=args.command)
     return seen
+
+
+def _plan(args: Args, seen: Look, values: Mapping[str, int]) -> Plan:
+    asked = any(word.startswith(("record_length=", "fs=", "ewl_scan")) for word in args.settings)
+    return make_plan(
+        seen.layout, values, seen.contents.counts, seen.disk.size, must_fit=asked or seen.disk.kind != "image"
+    )
 
 
 def _carry_out(args: Args, job: prepare.Job, report: Report, progress: Progress | None) -> None:
@@ -90,23 +98,12 @@ def prepare_card(args: Args, report: Report, progress: Progress | None) -> int:
     disk = card_to_write(args, report)
     seen = look_at(args, disk, progress, writes_data=not args.keep)
     settings = parse_settings(seen.layout, args.settings, seen.contents.settings if seen.contents.prepared else None)
-    plan = make_plan(seen.layout, settings.values, seen.contents.counts, disk.size)
-    minutes = (
-        plan
-        if args.wipe_minutes is None
-        else make_plan(
-            seen.layout,
-            {**settings.values, "record_length": round(args.wipe_minutes * 60)},
-            seen.contents.counts,
-            disk.size,
-        )
-    )
+    plan = _plan(args, seen, settings.values)
+    wiped = plan if args.wipe_minutes is None else replace(plan, seconds=round(args.wipe_minutes * 60))
     shown(args, seen, report, settings)
-    report["plan"] = {"rate": plan.rate, "seconds": plan.seconds, "fits_seconds": plan.fits_seconds, "end": minutes.end}
+    report["plan"] = {"rate": plan.rate, "seconds": plan.seconds, "fits_seconds": plan.fits_seconds, "end": wiped.end}
     say([plan.describe()], args)
-    _carry_out(
-        args, prepare.prepare(seen, settings, minutes, keep=args.keep, stamp=not args.no_stamp), report, progress
-    )
+    _carry_out(args, prepare.prepare(seen, settings, wiped, keep=args.keep, stamp=not args.no_stamp), report, progress)
     return DONE
 
 
@@ -115,7 +112,7 @@ def set_card(args: Args, report: Report, progress: Progress | None) -> int:
     disk = card_to_write(args, report)
     seen = look_at(args, disk, progress, writes_data=False)
     settings = parse_settings(seen.layout, args.settings, seen.contents.settings)
-    plan = make_plan(seen.layout, settings.values, seen.contents.counts, disk.size)
+    plan = _plan(args, seen, settings.values)
     shown(args, seen, report, settings)
     say([plan.describe()], args)
     _carry_out(args, prepare.change_settings(seen, settings, stamp=not args.no_stamp), report, progress)
