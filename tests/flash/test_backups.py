@@ -66,8 +66,8 @@ def test_round_trip(tmp_path):
 
 def test_folders_of_one_second_do_not_collide(tmp_path, monkeypatch):
     monkeypatch.setattr(journal.time, "strftime", lambda form, *a: "20260101-000000")
-    names = {journal.new_folder(tmp_path, "c", "set").name for _ in range(1000)}
-    assert len(names) == 1000
+    names = {journal.new_folder(tmp_path, "c", "set").name for _ in range(100)}
+    assert len(names) == 100
     with pytest.raises(JournalError, match="try again"):
         journal.new_folder(tmp_path, "c", "set")
 

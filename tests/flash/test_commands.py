@@ -486,6 +486,25 @@ def test_bad_settings_end_with_2(tool, card, words, text):
     assert card.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "order",
+    [
+        ["{card}", "gain=2", "led=3", "--image", "--dry-run"], ["{card}", "--image", "gain=2", "--dry-run", "led=3"],
+        ["--image", "--dry-run", "{card}", "gain=2", "led=3"], ["--image", "{card}", "--dry-run", "gain=2", "led=3"],
+    ],
+)  # fmt: skip
+def test_settings_anywhere_on_the_line(tool, card, order):
+    result = tool.raw("set", *(word.format(card=card) for word in order), "--json")
+    assert result.code == 0
+    assert (result.json["settings"]["gain"], result.json["settings"]["led"]) == (2, 3)
+
+
+def test_unknown_options_are_still_errors(tool, card):
+    with pytest.raises(SystemExit) as caught:
+        tool.raw("set", card, "--image", "gain=2", "--nonsense")
+    assert caught.value.code == 2
+
+
 def test_unused_settings_are_told(tool, card):
     assert "note: battery_cutoff: stored but never used" in tool("set", card, "battery_cutoff=3.5V").out
 

@@ -46,7 +46,11 @@ def qualify_card(args: Args, report: Report, progress: Progress | None) -> int:
             qualify.clean(target, changes, (seen.block_offset, seen.block), seen.start)
         except (Exception, KeyboardInterrupt) as error:
             _clean_after(error, target, changes, seen)
-            what = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+            what = (
+                "interrupted"
+                if isinstance(error, KeyboardInterrupt)
+                else getattr(error, "strerror", None) or str(error)
+            )
             raise InterruptedWriteError(
                 f"{what}. Test data may be left on the card: `resume` removes it (journal {journal.path})",
                 card_changed=True, journal=str(journal.path), phase="qualify",

@@ -127,7 +127,7 @@ def new_folder(backup_dir: Path, card_id: str, verb: str) -> Path:
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{verb}"
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        for attempt in range(1000):
+        for attempt in range(100):
             folder = parent / (f"{name}-{attempt}" if attempt else name)
             with contextlib.suppress(FileExistsError):
                 folder.mkdir()

@@ -147,7 +147,7 @@ def run(target: Target, changes: Sequence[Change], journal: Journal, progress: P
 
 
 def _interrupted(error: BaseException, changed: bool, journal: Journal) -> InterruptedWriteError:
-    what = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+    what = "interrupted" if isinstance(error, KeyboardInterrupt) else getattr(error, "strerror", None) or str(error)
     if journal.phase == "done":
         state = "The card is complete and verified; only the journal could not be finished."
     elif changed:
