@@ -97,6 +97,7 @@ class FaultDisk:
         self.cache: list[tuple[int, bytes]] = []
         self.log: list[tuple[str, int, int]] = []
         self.gone = False
+        self.bad: set[int] = set()  # sectors that cannot be read
 
     def view(self) -> bytes:
         """What a read would find: the media with the cache over it."""
@@ -144,6 +145,8 @@ class FaultDisk:
 
     def read(self, offset: int, length: int) -> bytes:
         fault = self._due("read", offset, length)
+        if self.bad.intersection(range(offset // SECTOR, (offset + length) // SECTOR)):
+            raise OSError(5, "bad sector")
         found = self.media[offset : offset + length]
         for at, piece in self.cache:
             start, stop = max(at, offset), min(at + len(piece), offset + length)

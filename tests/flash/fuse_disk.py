@@ -1,7 +1,7 @@
 """A file system of one file, which is a faulty disk. Run as a process: killing it pulls the reader.
 
 Lines on stdin: ``arm MEDIA JSON`` loads the media from a file and sets the fault, ``dump PATH`` writes what is on it,
-``log PATH`` the operations since it was armed. Each is answered by ``ok``.
+``log PATH`` the operations since it was armed, ``bad [n,m]`` makes sectors unreadable. Each is answered by ``ok``.
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ class OneFile(fuse.Operations):
             with self.guard:
                 if verb == "arm":
                     self.disk = FaultDisk(Path(path).read_bytes(), Fault(**json.loads(rest[0])))
+                elif verb == "bad":
+                    self.disk.bad = set(json.loads(path))
                 elif verb == "dump":
                     Path(path).write_bytes(self.disk.view())
                 else:

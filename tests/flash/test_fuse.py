@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from .fakes import Fault
+from miniscope_xr.tools.flash import image
+
+from .fakes import SECTOR, Fault, v4_card
 from .harness import Scene, verdict
 from .loops import attach, detach, needs_loops
 from .test_strace import Child
@@ -58,6 +60,9 @@ class FuseDisk:
     def dump(self) -> bytes:
         self._say(f"dump {self.folder / 'dump'}")
         return (self.folder / "dump").read_bytes()
+
+    def spoil(self, sectors: list[int]) -> None:
+        self._say(f"bad {json.dumps(sectors, separators=(',', ':'))}")
 
     def log(self) -> list[tuple[str, int, int]]:
         self._say(f"log {self.folder / 'log'}")
@@ -152,3 +157,20 @@ def test_the_reader_is_pulled(ram_path, scenes):
     finally:
         child.close()
         disk.close()
+
+
+def test_image_of_a_device_with_bad_sectors(ram_path):
+    """No sector more is lost than is bad, although the kernel reads ahead in larger pieces."""
+    card = v4_card(4 << 20, buffers=60)
+    disk = FuseDisk(ram_path, card)
+    bad = [1100, 1101, 1500, 2047, 2048, 2600]
+    try:
+        disk.spoil(bad)
+        copied = image.copy_image(disk.device, ram_path / "copy.img", layout="v4-wirefree")
+    finally:
+        disk.close()
+    assert [s for at, n in copied.bad for s in range(at // SECTOR, (at + n) // SECTOR)] == bad
+    expected = bytearray(card[: copied.size])
+    for s in bad:
+        expected[s * SECTOR : (s + 1) * SECTOR] = bytes(SECTOR)
+    assert (ram_path / "copy.img").read_bytes() == expected
