@@ -19,6 +19,7 @@ from itertools import repeat
 from typing import Any, Protocol
 
 from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError, NotACardError
+from miniscope_xr.remote import RemoteSource, is_url
 
 SECTOR = 512
 _SALVAGE_CHUNK = 64 * 1024
@@ -151,9 +152,10 @@ class Device:
 
     def _error(self, error: OSError, offset: int, length: int) -> CardReadError:
         first, last = offset // SECTOR, max(offset, offset + length - 1) // SECTOR
+        which = f"sector {first}" if first == last else f"sectors {first} to {last}"
         return CardReadError(
             error.errno or errno.EIO,
-            f"sectors {first} to {last} (byte {offset}) cannot be read: {error.strerror or error}; "
+            f"{which} (byte {offset}) cannot be read: {error.strerror or error}; "
             "check the reader, copy the card with ddrescue, or open it with errors='fill'",
             self.path,
         )
@@ -177,7 +179,10 @@ class Device:
             try:
                 piece = self._pread(offset + done, length - done)
             except OSError as error:
-                raise self._error(error, offset + done, length - done) from error
+                # a buffered read fails for a whole page around one bad sector: only what was asked for counts
+                piece, bad = self._rescue(offset + done, length - done, first_only=True)
+                if bad:
+                    raise self._error(error, *bad[0]) from error
             if not piece:
                 break
             pieces.append(piece)
@@ -228,15 +233,19 @@ class Device:
             Unreadable spans in bytes. A raw device is read past the page cache (buffered reads lose
             whole readahead windows around one bad sector), so no more sectors are lost than ddrescue loses.
         """
+        return self._rescue(offset, length)
+
+    def _rescue(self, offset: int, length: int, first_only: bool = False) -> tuple[bytes, list[tuple[int, int]]]:
+        """Read past the page cache and around bad sectors; ``first_only``: give up behind the first one."""
         end = min(offset + length, self.size)
         start = offset - offset % SECTOR
         data = bytearray(max(end - start, 0))
         bad: list[tuple[int, int]] = []
         with self._direct() as fd:
             at = start
-            while at < end:
+            while at < end and not (bad and first_only):
                 step = min(_SALVAGE_CHUNK, end - at)
-                self._salvage_span(fd, at, step, data, start, bad)
+                self._salvage_span(fd, at, step, data, start, bad, first_only)
                 at += step
         return bytes(data[offset - start :]), bad
 
@@ -254,7 +263,14 @@ class Device:
                 os.close(fd)
 
     def _salvage_span(
-        self, fd: int, offset: int, length: int, out: bytearray, base: int, bad: list[tuple[int, int]]
+        self,
+        fd: int,
+        offset: int,
+        length: int,
+        out: bytearray,
+        base: int,
+        bad: list[tuple[int, int]],
+        first_only: bool,
     ) -> None:
         try:
             with mmap.mmap(-1, max(-(-length // SECTOR) * SECTOR, SECTOR)) as aligned:  # O_DIRECT wants alignment
@@ -275,14 +291,48 @@ class Device:
                     bad.append((offset, length))
                 return
             half = -(-length // SECTOR) // 2 * SECTOR
-            self._salvage_span(fd, offset, half, out, base, bad)
-            self._salvage_span(fd, offset + half, length - half, out, base, bad)
+            self._salvage_span(fd, offset, half, out, base, bad, first_only)
+            if not (bad and first_only):
+                self._salvage_span(fd, offset + half, length - half, out, base, bad, first_only)
 
 
-def open_device(path: str | os.PathLike[str], mode: str = "r") -> Device:
-    """Open a card for reading (``mode`` is there for file managers and must be ``"r"``)."""
+def is_gone(source: ByteSource) -> bool:
+    """Whether nothing of a card can be read any more (a reader pulled out), rather than some of its sectors."""
+    last = max(source.size - 1, 0) // SECTOR
+    return all(source.salvage(sector * SECTOR, SECTOR)[1] for sector in (0, last // 2, last))
+
+
+class Tolerant:
+    """A source that reads unreadable sectors as zeros, unless the whole card is gone."""
+
+    def __init__(self, source: ByteSource) -> None:
+        self.source = source
+        self.size = source.size
+        self.readv = source.readv
+        self.salvage = source.salvage
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return up to ``length`` bytes; fewer only at the end."""
+        try:
+            return self.source.read(offset, length)
+        except CardReadError:
+            if is_gone(self.source):
+                raise
+            return self.source.salvage(offset, length)[0]
+
+    def gather(self, offsets: Sequence[int], length: int) -> bytes | None:
+        """Return ``length`` bytes from each of many offsets, joined, where the source can do that."""
+        gather = getattr(self.source, "gather", None)
+        found: bytes | None = None if gather is None else gather(offsets, length)
+        return found
+
+
+def open_device(path: str | os.PathLike[str], mode: str = "r") -> Any:
+    """Open a card or the URL of an image for reading (``mode`` is there for file managers and must be ``"r"``)."""
     if mode != "r":
         raise ValueError(f"cards are opened for reading only, not mode {mode!r}")
+    if is_url(path):
+        return RemoteSource(str(path))
     return Device(path)
 
 

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from xarray.backends import CachingFileManager
 
-from miniscope_xr.device import ByteSource, open_device
+from miniscope_xr.device import ByteSource, Tolerant, open_device
 from miniscope_xr.errors import CardChangedError, OptionError, RecordingError
 from miniscope_xr.frames import FooterFrameReader, FrameReader, FrameRows, Int
 from miniscope_xr.index import CardIndex, build_index
 from miniscope_xr.layout import Layout
 from miniscope_xr.recording import Recording
+from miniscope_xr.remote import is_url
 from miniscope_xr.words import buffer_header_dtype, dtype_of, footer_struct
 
 _CACHED_ROWS = 8  # tables
@@ -55,7 +56,7 @@ class CardStore:
     Parameters
     ----------
     path
-        Image file or block device.
+        Image file, block device or URL.
     layout, index, errors
         As in ``xr.open_dataset(..., engine="miniscope")``.
     whole : bool
@@ -70,13 +71,14 @@ class CardStore:
         errors: str = "raise",
         whole: bool = False,
     ) -> None:
-        self.path = os.path.abspath(os.path.expanduser(os.fspath(path)))  # noqa: PTH100, PTH111
+        name = os.fspath(path)
+        self.path = name if is_url(name) else os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111
         # mode= must be given: without it an unpickled manager cannot reopen
         self._manager = CachingFileManager(open_device, self.path, mode="r")
         try:
             source: ByteSource = self._manager.acquire()
-            self.index: CardIndex = build_index(source, layout, index, errors, whole)
             self.salvage = errors == "fill"
+            self.index: CardIndex = build_index(source, layout, index, errors, whole)
             self._identity = self._read_identity(source)
         except BaseException:
             self._manager.close()
@@ -86,7 +88,8 @@ class CardStore:
         """Read the sectors that tell one card from another: settings, counts and the first header."""
         sectors = self.index.layout.sectors
         start = min(sectors.header, sectors.data if sectors.config is None else sectors.config)
-        return source.read(start * sectors.size, (sectors.data + 1 - start) * sectors.size)
+        readable = Tolerant(source) if self.salvage else source
+        return readable.read(start * sectors.size, (sectors.data + 1 - start) * sectors.size)
 
     @cached_property
     def fingerprint(self) -> str:
