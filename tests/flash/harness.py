@@ -42,7 +42,7 @@ def job_for(verb: str, media: bytes, backups: Path) -> prepare.Job:
     if verb == "blank-table":
         return prepare.blank_table(seen)
     if verb == "restore":
-        return prepare.restore(seen, prepare.find_backup(backups, seen, unfinished=False), FaultDisk(media))
+        return prepare.restore(seen, prepare.find_backup(backups, seen, unfinished=False))
     assert verb == "resume"
     return prepare.resume(seen, prepare.find_backup(backups, seen, unfinished=True))
 
@@ -178,7 +178,7 @@ def _recovery(scene: Scene, code: int | None, left: bytes, found: Journal | None
     except RefusedError:  # neither old nor new counts: resume leaves the choice to the user
         pass
     disk = FaultDisk(left)
-    prepare.carry_out(prepare.restore(seen_on(left), found, disk), disk, backups / "again")
+    prepare.carry_out(prepare.restore(seen_on(left), found), disk, backups / "again")
     if disk.view()[HEADER : HEADER + SECTOR] != scene.start[HEADER : HEADER + SECTOR]:
         wrong.append("restore does not bring the old settings back")
     if scene.verb == "blank-table" and disk.view() != scene.start:

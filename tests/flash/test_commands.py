@@ -265,6 +265,20 @@ def test_restore_after_a_wipe_does_not_bring_the_counts_back(tool, card):
     assert zero(card.read_bytes()[COUNTS:])
 
 
+def test_restore_leaves_the_counts_of_a_newer_recording(tool, card):
+    """Weeks after it was prepared, the card holds another recording: its counts are not touched."""
+    assert tool("prepare", card, "record_length=1", "gain=2", "--discard-recording", card_id(card)).code == 0
+    data = bytearray(card.read_bytes())
+    newer = v4_card(buffers=6, ewl=1)
+    data[COUNTS : len(newer)] = newer[COUNTS:]
+    card.write_bytes(data)
+    result = tool("restore", card)
+    assert result.code == 0
+    assert "counts are left as they are" in result.out
+    assert card.read_bytes()[COUNTS:] == bytes(data[COUNTS:])
+    assert settings(card)["gain"] == 1
+
+
 def test_restore_without_a_backup(tool, card):
     result = tool("restore", card)
     assert result.code == 3

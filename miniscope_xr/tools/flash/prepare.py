@@ -95,26 +95,39 @@ def blank_table(seen: Look) -> Job:
     return Job("blank-table", seen, [*changes, Change("first sector", 0, SECTOR)], save_old=False)
 
 
-def restore(seen: Look, old: Journal, target: Target) -> Job:
-    """Put back what an operation changed; counts only if the data they count is still there."""
+def restore(seen: Look, old: Journal) -> Job:
+    """Put back what an operation changed.
+
+    Counts come back only if the data they count is still there, and are left alone if the card was used since.
+    """
     wanted = [Change.from_json(c) for c in old.changes]
     if old.verb in ("backup", "qualify"):
-        wanted = [*_config_change(seen), *_settings_of(seen)]
-    changes = []
-    intact = old.before(seen.data_start, SECTOR) == target.read(seen.data_start, SECTOR)
+        settings = Change("settings", seen.layout.sectors.header * SECTOR, SECTOR)
+        wanted = [*_config_change(seen), settings]
+    intact = old.before(seen.data_start, SECTOR) == _now(seen, seen.data_start)
+    changes, counts = [], "back"
     for change in wanted:
         before = old.before(change.offset, change.length)
-        if change.name == "counts" and not intact:
+        if change.name == "counts" and _used_since(seen, old, change.offset):
+            counts = "left"
+        elif change.name == "counts" and not intact:
             changes.append(Change("counts", change.offset, change.length))
+            counts = "zero"
         elif before is not None:
             changes.append(Change(change.name, change.offset, change.length, before))
     if not changes:
         raise RefusedError(f"the backup {old.path} holds nothing that can be put back; choose another with --backup")
-    return Job("restore", seen, changes, save_old=False, about={"of": str(old.path), "counts": intact})
+    return Job("restore", seen, changes, save_old=False, about={"of": str(old.path), "counts": counts})
 
 
-def _settings_of(seen: Look) -> list[Change]:
-    return [Change("settings", seen.layout.sectors.header * SECTOR, SECTOR)]
+def _now(seen: Look, at: int) -> bytes:
+    return seen.block[at - seen.block_offset : at - seen.block_offset + SECTOR]
+
+
+def _used_since(seen: Look, old: Journal, at: int) -> bool:
+    """Tell whether a sector is neither as it was, nor zero, nor torn between the two."""
+    before = old.before(at, SECTOR) or bytes(SECTOR)
+    return any(now not in (0, was) for now, was in zip(_now(seen, at), before, strict=True))
 
 
 def resume(seen: Look, old: Journal, *, discard: str | None = None) -> Job:
@@ -126,20 +139,14 @@ def resume(seen: Look, old: Journal, *, discard: str | None = None) -> Job:
         The card was used since: its counts or first data are neither as before nor as intended.
     """
     changes = [Change.from_json(c) for c in old.changes]
-    places = [c.offset for c in _config_change(seen)]
-    places += [seen.data_start] if any(c.name == "data" for c in changes) else []
-    for at in places:
-        before = old.before(at, SECTOR) or bytes(SECTOR)
-        now = seen.block[at - seen.block_offset : at - seen.block_offset + SECTOR]
-        if any(n not in (0, b) for n, b in zip(now, before, strict=True)) and discard not in (
-            seen.contents.recording,
-            seen.disk.card_id,
-        ):
-            raise RefusedError(
-                f"{seen.disk.path} was used since this operation was interrupted (sector {at // SECTOR} is new): "
-                f"finishing it would lose that recording. To give it up: --discard-recording {seen.contents.recording}",
-                recording=seen.contents.recording,
-            )
+    places = [c.offset for c in changes if c.name in ("counts", "data")]
+    used = [at for at in places if _used_since(seen, old, at)]
+    if used and discard not in (seen.contents.recording, seen.disk.card_id):
+        raise RefusedError(
+            f"{seen.disk.path} was used since this operation was interrupted (sector {used[0] // SECTOR} is new): "
+            f"finishing it would lose that recording. To give it up: --discard-recording {seen.contents.recording}",
+            recording=seen.contents.recording,
+        )
     session = bytes.fromhex(old.session) if old.session else None
     return Job("resume", seen, changes, session, save_old=False, about={"of": str(old.path)})
 

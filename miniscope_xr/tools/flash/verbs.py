@@ -185,10 +185,12 @@ def restore_card(args: Args, report: Report, progress: Progress | None) -> int:
     seen = _look_again(args, disk, report)
     old = _chosen(args, seen, unfinished=False)
     say([f"from the backup {old.folder} ({old.verb})"], args)
-    with open_target(disk, write=False) as target:
-        job = prepare.restore(seen, old, target)
-    if not job.about["counts"]:
-        say(["note: the data the counts describe is gone, so the counts stay zero"], args)
+    job = prepare.restore(seen, old)
+    notes = {
+        "zero": ["note: the data the counts describe is gone, so the counts stay zero"],
+        "left": ["note: the card was used since, so its counts are left as they are"],
+    }
+    say(notes.get(job.about["counts"], []), args)
     _carry_out(args, job, report, progress)
     return DONE
 
