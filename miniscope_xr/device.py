@@ -211,6 +211,19 @@ class Device:
             return None
         return data if len(data) == length * len(offsets) else None
 
+    def send(self, out: int, offset: int, length: int) -> int | None:
+        """Copy bytes into the file ``out`` without a detour through this process; None where the system cannot."""
+        if sys.platform != "linux":
+            return None
+        try:
+            return os.sendfile(out, self._fd, offset, length)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                return None
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise  # the output's, not the card's
+            raise self._error(error, offset, length) from error
+
     def _readv_copying(self, offset: int, buffers: Sequence[Any]) -> int:
         """Do the same without preadv, or after a short count: one contiguous read, then copies."""
         wanted = sum(len(b) for b in buffers)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 
+from miniscope_xr.device import Device
 from miniscope_xr.errors import OptionError, OutputError
 from miniscope_xr.store import RecordingStore
 from miniscope_xr.tools.outputs import progress_bar, whole_file
 
-_STEP = 8 << 20  # bytes
+_STEP = 32 << 20  # bytes
 
 
 def end_byte(store: RecordingStore, frames: int | None = None) -> int:
@@ -40,7 +41,6 @@ def trim(
     """
     source = store.card.source()
     end = end_byte(store, frames)
-    buffer = memoryview(bytearray(_STEP))
     with (
         whole_file(path, force) as part,
         part.open("wb", buffering=0) as out,
@@ -48,9 +48,11 @@ def trim(
     ):
         done = 0
         while done < end:
-            got = source.readv(done, [buffer[: min(_STEP, end - done)]])
+            step = min(_STEP, end - done)
+            got = source.send(out.fileno(), done, step) if isinstance(source, Device) else None
+            if got is None:
+                got = out.write(source.read(done, min(step, 8 << 20))) or 0  # a raw file may take less than it is given
             if not got:
                 raise OutputError(None, f"the card ended at byte {done} of {end}", store.card.path)
-            out.write(buffer[:got])
             done += got
             bar.update(got)
