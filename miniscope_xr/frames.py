@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.axis import FrameAxis, Int, Piece
-from miniscope_xr.device import ByteSource
+from miniscope_xr.device import ByteSource, Tolerant, is_gone
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.recording import Recording
 from miniscope_xr.runs import Run, expected_headers, read_rows, vouched
@@ -184,11 +184,15 @@ class FrameReader:
                 number = int(self.frame_num(np.array([row]))[0])
                 raise CardReadError(error.errno, f"frame {number}: {error.strerror}", error.filename) from error
             data, bad = source.salvage(offset, room)
+            if bad and is_gone(source):
+                raise
             readable = None if bad else True
         if not self._vouched_by(data, run, i):
             return None, True
         length = self._length_in(data, run, i)
         data = data[self._head : self._head + length]
+        if length and not data:
+            return None, True  # the image ends right behind the header
         return data, readable and len(data) == length and self._landed(run, i, length)
 
     def _length_in(self, data: bytes, run: Run, i: int) -> int:
@@ -226,7 +230,7 @@ class FrameReader:
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, np.dtype[np.bool_]]]:
         """Headers of buffers ``i`` of a run as they are on the card, and which of them vouch for their buffer."""
         offsets = run.sectors_of(i) * self._size
-        rows = read_rows(source, self.dtype, offsets, _skip if self.salvage else None)
+        rows = read_rows(Tolerant(source) if self.salvage else source, self.dtype, offsets)
         return rows, vouched(rows, expected_headers(run, i), self.words, self.payload)
 
     def first_timestamp(self, source: ByteSource, row: int) -> int | None:
@@ -323,9 +327,5 @@ class FooterFrameReader(FrameReader):
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, np.dtype[np.bool_]]]:
         """Footers of frames ``i`` and which of them carry the frame's number."""
         offsets = run.sectors_of(i) * self._size + run.pattern.lengths[0] - self.dtype.itemsize
-        rows = read_rows(source, self.dtype, offsets, _skip if self.salvage else None)
+        rows = read_rows(Tolerant(source) if self.salvage else source, self.dtype, offsets)
         return rows, rows["frame_num"] == run.first.frame + i
-
-
-def _skip(error: CardReadError) -> None:
-    """Treat an unreadable header as no header."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from miniscope_xr.detect import CardSectors, detect
-from miniscope_xr.device import ByteSource
-from miniscope_xr.errors import CardReadError, NotACardError, OptionError
+from miniscope_xr.device import ByteSource, Tolerant
+from miniscope_xr.errors import NotACardError, OptionError
 from miniscope_xr.footers import index_footers
 from miniscope_xr.layout import Layout
 from miniscope_xr.recording import Recording
@@ -25,7 +25,6 @@ class CardIndex:
 
     card: CardSectors
     recordings: tuple[Recording, ...]
-    on_error: Callable[[CardReadError], None] | None = field(default=None, repr=False)
 
     @property
     def layout(self) -> Layout:
@@ -42,7 +41,6 @@ class _Buffers:
         card: CardSectors,
         exhaustive: bool,
         whole: bool,
-        on_error: Callable[[CardReadError], None] | None,
     ) -> None:
         assert card.config is not None
         self.source = source
@@ -53,7 +51,7 @@ class _Buffers:
         self.layout = card.layout
         self.size = card.layout.sectors.size
         self.end_sector = -(-source.size // self.size)
-        self.headers = HeaderReader(source, card.layout, card.words, card.payload, on_error)
+        self.headers = HeaderReader(source, card.layout, card.words, card.payload)
         self.ring = card.build.ring if card.build else 0
         pattern = self._expected_pattern()
         self.walker = Walker(self.headers, pattern, self.end_sector, self.ring, exhaustive)
@@ -237,12 +235,12 @@ class _Buffers:
         run = runs[-1]
         i = run.count - 1
         sector, n = run.sector_of(i), run.sector_count(i)
-        data = self._tail(sector, n)
+        data = self.source.read(sector * self.size, n * self.size)
         if len(data) < n * self.size:
             return None, []
         blank = _blank_sectors(data, self.size)
         if blank and i >= len(run.pattern):
-            before = self._tail(run.sector_of(i - len(run.pattern)), n)
+            before = self.source.read(run.sector_of(i - len(run.pattern)) * self.size, n * self.size)
             blank = 0 if _blank_sectors(before, self.size) >= blank else blank
         old = not blank and self._evidence(runs).link(run, i) is False
         if not blank and not old:
@@ -257,18 +255,9 @@ class _Buffers:
             "what follows in it is older card content"
         ]  # fmt: skip
 
-    def _tail(self, sector: int, n: int) -> bytes:
-        try:
-            return self.source.read(sector * self.size, n * self.size)
-        except CardReadError as error:
-            if self.headers.on_error is None:
-                raise
-            self.headers.on_error(error)
-            return b""
-
     def _cut_off(self, runs: list[Run]) -> bool:
-        """Whether the image ends inside or right behind the last buffer."""
-        return runs[-1].end_sector * self.size >= self.source.size
+        """Whether the image ends before there is room for the header of another buffer."""
+        return runs[-1].end_sector * self.size + 4 * self.card.words > self.source.size
 
     def recordings(self) -> list[Recording]:
         """All recordings of the card, in order."""
@@ -362,21 +351,10 @@ def build_index(
         raise OptionError(f"index={index!r}: expected 'bisect' or 'scan'")
     if errors not in ("raise", "fill"):
         raise OptionError(f"errors={errors!r}: expected 'raise' or 'fill'")
+    if errors == "fill":
+        source = Tolerant(source)
     card = detect(source, layout)
-    on_error = _tolerate(source, card) if errors == "fill" else None
+    exhaustive = index == "scan"
     if card.layout.footer:
-        found = index_footers(source, card, index == "scan", whole)
-        return CardIndex(card, tuple(found), on_error)
-    found = _Buffers(source, card, index == "scan", whole, on_error).recordings()
-    return CardIndex(card, tuple(found), on_error)
-
-
-def _tolerate(source: ByteSource, card: CardSectors) -> Callable[[CardReadError], None]:
-    """An error handler that accepts bad sectors, but not a card that is gone."""
-
-    def handle(error: CardReadError) -> None:
-        size = card.layout.sectors.size
-        if source.salvage(card.layout.sectors.header * size, size)[1]:
-            raise error
-
-    return handle
+        return CardIndex(card, tuple(index_footers(source, card, exhaustive, whole)))
+    return CardIndex(card, tuple(_Buffers(source, card, exhaustive, whole).recordings()))

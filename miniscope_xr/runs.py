@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from miniscope_xr.device import ByteSource
-from miniscope_xr.errors import CardReadError
 from miniscope_xr.layout import Layout
 from miniscope_xr.words import buffer_header_dtype
 
@@ -176,8 +175,6 @@ class HeaderReader:
         Length of the headers of this recording, in words.
     payload : int
         Data bytes of a full buffer.
-    on_error
-        Called with the error of an unreadable header sector; raises, or returns to treat it as no header.
     """
 
     def __init__(
@@ -186,7 +183,6 @@ class HeaderReader:
         layout: Layout,
         words: int,
         payload: int,
-        on_error: Callable[[CardReadError], None] | None = None,
     ) -> None:
         self.source = source
         self.layout = layout
@@ -194,7 +190,6 @@ class HeaderReader:
         self.payload = payload
         self.dtype = buffer_header_dtype(layout, words)
         self.sector_size = layout.sectors.size
-        self.on_error = on_error
         self._seen: dict[int, Header | None] = {}
         names = self.dtype.names or ()
         self._names = tuple(name if name in names else None for name in _NAMES)
@@ -226,14 +221,7 @@ class HeaderReader:
         if sector not in self._seen:
             if len(self._seen) > 1 << 16:
                 self._seen.clear()
-            try:
-                data = self.source.read(sector * self.sector_size, self.sector_size)
-            except CardReadError as error:
-                if self.on_error is None:
-                    raise
-                self.on_error(error)
-                data = b""
-            self._seen[sector] = self.parse(data)
+            self._seen[sector] = self.parse(self.source.read(sector * self.sector_size, self.sector_size))
         return self._seen[sector]
 
     def find(
@@ -241,13 +229,7 @@ class HeaderReader:
     ) -> tuple[int, Header] | None:
         """The first sector in [start, stop) whose header has a place in ``written`` and is accepted; one large read."""
         size = self.sector_size
-        try:
-            data = self.source.read(start * size, (stop - start) * size)
-        except CardReadError as error:
-            if self.on_error is None:
-                raise
-            self.on_error(error)
-            data = self.source.salvage(start * size, (stop - start) * size)[0]
+        data = self.source.read(start * size, (stop - start) * size)
         count = max(len(data) - self.dtype.itemsize + size, 0) // size
         rows = np.ndarray(count, self.dtype, data, strides=size)
         places = rows["write_buffer_count"]
@@ -278,7 +260,7 @@ def vouched(
     rows: np.ndarray[Any, Any], expected: dict[str, np.ndarray[Any, Any]], words: int, payload: int
 ) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Which header rows have the counters arithmetic expects, and no more data than a buffer holds."""
-    good = (rows["length"] == words) & (rows["data_length"] <= payload)
+    good: np.ndarray[Any, np.dtype[np.bool_]] = (rows["length"] == words) & (rows["data_length"] <= payload)
     for name, values in expected.items():
         good &= rows[name] == values
     return good
@@ -459,8 +441,8 @@ class Walker:
         return low + 1
 
     def rows(self, sectors: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, Any]:
-        """Headers at these sectors as a structured array; zeros where the card ends or cannot be read."""
-        return read_rows(self.headers.source, self.headers.dtype, sectors * self._size, self.headers.on_error)
+        """Headers at these sectors as a structured array; zeros where the card ends."""
+        return read_rows(self.headers.source, self.headers.dtype, sectors * self._size)
 
     @property
     def lookahead(self) -> int:
@@ -519,19 +501,16 @@ def read_rows(
     source: ByteSource,
     dtype: np.dtype[Any],
     offsets: np.ndarray[Any, np.dtype[np.int64]],
-    on_error: Callable[[CardReadError], None] | None = None,
 ) -> np.ndarray[Any, Any]:
-    """Headers at many byte offsets as a structured array; zeros where the card ends or cannot be read."""
+    """Headers at many byte offsets as a structured array; zeros where the card ends."""
     parts = [
-        _gathered(source, dtype.itemsize, offsets[at : at + _GATHER].tolist(), on_error)
+        _gathered(source, dtype.itemsize, offsets[at : at + _GATHER].tolist())
         for at in range(0, len(offsets), _GATHER)
     ]
     return np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), dtype)
 
 
-def _gathered(
-    source: ByteSource, size: int, offsets: list[int], on_error: Callable[[CardReadError], None] | None
-) -> bytes | bytearray:
+def _gathered(source: ByteSource, size: int, offsets: list[int]) -> bytes | bytearray:
     """``size`` bytes from each offset: by the source's own way to do many small reads, or one by one."""
     gather = getattr(source, "gather", None)
     data: bytes | None = None if gather is None else gather(offsets, size)
@@ -539,12 +518,6 @@ def _gathered(
         return data
     out = bytearray(len(offsets) * size)
     for k, offset in enumerate(offsets):
-        try:
-            piece = source.read(offset, size)
-        except CardReadError as error:
-            if on_error is None:
-                raise
-            on_error(error)
-            continue
+        piece = source.read(offset, size)
         out[k * size : k * size + len(piece)] = piece
     return out
