@@ -102,8 +102,9 @@ def restore(seen: Look, old: Journal) -> Job:
     """
     wanted = [Change.from_json(c) for c in old.changes]
     if old.verb in ("backup", "qualify"):
-        settings = Change("settings", seen.layout.sectors.header * SECTOR, SECTOR)
-        wanted = [*_config_change(seen), settings]
+        wanted = _config_change(seen)
+    if old.verb in ("backup", "qualify", "wipe"):
+        wanted.append(Change("settings", seen.layout.sectors.header * SECTOR, SECTOR))
     intact = old.before(seen.data_start, SECTOR) == _now(seen, seen.data_start)
     changes, counts = [], "back"
     for change in wanted:
