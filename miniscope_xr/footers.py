@@ -6,6 +6,7 @@ same grid with the same frame numbers. The frame clock and the record length set
 
 from __future__ import annotations
 
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -19,6 +20,7 @@ from miniscope_xr.words import dtype_of, footer_struct
 
 FOOTER = 16  # bytes
 _ALL = 4096  # frames up to which every footer is read at opening
+_MARKS = 32  # places at which the clock of a longer recording is looked at
 _AHEAD = 16  # frames looked at behind one that was never written
 _WINDOW = 24  # frames on each side whose clock is compared
 _TOLERANCE = 3.0  # ms
@@ -90,9 +92,43 @@ def _end_by_length(footers: _Footers, n: int, seconds: int) -> int:
     return high
 
 
-def _seam(footers: _Footers, n: int) -> tuple[int | None, list[str]]:
+def _suspect_stretch(footers: _Footers, n: int) -> range:
+    """Frames of a long recording among which the frame clock steps; the last ones where it seems not to.
+
+    The clock is looked at in short windows: whole periods (skipped frames) and steady drift do not count.
+    """
+    start = [t for t in (footers.at(k) for k in range(_WINDOW)) if t is not None]
+    period = median(b[0] - a[0] for a, b in pairwise(start)) if len(start) > 2 else 0
+    if period <= 0:
+        return range(0)
+
+    def phase(k: int) -> float:
+        times = [found[0] - period * j for j in range(k, k + _WINDOW) if (found := footers.at(j)) is not None]
+        return min(times) if times else float("nan")
+
+    def change(a: int, b: int, drift: float) -> float:
+        step = (phase(b) - phase(a) - drift * (b - a)) % period
+        return min(step, period - step)
+
+    def wrapped(a: int, b: int) -> float:
+        step = (phase(b) - phase(a)) % period
+        return step - period if step > period / 2 else step
+
+    marks = np.linspace(0, n - _WINDOW, _MARKS + 1, dtype=int).tolist()
+    drift = median(wrapped(a, b) / (b - a) for a, b in pairwise(marks))
+    for low, high in pairwise(marks):
+        if not change(low, high, drift) > _TOLERANCE:
+            continue
+        while high - low > 4 * _WINDOW:
+            middle = (low + high) // 2
+            low, high = (low, middle) if change(low, middle, drift) > change(middle, high, drift) else (middle, high)
+        return range(max(low - 2 * _WINDOW, 0), min(high + 3 * _WINDOW, n))
+    return range(max(n - 4 * _WINDOW, 0), n)  # a step among the last frames hides in the last window
+
+
+def _seam(footers: _Footers, frames_there: range) -> tuple[int | None, list[str]]:
     """First frame of an older recording, by the frame clock; and doubts."""
-    known = [(k, found[0]) for k in range(n) if (found := footers.at(k)) is not None]
+    known = [(k, found[0]) for k in frames_there if (found := footers.at(k)) is not None]
     if len(known) < 3:
         return None, []
     frames = np.array([k for k, _ in known])
@@ -142,14 +178,9 @@ def index_footers(source: ByteSource, card: CardSectors, exhaustive: bool, whole
     end = n
     if not whole:
         end = _end_by_length(footers, n, seconds) if seconds else n
-        if end <= _ALL or exhaustive:
-            seam, warnings = _seam(footers, end)
-            end = seam or end
-        else:
-            warnings = [
-                f"the card keeps no count; frames 0 to {end - 1} were not compared one by one, so an older recording "
-                "underneath is not excluded; index='scan' compares every frame"
-            ]
+        every = end <= _ALL or exhaustive
+        seam, warnings = _seam(footers, range(end) if every else _suspect_stretch(footers, end))
+        end = seam or end
     pattern = Pattern((footers.frame_bytes,), 0, footers.size)
     first = footers.at(0)
     assert first is not None

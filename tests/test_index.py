@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import log2
 
+import numpy as np
 import pytest
 
 from miniscope_xr.errors import RecordingError
@@ -49,3 +50,51 @@ def test_a_card_without_the_recording_asked_for_says_which_there_are() -> None:
     card = SyntheticCard("v4-wirefree", "HEAD", buffers=100)
     assert [r.number for r in build_index(card).recordings] == [0]
     assert issubclass(RecordingError, ValueError)
+
+
+class LongV3:
+    """A finished v3 card of any length, computed as it is read; an older recording may begin at ``seam``."""
+
+    def __init__(self, frames: int, seam: int | None = None, step: int = 0, skipped: tuple[int, ...] = ()) -> None:
+        self.frames, self.seam, self.step, self.skipped = frames, seam, step, skipped
+        self.size = (1024 + (frames + 10) * 200) * 512
+        self.reads = 0
+        settings = [0x0D7CBA17] * 4 + [1, 10, frames // 20]
+        self._header = np.array(settings, "<u4").tobytes().ljust(512, b"\0")
+
+    def _time(self, k: int) -> int:
+        late = self.step if self.seam is not None and k >= self.seam else 0
+        return int(60 + 50 * k * (1 + 30e-6)) + late + 50 * sum(k >= at for at in self.skipped)
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.reads += 1
+        out = bytearray(max(min(length, self.size - offset), 0))
+        at = 1023 * 512 - offset
+        if 0 <= at < len(out):
+            out[at : at + 512] = self._header[: len(out) - at]
+        k = (offset - 1024 * 512) // (200 * 512)
+        at = (1024 + (k + 1) * 200) * 512 - 16 - offset
+        if 0 <= k < self.frames and 0 <= at <= len(out) - 16:
+            out[at : at + 16] = np.array([1, 320, self._time(k), k], "<u4").tobytes()
+        return bytes(out)
+
+    def readv(self, offset: int, buffers: object) -> int:
+        raise NotImplementedError
+
+    def salvage(self, offset: int, length: int) -> tuple[bytes, list[tuple[int, int]]]:
+        return self.read(offset, length), []
+
+
+@pytest.mark.parametrize("skipped", [(), (1000, 30_000)])
+def test_a_long_finished_v3_card_has_no_warning_and_costs_hundreds_of_reads(skipped: tuple[int, ...]) -> None:
+    card = LongV3(60_000, skipped=skipped)
+    recording = build_index(card).recordings[0]
+    assert (recording.n_buffers, recording.status, recording.warnings) == (60_000, "finished", ())
+    assert card.reads < 1500
+
+
+@pytest.mark.parametrize(("seam", "step"), [(41_234, 23), (41_234, -17), (100, 9), (59_990, 20)])
+def test_an_older_recording_under_a_long_v3_card_is_cut_off(seam: int, step: int) -> None:
+    recording = build_index(LongV3(60_000, seam, step)).recordings[0]
+    assert recording.n_buffers == seam
+    assert recording.warnings or recording.status == "finished"
