@@ -292,6 +292,16 @@ def test_restore_of_a_backup_that_is_none(tool, card, tmp_path):
     assert "cannot be read" in tool("restore", card, "--backup", tmp_path / "nothing").err
 
 
+def test_a_backup_that_covers_nothing(tool, card):
+    tool.backups.mkdir()
+    empty = journal.Journal(tool.backups, "prepare", {"size": SIZE}, {}, [])
+    empty.layout = "v4-wirefree"
+    empty.write("done")
+    result = tool("restore", card, "--backup", tool.backups)
+    assert result.code == 3
+    assert "holds nothing that can be put back; choose another with --backup" in result.err
+
+
 def test_a_damaged_backup_is_noticed(tool, card):
     assert tool("set", card, "gain=4").code == 0
     file = next(tool.backups.glob("*/*/journal.json"))

@@ -89,6 +89,7 @@ def test_mac_errors():
 WIN_CARD = {
     "Number": 2, "FriendlyName": "Generic STORAGE DEVICE ", "SerialNumber": "000000001532", "BusType": "USB",
     "Size": 63864569856, "LogicalSectorSize": 512, "IsBoot": False, "IsSystem": False, "IsReadOnly": False,
+    "MediaType": "Removable Media",
 }  # fmt: skip
 
 
@@ -111,6 +112,7 @@ def test_windows_card(bus):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"MediaType": "External hard disk media"}, "fixed USB disk"),
         ({"BusType": "NVMe"}, "NVMe"), ({"BusType": 17}, "NVMe"), ({"BusType": "SATA"}, "SATA"),
         ({"BusType": "RAID"}, "raid"), ({"BusType": "MMC"}, "eMMC"), ({"BusType": "Virtual"}, "virtual disk"),
         ({"BusType": 15}, "virtual disk"), ({"BusType": "iSCSI"}, "unknown bus"), ({"IsBoot": True}, "system disk"),

@@ -47,13 +47,14 @@ class WindowsDisks:
             raise NotACardError(f"{path}: Windows knows no such disk; `list` shows the candidates")
         disk = found[0]
         parts = self._ask(f"Get-Partition -DiskNumber {match[1]} -ErrorAction SilentlyContinue")
+        drives = self._ask(f"Get-CimInstance Win32_DiskDrive -Filter 'Index={match[1]}'")
         mounts = [(path, f"{p['DriveLetter']}:\\") for p in parts if str(p.get("DriveLetter") or "").strip("\0 ")]
         if disk.get("IsSystem") or disk.get("IsBoot"):
             mounts.append((path, "/"))
         return Disk(
             path=rf"\\.\PhysicalDrive{match[1]}", kind="disk", bus=_bus(disk), size=int(disk.get("Size") or 0),
             sector_size=int(disk.get("LogicalSectorSize") or 512), read_only=bool(disk.get("IsReadOnly")),
-            removable=str(disk.get("BusType")) in ("USB", "7", "SD", "12", "MMC", "13"),
+            removable=any(d.get("MediaType") == "Removable Media" for d in drives),
             model=str(disk.get("FriendlyName") or "").strip(), serial=str(disk.get("SerialNumber") or "").strip(),
             mounts=tuple(mounts), partitions=tuple(f"{path} partition {p.get('PartitionNumber')}" for p in parts),
         )  # fmt: skip
