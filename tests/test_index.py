@@ -98,3 +98,26 @@ def test_an_older_recording_under_a_long_v3_card_is_cut_off(seam: int, step: int
     recording = build_index(LongV3(60_000, seam, step)).recordings[0]
     assert recording.n_buffers == seam
     assert recording.warnings or recording.status == "finished"
+
+
+@pytest.mark.parametrize(
+    ("layout", "build", "buffers"),
+    [("v4-wirefree", "HEAD", 36_543), ("v4-wirefree", "f70f880", 188_373), ("daq-wirefree", "HEAD", 20_374)],
+)
+def test_an_older_recording_under_hours_of_video_is_found_to_the_buffer(layout: str, build: str, buffers: int) -> None:
+    old = SyntheticCard(layout, build, size=4 * GB, finished=False, seed=1, start_offset_ms=7.3, clock_ppm=20)
+    new = SyntheticCard(
+        layout,
+        build,
+        buffers=buffers,
+        size=4 * GB,
+        finished=False,
+        seed=2,
+        under=old,
+        start_offset_ms=31.9,
+        clock_ppm=-11,
+    )
+    recording = build_index(new).recordings[0]
+    assert recording.n_buffers == buffers
+    assert "older recording lies behind this one" in recording.warnings[0]
+    assert len(new.reads) < 500
