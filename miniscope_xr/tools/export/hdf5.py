@@ -24,7 +24,7 @@ def write(job: Job) -> None:
             movie[rows] = images
         for name in _OTHER_NAMES:
             file[name] = h5py.SoftLink("/mov")
-        movie.attrs.update({"fr": job.fps, "start_time": 0.0, "dimensions": "frame, y, x"})  # CaImAn reads fr
+        movie.attrs.update({"fr": job.fps, "start_time": 0.0, "dimensions": "frame, y, x"})
         headers = file.create_group("headers")
         headers["time"] = job.seconds()
         headers["time"].attrs["units"] = "s"
