@@ -16,6 +16,7 @@ import xarray as xr
 
 from miniscope_xr import backend
 from miniscope_xr.errors import BlankCardError, OptionError, OutputExistsError
+from miniscope_xr.tools import archive as archive_module
 from miniscope_xr.tools.archive import archive
 from miniscope_xr.tools.simulate import RecordAgain, SimulatedCard, Stall, blank
 
@@ -44,8 +45,9 @@ def cards(make_card: Make) -> list[tuple[Path, SimulatedCard]]:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Chunks of ten frames."""
-    monkeypatch.setattr(backend, "_CHUNK_BYTES", 10 * 64_000)
+    """Blocks of ten frames in two chunks."""
+    monkeypatch.setattr(backend, "_CHUNK_BYTES", 5 * 64_000)
+    monkeypatch.setattr(archive_module, "_CHUNKS", 2)
     return 10
 
 
@@ -150,7 +152,7 @@ KILLED = """
     import os, signal, sys
     from miniscope_xr import backend
     from miniscope_xr.tools import archive
-    backend._CHUNK_BYTES = 10 * 64_000
+    backend._CHUNK_BYTES, archive._CHUNKS = 5 * 64_000, 2
     left, write = int(sys.argv[3]), archive.write_block
     def killed(block):
         global left

@@ -1,6 +1,6 @@
 """Many cards into one Zarr store: in parallel, with bounded memory, and resumed where it was interrupted.
 
-Every recording becomes a group ``<card>-<fingerprint>/recording_<n>``, written in blocks of one chunk of frames.
+Every recording becomes a group ``<card>-<fingerprint>/recording_<n>``, written in blocks of some chunks of frames.
 A finished block is marked in the store itself (``archived``), so any store that Zarr can write to can be resumed,
 and a card that is archived already is recognised whichever name or reader it comes with.
 """
@@ -28,10 +28,11 @@ from miniscope_xr.tools.outputs import progress_bar
 
 _MADE = "archive"  # attribute written last when a group is made: without it, the group is made anew
 _DONE = "archived"  # array of one flag a block
+_CHUNKS = 16  # chunks of video in a block, and in a chunk of the coordinates: 17 tiny objects a chunk would be too many
 
 
 class Block(NamedTuple):
-    """One chunk of frames of one recording, and where it goes."""
+    """Some chunks of frames of one recording, and where they go."""
 
     card: str
     recording: int
@@ -41,6 +42,7 @@ class Block(NamedTuple):
     number: int
     start: int
     stop: int
+    chunk: int
 
 
 def _zarr() -> Any:
@@ -60,11 +62,18 @@ def _opened(card: str, recording: int, options: tuple[tuple[str, Any], ...]) -> 
 
 def write_block(block: Block) -> int:
     """Copy one block, mark it, and return its number of frames. Writing it twice does no harm."""
-    part = _opened(block.card, block.recording, block.options).isel(frame=slice(block.start, block.stop))
-    region = {"frame": slice(block.start, block.stop)}
-    part.drop_vars("frame").drop_attrs().to_zarr(block.store, group=block.group, region=region, consolidated=False)
+    ds = _opened(block.card, block.recording, block.options).drop_attrs()
+    video = ds[["video"]].drop_vars(list(ds.coords))
+    for start in range(block.start, block.stop, block.chunk):
+        _copy(video, block, start, min(start + block.chunk, block.stop))
+    _copy(ds.drop_vars(["video", "frame"]), block, block.start, block.stop)
     _zarr().open_array(block.store, path=f"{block.group}/{_DONE}", mode="r+")[block.number] = 1
     return block.stop - block.start
+
+
+def _copy(ds: xr.Dataset, block: Block, start: int, stop: int) -> None:
+    rows = slice(start, stop)
+    ds.isel(frame=rows).to_zarr(block.store, group=block.group, region={"frame": rows}, consolidated=False)
 
 
 def _name(card: str, fingerprint: str) -> str:
@@ -83,14 +92,15 @@ def _group_of(zarr: Any, store: str, stem: str, fingerprint: str) -> str:
 
 def _make(ds: xr.Dataset, store: str, group: str, step: int, zarr_format: int) -> None:
     """Make a recording's group without its pixels."""
-    blocks = -(-ds.sizes["frame"] // step)
+    block = step * _CHUNKS
+    blocks = -(-ds.sizes["frame"] // block)
     template = ds.drop_encoding().assign({_DONE: ("block", np.zeros(blocks, np.uint8))})
     encoding = {
-        str(name): {"chunks": tuple(step if d == "frame" else ds.sizes[d] for d in v.dims)}
+        str(name): {"chunks": (step if name == "video" else block, *v.shape[1:])}
         for name, v in ds.variables.items()
         if v.dims
     }
-    template.chunk(frame=step, block=1).to_zarr(
+    template.chunk(frame=block, block=1).to_zarr(
         store, group=group, mode="w", compute=False, consolidated=False, zarr_format=zarr_format,
         encoding={**encoding, _DONE: {"chunks": (1,)}},
     )  # fmt: skip
@@ -118,7 +128,9 @@ def _blocks(
     key = tuple(sorted(options.items()))
     with xr.open_dataset(card, engine="miniscope", cache=False, recording=recording, **options) as ds:
         frames, step = ds.sizes["frame"], ds["video"].encoding["preferred_chunks"]["frame"]
-        said = f"{frames} frames in blocks of {step}" + "".join(f", {k}={v}" for k, v in key if k != "layout")
+        said = f"{frames} frames in blocks of {_CHUNKS} x {step}" + "".join(
+            f", {k}={v}" for k, v in key if k != "layout"
+        )
         try:
             made = zarr.open_group(store, path=group, mode="r").attrs.get(_MADE)
         except (FileNotFoundError, KeyError):
@@ -134,8 +146,8 @@ def _blocks(
             )
     done = zarr.open_array(store, path=f"{group}/{_DONE}", mode="r")[:]
     for number in np.flatnonzero(done == 0).tolist():
-        start = number * step
-        yield Block(card, recording, key, store, group, number, start, min(start + step, frames))
+        start = number * step * _CHUNKS
+        yield Block(card, recording, key, store, group, number, start, min(start + step * _CHUNKS, frames), step)
 
 
 def archive(
