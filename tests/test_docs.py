@@ -12,7 +12,7 @@ from miniscope_xr.tools.cli import main
 from miniscope_xr.tools.simulate import Stall, blank, simulate
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = ["reading", "rescue", "preparing", "layouts", "from-mio", "exporting"]
+PAGES = ["reading", "rescue", "preparing", "layouts", "from-mio"]
 
 
 @pytest.mark.parametrize("page", PAGES)
