@@ -282,6 +282,29 @@ class TestWholeOrNotThere:
         assert done.stdout.startswith("refused:"), done
         assert left_in(tmp_path) == set()
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+    @pytest.mark.parametrize("codec", ["GREY", "FFV1"])
+    def test_an_interrupt_ends_it_soon_and_leaves_nothing(
+        self, clean_card: tuple[Path, SimulatedCard], tmp_path: Path, codec: str
+    ) -> None:
+        code = f"""
+            import numpy as np, os, signal, threading, time, xarray as xr
+            from miniscope_xr.tools.video import dataset_to_video
+            with xr.open_dataset({str(clean_card[0])!r}, engine="miniscope") as ds:
+                rows = np.resize(np.arange(60), 60_000)
+                threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+                start = time.monotonic()
+                try:
+                    dataset_to_video(ds, {str(tmp_path / "a.avi")!r}, codec={codec!r}, frames=rows)
+                except KeyboardInterrupt:
+                    print("interrupted", time.monotonic() - start)
+        """
+        done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+        word, seconds = done.stdout.split()
+        assert word == "interrupted"
+        assert float(seconds) < 6
+        assert left_in(tmp_path) == set()
+
     def test_a_folder_that_cannot_be_written(self, ds: xr.Dataset, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(OutputError):

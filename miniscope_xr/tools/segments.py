@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,7 +34,9 @@ def segment_bounds(count: int, parts: int) -> list[tuple[int, int]]:
     return [(start, min(start + step, count)) for start in range(0, count, step)]
 
 
-def _encoded(encode: Encode, bounds: list[tuple[int, int]], folder: Path, parts: int) -> Iterator[Path]:
+def _encoded(
+    encode: Encode, bounds: list[tuple[int, int]], folder: Path, parts: int, halt: threading.Event
+) -> Iterator[Path]:
     """Yield finished segments in order; a few are encoded in advance, side by side."""
     waiting: deque[Future[Path]] = deque()
 
@@ -51,6 +54,7 @@ def _encoded(encode: Encode, bounds: list[tuple[int, int]], folder: Path, parts:
             while waiting:
                 yield waiting.popleft().result()
         finally:
+            halt.set()
             pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -93,7 +97,9 @@ def _copy_stream_format(source: Path, target: Path) -> None:
         file.write(wanted + kind + struct.pack("<I", room - more) + body)
 
 
-def write_segments(encode: Encode, count: int, path: Path, fps: float, size: tuple[int, int]) -> None:
+def write_segments(
+    encode: Encode, count: int, path: Path, fps: float, size: tuple[int, int], halt: threading.Event
+) -> None:
     """Write an FFV1 AVI of ``count`` frames with all cores.
 
     Parameters
@@ -108,13 +114,15 @@ def write_segments(encode: Encode, count: int, path: Path, fps: float, size: tup
         Frames per second.
     size
         Width and height.
+    halt
+        Set when it is over, also by an error or an interrupt: ``encode`` should end then.
     """
     parts = workers()
     with tempfile.TemporaryDirectory(prefix=".miniscope-xr-", dir=path.parent) as name:
         writer, last = open_packet_writer(path, "FFV1", fps, size), None
         try:
             cv2 = import_cv2()
-            for segment in _encoded(encode, segment_bounds(count, parts), Path(name), parts):
+            for segment in _encoded(encode, segment_bounds(count, parts), Path(name), parts, halt):
                 for packet, key in _packets(segment):
                     writer.set(cv2.VIDEOWRITER_PROP_KEY_FLAG, key)
                     writer.write(packet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -131,24 +132,31 @@ def write_video(
 
 
 def write_rows(
-    footage: Footage, path: Path, fps: float, codec: str, bar: Any, start: int, stop: int, color: bool = False
-) -> None:
-    """Write some frames of a recording with one encoder, into a file that is not there yet."""
+    footage: Footage, path: Path, fps: float, codec: str, bar: Any, start: int, stop: int,
+    color: bool = False, halt: threading.Event | None = None,
+) -> None:  # fmt: skip
+    """Write some frames of a recording with one encoder, into a file that is not there yet.
+
+    ``halt`` ends it early, where another thread has failed or the user has interrupted.
+    """
     size = footage.width, footage.height
     ahead = read_ahead(footage.batches(start, stop))
     with _sink(path, size, fps, codec, color) as sink, contextlib.closing(ahead) as batches:
         for images in batches:
+            if halt is not None and halt.is_set():
+                return
             bar.update(sink.add(images))
     _check_written(path, stop - start)
 
 
 def _write_all(footage: Footage, path: Path, fps: float, codec: str, bar: Any, color: bool) -> None:
     if codec == "FFV1" and not color and can_join(path, footage.count):
+        halt = threading.Event()
 
         def segment(part: Path, start: int, stop: int) -> None:
-            write_rows(footage, part, fps, codec, bar, start, stop)
+            write_rows(footage, part, fps, codec, bar, start, stop, halt=halt)
 
-        write_segments(segment, footage.count, path, fps, (footage.width, footage.height))
+        write_segments(segment, footage.count, path, fps, (footage.width, footage.height), halt)
         _check_written(path, footage.count)
         return
     write_rows(footage, path, fps, codec, bar, 0, footage.count, color)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -69,16 +70,19 @@ def _device(job: Job, codec: str) -> dict[str, Any]:
 def _videos(job: Job, folder: Path, codec: str) -> None:
     """Write the AVIs, as many side by side as there are cores."""
     count = job.footage.count
+    halt = threading.Event()
 
     def one(start: int) -> None:
         path = folder / f"{start // FRAMES_PER_FILE}.avi"
-        write_rows(job.footage, path, job.fps, codec, job.bar, start, min(start + FRAMES_PER_FILE, count))
+        stop = min(start + FRAMES_PER_FILE, count)
+        write_rows(job.footage, path, job.fps, codec, job.bar, start, stop, halt=halt)
 
     pool = ThreadPoolExecutor(workers())
     try:
         for done in pool.map(one, range(0, count, FRAMES_PER_FILE)):
             assert done is None
     finally:
+        halt.set()
         pool.shutdown(wait=True, cancel_futures=True)
 
 
