@@ -14,6 +14,7 @@ import numpy as np
 
 from miniscope_xr.detect import CardSectors
 from miniscope_xr.device import ByteSource
+from miniscope_xr.kept_list import first_listed
 from miniscope_xr.recording import Recording
 from miniscope_xr.runs import Header, Pattern, Run
 from miniscope_xr.words import dtype_of, footer_struct
@@ -40,6 +41,12 @@ class _Footers:
         self.dtype = dtype_of(footer_struct(card.layout))
         self.most = -(-max(source.size - self.start, 0) // self.frame_bytes)
         self._seen: dict[int, tuple[int, int] | None] = {}
+
+    def last_sectors(self, n: int) -> range:
+        """Sectors that end the first ``n`` frames."""
+        step = self.frame_bytes // self.size
+        first = self.start // self.size + step - 1
+        return range(first, first + n * step, step)
 
     def at(self, k: int) -> tuple[int, int] | None:
         """(time in ms, line count) of frame ``k``, or None where its footer is not there."""
@@ -141,30 +148,31 @@ def _seam(footers: _Footers, frames_there: range) -> tuple[int | None, list[str]
     phase = times - period * frames
     doubts: list[str] = []
     for n_th in np.flatnonzero(np.abs(steps - period) * np.diff(frames) > _TOLERANCE) + 1:
-        before, was_settled = _floor(phase[max(n_th - _WINDOW, 0) : n_th][::-1])
-        after, settled = _floor(phase[n_th : n_th + _WINDOW])
+        before, was_settled = _settled_phase(phase[max(n_th - _WINDOW, 0) : n_th][::-1])
+        after, settled = _settled_phase(phase[n_th : n_th + _WINDOW])
         jump = after - before
         if abs(jump - max(round(jump / period), 0) * period) <= _TOLERANCE:
             continue  # late writes, or frames the firmware skipped (which leave no gap in the number)
         k = int(frames[n_th])
         if settled and was_settled:
             return k, []
-        doubts = [
+        doubts = doubts or [
             f"the frame clock changes at frame {k}: a slow card, or an older recording from there on; "
             f"if it is one, pass until={k - 1}"
         ]
     return None, doubts
 
 
-def _floor(phase: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, bool]:
-    """Phase of the frame clock over the nearest frames that agree on it, and whether they do.
+def _settled_phase(phase: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, bool]:
+    """Phase of the frame clock over the nearest frames most of which agree on it, and whether they do.
 
-    Writes are late after a stall but never early, so the least phase is the clock's.
+    Behind a stall some writes are late, and frames are skipped only behind those: the clock is what comes after.
     """
     for size in range(_WINDOW // 3, _WINDOW + 1, _WINDOW // 3):
-        least = float(phase[:size].min())
-        if int(np.sum(phase[:size] - least <= _TOLERANCE)) > size // 2:
-            return least, True
+        near = phase[:size]
+        middle = float(np.sort(near)[(len(near) - 1) // 2])
+        if int(np.sum(np.abs(near - middle) <= _TOLERANCE)) > max(len(near) // 2, 1):
+            return middle, True
     return float(phase.min()), False
 
 
@@ -176,7 +184,10 @@ def index_footers(source: ByteSource, card: CardSectors, exhaustive: bool, whole
     seconds = int(card.settings.get("record_length", 0))
     warnings: list[str] = []
     end = n
-    if not whole:
+    listed = None if whole else first_listed(source, card.layout, footers.last_sectors(n))
+    if listed is not None:
+        end = max(listed, 1)
+    elif not whole:
         end = _end_by_length(footers, n, seconds) if seconds else n
         every = end <= _ALL or exhaustive
         seam, warnings = _seam(footers, range(end) if every else _suspect_stretch(footers, end))
@@ -191,7 +202,7 @@ def index_footers(source: ByteSource, card: CardSectors, exhaustive: bool, whole
     complete = bool(seconds) and last[0] + 3 * period + 50 >= seconds * 1000
     cut = end == n and footers.start + (n + 1) * footers.frame_bytes > source.size
     status = "finished" if complete else "truncated" if cut else "interrupted"
-    if status != "finished" and not whole and not warnings and end > 1:
+    if status != "finished" and not whole and listed is None and not warnings and end > 1:
         warnings = [
             "v3 cards keep no count and this recording ended before its record length: an older recording with the "
             f"same frame clock between frames 0 and {end - 1} is not excluded"

@@ -11,6 +11,7 @@ from miniscope_xr.detect import CardSectors, detect
 from miniscope_xr.device import ByteSource, Tolerant
 from miniscope_xr.errors import NotACardError, OptionError
 from miniscope_xr.footers import index_footers
+from miniscope_xr.kept_list import Starts, first_listed
 from miniscope_xr.layout import Layout
 from miniscope_xr.recording import Recording
 from miniscope_xr.runs import Header, HeaderReader, Pattern, Run, Walker
@@ -153,6 +154,14 @@ class _Buffers:
         """Runs without an older recording behind them; doubts; whether one was cut off."""
         if self.whole:
             return runs, [], False
+        starts = Starts(runs)
+        listed = first_listed(self.source, self.layout, starts)
+        if listed is not None:  # prepared with --keep: what was there before is known sector by sector
+            if listed == len(starts):
+                return runs, [], False
+            number, i = starts.locate(listed)
+            said = f"an older recording, listed when the card was prepared, lies behind buffer {listed}"
+            return [*runs[:number], *([replace(runs[number], count=i)] if i else [])], [said], True
         verdict = self._evidence(runs).first_seam(runs, self.exhaustive)
         counted = self._low_counts(runs)
         if verdict.end is None:
