@@ -27,9 +27,13 @@ __all__ = [
 _MAX_LAYOUT_BYTES = 1 << 20
 
 
-def _parse_text(text: str, where: str) -> Layout:
+# Ten times faster, but text nested too deeply ends the interpreter: for our own files only.
+_FAST_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _parse_text(text: str, where: str, loader: Any = yaml.SafeLoader) -> Layout:
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise fail(where, f"is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, Mapping):
@@ -43,7 +47,7 @@ def builtin_layouts() -> dict[str, Layout]:
     found = {}
     for file in sorted((resources.files("miniscope_xr") / "layouts").iterdir(), key=lambda f: f.name):
         if file.name.endswith(".yaml"):
-            layout = _parse_text(file.read_text(encoding="utf-8"), file.name)
+            layout = _parse_text(file.read_text(encoding="utf-8"), file.name, _FAST_LOADER)
             found[layout.id] = layout
     return found
 
