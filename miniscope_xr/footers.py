@@ -133,20 +133,20 @@ def _suspect_stretch(footers: _Footers, n: int) -> range:
     return range(max(n - 4 * _WINDOW, 0), n)  # a step among the last frames hides in the last window
 
 
-def _seam(footers: _Footers, frames_there: range) -> tuple[int | None, list[str]]:
-    """First frame of an older recording, by the frame clock; and doubts."""
+def _seam(footers: _Footers, frames_there: range) -> tuple[int | None, int | None]:
+    """First frame of an older recording, by the frame clock; and the first that may be one, or is late by a stall."""
     known = [(k, found[0]) for k in frames_there if (found := footers.at(k)) is not None]
     if len(known) < 3:
-        return None, []
+        return None, None
     frames = np.array([k for k, _ in known])
     times = np.array([t for _, t in known], float)
     steps = np.diff(times) / np.diff(frames)
     period = float(median(steps.tolist()))
     back = np.flatnonzero(np.diff(times) < 0)
     if period <= 0 or len(back):
-        return int(frames[back[0] + 1]) if len(back) else 1, []
+        return int(frames[back[0] + 1]) if len(back) else 1, None
     phase = times - period * frames
-    doubts: list[str] = []
+    doubtful = None
     for n_th in np.flatnonzero(np.abs(steps - period) * np.diff(frames) > _TOLERANCE) + 1:
         before, was_settled = _settled_phase(phase[max(n_th - _WINDOW, 0) : n_th][::-1])
         after, settled = _settled_phase(phase[n_th : n_th + _WINDOW])
@@ -155,12 +155,9 @@ def _seam(footers: _Footers, frames_there: range) -> tuple[int | None, list[str]
             continue  # late writes, or frames the firmware skipped (which leave no gap in the number)
         k = int(frames[n_th])
         if settled and was_settled:
-            return k, []
-        doubts = doubts or [
-            f"the frame clock changes at frame {k}: a slow card, or an older recording from there on; "
-            f"if it is one, pass until={k - 1}"
-        ]
-    return None, doubts
+            return k, None
+        doubtful = k if doubtful is None else doubtful
+    return None, doubtful
 
 
 def _settled_phase(phase: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, bool]:
@@ -174,6 +171,15 @@ def _settled_phase(phase: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float,
         if int(np.sum(np.abs(near - middle) <= _TOLERANCE)) > max(len(near) // 2, 1):
             return middle, True
     return float(phase.min()), False
+
+
+def _complete(footers: _Footers, end: int, seconds: int) -> bool:
+    """Whether the last frame is the last of the record length."""
+    first, last = footers.at(0), footers.at(end - 1)
+    if not seconds or first is None or last is None:
+        return False
+    period = (last[0] - first[0]) / max(end - 1, 1)
+    return last[0] + 3 * period + 50 >= seconds * 1000
 
 
 def index_footers(source: ByteSource, card: CardSectors, exhaustive: bool, whole: bool) -> list[Recording]:
@@ -190,18 +196,25 @@ def index_footers(source: ByteSource, card: CardSectors, exhaustive: bool, whole
     elif not whole:
         end = _end_by_length(footers, n, seconds) if seconds else n
         every = end <= _ALL or exhaustive
-        seam, warnings = _seam(footers, range(end) if every else _suspect_stretch(footers, end))
-        end = seam or end
+        seam, doubtful = _seam(footers, range(end) if every else _suspect_stretch(footers, end))
+        if seam is not None:
+            end, warnings = seam, [
+                f"an older recording lies behind this one, from frame {seam} on, and is not returned"
+            ]  # fmt: skip
+        elif doubtful is not None:
+            said = f"the frame clock changes at frame {doubtful}: a slow card, or an older recording from there on"
+            if _complete(footers, end, seconds):
+                warnings = [f"{said}; if it is one, pass until={doubtful - 1}"]
+            else:
+                warnings = [f"{said}; frames {doubtful} to {end - 1} are in doubt; until={end - 1} returns them"]
+                end = doubtful
     pattern = Pattern((footers.frame_bytes,), 0, footers.size)
     first = footers.at(0)
     assert first is not None
     lines = first[1]
     width = footers.frame_bytes // lines
-    last = footers.at(end - 1) or first
-    period = (last[0] - first[0]) / max(end - 1, 1)
-    complete = bool(seconds) and last[0] + 3 * period + 50 >= seconds * 1000
     cut = end == n and footers.start + (n + 1) * footers.frame_bytes > source.size
-    status = "finished" if complete else "truncated" if cut else "interrupted"
+    status = "finished" if _complete(footers, end, seconds) else "truncated" if cut else "interrupted"
     if status != "finished" and not whole and listed is None and not warnings and end > 1:
         warnings = [
             "v3 cards keep no count and this recording ended before its record length: an older recording with the "
