@@ -85,13 +85,20 @@ class TestPage:
 
     def test_says_that_nothing_is_missing(self, clean_card: tuple[Path, SimulatedCard], tmp_path: Path) -> None:
         write_report(clean_card[0], tmp_path / "a.html")
-        assert "Complete: all 60 frames are on the card" in (tmp_path / "a.html").read_text(encoding="utf-8")
+        assert "No frame is missing: 60 in a row" in (tmp_path / "a.html").read_text(encoding="utf-8")
 
     @pytest.mark.parametrize("name", ["daq-wirefree", "v3-wirefree"])
     def test_other_devices(self, name: str, tmp_path: Path) -> None:
         path = simulate(name, frames=5).write(tmp_path / "a.img")
         write_report(path, tmp_path / "a.html")
         assert name in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+    def test_a_clock_that_starts_at_power_on_does_not_make_it_longer(self, tmp_path: Path) -> None:
+        path = simulate("daq-wirefree", frames=20, start_offset_ms=3000).write(tmp_path / "a.img")
+        write_report(path, tmp_path / "a.html")
+        length = re.search(r"<dt>Length</dt><dd>([\d.]+) s</dd>", (tmp_path / "a.html").read_text(encoding="utf-8"))
+        assert length
+        assert float(length[1]) == pytest.approx(19 / 20, abs=0.11)
 
     def test_every_recording_of_a_card(self, tmp_path: Path) -> None:
         path = simulate(frames=10, events=[RecordAgain(frames=8)]).write(tmp_path / "a.img")

@@ -83,10 +83,10 @@ def timeline(lost: list[Lost], end: float) -> str:
             f"<title>{words}</title></rect>"
         )
     gaps = f"{len(lost)} gap{'' if len(lost) == 1 else 's'}"
+    key = f'<i class="gap"></i>lost: {sum(gap.count for gap in lost):,} frames in {gaps}' if lost else ""
     return (
         '<figure class="chart timeline"><figcaption>When frames are missing</figcaption>'
         f'<svg viewBox="0 0 {_W} {_H}" preserveAspectRatio="none" role="img" aria-label="{gaps} in the recording">'
         f'<rect class="there" width="{_W}" height="{_H}"/>{"".join(marks)}</svg>{_axis(end)}'
-        '<p class="key"><i class="there"></i>on the card <i class="gap"></i>'
-        f"lost: {sum(gap.count for gap in lost):,} frames in {gaps}</p></figure>"
+        f'<p class="key"><i class="there"></i>on the card {key}</p></figure>'
     )

@@ -45,7 +45,7 @@ class Lost:
 
 @dataclass(frozen=True)
 class Findings:
-    """One recording, ready to be shown. Times in s since the start of the recording."""
+    """One recording, ready to be shown. Times in s since its first frame (the clock of a DAQ starts at power-on)."""
 
     report: RecordingReport
     attrs: dict[str, Any]
@@ -142,6 +142,7 @@ def _collect(card: PathLike, layout: LayoutLike, report: RecordingReport, progre
         rows = _sampled_rows(numbers)
         times = milliseconds(ds["time"].isel(frame=rows).values)
         rows, times = rows[times != BLANK], times[times != BLANK] / 1000.0
+        times = times - times[0] if len(times) else times
         sums = _projections(ds, progress)
         sheet = np.unique(np.linspace(0, n - 1, min(n, _SHEET)).astype(np.int64))
         start = max(min(n // 2, n - _FILM_FRAMES), 0)

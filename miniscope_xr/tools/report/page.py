@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from pathlib import Path
 
+import numpy as np
+
 from miniscope_xr.tools.export.job import SOFTWARE
 from miniscope_xr.tools.pictures import contrast, data_uri, shrunk, stretched
 from miniscope_xr.tools.player import make_player
@@ -33,7 +35,7 @@ def _verdict(result: CheckResult) -> str:
     lost = sum(r.frames_lost for r in result.recordings)
     frames = sum(r.frames for r in result.recordings)
     if result.ok:
-        return f'<p class="verdict good">Complete: all {frames:,} frames are on the card.</p>'
+        return f'<p class="verdict good">No frame is missing: {frames:,} in a row.</p>'
     if lost:
         return f'<p class="verdict bad">{lost:,} of {frames + lost:,} frames are missing.</p>'
     return '<p class="verdict bad">All frames are numbered in a row, but look at this:</p>'
@@ -47,10 +49,11 @@ def _facts(found: Findings) -> str:
         "Lost frames": f"{report.frames_lost:,}",
         "Partial frames": f"{report.partial_frames:,}",
         "Frames a second": f"{found.rate:.2f}",
-        "as set": f"{attrs.get('fs', '?')}",
         "Picture": f"{attrs['width']} x {attrs['height']}",
         "Ended": report.status,
     }
+    if isinstance(attrs.get("fs"), int | np.integer):  # a v3 card does not say
+        facts["as set"] = str(attrs["fs"])
     if report.battery_start is not None and report.battery_end is not None:
         facts["Battery"] = f"{report.battery_start:.2f} to {report.battery_end:.2f} V"
     items = "".join(f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>" for k, v in facts.items())
@@ -80,7 +83,7 @@ def _projections(found: Findings) -> str:
             image = shrunk(found.projections[name], _WIDE)
             low, high = contrast(image)
             figures.append(
-                f"<figure><figcaption>{title} <small>black {low:.0f}, white {high:.0f}</small></figcaption>"
+                f"<figure><figcaption>{title}<br><small>black {low:.0f}, white {high:.0f}</small></figcaption>"
                 f'<img alt="{title} projection" src="{data_uri(stretched(image, low, high))}"></figure>'
             )
     if not figures:
