@@ -181,6 +181,11 @@ class FrameAxis:
 
     def spans(self, rows: Int) -> Iterator[Span]:
         """Stretches of consecutive wanted rows that lie in one segment."""
+        if len(rows) == 1:
+            row = int(rows[0])
+            k, frame = self._at(row)
+            yield Span(0, 1, self._run[k], frame)
+            return
         at = 0
         for stop in [*(np.flatnonzero(rows[1:] - rows[:-1] != 1) + 1).tolist(), len(rows)]:
             while at < stop:

@@ -96,7 +96,8 @@ class Stencil:
             Rows that have to be read buffer by buffer: their headers do not vouch for them, or the read failed.
         """
         starts = range(0, len(out), self.batch)
-        workers = min(_cores(), _MOST_WORKERS, len(starts) // _BATCHES_A_WORKER)
+        workers = min(len(starts) // _BATCHES_A_WORKER, _MOST_WORKERS)
+        workers = min(workers, _cores()) if workers > 1 else 1
         if workers < 2:
             return self._batches(source, number, out, starts)
         with ThreadPoolExecutor(workers) as pool:  # in turns, so that the card is still read from front to back
