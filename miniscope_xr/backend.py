@@ -201,7 +201,7 @@ def _check_options(gaps: str, until: int | None) -> None:
         raise OptionError(f"until={until!r}: expected the number of the last frame to return (0 or more)")
 
 
-class MiniscopeBackendEntrypoint(BackendEntrypoint):  # type: ignore[misc]
+class MiniscopeBackendEntrypoint(BackendEntrypoint):
     """SD cards (and their images) of wire-free UCLA Miniscopes."""
 
     description = "SD cards of wire-free UCLA Miniscopes"

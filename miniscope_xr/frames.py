@@ -55,6 +55,8 @@ class FrameReader:
         Last frame number to return.
     salvage : bool
         Leave out unreadable sectors instead of raising.
+    ring : int
+        Buffers in the firmware's ring; 0 if unknown (laps that fall on the grid are not looked for then).
     """
 
     _stencil_class: type[Stencil] = Stencil
@@ -69,8 +71,10 @@ class FrameReader:
         fill: bool = False,
         until: int | None = None,
         salvage: bool = False,
+        ring: int = 0,
     ) -> None:
         self.recording = recording
+        self.ring = ring
         self.words = words
         self.dtype = dtype
         self.salvage = salvage
@@ -125,9 +129,46 @@ class FrameReader:
                 if stencil is None
                 else stencil.read(source, frame - stencil.run.first.frame, out[at : at + count])
             )
+            if stencil is not None:
+                doubtful = self._with_lapped(source, stencil.run, frame, list(doubtful), count)
             for k in doubtful:
                 self._slow(source, int(rows[at + k]), out[at + k])
         return out.reshape(len(rows), self.recording.height, self.recording.width)
+
+    def _with_lapped(self, source: ByteSource, run: Run, frame: int, doubtful: list[int], count: int) -> list[int]:
+        """Rows of a stretch to read buffer by buffer: the doubtful ones, and those with an earlier copy of a buffer.
+
+        Where headers have no write time (DAQ), an odd header says that a lap may have put a copy of a later buffer
+        there: in the frame before the stretch, or in a doubtful one.
+        """
+        if not self.ring or "write_timestamp" in (self.dtype.names or ()):
+            return doubtful
+        reach = -(-self.ring // len(run.pattern))
+        rows = {k + later for k in doubtful for later in range(reach + 1)}
+        first = (frame - run.first.frame) * len(run.pattern) - run.first.index
+        before = np.arange(max(first - self.ring, 0), first)
+        if len(before) and not self.header_rows(source, run, before)[1].all():
+            rows.update(range(reach))
+        return sorted(k for k in rows if k < count)
+
+    def _earlier_copy(self, source: ByteSource, run: Run, i: int) -> bytes | None:
+        """Data of buffer ``i`` that a slow card let through one ring too early, in the place of another."""
+        place = i - self.ring
+        if not self.ring or place < 0:
+            return None
+        room = run.sector_count(place) * self._size
+        try:
+            data = source.read(run.sector_of(place) * self._size, room)
+        except CardReadError:
+            return None
+        if len(data) < self._head:
+            return None
+        header = np.frombuffer(data, self.dtype, 1)
+        expected = expected_headers(run, np.array([i]))
+        expected["write_buffer_count"] = expected["write_buffer_count"] - self.ring
+        if not vouched(header, expected, self.words, self.payload)[0]:
+            return None
+        return data[self._head : self._head + self._length_in(data, run, i)]
 
     def _stencil(self, number: int) -> Stencil | None:
         """How to read whole frames of a run at once; None where they are put together buffer by buffer."""
@@ -157,6 +198,10 @@ class FrameReader:
                 stop = min(start + len(data), self.frame_bytes)
                 if stop > start:
                     out[start:stop] = np.frombuffer(data, np.uint8, stop - start)
+                earlier = self._earlier_copy(source, run, i)
+                if earlier is not None:
+                    stop = min(start + len(earlier), self.frame_bytes)
+                    out[start:stop] = np.frombuffer(earlier, np.uint8, max(stop - start, 0))
                 if whole is None:
                     continue  # unreadable sectors: its other pixels are kept, the buffer counts as missing
                 present |= 1 << index

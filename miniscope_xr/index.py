@@ -17,6 +17,7 @@ from miniscope_xr.recording import Recording
 from miniscope_xr.runs import Header, HeaderReader, Pattern, Run, Walker
 from miniscope_xr.seam import Evidence
 
+_HOLE = 16  # buffers at the start of a recording that may be missing
 _SPARE = 1 << 22  # bytes a short recording's frames may take more than the card
 
 
@@ -77,11 +78,10 @@ class _Buffers:
         header = self.headers.at(sector)
         if header is not None and self._starts(header):
             return sector, header
-        reach = 16
         hit = self.headers.find(
             sector + 1,
-            sector + 1 + reach * self.config["buffer_size"] // self.size,
-            range(1, reach + 1),
+            sector + 1 + _HOLE * self.config["buffer_size"] // self.size,
+            range(1, _HOLE + 1),
             lambda h: h.count == h.written + h.dropped,
         )
         if hit is None:
@@ -112,43 +112,56 @@ class _Buffers:
             sector + 1, sector + 1 + self.config["buffer_size"] // self.size, range(1), self._starts
         )
 
-    def _counted(self, at: tuple[int, Header], limit: int) -> tuple[list[list[Run]], bool]:
-        """Runs of each recording up to the last, which has ``limit`` buffers; whether that one was found."""
-        whole: list[list[Run]] = []
-        last: tuple[int, list[Run]] | None = None
+    def _counted(self, at: tuple[int, Header], limit: int) -> tuple[list[list[Run]], int | None]:
+        """Runs of each recording on the card, and which one the count (``limit`` buffers) belongs to.
+
+        That is the last one that ends at the count. One behind it was interrupted, or is of an older session.
+        """
+        found: list[list[Run]] = []
+        ends: int | None = None
+        passed: tuple[int, list[Run]] | None = None  # the first that reaches the count but seems to go on
         start: tuple[int, Header] | None = at
-        while start is not None and len(whole) < self.most:
+        while start is not None and len(found) < self.most:
             runs = self.walker.runs(*start, limit)
             longer = None
             reached = runs[-1].end_place >= limit
             if reached:
                 longer = self._goes_on(start, runs, limit)
-                last = len(whole), runs
-            whole.append(longer or runs)
-            start = self._next_recording(whole[-1], exactly=reached and longer is None)
-        if last is None:
-            return whole, False
-        return [*whole[: last[0]], last[1]], True
+                if longer is None:
+                    ends = len(found)
+                else:
+                    passed = passed or (len(found), runs)
+            found.append(longer or runs)
+            start = self._next_recording(found[-1], exactly=reached and longer is None)
+        if ends is None and passed is not None:
+            return [*found[: passed[0]], passed[1]], passed[0]
+        return found, ends
 
     def _goes_on(self, start: tuple[int, Header], runs: list[Run], limit: int) -> list[Run] | None:
-        """The recording's runs without the count, where it really goes on behind buffer ``limit``.
+        """The recording's runs without the count, where it seems to go on behind buffer ``limit``.
 
         The count in the config sector is that of the card's last recording; an earlier one may be longer.
         """
-        header = self.headers.at(runs[-1].end_sector)
+        last = runs[-1]
+        header = self.headers.at(last.end_sector)
         if header is None or header.written != limit:
-            return None
+            sector = last.sector_of(last.count - 1) + 1  # a lost interrupt makes a buffer longer
+            reach = self.config["buffer_size"] // self.size
+            if self.headers.find(sector, sector + reach, range(limit, limit + 1)) is None:
+                return None
         longer = self.walker.runs(*start, None)
         for run in longer:
             place = limit - run.first.written
-            if 0 < place < run.count and self._evidence(longer).continues(run, place) is not True:
+            if 0 < place < run.count and self._evidence(longer).continues(run, place) is False:
                 return None
-        return self._without_older(longer)[0] if longer[-1].end_place > limit else None
+        kept = self._without_older(longer)[0]
+        return kept if kept and kept[-1].end_place > limit else None
 
     def _evidence(self, runs: list[Run]) -> Evidence:
         build = self.card.build
         scanning = bool(self.card.settings.get("ewl_scan_mode", 0))
-        return Evidence(self.headers, self.ring, build.drop_step if build else 0, scanning, self._ticks(runs))
+        later = runs[0].sector > self.layout.sectors.data + _HOLE * self.config["buffer_size"] // self.size
+        return Evidence(self.headers, self.ring, build.drop_step if build else 0, scanning, self._ticks(runs), later)
 
     def _without_older(self, runs: list[Run]) -> tuple[list[Run], list[str], bool]:
         """Runs without an older recording behind them; doubts; whether one was cut off."""
@@ -176,6 +189,25 @@ class _Buffers:
         old = runs[number].sector_of(i)
         said = f"an older recording lies behind this one, from sector {old} on, and is not returned"
         return kept, verdict.doubt or [said], True
+
+    def _uncounted(self, at: tuple[int, Header]) -> tuple[list[Run], list[str], bool]:
+        """Runs of a recording whose count the card does not hold; doubts; whether an older one was cut off."""
+        runs, doubts, cut = self._without_older(self.walker.runs(*at, None))
+        counted = self._low_counts(runs) if runs else None
+        if counted is None or counted(runs) or self.whole:
+            return runs, doubts, cut
+        # A DAQ's clean stop left the low bytes of its counts: perhaps the rest lies behind writes that failed.
+        self.walker.over_holes = True
+        further = self.walker.runs(*at, None)
+        self.walker.over_holes = False
+        if counted(further):
+            return further, [], False
+        word = self.config["height"]
+        said = (
+            f"the counts this card holds the low bytes of ({word & 255} buffers written, {word >> 8 & 255} dropped, "
+            f"each modulo 256) are not those of the {runs[-1].end_place} buffers found: something is missing"
+        )
+        return runs, [*doubts, said], cut
 
     def _low_counts(self, runs: list[Run]) -> Callable[[list[Run]], bool] | None:
         """A test whether runs end at the counts whose low bytes a DAQ leaves in the height word at a clean stop."""
@@ -273,16 +305,21 @@ class _Buffers:
         start = self._start()
         limit = self.config["n_buffers_recorded"]
         if limit:
-            chains, reached = self._counted(start, limit)
-            described = []
-            for number, runs in enumerate(chains):
-                last = number == len(chains) - 1
-                described.append(self._describe(number, runs, last, reached, []))
-            return described
-        described = []
+            chains, counted = self._counted(start, limit)
+            last = len(chains) - 1 if counted is None else counted
+            told = [self._describe(k, runs, k == last, counted is not None, []) for k, runs in enumerate(chains)]
+            if last == len(chains) - 1 or self.whole:
+                return told
+            behind = (
+                f"another recording follows in sector {chains[last + 1][0].sector} whose counts were never written: a "
+                "later one that was interrupted, or one of an older session. It is not returned; recording= with "
+                "until= (its last frame number) returns it"
+            )
+            return [*told[:last], replace(told[last], warnings=(*told[last].warnings, behind))]
+        described: list[Recording] = []
         at: tuple[int, Header] | None = start
         while at is not None and len(described) < self.most:
-            runs, doubts, cut = self._without_older(self.walker.runs(*at, None))
+            runs, doubts, cut = self._uncounted(at)
             if not runs:
                 break
             described.append(self._describe(len(described), runs, True, False, doubts))

@@ -290,6 +290,7 @@ class Walker:
         self.end_sector = end_sector
         self.ring = ring
         self.exhaustive = exhaustive
+        self.over_holes = False  # look behind holes off the grid also where no limit is known
         self._header_bytes = 4 * headers.words
         self._size = headers.sector_size
         self._buffer_sectors = -(-(headers.payload + self._header_bytes) // self._size)
@@ -490,10 +491,10 @@ class Walker:
             )  # fmt: skip
             found[-1:] = [replace(last, count=last.count - 1), odd] if last.count > 1 else [odd]
             return hit
-        if limit is None:
+        if limit is None and not self.over_holes:
             return None
-        # The count in the config sector says there is more: buffers between were not written.
-        later = range(place + 1, min(place + self.lookahead, limit))
+        # The counts in the config sector say there is more: buffers between were not written.
+        later = range(place + 1, place + self.lookahead if limit is None else min(place + self.lookahead, limit))
         return self.headers.find(expected, expected + self.lookahead * self._buffer_sectors, later, follows)
 
 
@@ -504,8 +505,7 @@ def read_rows(
 ) -> np.ndarray[Any, Any]:
     """Headers at many byte offsets as a structured array; zeros where the card ends."""
     parts = [
-        _gathered(source, dtype.itemsize, offsets[at : at + _GATHER].tolist())
-        for at in range(0, len(offsets), _GATHER)
+        _gathered(source, dtype.itemsize, offsets[at : at + _GATHER].tolist()) for at in range(0, len(offsets), _GATHER)
     ]
     return np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), dtype)
 

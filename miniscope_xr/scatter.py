@@ -21,6 +21,7 @@ _PAGE = 4096
 _BATCHES_A_WORKER = 4  # fewer are not worth a thread
 _MOST_WORKERS = 4  # more share the same memory bandwidth
 _NONE = np.zeros(0, np.intp)
+LATE = 5  # ms a buffer waits for the card before it can have lapped the ring
 _VECTORS = 640  # below IOV_MAX (1024); more makes the headers leave the nearest cache before they are checked
 
 
@@ -76,7 +77,10 @@ class Stencil:
         fields = dtype.fields
         if not words or fields is None:
             self._columns = np.zeros(0, np.intp)
+            self._times = []
             return
+        names = ("timestamp", "write_timestamp")
+        self._times = [np.add(words_at, fields[n][1] // 4) for n in names] if names[1] in fields else []
         size = len(words_at)
         i = np.arange(size) - self.run.first.index
         constant = {"length": np.full(size, words), "data_length": np.array(self.run.pattern.lengths)}
@@ -143,12 +147,18 @@ class Stencil:
         return vectors
 
     def _refused(self, scratch: Bytes, number: int, out: Bytes) -> np.ndarray[Any, np.dtype[np.intp]]:
-        """Rows whose headers are not what arithmetic expects."""
-        found = scratch.view("<u4").take(self._columns, axis=1)
+        """Rows whose headers are not what arithmetic expects, or whose buffers waited long for the card."""
+        words = scratch.view("<u4")
+        found = words.take(self._columns, axis=1)
         wanted = self._base + np.arange(number, number + len(scratch), dtype="<u4")[:, None] * self._step
+        late = _NONE
+        if self._times:
+            waited = words.take(self._times[1], axis=1) - words.take(self._times[0], axis=1)
+            if waited.max() > LATE:
+                late = np.flatnonzero((waited > LATE).any(axis=1))
         if found.tobytes() == wanted.tobytes():
-            return _NONE
-        return np.flatnonzero((found != wanted).any(axis=1))
+            return late
+        return np.union1d(np.flatnonzero((found != wanted).any(axis=1)), late)
 
 
 class FooterStencil(Stencil):

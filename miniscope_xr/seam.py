@@ -54,6 +54,8 @@ class Evidence:
         The lens focus changes during the recording (EWL scan), so it tells nothing.
     ticks : float
         Units of the timestamp per ms (10 on the DAQ builds that count 0.1 ms).
+    later : bool
+        Not the first recording since power-on: its frame 0 is garbage, which tells nothing.
     """
 
     def __init__(
@@ -63,7 +65,9 @@ class Evidence:
         drop_step: int = 0,
         scanning: bool = False,
         ticks: float = 1.0,
+        later: bool = False,
     ) -> None:
+        self.later = later
         self.headers = headers
         self.ring = ring
         self.drop_step = drop_step
@@ -83,7 +87,7 @@ class Evidence:
         source = i - self.ring
         while source >= 0 and self._head + run.length_of(source) < end:
             source -= self.ring
-        if data_end == end or source < 0:
+        if data_end == end or source < 0 or (self.later and run.frame_of(source) == 0):
             return None
         mine = self._bytes(run.sector_of(i), data_end, end)
         theirs = self._bytes(run.sector_of(source), data_end, end)
@@ -235,15 +239,16 @@ class Evidence:
             return True
         if after[0][1] < before[-2][1]:
             return False
-        period = median((t1 - t0) / (k1 - k0) for (k0, t0), (k1, t1) in pairwise(before))
-        if len(before) > 4:
-            period = (before[-2][1] - before[0][1]) / (before[-2][0] - before[0][0])  # the last frame may be odd
+        steady = before[:-1] if len(before) > 2 else before  # the last frame before a break may be odd
+        longer = max(steady, after, key=len)
+        frames = longer[-1][0] - longer[0][0]
+        period = (longer[-1][1] - longer[0][1]) / frames if frames else 0
         if period <= 0:
             return True
-        phases = [median(t - period * k for k, t in side) for side in (before, after)]
+        phases = [median(t - period * k for k, t in side) for side in (steady, after)]
         off = (phases[1] - phases[0]) / period
         reach = after[-1][0] - before[0][0]
-        tolerance = (_STEP + 0.5 + 1.5 * reach / len(before)) * self.ticks / period
+        tolerance = (_STEP + 0.5 + 1.5 * reach / frames) * self.ticks / period
         return tolerance >= 0.5 or abs(off - round(off)) <= tolerance
 
     @staticmethod

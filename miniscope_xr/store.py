@@ -139,8 +139,9 @@ class CardStore:
         card = self.index.card
         reader = FooterFrameReader if card.layout.footer else FrameReader
         return reader(
-            recording, card.words, card.payload, self.header_dtype, card.layout.sectors.size, fill, until, self.salvage
-        )
+            recording, card.words, card.payload, self.header_dtype, card.layout.sectors.size, fill, until,
+            self.salvage, card.build.ring if card.build else 0,
+        )  # fmt: skip
 
 
 class RecordingStore:
