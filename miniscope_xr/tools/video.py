@@ -203,8 +203,8 @@ def dataset_to_video(
     check_even(footage.width, footage.height)
     rate = frame_rate(footage.ds, fps)
     table = time_stamps_path(path)
-    if time_stamps:
-        refuse_existing(table, force)
+    for made in (path, table) if time_stamps else (path,):
+        refuse_existing(made, force)
     with whole_file(path, force) as part, progress_bar(footage.count, path.name, show=progress) as bar:
         _write_all(footage, part, rate, codec, bar, color)
         if time_stamps:

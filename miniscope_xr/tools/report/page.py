@@ -53,7 +53,7 @@ def _facts(found: Findings) -> str:
         "Ended": report.status,
     }
     if isinstance(attrs.get("fs"), int | np.integer):  # a v3 card does not say
-        facts["as set"] = str(attrs["fs"])
+        facts["Rate as set"] = str(attrs["fs"])
     if report.battery_start is not None and report.battery_end is not None:
         facts["Battery"] = f"{report.battery_start:.2f} to {report.battery_end:.2f} V"
     items = "".join(f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>" for k, v in facts.items())
