@@ -202,12 +202,10 @@ def index_footers(source: ByteSource, card: CardSectors, exhaustive: bool, whole
                 f"an older recording lies behind this one, from frame {seam} on, and is not returned"
             ]  # fmt: skip
         elif doubtful is not None:
-            said = f"the frame clock changes at frame {doubtful}: a slow card, or an older recording from there on"
-            if _complete(footers, end, seconds):
-                warnings = [f"{said}; if it is one, pass until={doubtful - 1}"]
-            else:
-                warnings = [f"{said}; frames {doubtful} to {end - 1} are in doubt; until={end - 1} returns them"]
-                end = doubtful
+            warnings = [
+                f"the frame clock changes at frame {doubtful}: a slow card, or an older recording from there on; "
+                f"if it is one, pass until={doubtful - 1}"
+            ]
     pattern = Pattern((footers.frame_bytes,), 0, footers.size)
     first = footers.at(0)
     assert first is not None

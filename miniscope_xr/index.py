@@ -145,9 +145,13 @@ class _Buffers:
         last = runs[-1]
         header = self.headers.at(last.end_sector)
         if header is None or header.written != limit:
-            sector = last.sector_of(last.count - 1) + 1  # a lost interrupt makes a buffer longer
-            reach = self.config["buffer_size"] // self.size
-            if self.headers.find(sector, sector + reach, range(limit, limit + 1)) is None:
+            i = last.count - 1
+            sector = last.sector_of(i)
+            own = self.headers.at(sector)
+            if own is None or own.length == last.length_of(i):
+                return None
+            reach = self.config["buffer_size"] // self.size  # a lost interrupt makes a buffer longer or shorter
+            if self.headers.find(sector + 1, sector + 1 + reach, range(limit, limit + 1)) is None:
                 return None
         longer = self.walker.runs(*start, None)
         for run in longer:
