@@ -481,6 +481,8 @@ class Walker:
         header = self.headers.at(expected)
         if header is not None and header.written == place and follows(header):
             return expected, header
+        if header is not None and header.written == header.dropped == 0:
+            return None  # another recording begins here
         # A lapped buffer takes the sectors of the one it replaced: look at every sector it can end on.
         sector = last.sector_of(last.count - 1)
         hit = self.headers.find(sector + 1, sector + 1 + self._buffer_sectors, range(place, place + 1), follows)
