@@ -7,6 +7,7 @@ reads for millions of buffers. Where the arithmetic breaks, :class:`Walker` take
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -326,12 +327,14 @@ class Walker:
         )
 
     def _learn(self, sector: int, first: Header) -> Pattern | None:
-        """How frames are cut: the first two frames in a row that are cut alike, else the fullest one."""
+        """How frames are cut: as two in a row that have the size of a known build, else as most are."""
+        sizes = {b.width * b.height for b in self.headers.layout.builds if b.header_words == self.headers.words}
         frames: list[list[int]] = [[]]
         previous, header = first, first
         for _ in range(_LEARN):
             if header.frame != previous.frame:
-                if len(frames) > 1 and frames[-1] and frames[-1] == frames[-2]:
+                alike = len(frames) > 1 and frames[-1] and frames[-1] == frames[-2]
+                if alike and (not sizes or sum(frames[-1]) in sizes):
                     return self._pattern(frames[-1])
                 frames.append([])
             if header.index == len(frames[-1]):
@@ -345,8 +348,9 @@ class Walker:
                 sector, following = hit
                 frames.append([])
             previous, header = header, following
-        fullest = max(frames, key=sum)
-        return self._pattern(fullest) if fullest else None
+        seen = Counter(tuple(frame) for frame in frames[:-1] or frames if frame)
+        best = max(seen, key=lambda cut: (seen[cut] > 1, sum(cut) in sizes, seen[cut], sum(cut)), default=())
+        return self._pattern(list(best)) if best else None
 
     def _behind_hole(self, sector: int, header: Header) -> tuple[int, Header] | None:
         """The next buffer behind writes that failed."""
