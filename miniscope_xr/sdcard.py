@@ -12,9 +12,10 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from miniscope_xr.detect import keyed
-from miniscope_xr.device import Device
+from miniscope_xr.device import open_device
 from miniscope_xr.errors import EndOfRecordingError, NotOpenError, OptionError
 from miniscope_xr.layout import Layout, load_layout
+from miniscope_xr.remote import is_url
 from miniscope_xr.store import CardStore, RecordingStore
 
 Image = np.ndarray[Any, np.dtype[np.uint8]]
@@ -62,7 +63,7 @@ class SDCard:
     Parameters
     ----------
     drive
-        Image file or block device.
+        Image file, block device or URL of an image.
     layout
         Id, path, mapping or Layout; None detects it.
     recording
@@ -81,7 +82,7 @@ class SDCard:
         layout: str | os.PathLike[str] | Mapping[str, Any] | Layout | None = None,
         recording: int | None = None,
     ) -> None:
-        self.drive = Path(drive)
+        self.drive = str(drive) if is_url(drive) else Path(drive)
         self.positions: dict[int, int] = {}
         self._asked = layout
         self._number = recording
@@ -129,7 +130,7 @@ class SDCard:
 
     def check_valid(self) -> bool:
         """Whether the header sector has the four write keys (no firmware checks them; the lab notebook writes none)."""
-        with Device(self.drive) as device:
+        with open_device(self.drive) as device:
             layout = load_layout(self._asked) if self._asked is not None else self.layout
             return keyed(device, layout)
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from miniscope_xr import __version__
 from miniscope_xr.errors import MiniscopeError
-from miniscope_xr.tools import demo, export_commands, read_commands
+from miniscope_xr.tools import archive, demo, export_commands, read_commands
 from miniscope_xr.tools.flash import commands as flash_commands
 from miniscope_xr.tools.flash.errors import FAILED, exit_code
 
@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (read_commands, export_commands, flash_commands, demo):
+    for module in (read_commands, export_commands, archive, flash_commands, demo):
         module.register(commands)
     return parser
 
