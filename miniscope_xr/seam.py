@@ -222,7 +222,8 @@ class Evidence:
         if period <= 0:
             return True
         off = (header.time - median(t + m * period for m, t in enumerate(times))) / period
-        return abs(off - round(off)) * period <= (_STEP + 0.5) * self.ticks + 2 * abs(off) * self.ticks / (len(times) - 1)
+        tolerance = (_STEP + 0.5 + 2 * abs(off) / (len(times) - 1)) * self.ticks
+        return abs(off - round(off)) * period <= tolerance
 
     def _same_clock(self, runs: list[Run], number: int) -> bool:
         """Whether the first regular stretch from run ``number`` on keeps the frame clock of the last one before it.

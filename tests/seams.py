@@ -4,7 +4,7 @@
 
 Each pair is a recording cut by a power loss, at a random place, over an older recording of the same build that was
 longer: random start offsets, clock errors, jitter, battery, some with stalls. The counts were never written and the
-older recording goes on in the next sector, on the same grid and with the same counters. The verdicts:
+older recording goes on in the next sector, on the same grid and with the same counters.
 
 - exact: the recording ends at its last buffer
 - doubtful, cut: only what is certain is returned, and the warning names the frames in doubt
