@@ -186,3 +186,59 @@ def test_raw_target_of_another_size(tmp_path):
     file.write_bytes(bytes(512))
     with pytest.raises(RefusedError, match="not the card it was"):
         target_other.RawTarget(Disk(str(file), "disk", "usb", 1024), write=False)
+
+
+# What real machines answered (macOS 11: a USB stick without a partition table, an SSD in a USB adapter, the system
+# disk; Windows: a USB stick), as published in the test data of public disk imaging tools; keys we do not read left out.
+RECORDED_MAC = {
+    "disk0": {
+        "BusProtocol": "PCI-Express", "DeviceBlockSize": 512, "DeviceIdentifier": "disk0", "Size": 512110190592,
+        "IORegistryEntryName": "INTEL SSDPEKNW512G8 Media", "MediaName": "INTEL SSDPEKNW512G8",
+        "RemovableMedia": False, "VirtualOrPhysical": "Physical", "WritableMedia": True, "MountPoint": "",
+    },
+    "disk2": {
+        "BusProtocol": "USB", "DeviceBlockSize": 512, "DeviceIdentifier": "disk2", "Size": 15682240512,
+        "TotalSize": 15665463296, "IORegistryEntryName": "SanDisk' Cruzer Fit Media", "MediaName": "Cruzer Fit",
+        "RemovableMedia": True, "VirtualOrPhysical": "Physical", "WritableMedia": True,
+        "MountPoint": "/Volumes/NO NAME",
+    },
+    "adapter": {
+        "BusProtocol": "USB", "DeviceBlockSize": 512, "DeviceIdentifier": "disk2", "Size": 128035676160,
+        "IORegistryEntryName": "SAMSUNG SSD PM830 mSATA Media", "MediaName": "SSD PM830 mSATA",
+        "RemovableMedia": False, "VirtualOrPhysical": "Physical", "WritableMedia": True, "MountPoint": "",
+    },
+}  # fmt: skip
+RECORDED_MAC_LIST = {
+    "disk0": {"Content": "GUID_partition_scheme", "DeviceIdentifier": "disk0", "Size": 512110190592, "Partitions": [
+        {"Content": "EFI", "DeviceIdentifier": "disk0s1", "Size": 209715200, "VolumeName": "EFI"},
+        {"Content": "Apple_APFS", "DeviceIdentifier": "disk0s2", "Size": 511900434432}]},
+    "disk2": {"Content": "", "DeviceIdentifier": "disk2", "MountPoint": "/Volumes/NO NAME", "Size": 15682240512},
+    "adapter": {"Content": "FDisk_partition_scheme", "DeviceIdentifier": "disk2", "Size": 128035676160},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("disk0", RefusedError, "NVMe"),
+        ("adapter", RefusedError, "usb hard disk"),
+        ("disk2", BusyError, "/Volumes/NO NAME"),
+    ],
+)
+def test_what_macs_answered(name, error, message):
+    found = mac(RECORDED_MAC[name], RECORDED_MAC_LIST[name]).identify(f"/dev/{RECORDED_MAC[name]['DeviceIdentifier']}")
+    assert (found.size, found.model) == (RECORDED_MAC[name]["Size"], RECORDED_MAC[name]["MediaName"])
+    with pytest.raises(error, match=message):
+        refuse.check(found)
+
+
+def test_what_windows_answered():
+    stick = {
+        "Number": 1, "FriendlyName": "SMI USB DISK", "SerialNumber": "UIWtXGCjyg72Pbiw", "BusType": "USB",
+        "Size": 31457280000, "IsBoot": False, "IsSystem": False, "IsOffline": False, "IsReadOnly": False,
+        "PartitionStyle": "MBR",
+    }  # fmt: skip
+    found = windows(stick, [{"PartitionNumber": 1, "DriveLetter": "E"}]).identify(r"\\.\PhysicalDrive1")
+    assert (found.bus, found.size, found.model, found.sector_size) == ("usb", 31457280000, "SMI USB DISK", 512)
+    with pytest.raises((BusyError, RefusedError)):
+        refuse.check(found)
