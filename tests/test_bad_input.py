@@ -175,18 +175,18 @@ def test_a_wrong_layout_names_the_right_one(make_card: Any) -> None:
 
 
 def test_a_card_that_fits_two_layouts_asks_for_one(tmp_path: Path) -> None:
-    v4 = bytearray(simulate(frames=4).data)
-    daq = simulate("daq-wirefree", frames=4, width=64, height=64).data
-    # a v4 recording whose second sector happens to look like a DAQ buffer header, config sector likewise
-    v4[1025 * 512 : 1026 * 512] = daq[1025 * 512 : 1026 * 512]
-    config = bytearray(daq[1024 * 512 : 1025 * 512])
-    header = v4[1024 * 512 : 1024 * 512 + 48]
-    assert header[:4] != config[:4]
-    both = tmp_path / "both.img"
-    both.write_bytes(bytes(v4))
-    with xr.open_dataset(both, engine="miniscope") as ds:  # one config sector decides
-        assert ds.attrs["layout"] == "v4-wirefree"
-    assert issubclass(AmbiguousLayoutError, ValueError)
+    card = simulate(frames=6)
+    data = bytearray(card.data)
+    for k in (0, 1):  # v3 footers where the first two frames of a 320x320 recording would end
+        end = (1024 + 200 * (k + 1)) * 512
+        data[end - 16 : end] = np.array([1, 320, 60 + 50 * k, k], "<u4").tobytes()
+    path = tmp_path / "both.img"
+    path.write_bytes(data)
+    with pytest.raises(AmbiguousLayoutError, match=r"pass layout='v3-wirefree' or layout='v4-wirefree'"):
+        xr.open_dataset(path, engine="miniscope")
+    assert MiniscopeBackendEntrypoint().guess_can_open(path) is False
+    with xr.open_dataset(path, engine="miniscope", layout="v4-wirefree") as ds:
+        np.testing.assert_array_equal(ds.frame_num, card.expected()[0])
 
 
 def test_headers_written_over_pixels_are_refused(make_card: Any) -> None:

@@ -115,3 +115,20 @@ def test_the_demo_makes_a_card_a_video_and_a_picture(tmp_path: Path, capsys: pyt
     assert sizes["card.avi"] > 30_000_000
     assert sizes["card.png"] > 50_000
     assert {"card.img", "card_timeStamps.csv"} <= set(sizes)
+
+
+def test_without_opencv_every_command_but_video_works(
+    make_card: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)  # import cv2 raises ImportError
+    path, _ = make_card(frames=10)
+    for command in ("info", "check"):
+        assert main([command, str(path)]) == 0
+    assert main(["export", str(path), str(tmp_path / "out.zarr"), "--to", "zarr"]) == 0
+    capsys.readouterr()
+    assert main(["video", str(path), str(tmp_path / "out.avi")]) == 2
+    assert 'pip install "miniscope-xr[video]"' in capsys.readouterr().err
+    assert not (tmp_path / "out.avi").exists()
+    assert main(["demo", str(tmp_path / "demo")]) == 0
+    assert "left out: " in capsys.readouterr().out
+    assert (tmp_path / "demo" / "card.png").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo."""
     import xarray as xr
 
-    from miniscope_xr.store import CardStore, RecordingStore
     from miniscope_xr.tools.validate import check
-    from miniscope_xr.tools.video import recording_to_video
+    from miniscope_xr.tools.video import dataset_to_video
 
     folder = Path(args.dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,14 +86,26 @@ def run(args: argparse.Namespace) -> int:
     with xr.open_dataset(card, engine="miniscope") as ds:
         print(f'\nxr.open_dataset("{card}", engine="miniscope"):\n{ds}\n')
         print(check(card, deep=True))
-        store = CardStore(card)
-        try:
-            recording_to_video(RecordingStore(store, store.recording(None)), video, force=True)
-        finally:
-            store.close()
-        draw(ds, picture)
-    print(f"\nlook at {video} (a lossless grey video) and {picture}")
+        made = [
+            text
+            for text, write in (
+                (f"{video} (a lossless grey video)", lambda: dataset_to_video(ds, video, force=True)),
+                (f"{picture}", lambda: draw(ds, picture)),
+            )
+            if _written(write)
+        ]
+    print(f"\nlook at {' and '.join(made or [str(card)])}")
     return 0
+
+
+def _written(write: Callable[[], None]) -> bool:
+    """Whether an output was written; without the library it needs, say which and go on."""
+    try:
+        write()
+    except MissingDependencyError as error:
+        print(f"left out: {error}")
+        return False
+    return True
 
 
 def register(subparsers: Any) -> None:
