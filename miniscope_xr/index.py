@@ -132,7 +132,9 @@ class _Buffers:
                 else:
                     passed = passed or (len(found), runs)
             found.append(longer or runs)
-            start = self._next_recording(found[-1], exactly=reached and longer is None)
+            end = found[-1][-1].first
+            tidy = end.count == end.written + end.dropped  # a lapped buffer takes the sectors of another
+            start = self._next_recording(found[-1], exactly=reached and longer is None and tidy)
         if ends is None and passed is not None:
             return [*found[: passed[0]], passed[1]], passed[0]
         return found, ends
