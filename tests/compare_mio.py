@@ -289,10 +289,10 @@ one recording that ran its whole length. Wipe v3 cards before each session.
 """
 FUZZING = """## Damaged at random
 
-`python tests/fuzz.py --cards 100000` damages cards of every build in eleven ways (flipped words and bits, cuts, splices,
-spans of zeros and 0xFF, shuffled buffers, random headers, shifted sectors), several at once, and reads each by both
-indexes and in one more way (dataset, tree, filled gaps, check). Only errors of this package may come out, no card of
-8 MB may take 2 s or 200 MB more than its size, and every pixel that is not 0 must lie in a buffer whose header names
+`python tests/fuzz.py --cards 100000` damages cards of every build in eleven ways (flipped words and bits, cuts,
+splices, spans of zeros and 0xFF, shuffled buffers, random headers, shifted sectors), several at once, and reads each by
+both indexes and in one more way (dataset, tree, filled gaps, check). Only errors of this package may come out, no card
+of 8 MB may take 2 s or 200 MB more than its size, and every pixel that is not 0 must lie in a buffer whose header names
 its frame and place, which is derived from the bytes a second time. A short run is part of the tests.
 """
 COLUMNS = (
@@ -342,7 +342,7 @@ def main() -> int:
         mio.process.communicate()
     said = (seams.__doc__ or "").split("\n\n")
     parts.append(
-        f"## Where an interrupted recording ends\n\n{said[2]}\n\n{said[3]}\n\n{options.pairs} pairs "
+        f"## Where an interrupted recording ends\n\n{said[2]}\n\n{said[3].strip()}\n\n{options.pairs} pairs "
         f"(`python tests/seams.py --pairs {options.pairs}`):\n\n{seams.table(pairs)}\n\n{LIMITS}"
     )
     parts.append(FUZZING)
