@@ -135,9 +135,21 @@ class _Buffers:
             end = found[-1][-1].first
             tidy = end.count == end.written + end.dropped  # a lapped buffer takes the sectors of another
             start = self._next_recording(found[-1], exactly=reached and longer is None and tidy)
+            found[-1] = self._up_to(found[-1], start)
         if ends is None and passed is not None:
             return [*found[: passed[0]], passed[1]], passed[0]
         return found, ends
+
+    def _up_to(self, runs: list[Run], start: tuple[int, Header] | None) -> list[Run]:
+        """Runs whose last buffer ends where the next recording starts: a lapped one takes the sectors of another."""
+        last = runs[-1]
+        if start is None or start[0] == last.end_sector:
+            return runs
+        i = last.count - 1
+        sector = last.sector_of(i)
+        header = self.headers.at(sector) or last.first
+        odd = Run(sector, 1, header, last.pattern, single=(start[0] - sector, last.length_of(i)))
+        return [*runs[:-1], *([replace(last, count=i)] if i else []), odd]
 
     def _goes_on(self, start: tuple[int, Header], runs: list[Run], limit: int) -> list[Run] | None:
         """The recording's runs without the count, where it seems to go on behind buffer ``limit``.
@@ -328,8 +340,8 @@ class _Buffers:
             runs, doubts, cut = self._uncounted(at)
             if not runs:
                 break
-            described.append(self._describe(len(described), runs, True, False, doubts))
             at = None if cut else self._next_recording(runs)
+            described.append(self._describe(len(described), self._up_to(runs, at), True, False, doubts))
         return described
 
     def _describe(self, number: int, runs: list[Run], last: bool, reached: bool, doubts: list[str]) -> Recording:
