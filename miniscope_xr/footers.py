@@ -141,10 +141,25 @@ def _seam(footers: _Footers, frames_there: range) -> tuple[int | None, int | Non
     frames = np.array([k for k, _ in known])
     times = np.array([t for _, t in known], float)
     steps = np.diff(times) / np.diff(frames)
-    period = float(median(steps.tolist()))
+    middle = float(median(steps.tolist()))
+    usual = np.abs(steps - middle) <= _TOLERANCE
+    mean = float(steps[usual].mean()) if usual.any() else middle
     back = np.flatnonzero(np.diff(times) < 0)
-    if period <= 0 or len(back):
+    if min(middle, mean) <= 0 or len(back):
         return int(frames[back[0] + 1]) if len(back) else 1, None
+    # a short recording with jitter tells its period to a few percent: a seam is one by both estimates
+    (seam, doubtful), (other, also) = (_step(frames, times, period) for period in (middle, mean))
+    if seam is not None and seam == other:
+        return seam, None
+    first, second = seam or doubtful, other or also
+    return None, None if first is None or second is None else min(first, second)
+
+
+def _step(
+    frames: np.ndarray[Any, np.dtype[np.int64]], times: np.ndarray[Any, np.dtype[np.float64]], period: float
+) -> tuple[int | None, int | None]:
+    """First frame at which the clock steps by no whole number of periods; and the first at which it may."""
+    steps = np.diff(times) / np.diff(frames)
     phase = times - period * frames
     doubtful = None
     for n_th in np.flatnonzero(np.abs(steps - period) * np.diff(frames) > _TOLERANCE) + 1:

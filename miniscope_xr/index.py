@@ -11,11 +11,13 @@ from miniscope_xr.detect import CardSectors, detect
 from miniscope_xr.device import ByteSource, Tolerant
 from miniscope_xr.errors import NotACardError, OptionError
 from miniscope_xr.footers import index_footers
+from miniscope_xr.headers import HeaderReader
 from miniscope_xr.kept_list import Starts, first_listed
 from miniscope_xr.layout import Layout
 from miniscope_xr.recording import Recording
-from miniscope_xr.runs import Header, HeaderReader, Pattern, Run, Walker
+from miniscope_xr.runs import Header, Pattern, Run
 from miniscope_xr.seam import Evidence
+from miniscope_xr.walker import Walker
 
 _HOLE = 16  # buffers at the start of a recording that may be missing
 _SPARE = 1 << 22  # bytes a short recording's frames may take more than the card
@@ -266,7 +268,8 @@ class _Buffers:
         known = [(b.width, b.height) for b in self.layout.builds_for(self.card.words, self.config["buffer_size"])]
         if (width, height) in known or (not total and self._has_room(runs, width, height)):
             return width, height, []
-        fallback = known[0] if known else self.layout.frame or (width, height)
+        like = [size for size in known if size[0] == width] or known
+        fallback = like[0] if like else self.layout.frame or (width, height)
         sure = main is not None and main.count >= 2 * len(main.pattern)
         wide, high = next((size for size in known if size[0] * size[1] == total), fallback)
         if sure and wide * high != total and total % width == 0:
