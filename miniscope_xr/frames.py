@@ -14,8 +14,9 @@ import numpy as np
 from miniscope_xr.axis import FrameAxis, Int, Piece
 from miniscope_xr.device import ByteSource, Tolerant, is_gone
 from miniscope_xr.errors import CardReadError
+from miniscope_xr.headers import read_rows
 from miniscope_xr.recording import Recording
-from miniscope_xr.runs import Run, expected_headers, read_rows, vouched
+from miniscope_xr.runs import Run, expected_headers, vouched
 from miniscope_xr.scatter import FooterStencil, Stencil, aligned_empty, tiles
 
 __all__ = ["FooterFrameReader", "FrameReader", "FrameRows", "Int", "Piece", "aligned_empty"]

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from miniscope_xr.runs import Header, HeaderReader, Run
+from miniscope_xr.headers import HeaderReader
+from miniscope_xr.runs import Header, Run
 
 _SAMPLES = 64  # frames sampled along a run
 _EVERY = 4096  # frames up to which every frame is compared at opening
