@@ -270,6 +270,7 @@ def test_an_unused_bad_sector_beside_the_settings_does_no_harm(card: Any, bad_di
 def test_a_block_device_that_goes_away_is_an_error(card: Any, bad_disk: BadDisk, errors: str, open_card: Any) -> None:
     ds = open_card(bad_disk.device, errors=errors)
     np.testing.assert_array_equal(ds.video[0], card[1].expected()[1][0])
+    subprocess.run(["blockdev", "--flushbufs", bad_disk.device], check=True)  # what was read ahead would still be there
     bad_disk.pull()
     with pytest.raises(CardReadError):
         ds.video.load()
