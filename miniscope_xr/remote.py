@@ -17,6 +17,7 @@ from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardRead
 
 _BLOCK = 64 * 1024
 _KEPT = 64  # blocks
+_AT_ONCE = 32  # requests side by side: more gain little and overrun small servers
 _SPAN = 1 << 20  # headers no further apart than this come in one request
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -158,7 +159,11 @@ class RemoteSource:
             return b"".join(data[at - start : at - start + length] for at in offsets)
         try:
             parts = self._fs.cat_ranges(
-                [self._name] * len(offsets), list(offsets), [at + length for at in offsets], on_error="raise"
+                [self._name] * len(offsets),
+                list(offsets),
+                [at + length for at in offsets],
+                on_error="raise",
+                batch_size=_AT_ONCE,
             )
         except Exception as error:
             raise self._error(error) from error

@@ -74,6 +74,7 @@ class Server:
                 self._answer(True)
 
         class Http(ThreadingHTTPServer):
+            request_queue_size = 256  # the usual five drop callers when many come at once
             daemon_threads = True
 
             def handle_error(self, *args: Any) -> None:
