@@ -23,7 +23,6 @@ class HeaderScan:
     lapped: int = 0
     suspect: int = 0
     overflow: int = 0
-    backwards: int = 0
     jitter: list[float] = field(default_factory=list)
     missing_frames: set[int] = field(default_factory=set)
     suspect_frames: set[int] = field(default_factory=set)
