@@ -13,6 +13,7 @@ import pytest
 from miniscope_xr.errors import CardReadError, NotACardError
 from miniscope_xr.tools.flash import disks, refuse, target_other
 from miniscope_xr.tools.flash.disks import Disk, image_file
+from miniscope_xr.tools.flash.disks_linux import LinuxDisks
 from miniscope_xr.tools.flash.disks_macos import MacDisks
 from miniscope_xr.tools.flash.disks_windows import WindowsDisks
 from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
@@ -242,3 +243,31 @@ def test_what_windows_answered():
     assert (found.bus, found.size, found.model, found.sector_size) == ("usb", 31457280000, "SMI USB DISK", 512)
     with pytest.raises((BusyError, RefusedError)):
         refuse.check(found)
+
+
+def test_a_raw_target_says_what_failed(raw, tmp_path, monkeypatch):
+    def fails(*args):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target_other.os, "write", fails)
+        with pytest.raises(CardWriteError, match="sector 1 cannot be written: Input/output error"):
+            raw.write(512, bytes(512))
+    with monkeypatch.context() as patch:
+        patch.setattr(target_other.os, "write", lambda fd, data: 100)
+        with pytest.raises(CardWriteError, match="only 100 of 512 bytes were written"):
+            raw.write(512, bytes(512))
+    with monkeypatch.context() as patch:
+        patch.setattr(target_other.os, "fsync", fails)
+        with pytest.raises(CardWriteError, match="the card cannot be flushed: Input/output error"):
+            raw.flush()
+    shown = image_file(raw.path)
+    os.truncate(raw.path, 512)
+    with pytest.raises(RefusedError, match="not the card it was a moment ago"):
+        target_other.RawTarget(shown, write=True)
+
+
+def test_a_disk_the_kernel_does_not_know(tmp_path):
+    (tmp_path / "sys/class/block").mkdir(parents=True)
+    with pytest.raises(NotACardError, match="the kernel knows no such disk; `list` shows the candidates"):
+        LinuxDisks(tmp_path).identify("/dev/sdx")
