@@ -15,7 +15,7 @@ from miniscope_xr.headers import HeaderReader
 from miniscope_xr.kept_list import Starts, first_listed
 from miniscope_xr.layout import Layout
 from miniscope_xr.recording import Recording
-from miniscope_xr.runs import Header, Pattern, Run
+from miniscope_xr.runs import Header, Pattern, Run, cut_at, ended_at
 from miniscope_xr.seam import Evidence
 from miniscope_xr.walker import Walker
 
@@ -147,11 +147,7 @@ class _Buffers:
         last = runs[-1]
         if start is None or start[0] == last.end_sector:
             return runs
-        i = last.count - 1
-        sector = last.sector_of(i)
-        header = self.headers.at(sector) or last.first
-        odd = Run(sector, 1, header, last.pattern, single=(start[0] - sector, last.length_of(i)))
-        return [*runs[:-1], *([replace(last, count=i)] if i else []), odd]
+        return ended_at(runs, start[0], self.headers.at(last.sector_of(last.count - 1)))
 
     def _goes_on(self, start: tuple[int, Header], runs: list[Run], limit: int) -> list[Run] | None:
         """The recording's runs without the count, where it seems to go on behind buffer ``limit``.
@@ -194,13 +190,13 @@ class _Buffers:
                 return runs, [], False
             number, i = starts.locate(listed)
             said = f"an older recording, listed when the card was prepared, lies behind buffer {listed}"
-            return [*runs[:number], *([replace(runs[number], count=i)] if i else [])], [said], True
+            return cut_at(runs, number, i), [said], True
         verdict = self._evidence(runs).first_seam(runs, self.exhaustive)
         counted = self._low_counts(runs)
         if verdict.end is None:
             return runs, [] if counted is not None and counted(runs) else verdict.doubt, False
         number, i = verdict.end
-        kept = [*runs[:number], *([replace(runs[number], count=i)] if i else [])]
+        kept = cut_at(runs, number, i)
         if not i and kept and kept[-1].single:  # it seemed to take more sectors than it has, up to the old buffer
             own = kept[-1].pattern.sectors_for(kept[-1].single[1])
             kept[-1] = replace(kept[-1], single=(min(kept[-1].single[0], own), kept[-1].single[1]))

@@ -6,7 +6,7 @@ buffer *i* is known from the first one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -145,6 +145,20 @@ class Run:
         ) == (
             self.frame_of(i), self.index_of(i), self.first.count + i, self.first.written + i, self.first.dropped,
         )  # fmt: skip
+
+
+def cut_at(runs: list[Run], number: int, i: int) -> list[Run]:
+    """Runs up to buffer ``i`` (exclusive) of run ``number``."""
+    return [*runs[:number], *([replace(runs[number], count=i)] if i else [])]
+
+
+def ended_at(runs: list[Run], sector: int, header: Header | None) -> list[Run]:
+    """Runs whose last buffer, with this header, ends at a sector: a lapped one takes the sectors of another."""
+    last = runs[-1]
+    i = last.count - 1
+    start = last.sector_of(i)
+    odd = Run(start, 1, header or last.first, last.pattern, single=(sector - start, last.length_of(i)))
+    return [*cut_at(runs, len(runs) - 1, i), odd]
 
 
 def expected_headers(run: Run, i: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, np.ndarray[Any, Any]]:

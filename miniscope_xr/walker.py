@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.headers import HeaderReader, read_rows
-from miniscope_xr.runs import Header, Pattern, Run, expected_headers, vouched
+from miniscope_xr.runs import Header, Pattern, Run, ended_at, expected_headers, vouched
 
 _READ_WHOLE = 4096  # frames of an uncounted run whose headers are all read
 _MARKS = 64  # headers looked at in a longer one
@@ -244,11 +244,7 @@ class Walker:
         sector = last.sector_of(last.count - 1)
         hit = self.headers.find(sector + 1, sector + 1 + self._buffer_sectors, range(place, place + 1), follows)
         if hit is not None:
-            odd = Run(
-                sector, 1, self.headers.at(sector) or last.first, last.pattern,
-                single=(hit[0] - sector, last.length_of(last.count - 1)),
-            )  # fmt: skip
-            found[-1:] = [replace(last, count=last.count - 1), odd] if last.count > 1 else [odd]
+            found[:] = ended_at(found, hit[0], self.headers.at(sector))
             return hit
         if limit is None and not self.over_holes:
             return None

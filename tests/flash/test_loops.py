@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from miniscope_xr.errors import CardPermissionError
-from miniscope_xr.tools.flash import ask, journal, operation, prepare, sector
+from miniscope_xr.tools.flash import ask, operation, prepare, sector
 from miniscope_xr.tools.flash.disks import identify
 from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
 from miniscope_xr.tools.flash.look import look
@@ -23,7 +23,7 @@ from miniscope_xr.tools.flash.target import FileTarget, open_target
 from .cli import Tool, card_id
 from .fakes import SECTOR, V4, v4_card, with_table
 from .loops import attach, detach, loop, needs_loops, run
-from .test_commands import COUNTS, HEADER, settings, write, zero
+from .test_commands import COUNTS, HEADER, interrupted, settings, write, zero
 
 pytestmark = needs_loops
 SIZE = 16 << 20
@@ -66,20 +66,10 @@ def test_prepare_keep_set_wipe_restore(tool, device, image):
 
 
 def test_resume(tool, device, image, monkeypatch):
-    original = journal.Journal.write
-
-    def stop(self, phase):
-        original(self, phase)
-        if phase == "settings":
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(journal.Journal, "write", stop)
-        words = ("gain=2", "record_length=5", "--discard-recording", card_id(device))
-        assert tool("prepare", device, *words).code == 6
-    assert settings(image)["gain"] != 2
+    assert interrupted(tool, device, monkeypatch, "--discard-recording", card_id(device)).code == 6
+    assert settings(image)["gain"] != 4
     assert tool("resume", device).code == 0
-    assert settings(image)["gain"] == 2
+    assert settings(image)["gain"] == 4
     assert zero(image.read_bytes()[COUNTS:])
 
 
