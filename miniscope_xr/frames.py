@@ -6,20 +6,19 @@ checked; a buffer whose header does not vouch for it is left out (its pixels sta
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from miniscope_xr.axis import FrameAxis, Int, Piece
-from miniscope_xr.device import ByteSource, Tolerant, is_gone
-from miniscope_xr.errors import CardReadError
-from miniscope_xr.headers import read_rows
-from miniscope_xr.recording import Recording
-from miniscope_xr.runs import Run, expected_headers, vouched
-from miniscope_xr.scatter import FooterStencil, Stencil, aligned_empty, tiles
+from miniscope_xr.buffer_reader import BufferReader
+from miniscope_xr.device import ByteSource
+from miniscope_xr.runs import Run
+from miniscope_xr.scatter import Rows, Stencil, aligned_empty, tiles
 
-__all__ = ["FooterFrameReader", "FrameReader", "FrameRows", "Int", "Piece", "aligned_empty"]
+__all__ = ["FrameReader", "FrameRows", "Int", "Piece", "aligned_empty"]
 
 
 @dataclass(frozen=True)
@@ -37,53 +36,37 @@ class FrameRows:
     complete: np.ndarray[Any, np.dtype[np.bool_]]
 
 
+@dataclass(frozen=True)
+class HeaderTable:
+    """Headers that came along with the pixels of some frames.
+
+    ``words`` holds them, uint32 (frames, words of all the headers of one); ``known`` says for which frames.
+    """
+
+    words: np.ndarray[Any, np.dtype[np.uint32]]
+    known: np.ndarray[Any, np.dtype[np.bool_]]
+
+
 class FrameReader:
     """Frames of a recording by row of the frame axis.
 
     Parameters
     ----------
-    recording : Recording
-    words : int
-        Length of the buffer headers (words).
-    payload : int
-        Data bytes of a full buffer: buffer b of a frame begins at byte ``b * payload`` of it.
-    dtype : numpy dtype
-        Of one buffer header.
-    sector_size : int
+    buffers : BufferReader
+        Of the recording.
     fill : bool
         Insert blank frames for missing frame numbers.
     until : int or None
         Last frame number to return.
-    salvage : bool
-        Leave out unreadable sectors instead of raising.
-    ring : int
-        Buffers in the firmware's ring; 0 if unknown (laps that fall on the grid are not looked for then).
     """
 
-    _stencil_class: type[Stencil] = Stencil
-
-    def __init__(
-        self,
-        recording: Recording,
-        words: int,
-        payload: int,
-        dtype: np.dtype[Any],
-        sector_size: int = 512,
-        fill: bool = False,
-        until: int | None = None,
-        salvage: bool = False,
-        ring: int = 0,
-    ) -> None:
-        self.recording = recording
-        self.ring = ring
-        self.words = words
-        self.dtype = dtype
-        self.salvage = salvage
-        self.frame_bytes = recording.width * recording.height
-        self.payload = payload or self.frame_bytes
-        self._head = 4 * words
-        self._size = sector_size
-        self.axis = FrameAxis(recording.runs, fill, until)
+    def __init__(self, buffers: BufferReader, fill: bool = False, until: int | None = None) -> None:
+        self.buffers = buffers
+        self.recording = buffers.recording
+        self.dtype = buffers.dtype
+        self.frame_bytes = self.recording.width * self.recording.height
+        self.payload = buffers.payload or self.frame_bytes
+        self.axis = FrameAxis(self.recording.runs, fill, until)
         self.count = len(self.axis)
         self._stencils: dict[int, Stencil | None] = {}
 
@@ -111,30 +94,54 @@ class FrameReader:
 
     def position(self, row: int) -> int:
         """Byte on the card where a row begins (its first buffer's header; for a blank frame, that of the next)."""
+        size = self.buffers.sector_size
         for later in range(row, self.count):
             pieces = self.pieces(later)
             if pieces:
                 first = pieces[0]
-                return self.recording.runs[first.run].sector_of(first.start) * self._size
-        return self.recording.end_sector * self._size
+                return self.recording.runs[first.run].sector_of(first.start) * size
+        return self.recording.end_sector * size
 
     # -- pixels ---------------------------------------------------------------------------------------
 
-    def pixels(self, source: ByteSource, rows: Int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """Pixels of some rows: uint8 (len(rows), height, width); bytes not on the card are 0."""
+    def header_table(self, count: int) -> HeaderTable:
+        """Return room for the headers of ``count`` frames, for :meth:`pixels` to fill."""
+        most = max((len(run.pattern) for run in self.recording.runs), default=1)
+        words = np.empty((count, most * self.dtype.itemsize // 4), "<u4")
+        return HeaderTable(words, np.zeros(count, bool))
+
+    def pixels(
+        self, source: ByteSource, rows: Int, headers: HeaderTable | None = None
+    ) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Pixels of some rows: uint8 (len(rows), height, width); bytes not on the card are 0.
+
+        The headers between them go into ``headers``, where they are read at once.
+        """
         out = aligned_empty((len(rows), self.frame_bytes))
+        self._fill(source, rows, out, headers)
+        return out.reshape(len(rows), self.recording.height, self.recording.width)
+
+    def images(self, source: ByteSource, rows: Int) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
+        """Pixels of some rows, each an array of its own: keeping one does not keep the others."""
+        out = [aligned_empty((self.frame_bytes,)) for _ in rows]
+        self._fill(source, rows, out)
+        return [image.reshape(self.recording.height, self.recording.width) for image in out]
+
+    def _fill(self, source: ByteSource, rows: Int, out: Rows, headers: HeaderTable | None = None) -> None:
+        """Read the pixels of some rows into as many rows of ``out``."""
         for at, count, number, frame in self.axis.spans(rows):
             stencil = self._stencil(number)
-            doubtful = (
-                range(count)
-                if stencil is None
-                else stencil.read(source, frame - stencil.run.first.frame, out[at : at + count])
-            )
+            doubtful: Sequence[int] = range(count)
             if stencil is not None:
-                doubtful = self._with_lapped(source, stencil.run, frame, list(doubtful), count)
+                span = slice(at, at + count)
+                words = None if headers is None else headers.words[span, : stencil.header_words]
+                doubtful = stencil.read(source, frame - stencil.run.first.frame, out[span], words)
+                doubtful = self._with_lapped(source, stencil.run, frame, doubtful, count)
+                if headers is not None:
+                    headers.known[span] = True
+                    headers.known[span][doubtful] = False
             for k in doubtful:
                 self._slow(source, int(rows[at + k]), out[at + k])
-        return out.reshape(len(rows), self.recording.height, self.recording.width)
 
     def _with_lapped(self, source: ByteSource, run: Run, frame: int, doubtful: list[int], count: int) -> list[int]:
         """Rows of a stretch to read buffer by buffer: the doubtful ones, and those with an earlier copy of a buffer.
@@ -142,34 +149,16 @@ class FrameReader:
         Where headers have no write time (DAQ), an odd header says that a lap may have put a copy of a later buffer
         there: in the frame before the stretch, or in a doubtful one.
         """
-        if not self.ring or "write_timestamp" in (self.dtype.names or ()):
+        ring = self.buffers.ring
+        if not ring or "write_timestamp" in (self.dtype.names or ()):
             return doubtful
-        reach = -(-self.ring // len(run.pattern))
+        reach = -(-ring // len(run.pattern))
         rows = {k + later for k in doubtful for later in range(reach + 1)}
         first = (frame - run.first.frame) * len(run.pattern) - run.first.index
-        before = np.arange(max(first - self.ring, 0), first)
+        before = np.arange(max(first - ring, 0), first)
         if len(before) and not self.header_rows(source, run, before)[1].all():
             rows.update(range(reach))
         return sorted(k for k in rows if k < count)
-
-    def _earlier_copy(self, source: ByteSource, run: Run, i: int) -> bytes | None:
-        """Data of buffer ``i`` that a slow card let through one ring too early, in the place of another."""
-        place = i - self.ring
-        if not self.ring or place < 0:
-            return None
-        room = run.sector_count(place) * self._size
-        try:
-            data = source.read(run.sector_of(place) * self._size, room)
-        except CardReadError:
-            return None
-        if len(data) < self._head:
-            return None
-        header = np.frombuffer(data, self.dtype, 1)
-        expected = expected_headers(run, np.array([i]))
-        expected["write_buffer_count"] = expected["write_buffer_count"] - self.ring
-        if not vouched(header, expected, self.words, self.payload)[0]:
-            return None
-        return data[self._head : self._head + self._length_in(data, run, i)]
 
     def _stencil(self, number: int) -> Stencil | None:
         """How to read whole frames of a run at once; None where they are put together buffer by buffer."""
@@ -178,7 +167,7 @@ class FrameReader:
         if number not in self._stencils:
             run = self.recording.runs[number]
             fits = tiles(run, self.payload, self.frame_bytes)
-            self._stencils[number] = self._stencil_class(run, self.dtype, self.words, self._size) if fits else None
+            self._stencils[number] = self.buffers.stencil(run) if fits else None
         return self._stencils[number]
 
     def _slow(self, source: ByteSource, row: int, out: np.ndarray[Any, Any]) -> tuple[int, bool]:
@@ -192,14 +181,14 @@ class FrameReader:
             run = self.recording.runs[piece.run]
             for i in reversed(range(piece.start, piece.stop)):
                 index = run.index_of(i)
-                data, whole = self._buffer(source, run, i, row)
+                data, whole = self.buffers.data(source, run, i)
                 if data is None:
                     continue
                 start = index * self.payload
                 stop = min(start + len(data), self.frame_bytes)
                 if stop > start:
                     out[start:stop] = np.frombuffer(data, np.uint8, stop - start)
-                earlier = self._earlier_copy(source, run, i)
+                earlier = self.buffers.earlier_copy(source, run, i)
                 if earlier is not None:
                     stop = min(start + len(earlier), self.frame_bytes)
                     out[start:stop] = np.frombuffer(earlier, np.uint8, max(stop - start, 0))
@@ -214,49 +203,6 @@ class FrameReader:
     def _slots(self) -> int:
         """Buffers a whole frame has."""
         return -(-self.frame_bytes // self.payload)
-
-    def _buffer(self, source: ByteSource, run: Run, i: int, row: int) -> tuple[bytes | None, bool | None]:
-        """Read the data of one buffer, or None where its header does not vouch for it.
-
-        The second value: whether all of it reached the card; None where sectors of it cannot be read.
-        """
-        offset = run.sector_of(i) * self._size
-        room = run.sector_count(i) * self._size
-        readable: bool | None = True
-        try:
-            data = source.read(offset, room)
-        except CardReadError as error:
-            if not self.salvage:
-                number = int(self.frame_num(np.array([row]))[0])
-                raise CardReadError(error.errno, f"frame {number}: {error.strerror}", error.filename) from error
-            data, bad = source.salvage(offset, room)
-            if bad and is_gone(source):
-                raise
-            readable = None if bad else True
-        if not self._vouched_by(data, run, i):
-            return None, True
-        length = self._length_in(data, run, i)
-        data = data[self._head : self._head + length]
-        if length and not data:
-            return None, True  # the image ends right behind the header
-        return data, readable and len(data) == length and self._landed(run, i, length)
-
-    def _length_in(self, data: bytes, run: Run, i: int) -> int:
-        """Return the data bytes of a buffer as its own header says."""
-        return int(np.frombuffer(data, self.dtype, 1)["data_length"][0])
-
-    def _landed(self, run: Run, i: int, length: int) -> bool:
-        """Whether the power lasted for all of a buffer."""
-        torn = self.recording.torn
-        last = torn is not None and run is self.recording.runs[-1] and i == run.count - 1
-        return not last or torn is None or torn >= length
-
-    def _vouched_by(self, data: bytes, run: Run, i: int) -> bool:
-        """Whether the bytes of a buffer begin with its header."""
-        if len(data) < self._head:
-            return False
-        header = np.frombuffer(data, self.dtype, 1)
-        return bool(vouched(header, expected_headers(run, np.array([i])), self.words, self.payload)[0])
 
     # -- headers --------------------------------------------------------------------------------------
 
@@ -275,9 +221,8 @@ class FrameReader:
         self, source: ByteSource, run: Run, i: Int
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, np.dtype[np.bool_]]]:
         """Headers of buffers ``i`` of a run as they are on the card, and which of them vouch for their buffer."""
-        offsets = run.sectors_of(i) * self._size
-        rows = read_rows(Tolerant(source) if self.salvage else source, self.dtype, offsets)
-        return rows, vouched(rows, expected_headers(run, i), self.words, self.payload)
+        rows = self.buffers.headers(source, run, i)
+        return rows, self.buffers.vouched(rows, run, i)
 
     def first_timestamp(self, source: ByteSource, row: int) -> int | None:
         """Timestamp of one row's first buffer on the card, from one header where that can be; None for no buffer."""
@@ -291,8 +236,8 @@ class FrameReader:
         found = self.describe(source, np.array([row]))
         return int(found.first["timestamp"][0]) if found.present[0] else None
 
-    def describe(self, source: ByteSource, rows: Int) -> FrameRows:
-        """Headers, buffers and completeness of some rows, from the headers on the card."""
+    def describe(self, source: ByteSource, rows: Int, headers: HeaderTable | None = None) -> FrameRows:
+        """Headers, buffers and completeness of some rows, from the headers on the card (those in hand are not read)."""
         n = len(rows)
         result = FrameRows(
             self.frame_num(rows), np.zeros(n, self.dtype), np.zeros(n, self.dtype),
@@ -300,22 +245,23 @@ class FrameReader:
         )  # fmt: skip
         for at, count, number, frame in self.axis.spans(rows):
             span = slice(at, at + count)
-            if number < 0 or self.salvage:
+            if number < 0 or self.buffers.salvage:
                 for k in range(at, at + count):
                     self._describe_slow(source, int(rows[k]), k, result)
             else:
-                self._describe_fast(source, number, frame, span, rows, result)
+                self._describe_fast(source, number, frame, span, rows, result, headers)
         return result
 
     def _describe_fast(
-        self, source: ByteSource, number: int, frame: int, span: slice, rows: Int, result: FrameRows
-    ) -> None:
+        self, source: ByteSource, number: int, frame: int, span: slice, rows: Int, result: FrameRows,
+        headers: HeaderTable | None,
+    ) -> None:  # fmt: skip
         run = self.recording.runs[number]
         size = len(run.pattern)
         count = span.stop - span.start
-        i = self.axis.first_buffer(number, frame) + np.arange(count * size)
-        flat, flat_good = self.header_rows(source, run, i)
-        table, good = flat.reshape(count, size), flat_good.reshape(count, size)
+        i = (self.axis.first_buffer(number, frame) + np.arange(count * size)).reshape(count, size)
+        table = self._headers_of(source, run, i, span, headers)
+        good = self.buffers.vouched(table, run, i)
         any_good = good.any(axis=1)
         each = np.arange(count)
         first, last = good.argmax(axis=1), size - 1 - good[:, ::-1].argmax(axis=1)
@@ -324,19 +270,26 @@ class FrameReader:
         bits = np.uint32(1) << np.minimum(np.arange(size), 31).astype(np.uint32)
         result.present[span] = (good[:, :32] * bits[:32]).sum(axis=1).astype(np.uint32)
         result.complete[span] = good.all(axis=1) & tiles(run, self.payload, self.frame_bytes)
-        ends = run.sectors_of(i).reshape(count, size) * self._size + self._head + np.array(run.pattern.lengths)
-        odd = self._odd_lengths(table, run) & good.all(axis=1)
-        for k in np.flatnonzero(odd | (ends.max(axis=1) > source.size)):
+        odd = self.buffers.odd_lengths(table, run) & good.all(axis=1)
+        for k in np.flatnonzero(odd | (self.buffers.ends(run, i).max(axis=1) > source.size)):
             self._describe_slow(source, int(rows[span.start + k]), span.start + int(k), result)
         if self.recording.torn is not None and run is self.recording.runs[-1]:
             torn = run.last_frame - frame
             if 0 <= torn < count:
                 result.complete[span.start + torn] &= self.recording.torn >= run.length_of(run.count - 1)
 
-    def _odd_lengths(self, table: np.ndarray[Any, Any], run: Run) -> np.ndarray[Any, Any]:
-        """Which frames have a buffer of another length than usual."""
-        odd: np.ndarray[Any, Any] = (table["data_length"] != np.array(run.pattern.lengths)).any(axis=1)
-        return odd
+    def _headers_of(
+        self, source: ByteSource, run: Run, i: Int, span: slice, headers: HeaderTable | None
+    ) -> np.ndarray[Any, Any]:
+        """Headers of whole frames ``i`` (frames, buffers): those in hand, and the rest from the card."""
+        if headers is None or not headers.known[span].any():
+            return self.buffers.headers(source, run, i.reshape(-1)).reshape(i.shape)
+        width = i.shape[1] * self.dtype.itemsize // 4
+        table = np.ascontiguousarray(headers.words[span, :width]).view(self.dtype)
+        unknown = ~headers.known[span]
+        if unknown.any():
+            table[unknown] = self._headers_of(source, run, i[unknown], span, None)
+        return table
 
     def _describe_slow(self, source: ByteSource, row: int, k: int, result: FrameRows) -> None:
         headers, index = self.headers(source, row)
@@ -348,30 +301,3 @@ class FrameReader:
         present, complete = self._slow(source, row, np.empty(self.frame_bytes, np.uint8))
         result.present[k] = present & 0xFFFFFFFF
         result.complete[k] = complete
-
-
-class FooterFrameReader(FrameReader):
-    """Frames of a v3 recording: one buffer a frame, vouched for by the footer over its last 16 bytes."""
-
-    _stencil_class = FooterStencil
-
-    def _length_in(self, data: bytes, run: Run, i: int) -> int:
-        return run.length_of(i)
-
-    def _odd_lengths(self, table: np.ndarray[Any, Any], run: Run) -> np.ndarray[Any, Any]:
-        return np.zeros(len(table), bool)
-
-    def _vouched_by(self, data: bytes, run: Run, i: int) -> bool:
-        end = run.length_of(i)
-        if len(data) < end:
-            return False
-        footer = np.frombuffer(data, self.dtype, 1, end - self.dtype.itemsize)
-        return int(footer["frame_num"][0]) == run.frame_of(i)
-
-    def header_rows(
-        self, source: ByteSource, run: Run, i: Int
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, np.dtype[np.bool_]]]:
-        """Footers of frames ``i`` and which of them carry the frame's number."""
-        offsets = run.sectors_of(i) * self._size + run.pattern.lengths[0] - self.dtype.itemsize
-        rows = read_rows(Tolerant(source) if self.salvage else source, self.dtype, offsets)
-        return rows, rows["frame_num"] == run.first.frame + i

@@ -57,6 +57,29 @@ class SDFrame:
         return int(self.headers[0].frame_num) if self.headers else None
 
 
+class Positions(Mapping[int, int]):
+    """Byte on the card where a frame begins, for each frame the cursor has been at; worked out when it is asked for."""
+
+    def __init__(self) -> None:
+        self._frames: dict[int, RecordingStore] = {}
+
+    def note(self, store: RecordingStore, frame: int) -> None:
+        """Remember that the cursor was at ``frame``."""
+        self._frames[frame] = store
+
+    def __getitem__(self, frame: int) -> int:
+        return self._frames[frame].frames.position(frame)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._frames)
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
 class SDCard:
     """Read a card frame by frame.
 
@@ -83,7 +106,7 @@ class SDCard:
         recording: int | None = None,
     ) -> None:
         self.drive = str(drive) if is_url(drive) else Path(drive)
-        self.positions: dict[int, int] = {}
+        self.positions = Positions()
         self._asked = layout
         self._number = recording
         self._opened: RecordingStore | None = None
@@ -143,7 +166,7 @@ class SDCard:
         store.card.source()
         self._f = store
         self._frame = 0
-        self.positions[0] = store.frames.position(0)
+        self.positions.note(store, 0)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -168,7 +191,7 @@ class SDCard:
             raise OptionError(f"frame={frame!r}: expected a frame number from 0 on")
         self._frame = int(frame)
         if frame < store.frames.count:
-            self.positions[self._frame] = store.frames.position(self._frame)
+            self.positions.note(store, self._frame)
 
     @property
     def position(self) -> int | None:
@@ -179,7 +202,7 @@ class SDCard:
 
     def _advance(self, store: RecordingStore, frame: int) -> None:
         self._frame = frame + 1
-        self.positions[frame + 1] = store.frames.position(frame + 1)
+        self.positions.note(store, frame + 1)
 
     @overload
     def read(self, return_header: Literal[False] = False) -> Image: ...

@@ -5,49 +5,29 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from xarray.backends import CachingFileManager
 
+from miniscope_xr.buffer_reader import BufferReader, FooterBufferReader
 from miniscope_xr.device import ByteSource, Tolerant, open_device
 from miniscope_xr.errors import CardChangedError, OptionError, RecordingError
-from miniscope_xr.frames import FooterFrameReader, FrameReader, FrameRows, Int
+from miniscope_xr.frames import FrameReader, FrameRows, HeaderTable, Int
 from miniscope_xr.index import CardIndex, build_index
 from miniscope_xr.layout import Layout
+from miniscope_xr.recent import Recent
 from miniscope_xr.recording import Recording
 from miniscope_xr.remote import is_url
 from miniscope_xr.words import buffer_header_dtype, dtype_of, footer_struct
 
-_CACHED_ROWS = 8  # tables
-_AHEAD = 16  # frames
-_LARGE = 1 << 17  # rows
+_AHEAD = 32  # frames
+_KEPT = 1 << 16  # rows, of about 100 bytes
 
 
-class _Recent:
-    """What was read last for some rows: a dozen columns of one table come from one read."""
-
-    def __init__(self, size: int) -> None:
-        self._known: deque[tuple[Int, Any]] = deque(maxlen=size)
-        self._lock = threading.Lock()
-
-    def get(self, rows: Int, read: Callable[[], Any]) -> Any:
-        """Return the value for ``rows``, read where it is not known."""
-        with self._lock:
-            known = list(self._known)
-        for asked, value in known:
-            if np.array_equal(asked, rows):
-                return value
-        value = read()
-        with self._lock:
-            if len(rows) > _LARGE:  # a table of a whole card is kept alone
-                self._known.clear()
-            self._known.append((rows, value))
-        return value
+_RECENT = ("_frame_rows", "_buffer_rows", "_header_tables", "_ahead")
 
 
 class CardStore:
@@ -137,11 +117,12 @@ class CardStore:
     def frames(self, recording: Recording, fill: bool = False, until: int | None = None) -> FrameReader:
         """Return the frames of one recording."""
         card = self.index.card
-        reader = FooterFrameReader if card.layout.footer else FrameReader
-        return reader(
-            recording, card.words, card.payload, self.header_dtype, card.layout.sectors.size, fill, until,
-            self.salvage, card.build.ring if card.build else 0,
+        reader = FooterBufferReader if card.layout.footer else BufferReader
+        buffers = reader(
+            recording, card.words, card.payload, self.header_dtype, card.layout.sectors.size, self.salvage,
+            card.build.ring if card.build else 0,
         )  # fmt: skip
+        return FrameReader(buffers, fill, until)
 
 
 class RecordingStore:
@@ -154,20 +135,29 @@ class RecordingStore:
         self._reset()
 
     def _reset(self) -> None:
-        self._frame_rows = _Recent(_CACHED_ROWS)
-        self._buffer_rows = _Recent(_CACHED_ROWS)
+        self._frame_rows: Recent[FrameRows] = Recent(_KEPT)
+        self._header_tables: Recent[HeaderTable] = Recent(_KEPT // 2)
+        self._buffer_rows: Recent[np.ndarray[Any, Any]] = Recent(_KEPT)
         self._ahead: tuple[int, Iterator[np.ndarray[Any, np.dtype[np.uint8]]]] = (-1, iter(()))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_frame_rows", "_buffer_rows", "_ahead")}
+        return {k: v for k, v in self.__dict__.items() if k not in _RECENT}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._reset()
 
     def pixels(self, rows: Int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """Pixels of some rows of the frame axis."""
-        return self.frames.pixels(self.card.source(), rows)
+        """Pixels of some rows of the frame axis; the headers between them are kept for :meth:`describe`."""
+        source = self.card.source()
+        headers = self.frames.header_table(len(rows))
+        pixels = self.frames.pixels(source, rows, headers)
+        self._header_tables.put(rows, headers)
+        return pixels
+
+    def image(self, row: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Pixels of one row of the frame axis."""
+        return self.frames.images(self.card.source(), np.array([row]))[0]
 
     def frame(self, row: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Pixels of one row for a cursor: rows asked for one after another are read many at a time.
@@ -178,7 +168,7 @@ class RecordingStore:
         image = next(images, None) if row == following else None
         if image is None:
             count = min(_AHEAD, self.frames.count - row) if row == following else 1
-            images = iter(self.pixels(np.arange(row, row + count)))
+            images = iter(self.frames.images(self.card.source(), np.arange(row, row + count)))
             image = next(images)
         self._ahead = row + 1, images
         return image
@@ -186,8 +176,7 @@ class RecordingStore:
     def describe(self, rows: Int) -> FrameRows:
         """Header rows; several coordinates of the same frames cost one read."""
         source = self.card.source()
-        found: FrameRows = self._frame_rows.get(rows, lambda: self.frames.describe(source, rows))
-        return found
+        return self._frame_rows.get(rows, lambda: self.frames.describe(source, rows, self._header_tables.take(rows)))
 
     def buffer_rows(self, rows: Int) -> np.ndarray[Any, Any]:
         """Headers of some buffers of the recording as they are on the card (structured array)."""
@@ -196,8 +185,7 @@ class RecordingStore:
         def read() -> np.ndarray[Any, Any]:
             return self._by_run(rows, lambda run, i: self.frames.header_rows(source, run, i)[0], self.card.header_dtype)
 
-        found: np.ndarray[Any, Any] = self._buffer_rows.get(rows, read)
-        return found
+        return self._buffer_rows.get(rows, read)
 
     def buffer_sectors(self, rows: Int) -> Int:
         """Sectors of some buffers."""

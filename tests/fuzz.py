@@ -348,10 +348,11 @@ def _stores(path: Path, data: bytes, index: str) -> None:
         for recording in card.index.recordings[:MOST]:
             store = RecordingStore(card, recording)
             rows = np.arange(store.frames.count)
+            pixels = store.pixels(rows)
             described = store.describe(rows)
             judge(data, Seen(
                 found.layout, recording.width, recording.height, size,
-                described.frame_num, store.pixels(rows), described.present, described.complete,
+                described.frame_num, pixels, described.present, described.complete,
             ))  # fmt: skip
             assert len(store.buffer_rows(np.arange(recording.n_buffers))) == recording.n_buffers
     finally:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ HEADER_FIELDS = {
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Every (offset, bytes) read from a card."""
     seen: list[tuple[int, int]] = []
-    read, readv = Device.read, Device.readv
+    read, readv, gather = Device.read, Device.readv, Device.gather
 
     def counted_read(self: Device, offset: int, length: int) -> bytes:
         seen.append((offset, length))
@@ -45,6 +46,11 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         seen.append((offset, sum(len(b) for b in buffers)))
         return readv(self, offset, buffers)
 
+    def counted_gather(self: Device, offsets: Any, length: int) -> bytes | None:
+        seen.extend((offset, length) for offset in offsets)
+        return gather(self, offsets, length)
+
+    monkeypatch.setattr(Device, "gather", counted_gather)
     monkeypatch.setattr(Device, "read", counted_read)
     monkeypatch.setattr(Device, "readv", counted_readv)
     return seen
@@ -133,6 +139,34 @@ def test_one_frame_costs_one_frame(clean_card: Clean, open_card: Any, reads: lis
     reads.clear()
     ds.video.variable[37].load()
     assert sum(length for _, length in reads) <= 181 * 512 + 3 * 512
+
+
+@pytest.mark.parametrize("chunks", [None, {"frame": 7}])
+@SMALL_CHUNKS
+def test_loading_a_recording_reads_its_headers_with_its_pixels(
+    chunks: Any, clean_card: Clean, reads: list[tuple[int, int]]
+) -> None:
+    with xr.open_dataset(clean_card[0], engine="miniscope", chunks=chunks) as ds:
+        reads.clear()
+        ds.load(scheduler="synchronous")
+    data = clean_card[1].buffers[0].sector * 512
+    rows = [(offset, offset + length) for offset, length in reads if offset + length > data + 512]
+    slack = 181 * 512 - 5 * 48 - 304 * 304  # behind the last buffer's data
+    assert sum(b - a for a, b in rows) == 60 * 181 * 512 - len(rows) * slack
+    assert all(before[1] <= after[0] for before, after in pairwise(sorted(rows))), "a byte was read twice"
+
+
+def test_a_frame_taken_out_can_be_changed_and_keeps_the_change(clean_card: Clean, open_card: Any) -> None:
+    ds, image = open_card(clean_card[0]), clean_card[1].expected()[1][3]
+    for frame in (ds.video[3], ds.isel(frame=3).video, ds.video.variable[3]):
+        frame[0, 0] = image[0, 0] ^ 1
+        frame.values[0, 1] ^= 1
+        np.testing.assert_array_equal(np.argwhere(frame.values != image), [[0, 0], [0, 1]])
+        np.testing.assert_array_equal(ds.video[3], image)
+    number = ds.frame_num[3]
+    number[()] = 7
+    assert number == 7
+    assert ds.frame_num[3] == 3
 
 
 SELECTIONS = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,10 @@ def differences(card: SimulatedCard, path: Path, **options: Any) -> list[str]:
                 found.append(f"recording {recording.number}: other frame numbers")
                 continue
             pixels = store.pixels(rows)
+            fresh = RecordingStore(opened, recording)
+            fresh.pixels(rows)
+            if not all(map(np.array_equal, astuple(described), astuple(fresh.describe(rows)))):
+                found.append(f"recording {recording.number}: other headers where they come with the pixels")
             if not np.array_equal(described.present[there], present[present > 0]):
                 found.append(f"recording {recording.number}: other buffers")
             if not np.array_equal(pixels[there], video[present > 0]):

@@ -34,6 +34,13 @@ def test_twenty_frames_in_a_row(clean_card: Clean) -> None:
     assert len(card.positions) == 21
 
 
+def test_keeping_one_frame_keeps_no_other(clean_card: Clean) -> None:
+    with SDCard(clean_card[0]) as card:
+        for image in (card.read() for _ in range(5)):
+            assert image.base is not None
+            assert image.base.nbytes < 2 * image.nbytes
+
+
 def test_headers_come_with_a_frame_when_asked_for(clean_card: Clean) -> None:
     path, made = clean_card
     with SDCard(path) as card:

@@ -185,7 +185,7 @@ def check(
         reports = []
         for recording in opened.index.recordings:
             store = RecordingStore(opened, recording)
-            store.frames.salvage = False
+            store.frames.buffers.salvage = False
             try:
                 reports.append(_report(store, deep, progress))
             except CardReadError as error:
