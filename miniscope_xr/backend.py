@@ -11,12 +11,13 @@ import xarray as xr
 from xarray.backends import BackendEntrypoint
 
 import miniscope_xr.accessor  # noqa: F401 - registers ds.miniscope
-from miniscope_xr.arrays import BufferColumn, CardArray, CardVariable, FrameColumn, FrameNumbers, Pixels
+from miniscope_xr.arrays import BufferColumn, CardArray, FrameColumn, FrameNumbers, Pixels
 from miniscope_xr.detect import detect
 from miniscope_xr.device import Device
 from miniscope_xr.errors import MiniscopeError, OptionError, RecordingError, did_you_mean
 from miniscope_xr.layout import Field, Layout
 from miniscope_xr.store import CardStore, RecordingStore
+from miniscope_xr.variable import CardVariable
 
 _CHUNK_BYTES = 24_000_000  # about 256 frames of 304x304
 _HEADER_TIMES = ("frame_num",)  # header fields that have a coordinate of their own name already

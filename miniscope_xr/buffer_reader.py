@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.axis import Int
-from miniscope_xr.device import ByteSource, Tolerant, is_gone
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.headers import read_rows
 from miniscope_xr.recording import Recording
 from miniscope_xr.runs import Run, expected_headers, vouched
 from miniscope_xr.scatter import FooterStencil, Stencil
+from miniscope_xr.source import ByteSource, Tolerant, is_gone
 
 Rows = np.ndarray[Any, Any]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from miniscope_xr.device import ByteSource
 from miniscope_xr.errors import (
     AmbiguousLayoutError,
     BlankCardError,
@@ -17,6 +16,7 @@ from miniscope_xr.errors import (
     UnsupportedCardError,
 )
 from miniscope_xr.layout import Build, Layout, builtin_layouts, load_layout
+from miniscope_xr.source import ByteSource
 from miniscope_xr.words import (
     KEY_NAMES,
     buffer_header_dtype,

@@ -8,43 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
-import mmap
 import os
 import stat
 import sys
 import threading
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from itertools import repeat
-from typing import Any, Protocol
+from typing import Any
 
 from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError, NotACardError
 from miniscope_xr.remote import RemoteSource, is_url
+from miniscope_xr.salvage import Salvage
+from miniscope_xr.source import SECTOR, pour
 
-SECTOR = 512
-_SALVAGE_CHUNK = 64 * 1024
+_WINDOW = 4 << 20  # bytes
+_NEAR = 64 << 10  # bytes from one small read to the next: a card delivers them in the time it takes to find one
 _HAS_PREADV = hasattr(os, "preadv")
-
-
-class ByteSource(Protocol):
-    """What the index and the frame reader need of a card; anything with these three can be read."""
-
-    @property
-    def size(self) -> int:
-        """Size in bytes."""
-        ...
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Return up to ``length`` bytes; fewer only at the end."""
-        ...
-
-    def readv(self, offset: int, buffers: Sequence[Any]) -> int:
-        """Fill writable buffers one after another from ``offset``; return the bytes read."""
-        ...
-
-    def salvage(self, offset: int, length: int) -> tuple[bytes, list[tuple[int, int]]]:
-        """Read around bad sectors: zero-filled bytes, and the (offset, length) spans that are unreadable."""
-        ...
 
 
 def _open_error(path: str, error: OSError) -> Exception:
@@ -180,9 +160,10 @@ class Device:
                 piece = self._pread(offset + done, length - done)
             except OSError as error:
                 # a buffered read fails for a whole page around one bad sector: only what was asked for counts
-                piece, bad = self._rescue(offset + done, length - done, first_only=True)
-                if bad:
-                    raise self._error(error, *bad[0]) from error
+                around = self._around(offset + done, length - done, first_only=True)
+                if around.bad:
+                    raise self._error(error, *around.bad[0]) from error
+                piece = around.data
             if not piece:
                 break
             pieces.append(piece)
@@ -199,17 +180,53 @@ class Device:
                 raise self._error(error, offset, wanted) from error
             if got == wanted or offset + got >= self.size:
                 return got
-        return self._readv_copying(offset, buffers)
+        # without preadv, or after a short count
+        return pour(self.read(offset, sum(map(len, buffers))), buffers)
 
     def gather(self, offsets: Sequence[int], length: int) -> bytes | None:
-        """Return ``length`` bytes from each of many offsets, joined; None where one of them cannot be read whole."""
-        if not hasattr(os, "pread") or self._aligned_only:
+        """Return ``length`` bytes from each of many offsets, joined; None where one of them cannot be read whole.
+
+        One small read for each where the system holds them in memory already; where not, all that lies between them
+        is read as well: a card is far quicker with one large read than with many small ones.
+        """
+        one_by_one = hasattr(os, "pread") and not self._aligned_only
+        parts = []
+        at = 0
+        while at < len(offsets):
+            stop = max(bisect_right(offsets, offsets[at] + _WINDOW, at), at + 1)
+            near = offsets[at:stop]
+            part = None if one_by_one and self._in_memory(near[-1]) else self._sifted(near, length)
+            if part is None and one_by_one:
+                with contextlib.suppress(OSError):
+                    part = b"".join(map(os.pread, repeat(self._fd), repeat(length), near))
+            if part is None or len(part) != length * len(near):
+                return None
+            parts.append(part)
+            at = stop
+        return b"".join(parts)
+
+    def _in_memory(self, offset: int) -> bool:
+        """Whether a read there needs no card; True where the system does not tell."""
+        if not hasattr(os, "RWF_NOWAIT"):
+            return True
+        try:
+            os.preadv(self._fd, [bytearray(1)], offset, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def _sifted(self, offsets: Sequence[int], length: int) -> bytes | None:
+        """The same by one large read, where the offsets are near one another and it goes well."""
+        start, stop = offsets[0], offsets[-1] + length
+        if not 0 <= stop - start <= len(offsets) * _NEAR or list(offsets) != sorted(offsets):
             return None
         try:
-            data = b"".join(map(os.pread, repeat(self._fd), repeat(length), offsets))
-        except OSError:
+            data = self.read(start, stop - start)
+        except CardReadError:
             return None
-        return data if len(data) == length * len(offsets) else None
+        return b"".join([data[at - start : at - start + length] for at in offsets])
 
     def send(self, out: int, offset: int, length: int) -> int | None:
         """Copy bytes into the file ``out`` without a detour through this process; None where the system cannot."""
@@ -224,17 +241,6 @@ class Device:
                 raise  # the output's, not the card's
             raise self._error(error, offset, length) from error
 
-    def _readv_copying(self, offset: int, buffers: Sequence[Any]) -> int:
-        """Do the same without preadv, or after a short count: one contiguous read, then copies."""
-        wanted = sum(len(b) for b in buffers)
-        data = memoryview(self.read(offset, wanted))
-        at = 0
-        for buffer in buffers:
-            piece = data[at : at + len(buffer)]
-            memoryview(buffer)[: len(piece)] = piece
-            at += len(buffer)
-        return len(data)
-
     def salvage(self, offset: int, length: int) -> tuple[bytes, list[tuple[int, int]]]:
         """Read ``length`` bytes around bad sectors.
 
@@ -246,24 +252,22 @@ class Device:
             Unreadable spans in bytes. A raw device is read past the page cache (buffered reads lose
             whole readahead windows around one bad sector), so no more sectors are lost than ddrescue loses.
         """
-        return self._rescue(offset, length)
+        found = self._around(offset, length)
+        return found.data, found.bad
 
-    def _rescue(self, offset: int, length: int, first_only: bool = False) -> tuple[bytes, list[tuple[int, int]]]:
-        """Read past the page cache and around bad sectors; ``first_only``: give up behind the first one."""
-        end = min(offset + length, self.size)
-        start = offset - offset % SECTOR
-        data = bytearray(max(end - start, 0))
-        bad: list[tuple[int, int]] = []
+    def _around(self, offset: int, length: int, first_only: bool = False) -> Salvage:
+        """Read around bad sectors, past the page cache where there is one."""
+        length = max(min(length, self.size - offset), 0)
         with self._direct() as fd:
-            at = start
-            while at < end and not (bad and first_only):
-                step = min(_SALVAGE_CHUNK, end - at)
-                self._salvage_span(fd, at, step, data, start, bad, first_only)
-                at += step
-        return bytes(data[offset - start :]), bad
+            return Salvage(lambda buffer, at: self._read_into(fd, buffer, at), offset, length, first_only)
+
+    def _read_into(self, fd: int, buffer: Any, offset: int) -> int:
+        if _HAS_PREADV:
+            return os.preadv(fd, [buffer], offset)
+        return pour(self._pread(offset, len(buffer)), [buffer])
 
     @contextlib.contextmanager
-    def _direct(self) -> Any:
+    def _direct(self) -> Iterator[int]:
         flag = getattr(os, "O_DIRECT", 0)
         fd = self._fd
         if self.is_block and flag:
@@ -275,70 +279,6 @@ class Device:
             if fd != self._fd:
                 os.close(fd)
 
-    def _salvage_span(
-        self,
-        fd: int,
-        offset: int,
-        length: int,
-        out: bytearray,
-        base: int,
-        bad: list[tuple[int, int]],
-        first_only: bool,
-    ) -> None:
-        try:
-            with mmap.mmap(-1, max(-(-length // SECTOR) * SECTOR, SECTOR)) as aligned:  # O_DIRECT wants alignment
-                if _HAS_PREADV:
-                    got = os.preadv(fd, [aligned], offset)
-                else:
-                    piece = self._pread(offset, length)
-                    aligned[: len(piece)] = piece
-                    got = len(piece)
-                if got < length:
-                    raise OSError(errno.EIO, "short read")
-                out[offset - base : offset - base + length] = aligned[:length]
-        except OSError:
-            if length <= SECTOR:
-                if bad and sum(bad[-1]) == offset:
-                    bad[-1] = (bad[-1][0], bad[-1][1] + length)
-                else:
-                    bad.append((offset, length))
-                return
-            half = -(-length // SECTOR) // 2 * SECTOR
-            self._salvage_span(fd, offset, half, out, base, bad, first_only)
-            if not (bad and first_only):
-                self._salvage_span(fd, offset + half, length - half, out, base, bad, first_only)
-
-
-def is_gone(source: ByteSource) -> bool:
-    """Whether nothing of a card can be read any more (a reader pulled out), rather than some of its sectors."""
-    last = max(source.size - 1, 0) // SECTOR
-    return all(source.salvage(sector * SECTOR, SECTOR)[1] for sector in (0, last // 2, last))
-
-
-class Tolerant:
-    """A source that reads unreadable sectors as zeros, unless the whole card is gone."""
-
-    def __init__(self, source: ByteSource) -> None:
-        self.source = source
-        self.size = source.size
-        self.readv = source.readv
-        self.salvage = source.salvage
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Return up to ``length`` bytes; fewer only at the end."""
-        try:
-            return self.source.read(offset, length)
-        except CardReadError:
-            if is_gone(self.source):
-                raise
-            return self.source.salvage(offset, length)[0]
-
-    def gather(self, offsets: Sequence[int], length: int) -> bytes | None:
-        """Return ``length`` bytes from each of many offsets, joined, where the source can do that."""
-        gather = getattr(self.source, "gather", None)
-        found: bytes | None = None if gather is None else gather(offsets, length)
-        return found
-
 
 def open_device(path: str | os.PathLike[str], mode: str = "r") -> Any:
     """Open a card or the URL of an image for reading (``mode`` is there for file managers and must be ``"r"``)."""
@@ -347,11 +287,3 @@ def open_device(path: str | os.PathLike[str], mode: str = "r") -> Any:
     if is_url(path):
         return RemoteSource(str(path))
     return Device(path)
-
-
-def fingerprint(source: ByteSource, sectors: Sequence[int], sector_size: int = SECTOR) -> str:
-    """Hash of the card's size and of the given sectors: tells one card from another in the same reader."""
-    digest = hashlib.sha256(str(source.size).encode())
-    for sector in sectors:
-        digest.update(source.read(sector * sector_size, sector_size))
-    return digest.hexdigest()

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.detect import CardSectors
-from miniscope_xr.device import ByteSource
 from miniscope_xr.kept_list import first_listed
 from miniscope_xr.recording import Recording
 from miniscope_xr.runs import Header, Pattern, Run
+from miniscope_xr.source import ByteSource
 from miniscope_xr.words import dtype_of, footer_struct
 
 FOOTER = 16  # bytes

@@ -14,9 +14,9 @@ import numpy as np
 
 from miniscope_xr.axis import FrameAxis, Int, Piece
 from miniscope_xr.buffer_reader import BufferReader
-from miniscope_xr.device import ByteSource
 from miniscope_xr.runs import Run
 from miniscope_xr.scatter import Rows, Stencil, aligned_empty, tiles
+from miniscope_xr.source import ByteSource
 
 __all__ = ["FrameReader", "FrameRows", "Int", "Piece", "aligned_empty"]
 

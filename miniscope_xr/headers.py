@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from miniscope_xr.device import ByteSource
 from miniscope_xr.layout import Layout
 from miniscope_xr.runs import MAX_INDEX, Header
+from miniscope_xr.source import ByteSource
 from miniscope_xr.words import buffer_header_dtype
 
 _GATHER = 1 << 16  # headers fetched at once: a small object each until they are joined

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from miniscope_xr.detect import CardSectors, detect
-from miniscope_xr.device import ByteSource, Tolerant
 from miniscope_xr.errors import NotACardError, OptionError
 from miniscope_xr.footers import index_footers
 from miniscope_xr.headers import HeaderReader
@@ -17,6 +16,7 @@ from miniscope_xr.layout import Layout
 from miniscope_xr.recording import Recording
 from miniscope_xr.runs import Header, Pattern, Run, cut_at, ended_at
 from miniscope_xr.seam import Evidence
+from miniscope_xr.source import ByteSource, Tolerant
 from miniscope_xr.walker import Walker
 
 _HOLE = 16  # buffers at the start of a recording that may be missing

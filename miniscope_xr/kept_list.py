@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import overload
 
-from miniscope_xr.device import ByteSource
 from miniscope_xr.errors import MiniscopeError
 from miniscope_xr.layout import Layout
 from miniscope_xr.runs import Run
+from miniscope_xr.source import ByteSource
 
 _STAMP = slice(128, 132), b"MSXR"  # what `prepare` leaves in the header sector, where no firmware reads
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError, MissingDependencyError
+from miniscope_xr.source import pour
 
 _BLOCK = 64 * 1024
 _KEPT = 64  # blocks
@@ -139,13 +140,7 @@ class RemoteSource:
     def readv(self, offset: int, buffers: Sequence[Any]) -> int:
         """Fill ``buffers`` from consecutive bytes by one request; return the bytes read."""
         stop = min(offset + sum(map(len, buffers)), self.size)
-        data = memoryview(self._fetch(offset, stop) if stop > offset else b"")
-        at = 0
-        for buffer in buffers:
-            piece = data[at : at + len(buffer)]
-            memoryview(buffer)[: len(piece)] = piece
-            at += len(buffer)
-        return len(data)
+        return pour(self._fetch(offset, stop) if stop > offset else b"", buffers)
 
     def gather(self, offsets: Sequence[int], length: int) -> bytes | None:
         """Return ``length`` bytes from each of many offsets: near ones by one request, far ones side by side."""

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from miniscope_xr.device import ByteSource
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.runs import Run, expected_headers
+from miniscope_xr.source import ByteSource
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Rows = Bytes | list[Bytes]

@@ -13,7 +13,7 @@ import numpy as np
 from xarray.backends import CachingFileManager
 
 from miniscope_xr.buffer_reader import BufferReader, FooterBufferReader
-from miniscope_xr.device import ByteSource, Tolerant, open_device
+from miniscope_xr.device import open_device
 from miniscope_xr.errors import CardChangedError, OptionError, RecordingError
 from miniscope_xr.frames import FrameReader, FrameRows, HeaderTable, Int
 from miniscope_xr.index import CardIndex, build_index
@@ -21,6 +21,7 @@ from miniscope_xr.layout import Layout
 from miniscope_xr.recent import Recent
 from miniscope_xr.recording import Recording
 from miniscope_xr.remote import is_url
+from miniscope_xr.source import ByteSource, Tolerant
 from miniscope_xr.words import buffer_header_dtype, dtype_of, footer_struct
 
 _AHEAD = 32  # frames

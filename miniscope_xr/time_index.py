@@ -17,8 +17,9 @@ import xarray as xr
 from xarray.core import indexing
 from xarray.indexes import Index, PandasIndex
 
-from miniscope_xr.arrays import CardVariable, FrameColumn
+from miniscope_xr.arrays import FrameColumn
 from miniscope_xr.frames import Int
+from miniscope_xr.variable import CardVariable
 
 _MANY = 64  # labels for which reading all headers is no more work than bisecting for each
 

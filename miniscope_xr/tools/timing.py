@@ -17,7 +17,7 @@ BLANK = np.iinfo(np.int64).min
 SLOT = "linked_list"
 """Header field that is a Miniscope's buffer index: the slot of the ring buffer."""
 
-_SAMPLE = 256
+_SAMPLE = 64  # pairs
 COLUMNS = "Frame Number,Time Stamp (ms),Buffer Index,DAQ Frame Number"
 
 
@@ -44,7 +44,7 @@ def measured_rate(ds: xr.Dataset) -> float | None:
     """Frames per second by the clock of the recording; None where it has no two times.
 
     The median, over pairs of frames half a recording apart, of frame numbers by time: lost frames, a late frame
-    and the millisecond steps of the clock do not move it. Reads a few hundred headers.
+    and the millisecond steps of the clock do not move it. Reads some hundred frames' headers.
     """
     n = ds.sizes["frame"]
     if n < 2 or "time" not in ds.variables:

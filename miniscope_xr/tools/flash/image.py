@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from miniscope_xr.device import ByteSource, Device, fingerprint
+from miniscope_xr.device import Device
 from miniscope_xr.errors import CardReadError, OptionError, OutputError, OutputExistsError
+from miniscope_xr.source import ByteSource, fingerprint
 from miniscope_xr.tools.flash.errors import CheckFailedError, RefusedError
 from miniscope_xr.tools.flash.operation import Progress
 
