@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,15 +51,28 @@ class Versus:
     def __call__(
         self, work: str, ours: Callable[[], object], goal: str, rounds: int = 5,
         limit: Callable[[], object] | None = None, limit_name: str = "", mio: str = "", speed: bool = False,
+        made: Sequence[Path] = (),
     ) -> None:  # fmt: skip
-        """Time ``ours``; ``speed`` shows limit / ours (a share of the limit's speed), else ours / limit."""
+        """Time ``ours``; ``speed`` shows limit / ours (a share of the limit's speed), else ours / limit.
+
+        ``made`` is what both write: a new file each time, because writing over an old one has a price of its own,
+        and never while the last one is still on its way to the disk.
+        """
         theirs: list[float] = []
 
+        def clean() -> None:
+            for path in made:
+                path.unlink(missing_ok=True)
+            if made and hasattr(os, "sync"):
+                os.sync()
+
         def setup() -> None:
+            clean()
             if limit is not None:
                 start = time.perf_counter()
                 limit()
                 theirs.append(time.perf_counter() - start)
+                clean()
 
         setup()
         ours()  # both once, warm

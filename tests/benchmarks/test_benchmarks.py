@@ -147,10 +147,10 @@ def test_video(versus: Versus, image: Path, tmp_path: Path, codec: str) -> None:
     with opened(image) as ds:
         frames = ds["video"][:some].values
 
+        theirs, mine = tmp_path / "cv2.avi", tmp_path / "ours.avi"
+
         def alone() -> None:
-            writer = cv2.VideoWriter(
-                str(tmp_path / "cv2.avi"), cv2.VideoWriter_fourcc(*codec), 20.0, (WIDTH, HEIGHT), False
-            )
+            writer = cv2.VideoWriter(str(theirs), cv2.VideoWriter_fourcc(*codec), 20.0, (WIDTH, HEIGHT), False)
             for frame in frames:
                 writer.write(frame)
             writer.release()
@@ -158,10 +158,11 @@ def test_video(versus: Versus, image: Path, tmp_path: Path, codec: str) -> None:
         from miniscope_xr.tools.video import dataset_to_video
 
         def ours() -> None:
-            dataset_to_video(ds, tmp_path / "ours.avi", codec=codec, frames=slice(some), force=True, progress=False)
+            dataset_to_video(ds, mine, codec=codec, frames=slice(some), force=True, progress=False)
 
         goal = {"GREY": ">= 0.95", "FFV1": ">= 2.0"}[codec]
-        versus(f"{codec} video of {some} frames", ours, goal, 5, alone, "cv2 alone", "", True)
+        made = theirs, mine
+        versus(f"{codec} video of {some} frames", ours, goal, 7, alone, "cv2 alone", speed=True, made=made)
 
 
 def test_trimmed_image(versus: Versus, image: Path, tmp_path: Path) -> None:
@@ -172,13 +173,15 @@ def test_trimmed_image(versus: Versus, image: Path, tmp_path: Path) -> None:
         store = RecordingStore(card, card.recording(None))
         assert end_byte(store) == DATA + FRAMES * FRAME_BYTES
 
+        trimmed, plain = tmp_path / "trimmed.img", tmp_path / "copy.img"
+
         def ours() -> None:
-            trim(store, tmp_path / "trimmed.img", force=True, progress=False)
+            trim(store, trimmed, force=True, progress=False)
 
         def copy() -> None:
-            shutil.copyfile(image, tmp_path / "copy.img")
+            shutil.copyfile(image, plain)
 
-        versus("trimmed image", ours, ">= 1.0", 3, copy, "shutil.copyfile", speed=True)
+        versus("trimmed image", ours, ">= 1.0", 7, copy, "shutil.copyfile", speed=True, made=(trimmed, plain))
     finally:
         card.close()
 
