@@ -21,6 +21,9 @@ class Format:
         What it is for.
     table
         Whether a table of header values goes beside it.
+    batch_bytes
+        Size of a batch of frames, which is a chunk of the file where it has chunks. About three are in memory, and
+        what the library makes of one: copies, and buffers kept by each thread that compresses.
     """
 
     module: str
@@ -28,11 +31,16 @@ class Format:
     folder: bool
     text: str
     table: bool = False
+    batch_bytes: int = 4_000_000
 
 
 FORMATS = {
-    "miniscope-daq": Format("daq_folder", (), True, "folder of AVIs as Miniscope-DAQ writes it (FFV1 or GREY)"),
-    "minian": Format("minian", (), True, "folder of zarr arrays (format 2) that minian's open_minian reads"),
+    "miniscope-daq": Format(
+        "daq_folder", (), True, "folder of AVIs as Miniscope-DAQ writes it (FFV1 or GREY)", batch_bytes=1_500_000
+    ),
+    "minian": Format(
+        "minian", (), True, "folder of zarr arrays (format 2) that minian's open_minian reads", batch_bytes=2_000_000
+    ),
     "zarr": Format("zarr_store", (".zarr",), True, "one zarr store (format 3)"),
     "netcdf": Format("netcdf", (".nc", ".nc4", ".netcdf"), False, "NetCDF-4, for xarray and most languages"),
     "hdf5": Format("hdf5", (".h5", ".hdf5"), False, "HDF5 with /mov, for CaImAn, suite2p, EXTRACT, MATLAB"),

@@ -18,7 +18,7 @@ def write(job: Job) -> None:
     h5py = need("h5py", "hdf5")
     footage = job.footage
     shape = footage.count, footage.height, footage.width
-    with h5py.File(job.path, "w") as file:
+    with h5py.File(job.path, "w", rdcc_nbytes=0) as file:
         movie = file.create_dataset("mov", shape, "u1", chunks=(footage.step, *shape[1:]))
         for rows, images in job.parts():
             movie[rows] = images

@@ -18,6 +18,7 @@ from miniscope_xr.tools.readahead import read_ahead
 from miniscope_xr.tools.timing import BLANK, filled_times, milliseconds
 
 SOFTWARE = f"miniscope-xr {__version__}"
+_ROWS = 1000  # of a table at a time: as text a row takes ten times its size
 
 
 @dataclass(frozen=True)
@@ -97,10 +98,11 @@ class Job:
         """Write the header values as CSV beside the file: a row a frame, times in ms, nothing for a blank frame."""
         assert self.beside is not None
         columns = {"frame": np.arange(self.footage.count), **self.footage.columns}
-        texts = [_as_text(values) for values in columns.values()]
         with self.beside.open("w", encoding="ascii", newline="\n") as file:
             file.write(",".join(columns) + "\n")
-            file.writelines(",".join(row) + "\n" for row in zip(*texts, strict=True))
+            for start in range(0, self.footage.count, _ROWS):
+                texts = [_as_text(values[start : start + _ROWS]) for values in columns.values()]
+                file.writelines(",".join(row) + "\n" for row in zip(*texts, strict=True))
 
     def settings(self) -> dict[str, Any]:
         """Return the recording's attributes as plain numbers, text and lists of text."""

@@ -15,7 +15,7 @@ def write(job: Job) -> None:
     h5netcdf = need("h5netcdf", "netcdf")
     footage = job.footage
     sizes = {"frame": footage.count, "y": footage.height, "x": footage.width}
-    with h5netcdf.File(job.path, "w") as file:
+    with h5netcdf.File(job.path, "w", rdcc_nbytes=0) as file:
         file.dimensions = sizes
         video = file.create_variable(
             "video", tuple(sizes), "u1", chunks=(footage.step, footage.height, footage.width)

@@ -51,7 +51,7 @@ def _series(job: Job, file: Any, device: Any) -> Any:
         unit="a.u.",
         dimension=[footage.width, footage.height],
         data=pynwb.H5DataIO(
-            shape=shape, maxshape=shape, dtype=np.dtype(np.uint8), chunks=(min(16, footage.count), *shape[1:]),
+            shape=shape, maxshape=shape, dtype=np.dtype(np.uint8), chunks=(footage.step, *shape[1:]),
             compression="gzip", compression_opts=1,
         ),
         timestamps=pynwb.H5DataIO(shape=(footage.count,), dtype=np.dtype(np.float64)),
@@ -123,7 +123,9 @@ def write(job: Job) -> None:
     series, headers = _series(job, file, device), _headers(job)
     file.add_acquisition(series)
     file.add_acquisition(headers)
-    with pynwb.NWBHDF5IO(str(job.path), "w") as io:
+    h5py = need("h5py", "nwb")
+    # no chunk cache: every chunk is written once and whole, and pynwb would keep 32 MB of them
+    with h5py.File(job.path, "w", rdcc_nbytes=0) as whole, pynwb.NWBHDF5IO(file=whole, mode="w") as io:
         io.write(file)
         _fill(job, series, headers)
     gaps = _gaps(job)

@@ -13,15 +13,7 @@ from miniscope_xr.errors import OptionError, did_you_mean
 from miniscope_xr.tools.export.folders import whole_folder
 from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.job import Job
-from miniscope_xr.tools.footage import (
-    BATCH_BYTES,
-    SMALL_BATCH_BYTES,
-    Footage,
-    Frames,
-    PathLike,
-    header_names,
-    select,
-)
+from miniscope_xr.tools.footage import Footage, Frames, PathLike, header_names, select
 from miniscope_xr.tools.outputs import progress_bar, whole_file
 from miniscope_xr.tools.timing import frame_rate
 
@@ -104,8 +96,7 @@ def export(
     writer.libraries()
     source = ds.encoding.get("source")
     part = select(ds, frames)
-    small = name == "miniscope-daq"
-    footage = Footage(part, header_names(part), SMALL_BATCH_BYTES if small else BATCH_BYTES)
+    footage = Footage(part, header_names(part), chosen.batch_bytes)
     rate = frame_rate(part, fps)
     began, known = recording_start(ds if source else part, start)
     if name == "miniscope-daq":

@@ -28,6 +28,7 @@ def write_store(job: Job, path: Path, name: str, dims: tuple[str, str, str], zar
         shape=(footage.count, footage.height, footage.width),
         chunks=(footage.step, footage.height, footage.width),
         dtype="uint8",
+        config={"write_empty_chunks": True},  # else every chunk is compared with black, in memory of its own
         **options,
     )
     attrs = dict(footage.ds["video"].attrs)
