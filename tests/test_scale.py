@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -177,3 +179,33 @@ def test_resumes_after_a_kill(
     frames = open_card(path).sizes["frame"]
     assert archive([path], store, 1) == frames - blocks * small_blocks
     _same_as_card(store, _groups(store)[0], open_card(path))
+
+
+COMMAND = """
+    import sys
+    from miniscope_xr import backend
+    from miniscope_xr.tools import archive
+    from miniscope_xr.tools.cli import main
+    backend._CHUNK_BYTES, archive._CHUNKS = 2 * 64_000, 2
+    if __name__ == "__main__":
+        raise SystemExit(main(["archive", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL of a process group")
+def test_the_command_goes_on_after_a_kill(make_card: Make, tmp_path: Path, open_card: Open) -> None:
+    paths = [make_card(frames=n, seed=n, **SMALL)[0] for n in (150, 120)]
+    frames = sum(open_card(path).sizes["frame"] for path in paths)
+    store, script = tmp_path / "lab.zarr", tmp_path / "archive.py"
+    script.write_text(textwrap.dedent(COMMAND))
+    run = [sys.executable, str(script), *map(str, paths), str(store), "--workers", "2"]
+    with subprocess.Popen(run, start_new_session=True, stdout=subprocess.DEVNULL) as first:
+        while first.poll() is None and not list(store.glob("*/recording_0/archived/[0-9]*")):
+            time.sleep(0.01)
+        os.killpg(first.pid, signal.SIGKILL)
+    said = [subprocess.run(run, capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    assert "there already" in said[1]
+    left = 0 if "there already" in said[0] else int(said[0].split(": ")[-1].split()[0])
+    assert left <= frames - 4  # a block that was marked is not written again
+    for path in paths:
+        _same_as_card(store, next(g for g in _groups(store) if path.stem in g), open_card(path))

@@ -73,7 +73,10 @@ def write_block(block: Block) -> int:
 
 def _copy(ds: xr.Dataset, block: Block, start: int, stop: int) -> None:
     rows = slice(start, stop)
-    ds.isel(frame=rows).to_zarr(block.store, group=block.group, region={"frame": rows}, consolidated=False)
+    ds.isel(frame=rows).to_zarr(
+        block.store, group=block.group, region={"frame": rows}, consolidated=False,
+        write_empty_chunks=True,  # else every chunk is compared with the fill value, in memory of its own
+    )  # fmt: skip
 
 
 def _name(card: str, fingerprint: str) -> str:
