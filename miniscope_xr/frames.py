@@ -70,6 +70,9 @@ class FrameReader:
         self.count = len(self.axis)
         self._stencils: dict[int, Stencil | None] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_stencils": {}}
+
     # -- the frame axis -------------------------------------------------------------------------------
 
     def frame_num(self, rows: Int) -> Int:
@@ -265,8 +268,9 @@ class FrameReader:
         any_good = good.any(axis=1)
         each = np.arange(count)
         first, last = good.argmax(axis=1), size - 1 - good[:, ::-1].argmax(axis=1)
-        result.first[span] = np.where(any_good, table[each, first], np.zeros((), self.dtype))
-        result.last[span] = np.where(any_good, table[each, last], np.zeros((), self.dtype))
+        for ends, index in ((result.first, first), (result.last, last)):
+            ends[span] = table[each, index]
+            ends[span][~any_good] = np.zeros((), self.dtype)
         bits = np.uint32(1) << np.minimum(np.arange(size), 31).astype(np.uint32)
         result.present[span] = (good[:, :32] * bits[:32]).sum(axis=1).astype(np.uint32)
         result.complete[span] = good.all(axis=1) & tiles(run, self.payload, self.frame_bytes)

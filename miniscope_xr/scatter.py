@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -71,6 +72,13 @@ class Stencil:
             self._payloads.append(slice(pixel, pixel + length))
             pixel += length
         self._row = -(-end // 4) * 4
+        self._places = [
+            slice(k * pixel + payload.start, k * pixel + payload.stop)
+            for k in range(self.batch)
+            for payload in self._payloads
+        ]
+        # scratch for one frame and for a batch of them, with its vectors: making those takes as long as a read
+        self._spare: tuple[list[tuple[Bytes, list[memoryview]]], ...] = ([], [])
         self.header_words = words * len(words_at)
         self._headers_at = np.add.outer(words_at, np.arange(words)).reshape(-1)
         self._expect(words_at, dtype, words)
@@ -120,15 +128,16 @@ class Stencil:
         doubtful: list[int] = []
         stride = self._stride
         offset = self._origin + number * stride
-        most = min(self.batch, len(out))
-        scratch = np.empty((most, self._row), np.uint8)
-        vectors = self._vectors(scratch)
-        payloads = self._payloads
+        spare = self._spare[len(out) > 1]
+        try:
+            scratch, asides = spare.pop()
+        except IndexError:
+            scratch = np.empty((self.batch if len(out) > 1 else 1, self._row), np.uint8)
+            asides = self._vectors(scratch)
         for start in starts:
             n = min(self.batch, len(out) - start)
-            if n < most:
-                del vectors[2 * n * len(self._payloads) :]
-            vectors[1::2] = [row.data[payload] for row in out[start : start + n] for payload in payloads]
+            vectors = asides[: 2 * n * len(self._payloads)]
+            vectors[1::2] = self._pixels(out, start, n)
             try:
                 got = source.readv(offset + start * stride, vectors)
             except CardReadError:
@@ -139,7 +148,15 @@ class Stencil:
                     headers[start : start + n] = self._headers(scratch[:n], out[start : start + n])
             else:  # a bad sector, or the image ends in here
                 doubtful += range(start, start + n)
+        spare.append((scratch, asides))
         return doubtful
+
+    def _pixels(self, out: Rows, start: int, count: int) -> Iterable[memoryview]:
+        """Where the payloads of a batch go."""
+        if isinstance(out, list):
+            return [row.data[payload] for row in out[start : start + count] for payload in self._payloads]
+        flat = out.reshape(-1).data[start * self.frame_bytes :]
+        return map(flat.__getitem__, self._places[: count * len(self._payloads)])
 
     def _vectors(self, scratch: Bytes) -> list[memoryview]:
         """Where the headers of a batch go (even places; the odd ones are for pixels)."""

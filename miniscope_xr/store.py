@@ -184,7 +184,9 @@ class RecordingStore:
         source = self.card.source()
 
         def read() -> np.ndarray[Any, Any]:
-            return self._by_run(rows, lambda run, i: self.frames.header_rows(source, run, i)[0], self.card.header_dtype)
+            return self._by_run(
+                rows, lambda run, i: self.frames.buffers.headers(source, run, i), self.card.header_dtype
+            )
 
         return self._buffer_rows.get(rows, read)
 
