@@ -25,7 +25,7 @@ class CardArray(BackendArray):
         self.dtype = dtype
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        if isinstance(key, indexing.BasicIndexer) and isinstance(key.tuple[0], int):
+        if isinstance(key, indexing.BasicIndexer):
             return self._get(key.tuple)  # nothing for the adapter to take apart
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._get)
 

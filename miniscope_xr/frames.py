@@ -14,6 +14,7 @@ import numpy as np
 
 from miniscope_xr.axis import FrameAxis, Int, Piece
 from miniscope_xr.buffer_reader import BufferReader
+from miniscope_xr.header_tables import HeaderTable
 from miniscope_xr.runs import Run
 from miniscope_xr.scatter import Rows, Stencil, aligned_empty, tiles
 from miniscope_xr.source import ByteSource
@@ -34,17 +35,6 @@ class FrameRows:
     last: np.ndarray[Any, Any]
     present: np.ndarray[Any, np.dtype[np.uint32]]
     complete: np.ndarray[Any, np.dtype[np.bool_]]
-
-
-@dataclass(frozen=True)
-class HeaderTable:
-    """Headers that came along with the pixels of some frames.
-
-    ``words`` holds them, uint32 (frames, words of all the headers of one); ``known`` says for which frames.
-    """
-
-    words: np.ndarray[Any, np.dtype[np.uint32]]
-    known: np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class FrameReader:
@@ -110,8 +100,7 @@ class FrameReader:
     def header_table(self, count: int) -> HeaderTable:
         """Return room for the headers of ``count`` frames, for :meth:`pixels` to fill."""
         most = max((len(run.pattern) for run in self.recording.runs), default=1)
-        words = np.empty((count, most * self.dtype.itemsize // 4), "<u4")
-        return HeaderTable(words, np.zeros(count, bool))
+        return HeaderTable.room(count, most * self.dtype.itemsize // 4)
 
     def pixels(
         self, source: ByteSource, rows: Int, headers: HeaderTable | None = None

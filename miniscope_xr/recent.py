@@ -36,14 +36,6 @@ class Recent(Generic[T]):
             asked, value = self._known.get(self._key(rows), (None, None))
         return value if asked is not None and np.array_equal(asked, rows) else None
 
-    def take(self, rows: Int) -> T | None:
-        """Return the value for ``rows`` and forget it."""
-        value = self.find(rows)
-        if value is not None:
-            with self._lock:
-                self._forget(self._key(rows))
-        return value
-
     def get(self, rows: Int, read: Callable[[], T]) -> T:
         """Return the value for ``rows``, read where it is not known."""
         value = self.find(rows)

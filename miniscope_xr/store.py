@@ -15,7 +15,8 @@ from xarray.backends import CachingFileManager
 from miniscope_xr.buffer_reader import BufferReader, FooterBufferReader
 from miniscope_xr.device import open_device
 from miniscope_xr.errors import CardChangedError, OptionError, RecordingError
-from miniscope_xr.frames import FrameReader, FrameRows, HeaderTable, Int
+from miniscope_xr.frames import FrameReader, FrameRows, Int
+from miniscope_xr.header_tables import HeaderTables
 from miniscope_xr.index import CardIndex, build_index
 from miniscope_xr.layout import Layout
 from miniscope_xr.recent import Recent
@@ -137,7 +138,7 @@ class RecordingStore:
 
     def _reset(self) -> None:
         self._frame_rows: Recent[FrameRows] = Recent(_KEPT)
-        self._header_tables: Recent[HeaderTable] = Recent(_KEPT // 2)
+        self._header_tables = HeaderTables(_KEPT // 2)
         self._buffer_rows: Recent[np.ndarray[Any, Any]] = Recent(_KEPT)
         self._ahead: tuple[int, Iterator[np.ndarray[Any, np.dtype[np.uint8]]]] = (-1, iter(()))
 

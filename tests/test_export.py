@@ -250,11 +250,11 @@ class TestEveryFormat:
     ) -> None:
         have(to)
 
-        def parts(self: Footage, start: int = 0, end: int | None = None) -> Iterator[tuple[slice, np.ndarray]]:
+        def parts(self: Footage, *stretch: int | None) -> Iterator[tuple[slice, np.ndarray]]:
             yield slice(0, 1), np.zeros((1, self.height, self.width), np.uint8)
             raise stop
 
-        monkeypatch.setattr(Footage, "parts", parts)
+        monkeypatch.setattr(Footage, "_parts", parts)
         with pytest.raises(stop if isinstance(stop, type) else type(stop)):
             export(ds, target(tmp_path, to), to=to)
         assert not [p for p in tmp_path.rglob("*") if p.is_file()]

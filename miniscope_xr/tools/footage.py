@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,8 @@ from miniscope_xr.tools.timing import BLANK, SLOT, Times, frame_numbers, millise
 BATCH_BYTES = 6_000_000
 SMALL_BATCH_BYTES = 1_500_000
 """For encoders that are slower than reading, several at once."""
+
+_STRETCH = 1024  # frames whose columns are read at once: an encoder waits for each time that is done
 
 Images = np.ndarray[Any, np.dtype[np.uint8]]
 Frames = slice | Sequence[int] | None
@@ -108,20 +110,28 @@ class Footage:
         return max(min(self._batch_bytes // max(self.width * self.height, 1), self.count), 1)
 
     def parts(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[slice, Images]]:
-        """Yield rows and their frames from ``start`` to ``stop``, a batch at a time."""
+        """Yield rows and their frames from ``start`` to ``stop``, a batch at a time, when their columns are read."""
+        return self._parts(start, stop, 1)
+
+    def batches(self, start: int = 0, stop: int | None = None) -> Generator[Images]:
+        """Yield the frames from ``start`` to ``stop``, a batch at a time; the columns follow in larger steps."""
+        for _, images in self._parts(start, stop, _STRETCH):
+            yield images
+            del images
+
+    def _parts(self, start: int, stop: int | None, stretch: int) -> Iterator[tuple[slice, Images]]:
         stop = self.count if stop is None else stop
+        begun = start
         for at in range(start, stop, self.step):
             rows = slice(at, min(at + self.step, stop))
             images = np.ascontiguousarray(self._video[rows].values)
-            for name, column in self.columns.items():
-                column[rows] = self.ds.variables[name][rows].values
+            if rows.stop - begun >= stretch or rows.stop == stop:
+                behind = slice(begun, rows.stop)
+                for name, column in self.columns.items():
+                    column[behind] = self.ds.variables[name][behind].values
+                begun = rows.stop
             yield rows, images
             del images
-
-    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[Images]:
-        """Yield the frames from ``start`` to ``stop``, a batch at a time."""
-        for _, images in self.parts(start, stop):
-            yield images
 
     def headers(self) -> xr.Dataset:
         """Return the header values that were read, with the settings of the recording as attributes."""

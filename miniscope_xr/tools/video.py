@@ -137,10 +137,12 @@ def write_rows(
 ) -> None:  # fmt: skip
     """Write some frames of a recording with one encoder, into a file that is not there yet.
 
-    ``halt`` ends it early, where another thread has failed or the user has interrupted.
+    ``halt`` is of encoders that work side by side: it ends this one early, where another has failed or the user has
+    interrupted. They keep all cores busy; one alone has its frames read while it encodes.
     """
     size = footage.width, footage.height
-    ahead = read_ahead(footage.batches(start, stop))
+    frames = footage.batches(start, stop)
+    ahead = read_ahead(frames) if halt is None else frames
     with _sink(path, size, fps, codec, color) as sink, contextlib.closing(ahead) as batches:
         for images in batches:
             if halt is not None and halt.is_set():
