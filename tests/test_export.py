@@ -145,6 +145,16 @@ class TestTiff:
         assert about["settings"]["led"] == 17
         assert [k for gap in about["gaps"] for k in range(gap["first"], gap["last"] + 1)] == lost
 
+    def test_blank_frames_are_gaps_too(self, card: Any, tmp_path: Path, lost: list[int]) -> None:
+        have("tiff")
+        import tifffile
+
+        with xr.open_dataset(card[0], engine="miniscope", gaps="fill") as filled:
+            export(filled, tmp_path / "a.tif")
+        with tifffile.TiffFile(tmp_path / "a.tif") as file:
+            about = json.loads(file.pages[0].description)
+        assert [k for gap in about["gaps"] for k in range(gap["first"], gap["last"] + 1)] == lost
+
     def test_headers_lie_beside_it(self, ds: xr.Dataset, tmp_path: Path) -> None:
         have("tiff")
         export(ds, tmp_path / "a.tif")

@@ -84,7 +84,7 @@ class Footage:
         self._batch_bytes = batch_bytes
         wanted = [name for name in dict.fromkeys(["time", SLOT, *names]) if name in ds.variables]
         self.columns: dict[str, np.ndarray[Any, Any]] = {
-            name: np.empty(self.count, ds.variables[name].dtype) for name in wanted
+            name: np.zeros(self.count, ds.variables[name].dtype) for name in wanted
         }
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,11 +34,13 @@ def write(job: Job) -> None:
         "start": job.start.isoformat(),
         "start_source": job.start_source,
         "settings": job.settings(),
-        "gaps": _gaps(job),
     }
     with tifffile.TiffWriter(job.path, bigtiff=True) as file:
         file.write(
             _pages(job), shape=(footage.count, footage.height, footage.width), dtype="uint8",
             photometric="minisblack", software=SOFTWARE, metadata=about,
         )  # fmt: skip
+    # the headers have been read by now, and they tell which frames are blank
+    described = json.loads(tifffile.tiffcomment(job.path)) | {"gaps": _gaps(job)}
+    tifffile.tiffcomment(job.path, json.dumps(described))
     job.write_table()
