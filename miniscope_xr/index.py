@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,13 +14,13 @@ from miniscope_xr.headers import HeaderReader
 from miniscope_xr.kept_list import Starts, first_listed
 from miniscope_xr.layout import Layout
 from miniscope_xr.recording import Recording
+from miniscope_xr.run_facts import RunFacts
 from miniscope_xr.runs import Header, Pattern, Run, cut_at, ended_at
-from miniscope_xr.seam import Evidence
+from miniscope_xr.seam import SeamSearch
 from miniscope_xr.source import ByteSource, Tolerant
 from miniscope_xr.walker import Walker
 
 _HOLE = 16  # buffers at the start of a recording that may be missing
-_SPARE = 1 << 22  # bytes a short recording's frames may take more than the card
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class _Buffers:
         self.size = card.layout.sectors.size
         self.end_sector = -(-source.size // self.size)
         self.headers = HeaderReader(source, card.layout, card.words, card.payload)
+        self.facts = RunFacts(source.size, card, self.headers)
         self.ring = card.build.ring if card.build else 0
         pattern = self._expected_pattern()
         self.walker = Walker(self.headers, pattern, self.end_sector, self.ring, exhaustive)
@@ -149,6 +150,20 @@ class _Buffers:
             return runs
         return ended_at(runs, start[0], self.headers.at(last.sector_of(last.count - 1)))
 
+    def _overtaken(self, runs: list[Run]) -> list[Run]:
+        """Runs whose last buffer, where the camera lapped it, ends where the buffer ended that it was to be.
+
+        The firmware takes the number of sectors before the card listens, and the header after.
+        """
+        last, pattern = runs[-1], self.walker.pattern
+        sector = last.sector_of(last.count - 1)
+        header = self.headers.at(sector)
+        if header is None or pattern is None or not self.ring or header.written < 0:
+            return runs
+        laps = header.count - header.written - header.dropped
+        end = sector + pattern.sectors[(header.index - laps) % len(pattern)]
+        return runs if laps <= 0 or laps % self.ring or end >= last.end_sector else ended_at(runs, end, header)
+
     def _goes_on(self, start: tuple[int, Header], runs: list[Run], limit: int) -> list[Run] | None:
         """The recording's runs without the count, where it seems to go on behind buffer ``limit``.
 
@@ -168,16 +183,18 @@ class _Buffers:
         longer = self.walker.runs(*start, None)
         for run in longer:
             place = limit - run.first.written
-            if 0 < place < run.count and self._evidence(longer).continues(run, place) is False:
+            if 0 < place < run.count and self._search(longer).continues(run, place) is False:
                 return None
         kept = self._without_older(longer)[0]
         return kept if kept and kept[-1].end_place > limit else None
 
-    def _evidence(self, runs: list[Run]) -> Evidence:
+    def _search(self, runs: list[Run]) -> SeamSearch:
         build = self.card.build
         scanning = bool(self.card.settings.get("ewl_scan_mode", 0))
         later = runs[0].sector > self.layout.sectors.data + _HOLE * self.config["buffer_size"] // self.size
-        return Evidence(self.headers, self.ring, build.drop_step if build else 0, scanning, self._ticks(runs), later)
+        return SeamSearch(
+            self.headers, self.ring, build.drop_step if build else 0, scanning, self.facts.ticks(runs), later
+        )
 
     def _without_older(self, runs: list[Run]) -> tuple[list[Run], list[str], bool]:
         """Runs without an older recording behind them; doubts; whether one was cut off."""
@@ -191,8 +208,8 @@ class _Buffers:
             number, i = starts.locate(listed)
             said = f"an older recording, listed when the card was prepared, lies behind buffer {listed}"
             return cut_at(runs, number, i), [said], True
-        verdict = self._evidence(runs).first_seam(runs, self.exhaustive)
-        counted = self._low_counts(runs)
+        verdict = self._search(runs).first_seam(runs, self.exhaustive)
+        counted = self.facts.low_counts(runs)
         if verdict.end is None:
             return runs, [] if counted is not None and counted(runs) else verdict.doubt, False
         number, i = verdict.end
@@ -209,7 +226,7 @@ class _Buffers:
     def _uncounted(self, at: tuple[int, Header]) -> tuple[list[Run], list[str], bool]:
         """Runs of a recording whose count the card does not hold; doubts; whether an older one was cut off."""
         runs, doubts, cut = self._without_older(self.walker.runs(*at, None))
-        counted = self._low_counts(runs) if runs else None
+        counted = self.facts.low_counts(runs) if runs else None
         if counted is None or counted(runs) or self.whole:
             return runs, doubts, cut
         # A DAQ's clean stop left the low bytes of its counts: perhaps the rest lies behind writes that failed.
@@ -225,68 +242,7 @@ class _Buffers:
         )
         return runs, [*doubts, said], cut
 
-    def _low_counts(self, runs: list[Run]) -> Callable[[list[Run]], bool] | None:
-        """A test whether runs end at the counts whose low bytes a DAQ leaves in the height word at a clean stop."""
-        if not self.layout.height_overwritten or self.config["height"] == self._frame_size(runs)[1]:
-            return None
-        word = self.config["height"]
-        return lambda ended: word == (ended[-1].end_place & 255) | (ended[-1].first.dropped & 255) << 8
-
     # -- describing them ------------------------------------------------------------------------------
-
-    def _ticks(self, runs: list[Run]) -> float:
-        """Timestamp units per ms: 10 where a frame takes about ten times 1000 / fs (early DAQ builds), else 1."""
-        fs = self.config.get("fs", 0)
-        run = max(runs, key=lambda r: r.count)
-        if not self.layout.height_overwritten or not fs or run.single or run.count <= len(run.pattern):
-            return 1.0
-        first = self.headers.at(run.sector)
-        second = self.headers.at(run.sector_of(len(run.pattern)))
-        if first is None or second is None:
-            return 1.0
-        return 10.0 if second.time - first.time > 4 * 1000 / fs else 1.0
-
-    def _frame_size(self, runs: list[Run]) -> tuple[int, int, list[str]]:
-        """Width, height and what had to be said about them."""
-        width, height = self.config["width"], self.config["height"]
-        # behind a remote stop the DAQ writes one stale buffer a frame: the fullest frames are the camera's
-        whole = (r for r in runs if not r.single and r.count >= len(r.pattern))
-        main = max(whole, key=lambda r: (sum(r.pattern.lengths), r.count), default=None)
-        total = sum(main.pattern.lengths) if main else 0
-        if total == width * height:
-            return width, height, []
-        if self.layout.height_overwritten and total and total % width == 0:
-            recovered = total // width
-            return width, recovered, [
-                f"the config sector says height {height}, which the firmware overwrote when the recording ended; "
-                f"height {recovered} was recovered from the frames themselves ({total} bytes at width {width})"
-            ]  # fmt: skip
-        known = [(b.width, b.height) for b in self.layout.builds_for(self.card.words, self.config["buffer_size"])]
-        if (width, height) in known or (not total and self._has_room(runs, width, height)):
-            return width, height, []
-        like = [size for size in known if size[0] == width] or known
-        fallback = like[0] if like else self.layout.frame or (width, height)
-        sure = main is not None and main.count >= 2 * len(main.pattern)
-        wide, high = next((size for size in known if size[0] * size[1] == total), fallback)
-        if sure and wide * high != total and total % width == 0:
-            wide, high = width, total // width
-        elif sure and wide * high != total and height and total % height == 0:
-            wide, high = total // height, height
-        said = f"the config sector's frame size {width}x{height} does not fit the frames; {wide}x{high} is assumed"
-        return wide, high, [said]
-
-    def _has_room(self, runs: list[Run], width: int, height: int) -> bool:
-        """Whether a frame size no whole frame proves can be: not much more than what the buffers there are hold."""
-        slots = -(-width * height // self.card.payload)
-        indexes = max(r.first.index if r.single else len(r.pattern) - 1 for r in runs)
-        frames = sum(r.last_frame - r.first.frame + 1 for r in runs)
-        fits = not self.layout.height_overwritten or indexes < slots
-        return fits and height >= 8 and frames * width * height <= 8 * (self.source.size + _SPARE)
-
-    def _finished_daq(self, runs: list[Run]) -> bool:
-        """Whether the height word says that the recording ended here."""
-        counted = self._low_counts(runs)
-        return counted is not None and counted(runs)
 
     def _torn(self, runs: list[Run]) -> tuple[int | None, list[str]]:
         """Bytes of the last buffer that reached the card, where its tail is not of this recording."""
@@ -300,7 +256,7 @@ class _Buffers:
         if blank and i >= len(run.pattern):
             before = self.source.read(run.sector_of(i - len(run.pattern)) * self.size, n * self.size)
             blank = 0 if _blank_sectors(before, self.size) >= blank else blank
-        old = not blank and self._evidence(runs).link(run, i) is False
+        old = not blank and self._search(runs).link(run, i) is False
         if not blank and not old:
             return None, []
         frame = run.frame_of(i)
@@ -312,10 +268,6 @@ class _Buffers:
             f"the power went while the last buffer of frame {frame} was written: {how} reached the card, "
             "what follows in it is older card content"
         ]  # fmt: skip
-
-    def _cut_off(self, runs: list[Run]) -> bool:
-        """Whether the image ends before there is room for the header of another buffer."""
-        return runs[-1].end_sector * self.size + 4 * self.card.words > self.source.size
 
     def recordings(self) -> list[Recording]:
         """All recordings of the card, in order."""
@@ -344,39 +296,33 @@ class _Buffers:
         return described
 
     def _describe(self, number: int, runs: list[Run], last: bool, reached: bool, doubts: list[str]) -> Recording:
-        width, height, notes = self._frame_size(runs)
+        runs = self._overtaken(runs)
+        width, height, notes = self.facts.frame_size(runs)
         warnings = [*self.card.notes, *notes, *doubts]
         limit = self.config["n_buffers_recorded"] if last else 0
         found = runs[-1].end_place
         torn = None
-        if (limit and reached) or self._finished_daq(runs):
+        if (limit and reached) or self.facts.finished(runs):
             status = "finished"
         elif limit:
-            status = "truncated" if self._cut_off(runs) else "finished"
+            status = "truncated" if self.facts.cut_off(runs) else "finished"
             if status == "finished":
                 warnings.append(
                     f"the config sector counts {limit} buffers, but only the first {found} are there: "
                     f"nothing that follows sector {runs[-1].end_sector - 1} belongs to this recording"
                 )
-        elif not last and self._ran_its_time(runs):
+        elif not last and self.facts.ran_its_time(runs):
             status = "finished"
         else:
             status = "interrupted"
-            if not self._cut_off(runs):
+            if not self.facts.cut_off(runs):
                 torn, said = self._torn(runs)
                 warnings += said
         return Recording(
             number, tuple(runs), width, height, status,
             n_recorded=limit, n_dropped=self.config.get("n_buffers_dropped", 0) if last else 0,
-            ticks=self._ticks(runs), torn=torn, warnings=tuple(warnings),
+            ticks=self.facts.ticks(runs), torn=torn, warnings=tuple(warnings),
         )  # fmt: skip
-
-    def _ran_its_time(self, runs: list[Run]) -> bool:
-        """Whether an earlier one of several recordings (whose counts were overwritten) ended by its record length."""
-        first, last = runs[0], runs[-1]
-        end = self.headers.at(last.sector_of(last.count - 1)) or last.first
-        seconds = (end.time - first.first.time) / self._ticks(runs) / 1000
-        return 0 < self.card.settings.get("record_length", 0) <= seconds + 0.2
 
 
 def _blank_sectors(data: bytes, size: int) -> int:

@@ -21,16 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from miniscope_xr.headers import HeaderReader
+from miniscope_xr.evidence import BATTERY_STEP, CLOCK_FRAMES, CLOCK_STEP, Evidence
 from miniscope_xr.runs import Header, Run
 
 _SAMPLES = 64  # frames sampled along a run
 _EVERY = 4096  # frames up to which every frame is compared at opening
-_FRAMES = 8  # frames on each side whose clocks are compared
 _WINDOW = 16  # frames on each side of a suspected step
 _NEAR = 64  # frames read one by one around a suspected step
-_STEP = 2.5  # timestamps are whole ms and interrupts jitter by about one: larger steps are no jitter
-_BATTERY_STEP = 3  # ADC counts; noise is about one
 
 
 @dataclass
@@ -41,143 +38,8 @@ class Verdict:
     doubt: list[str] = field(default_factory=list)
 
 
-class Evidence:
-    """Compares buffers of one recording.
-
-    Parameters
-    ----------
-    headers : HeaderReader
-    ring : int
-        Buffers in the firmware's ring; 0 if unknown (leftovers are not compared then).
-    drop_step : int
-        Multiple at which counters resume after a drop; 0 if unknown.
-    scanning : bool
-        The lens focus changes during the recording (EWL scan), so it tells nothing.
-    ticks : float
-        Units of the timestamp per ms (10 on the DAQ builds that count 0.1 ms).
-    later : bool
-        Not the first recording since power-on: its frame 0 is garbage, which tells nothing.
-    """
-
-    def __init__(
-        self,
-        headers: HeaderReader,
-        ring: int,
-        drop_step: int = 0,
-        scanning: bool = False,
-        ticks: float = 1.0,
-        later: bool = False,
-    ) -> None:
-        self.later = later
-        self.headers = headers
-        self.ring = ring
-        self.drop_step = drop_step
-        self.scanning = scanning
-        self.ticks = ticks
-        self._size = headers.sector_size
-        self._head = 4 * headers.words
-
-    # -- the ring buffer's leftovers ---------------------------------------------------------------
-
-    def link(self, run: Run, i: int) -> bool | None:
-        """Whether the leftovers behind buffer ``i`` repeat the buffer one ring earlier; None: nothing to compare."""
-        if run.single or not self.ring:
-            return None
-        data_end = self._head + run.length_of(i)
-        end = run.pattern.sectors[run.index_of(i)] * self._size
-        source = i - self.ring
-        while source >= 0 and self._head + run.length_of(source) < end:
-            source -= self.ring
-        if data_end == end or source < 0 or (self.later and run.frame_of(source) == 0):
-            return None
-        mine = self._bytes(run.sector_of(i), data_end, end)
-        theirs = self._bytes(run.sector_of(source), data_end, end)
-        if len(mine) != end - data_end or len(theirs) != len(mine):
-            return None
-        if mine == theirs:
-            return None if len(set(mine)) == 1 else True
-        # a buffer that never reached the card proves nothing
-        if self._header(run, i) is None or self._header(run, source) is None:
-            return None
-        return False
-
-    def _bytes(self, sector: int, start: int, stop: int) -> bytes:
-        return self.headers.source.read(sector * self._size + start, stop - start)
-
-    def broken_links(self, run: Run, start: int, stop: int) -> int | None:
-        """First buffer in [start, stop) whose leftovers do not fit, or None."""
-        short = [b for b, n in enumerate(run.pattern.lengths) if (n + self._head) % self._size]
-        size = len(run.pattern)
-        for frame_start in range(start - (start + run.first.index) % size, stop, size):
-            for b in short:
-                i = frame_start + b
-                if start <= i < stop and self.link(run, i) is False:
-                    return i
-        return None
-
-    # -- the frame clock, focus and battery ---------------------------------------------------------
-
-    def _header(self, run: Run, i: int) -> Header | None:
-        header = self.headers.at(run.sector_of(i))
-        return header if run.matches(i, header) else None
-
-    def _same_state(self, a: Header, b: Header) -> bool:
-        focus = self.scanning or a.ewl == b.ewl
-        battery = not (a.battery > 0 and b.battery - a.battery >= _BATTERY_STEP)
-        return focus and battery and b.time >= a.time and not (a.battery > 0 and b.battery == 0)
-
-    def continues(self, run: Run, i: int) -> bool | None:
-        """Whether buffers ``i - 1`` and ``i`` of a run belong to one recording; None: nothing tells."""
-        if self._state_changes(run, i):
-            return False
-        step = self._step(run, i)
-        if step is not None and abs(step) > _STEP * self.ticks:
-            return False
-        verdicts = [self.link(run, k) for k in range(i, min(i + max(self.ring, 1), run.count))]
-        if False in verdicts:
-            return self._stressed(run, i) or None
-        return True if True in verdicts or step is not None else None
-
-    def _deviation(self, run: Run, i: int, cut: int) -> float | None:
-        """Ticks by which buffer ``i`` is off the frame clock of the buffers before ``cut``."""
-        size = len(run.pattern)
-        back = -(-(i - cut + 1) // size)  # frames back to the nearest same buffer before the cut
-        times = []
-        for m in range(back, back + _FRAMES):
-            header = self._header(run, i - m * size) if i - m * size >= 0 else None
-            if header is not None:
-                times.append((m, header.time))
-        now = self._header(run, i)
-        if now is None or len(times) < 2:
-            return None
-        (near, late), (far, early) = times[0], times[-1]
-        period = (late - early) / (far - near)
-        return now.time - median(t + m * period for m, t in times)
-
-    def _step(self, run: Run, cut: int) -> float | None:
-        """Ticks by which the frame clock jumps at a cut (median over the two frames behind it)."""
-        found = [self._deviation(run, i, cut) for i in range(cut, min(cut + 2 * len(run.pattern), run.count))]
-        known = [d for d in found if d is not None]
-        return median(known) if known else None
-
-    def _stressed(self, run: Run, i: int) -> bool:
-        """Whether the card was slow around buffer ``i``: the ring was lapped, or nearly, and leftovers tell little."""
-        reach = 2 * max(self.ring, 1)
-        for k in range(max(i - reach, 0), min(i + reach, run.count)):
-            header = self.headers.at(run.sector_of(k))
-            if header is None or not run.matches(k, header):
-                return True
-            behind = header.write_time - header.time if header.write_time >= 0 else 0
-            if behind > 0 and self._ring_time(run, i) <= behind:
-                return True
-        return False
-
-    def _ring_time(self, run: Run, i: int) -> float:
-        """Ticks the camera takes for half a ring of buffers."""
-        size = len(run.pattern)
-        start = max(min(i, run.count - 1 - size), 0)
-        a, b = self._header(run, start), self._header(run, min(start + size, run.count - 1))
-        return float("inf") if a is None or b is None else (b.time - a.time) / size * max(self.ring // 2, 1)
+class SeamSearch(Evidence):
+    """Finds the first buffer of an older recording with few looks at the evidence."""
 
     def first_seam(self, runs: list[Run], exhaustive: bool = False) -> Verdict:
         """The first place in the runs of one recording where an older recording begins."""
@@ -201,7 +63,7 @@ class Evidence:
         excess = b.count - b.written - b.dropped
         if not self.scanning and a.ewl != b.ewl:
             return False
-        if a.battery > 0 and (b.battery == 0 or b.battery - a.battery >= _BATTERY_STEP):
+        if a.battery > 0 and (b.battery == 0 or b.battery - a.battery >= BATTERY_STEP):
             return False
         if b.dropped > a.dropped and self.drop_step and excess == 0 and (b.written + b.dropped) % self.drop_step:
             return False
@@ -215,7 +77,7 @@ class Evidence:
             return True
         size = len(here.pattern)
         like = here.count - 1 - (here.index_of(here.count - 1) - header.index) % size
-        before = [self._header(here, like - m * size) for m in range(_FRAMES) if like - m * size >= 0]
+        before = [self._header(here, like - m * size) for m in range(CLOCK_FRAMES) if like - m * size >= 0]
         times = [h.time for h in before if h is not None]
         if len(times) < 2 or len(times) != len(before):
             return True
@@ -223,7 +85,7 @@ class Evidence:
         if period <= 0:
             return True
         off = (header.time - median(t + m * period for m, t in enumerate(times))) / period
-        tolerance = (_STEP + 0.5 + 2 * abs(off) / (len(times) - 1)) * self.ticks
+        tolerance = (CLOCK_STEP + 0.5 + 2 * abs(off) / (len(times) - 1)) * self.ticks
         return abs(off - round(off)) * period <= tolerance
 
     def _same_clock(self, runs: list[Run], number: int) -> bool:
@@ -250,7 +112,7 @@ class Evidence:
         phases = [median(t - period * k for k, t in side) for side in (steady, after)]
         off = (phases[1] - phases[0]) / period
         reach = after[-1][0] - before[0][0]
-        tolerance = (_STEP + 0.5 + 1.5 * reach / frames) * self.ticks / period
+        tolerance = (CLOCK_STEP + 0.5 + 1.5 * reach / frames) * self.ticks / period
         return tolerance >= 0.5 or abs(off - round(off)) <= tolerance
 
     @staticmethod
@@ -319,7 +181,7 @@ class Evidence:
                 return self._bisect(low, high, lambda k, a=a: self._differs(a, at(k)))  # type: ignore[misc]
         for (k0, a), (k1, b), (k2, c) in zip(known, known[1:], known[2:], strict=False):
             bend = (c.time - b.time) / (k2 - k1) - (b.time - a.time) / (k1 - k0)
-            if abs(bend) * min(k2 - k1, k1 - k0) > _STEP * self.ticks:
+            if abs(bend) * min(k2 - k1, k1 - k0) > CLOCK_STEP * self.ticks:
                 start = self._narrow(at, k0, k2)
                 near = self._first_step([at(k) for k in range(start, min(start + _NEAR, frames))])
                 if near is not None:
@@ -348,7 +210,7 @@ class Evidence:
             near = range(n, min(n + _WINDOW, len(frames) - (1 if more_follows else 0)))
             best = max(near, key=lambda m: abs(_jump(frames, times, m)) / self._noise(m, len(frames)))
             sharp = n - 1 + int(np.argmax(odd[n - 1 : n - 1 + _WINDOW]))
-            return int(frames[sharp if odd[sharp] > 2 * _STEP * self.ticks else best - 1])
+            return int(frames[sharp if odd[sharp] > 2 * CLOCK_STEP * self.ticks else best - 1])
         return None
 
     def _noise(self, n: int, count: int) -> float:
@@ -403,7 +265,7 @@ class Evidence:
             return None
         if len(candidates) == 1:
             return Verdict((0, candidates[0]))
-        if abs(jump) > _STEP * self.ticks:
+        if abs(jump) > CLOCK_STEP * self.ticks:
             for i in candidates:
                 deviation = steps[i - first]
                 if deviation is not None and abs(deviation) > abs(jump) / 2:
@@ -419,10 +281,6 @@ class Evidence:
         """Whether a seam right before buffer ``cut`` breaks exactly the links that are broken."""
         return all(self.link(run, i) is not True for i in range(cut, min(cut + self.ring, run.count)))
 
-    def _state_changes(self, run: Run, i: int) -> bool:
-        a, b = self._header(run, i - 1), self._header(run, i)
-        return a is not None and b is not None and not self._same_state(a, b)
-
     def _locate_by_clock(self, run: Run, frame: int) -> Verdict:
         """The seam between buffer 0 of a frame and of the next one (frames counted in the run)."""
         size = len(run.pattern)
@@ -432,7 +290,7 @@ class Evidence:
         if found is not None:
             return found
         jump = self._step(run, stop) or 0.0
-        if abs(jump) <= 2 * _STEP * self.ticks:  # so small a step among jitter is not placed to the frame
+        if abs(jump) <= 2 * CLOCK_STEP * self.ticks:  # so small a step among jitter is not placed to the frame
             certain = max(frame - 2, 0)
             a, b = run.frame_of(certain * size + 1), run.frame_of(min((frame + 3) * size, run.count - 1))
             return Verdict((0, certain * size + 1), [

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,28 +51,21 @@ class Versus:
     def __call__(
         self, work: str, ours: Callable[[], object], goal: str, rounds: int = 5,
         limit: Callable[[], object] | None = None, limit_name: str = "", mio: str = "", speed: bool = False,
-        made: Sequence[Path] = (),
+        before: Callable[[], object] = lambda: None,
     ) -> None:  # fmt: skip
         """Time ``ours``; ``speed`` shows limit / ours (a share of the limit's speed), else ours / limit.
 
-        ``made`` is what both write: a new file each time, because writing over an old one has a price of its own,
-        and never while the last one is still on its way to the disk.
+        ``before`` is run before each of them and not timed.
         """
         theirs: list[float] = []
 
-        def clean() -> None:
-            for path in made:
-                path.unlink(missing_ok=True)
-            if made and hasattr(os, "sync"):
-                os.sync()
-
         def setup() -> None:
-            clean()
+            before()
             if limit is not None:
                 start = time.perf_counter()
                 limit()
                 theirs.append(time.perf_counter() - start)
-                clean()
+                before()
 
         setup()
         ours()  # both once, warm
@@ -93,6 +86,32 @@ class Versus:
         """Add a row to the table and to the JSON."""
         self.benchmark.extra_info.update(row)
         _rows.append(row)
+
+
+def away(*made: Path) -> Callable[[], None]:
+    """Return what makes both write new files: writing over an old one, or while one is on its way, has a price."""
+
+    def clean() -> None:
+        for path in made:
+            path.unlink(missing_ok=True)
+        if hasattr(os, "sync"):
+            os.sync()
+
+    return clean
+
+
+def cooled(image: Path) -> Callable[[], None]:
+    """Return what drops an image from the page cache."""
+
+    def drop() -> None:
+        fd = os.open(image, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(fd)
+
+    return drop
 
 
 @pytest.fixture
