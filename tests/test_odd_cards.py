@@ -39,7 +39,7 @@ def with_words(card: SimulatedCard, start: int, words: dict[int, int]) -> bytes:
 def test_a_last_buffer_that_was_lapped_ends_where_fewer_sectors_were_written(tmp_path: Path) -> None:
     """What follows in its last sectors is whatever the card held before: here an erased card's 0xFF."""
     events = [Stall(59, 20), Stall(59, 173), Stall(50, 211)]
-    card = simulate(frames=10, events=events, fill=255)
+    card = simulate(frames=10, events=events, start_offset_ms=0, jitter_ms=0, fill=255)
     assert (card.buffers[-1].status, card.buffers[-1].n_sectors, card.buffers[-1].length) == (
         "good_but_short",
         21,
