@@ -127,6 +127,18 @@ class TestPlots:
         volts = ds["battery_voltage"].values
         np.testing.assert_array_equal(drawn[volts > 0], volts[volts > 0])
 
+    def test_what_does_not_change_is_a_line_in_an_axis_of_whole_numbers(self, ds: xr.Dataset) -> None:
+        figure = ds.miniscope.plot_headers()
+        figure.canvas.draw()
+        for word in ("dropped", "wait for"):
+            axis = next(a for a in figure.axes if word in a.get_ylabel())
+            low, high = axis.get_ylim()
+            assert low < axis.lines[0].get_ydata().min() < high
+            assert high - low >= 4
+            assert all(
+                float(text.get_text().replace("\N{MINUS SIGN}", "-")).is_integer() for text in axis.get_yticklabels()
+            )
+
     @pytest.mark.parametrize("name", ["daq-wirefree", "v3-wirefree"])
     def test_other_devices_have_fewer_panels(self, name: str, tmp_path: Path, open_card: Open) -> None:
         path = simulate(name, frames=5).write(tmp_path / "a.img")
@@ -147,7 +159,9 @@ class TestOthers:
         assert ds.miniscope.export(tmp_path / "a.h5", frames=slice(0, 3)) == tmp_path / "a.h5"
 
     def test_check_is_of_this_card(self, ds: xr.Dataset, tmp_path: Path, open_card: Open) -> None:
-        assert ds.miniscope.check().ok
+        result = ds.miniscope.check()
+        assert result.ok
+        assert "no problem found" in result._repr_html_()  # what a notebook shows
         path = simulate(frames=12, events=[PowerLoss(at_ms=400)]).write(tmp_path / "a.img")
         assert not open_card(path).miniscope.check().ok
         with pytest.raises(OptionError, match=r"check\(path\)"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from html import escape
 from typing import Any
 
 
@@ -75,6 +76,10 @@ class CheckResult:
         if self.ok:
             lines.append("no problem found" + ("" if self.deep else " (--deep reads every buffer header)"))
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the sentences."""
+        return f"<pre>{escape(str(self))}</pre>"
 
 
 def count(n: int, noun: str) -> str:

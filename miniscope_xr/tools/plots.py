@@ -82,27 +82,42 @@ def _rate(axis: Any, headers: _Headers) -> None:
     axis.annotate(f"{1000 / middle:.2f} frames/s", (0.01, 0.08), xycoords="axes fraction")
 
 
+def _span(axis: Any, least: float, low: float | None = None) -> None:
+    """Show at least so much of the axis (from ``low`` on): noise of one step is not stretched to a mountain."""
+    bottom, top = axis.get_ylim()
+    if low is not None:
+        top = max(top, low + least)
+        axis.set_ylim(low - 0.06 * (top - low), top)  # a line along the bottom is seen
+    elif top - bottom < least:
+        axis.set_ylim((bottom + top - least) / 2, (bottom + top + least) / 2)
+    if least >= 1:
+        axis.yaxis.get_major_locator().set_params(integer=True)
+
+
 def _dropped(axis: Any, headers: _Headers) -> None:
     axis.plot(headers.times, headers.values("dropped_buffer_count"), color=_LOST, lw=1.5, drawstyle="steps-post")
     axis.set_ylabel("buffers\ndropped")
-    axis.set_ylim(bottom=0)
+    _span(axis, 4, low=0)
 
 
 def _delay(axis: Any, headers: _Headers) -> None:
     delay = headers.values("write_timestamp").astype(np.int64) - headers.values("timestamp").astype(np.int64)
     headers.line(axis, delay)
     axis.set_ylabel("wait for\nthe card (ms)")
+    _span(axis, 10, low=min(float(delay.min(initial=0)), 0))
 
 
 def _battery(axis: Any, headers: _Headers) -> None:
     volts = headers.values("battery_voltage").astype(float)
     headers.line(axis, np.where(volts > 0, volts, np.nan))
     axis.set_ylabel("battery (V)")
+    _span(axis, 0.2)
 
 
 def _ewl(axis: Any, headers: _Headers) -> None:
     headers.line(axis, headers.values("ewl"), drawstyle="steps-post")
     axis.set_ylabel("focus\n(EWL)")
+    _span(axis, 4)
 
 
 _PANELS: tuple[tuple[tuple[str, ...], Callable[[Any, _Headers], None]], ...] = (
