@@ -223,8 +223,10 @@ class Device:
         if not 0 <= stop - start <= len(offsets) * _NEAR or list(offsets) != sorted(offsets):
             return None
         try:
-            data = self.read(start, stop - start)
-        except CardReadError:
+            data = self._pread(start, stop - start)
+        except OSError:
+            return None
+        if len(data) < stop - start:
             return None
         return b"".join([data[at - start : at - start + length] for at in offsets])
 

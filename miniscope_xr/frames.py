@@ -293,4 +293,4 @@ class FrameReader:
             result.first[k], result.last[k] = headers[first], headers[order[-1]]
         present, complete = self._slow(source, row, np.empty(self.frame_bytes, np.uint8))
         result.present[k] = present & 0xFFFFFFFF
-        result.complete[k] = complete
+        result.complete[k] = complete and present > 0

@@ -14,7 +14,7 @@ from xarray.backends import CachingFileManager
 
 from miniscope_xr.buffer_reader import BufferReader, FooterBufferReader
 from miniscope_xr.device import open_device
-from miniscope_xr.errors import CardChangedError, OptionError, RecordingError
+from miniscope_xr.errors import CardChangedError, CardReadError, OptionError, RecordingError
 from miniscope_xr.frames import FrameReader, FrameRows, Int
 from miniscope_xr.header_tables import HeaderTables
 from miniscope_xr.index import CardIndex, build_index
@@ -141,6 +141,7 @@ class RecordingStore:
         self._header_tables = HeaderTables(_KEPT // 2)
         self._buffer_rows: Recent[np.ndarray[Any, Any]] = Recent(_KEPT)
         self._ahead: tuple[int, Iterator[np.ndarray[Any, np.dtype[np.uint8]]]] = (-1, iter(()))
+        self._careful = 0  # row up to which frames are read one by one
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in _RECENT}
@@ -159,7 +160,7 @@ class RecordingStore:
 
     def image(self, row: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Pixels of one row of the frame axis."""
-        return self.frames.images(self.card.source(), np.array([row]))[0]
+        return self._images(row, 1)[0]
 
     def frame(self, row: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Pixels of one row for a cursor: rows asked for one after another are read many at a time.
@@ -169,11 +170,21 @@ class RecordingStore:
         following, images = self._ahead
         image = next(images, None) if row == following else None
         if image is None:
-            count = min(_AHEAD, self.frames.count - row) if row == following else 1
-            images = iter(self.frames.images(self.card.source(), np.arange(row, row + count)))
+            ahead = row == following and row >= self._careful
+            count = min(_AHEAD, self.frames.count - row) if ahead else 1
+            try:
+                images = iter(self._images(row, count))
+            except CardReadError:
+                if count == 1:
+                    raise
+                self._careful = row + count  # one of them cannot be read, and only that one is lost
+                images = iter(self._images(row, 1))
             image = next(images)
         self._ahead = row + 1, images
         return image
+
+    def _images(self, row: int, count: int) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
+        return self.frames.images(self.card.source(), np.arange(row, row + count))
 
     def describe(self, rows: Int) -> FrameRows:
         """Header rows; several coordinates of the same frames cost one read."""

@@ -25,39 +25,43 @@ class _Row(indexing.ExplicitlyIndexedNDArrayMixin):
     then is what xarray would have made of it (cached, copied before it is written to).
     """
 
-    __slots__ = ("array", "position")
+    __slots__ = ("cached", "lazy", "made", "position")
 
-    def __init__(self, array: indexing.ExplicitlyIndexed, position: int) -> None:
-        self.array: Any = array
-        self.position: int | None = position
+    def __init__(self, lazy: indexing.LazilyIndexedArray, position: int, cached: bool) -> None:
+        self.lazy = lazy
+        self.position = position
+        self.cached = cached
+        self.made: Any = None  # set once and never taken back: several threads may look at one row
 
     @property
     def shape(self) -> tuple[int, ...]:
-        shape: tuple[int, ...] = tuple(self.array.shape)
-        return shape if self.position is None else shape[1:]
+        return tuple(self.lazy.shape[1:])
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        dtype: np.dtype[Any] = self.array.dtype
+        dtype: np.dtype[Any] = self.lazy.dtype
         return dtype
 
     def _now(self) -> Any:
-        if self.position is not None:
-            rest = (slice(None),) * (len(self.array.shape) - 1)
-            self.array, self.position = self.array[indexing.BasicIndexer((self.position, *rest))], None
-        return self.array
+        made = self.made
+        if made is None:
+            rest = (_ALL,) * (len(self.lazy.shape) - 1)
+            made = indexing.CopyOnWriteArray(self.lazy[indexing.BasicIndexer((self.position, *rest))])
+            if self.cached:
+                made = indexing.MemoryCachedArray(made)  # type: ignore[no-untyped-call]
+            self.made = made
+        return made
 
     def __array__(self, dtype: Any = None, /, *, copy: bool | None = None) -> np.ndarray[Any, Any]:
         values = np.asarray(self.get_duck_array(), dtype=dtype)
         return values.copy() if copy else values
 
     def get_duck_array(self) -> Any:
-        pixels = None if self.position is None else _whole_video(self.array)
-        if pixels is None or self.position is None:
+        if self.made is not None or not _is_whole_video(self.lazy):
             return self._now().get_duck_array()
-        image = pixels.image(self.position)
-        if isinstance(self.array, indexing.MemoryCachedArray):
-            self.array, self.position = indexing.as_indexable(image), None  # type: ignore[no-untyped-call]
+        image = self.lazy.array.image(self.position)
+        if self.cached:
+            self.made = indexing.as_indexable(image)  # type: ignore[no-untyped-call]
         return image
 
     async def async_get_duck_array(self) -> Any:
@@ -85,15 +89,19 @@ class _Row(indexing.ExplicitlyIndexedNDArrayMixin):
         return self._now().transpose(order)
 
 
-def _whole_video(array: Any) -> Pixels | None:
-    """The frames behind xarray's wrappers, where nothing was cut off or changed: reading one skips all of them."""
+def _is_whole_video(lazy: indexing.LazilyIndexedArray) -> bool:
+    """Whether these are frames of which nothing was cut off: one of them can be read without xarray's layers."""
+    whole = isinstance(lazy.key, indexing.BasicIndexer) and lazy.key.tuple == _WHOLE
+    return whole and isinstance(lazy.array, Pixels)
+
+
+def _still_lazy(data: Any) -> tuple[indexing.LazilyIndexedArray | None, bool]:
+    """The array behind xarray's wrappers where nothing of it was loaded or written; whether it will be cached."""
+    cached = type(data) is indexing.MemoryCachedArray
     for wrapper in (indexing.MemoryCachedArray, indexing.CopyOnWriteArray):
-        if type(array) is wrapper:
-            array = array.array
-    if type(array) is not indexing.LazilyIndexedArray or not isinstance(array.array, Pixels):
-        return None
-    whole = isinstance(array.key, indexing.BasicIndexer) and array.key.tuple == _WHOLE
-    return array.array if whole else None
+        if type(data) is wrapper:
+            data = data.array
+    return data if type(data) is indexing.LazilyIndexedArray else None, cached
 
 
 class CardVariable(xr.Variable):
@@ -113,26 +121,27 @@ class CardVariable(xr.Variable):
 
     def isel(self, indexers: Any = None, missing_dims: Any = "raise", **kwargs: Any) -> Any:
         """Index as xarray does; one row of a lazy variable costs next to nothing before it is looked at."""
-        if indexers and not kwargs and isinstance(self._data, indexing.ExplicitlyIndexed):
+        if indexers and self._dims and not kwargs and missing_dims == "raise":
             first, *others = self._dims
             position = indexers.get(first)
             if type(position) is int and all(
                 name == first or (name in others and isinstance(key, slice) and key == _ALL)
                 for name, key in indexers.items()
             ):
-                return self._row(position)
+                lazy, cached = _still_lazy(self._data)
+                if lazy is not None and -lazy.shape[0] <= position < lazy.shape[0]:
+                    return self._of(_Row(lazy, position, cached))
         return super().isel(indexers, missing_dims, **kwargs)
 
-    def _row(self, position: int) -> Any:
+    def _of(self, data: Any) -> Any:
         """One row, made without the checks of the constructor: a frame has some 17 coordinates."""
         if not _PLAIN:
-            data = _Row(self._data, position)  # type: ignore[arg-type]
             return type(self)(self._dims[1:], data, self._attrs, self._encoding, fastpath=True)
         row = object.__new__(type(self))
         row._dims = self._dims[1:]
-        row._data = _Row(self._data, position)  # type: ignore[arg-type, assignment]
-        row._attrs = self._attrs and dict(self._attrs)
-        row._encoding = self._encoding and dict(self._encoding)
+        row._data = data
+        row._attrs = None if self._attrs is None else dict(self._attrs)
+        row._encoding = None if self._encoding is None else dict(self._encoding)
         return row
 
     def chunk(self, chunks: Any = {}, *args: Any, **kwargs: Any) -> xr.Variable:  # type: ignore[override]  # noqa: B006

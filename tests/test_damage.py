@@ -82,6 +82,22 @@ def lost(ds: xr.Dataset, made: SimulatedCard, bad: set[int]) -> tuple[int, int]:
 # -- bad sectors ------------------------------------------------------------------------------------------------
 
 
+def test_a_cursor_loses_the_unreadable_frame_and_no_other(card: Any, disk: BadSectors) -> None:
+    path, made = card
+    buffer = made.buffers[17]
+    _, video, _ = made.expected()
+    lost = []
+    with SDCard(path) as cursor:
+        disk.bad = {buffer.sector + 11}
+        for k in range(FRAMES):
+            try:
+                np.testing.assert_array_equal(cursor.read(), video[k])
+            except CardReadError:
+                lost.append(k)
+                cursor.skip()
+    assert lost == [buffer.frame_num]
+
+
 def test_an_unreadable_sector_is_named_with_its_frame(card: Any, disk: BadSectors, open_card: Any) -> None:
     path, made = card
     buffer = made.buffers[17]

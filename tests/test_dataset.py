@@ -167,6 +167,59 @@ def test_a_frame_taken_out_can_be_changed_and_keeps_the_change(clean_card: Clean
     assert ds.frame_num[3] == 3
 
 
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_frame_taken_out_does_not_share_the_fate_of_the_recording(
+    cache: bool, clean_card: Clean, open_card: Any
+) -> None:
+    ds, image = open_card(clean_card[0], cache=cache), clean_card[1].expected()[1][3]
+    before, after = ds.isel(frame=3), ds.isel(frame=3)
+    ds.video[3] = 0
+    np.testing.assert_array_equal(before.video, image)
+    ds.load()
+    after.video[:] = 7
+    assert (after.video == 7).all()
+    assert (ds.video[3] == 0).all()
+
+
+def test_attributes_of_a_frame_are_its_own(clean_card: Clean, open_card: Any) -> None:
+    for ds in (open_card(clean_card[0]), open_card(clean_card[0]).drop_attrs().drop_encoding()):
+        frame = ds.isel(frame=3)
+        for name in ("video", "time"):
+            frame[name].attrs["mine"] = frame[name].encoding["mine"] = 1
+            ds[name].attrs["theirs"] = ds[name].encoding["theirs"] = 1
+            assert "mine" not in {**ds[name].attrs, **ds[name].encoding}
+            assert "theirs" not in {**frame[name].attrs, **frame[name].encoding}
+
+
+def test_dimensions_and_frames_that_are_not_there(clean_card: Clean, open_card: Any) -> None:
+    ds = open_card(clean_card[0])
+    time = ds.isel(frame=3).time
+    assert time.isel(frame=0, missing_dims="ignore").identical(time)
+    with pytest.raises(ValueError, match="frame"):
+        time.isel(frame=0)
+    with pytest.warns(UserWarning, match="frame"):
+        time.isel(frame=0, missing_dims="warn")
+    for frame in (60, -61):
+        with pytest.raises(IndexError):
+            ds.video[frame]
+
+
+def test_threads_look_at_one_frame_at_once(clean_card: Clean, open_card: Any) -> None:
+    ds, video = open_card(clean_card[0]), clean_card[1].expected()[1]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for k in range(60):
+                frame = ds.isel(frame=k)
+                looks = [pool.submit(lambda f=frame: (f.video.values, int(f.frame_num))) for _ in range(4)]
+                for image, number in (look.result() for look in looks):
+                    assert number == k
+                    np.testing.assert_array_equal(image, video[k])
+    finally:
+        sys.setswitchinterval(interval)
+
+
 SELECTIONS = [
     np.s_[:], np.s_[5], np.s_[-1], np.s_[10:20], np.s_[::7], np.s_[::-1], np.s_[50:10:-3], np.s_[[3, 40, 41, 59]],
     np.s_[[59, 3, 3]], np.s_[:, 100], np.s_[:, :, 7:9], np.s_[4, 5, 6], np.s_[2:9:2, ::50, [1, 200]], np.s_[[]],
