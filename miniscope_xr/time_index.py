@@ -168,7 +168,7 @@ class TimeIndex(Index):
         except KeyError:
             if clock.rises:
                 raise
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, AttributeError):
             pass  # the label is none: the plain index says so best
         return found if found is not None and clock.rises else self._sel_all(labels, method, tolerance)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import builtins
 import csv
+import errno
 import importlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -21,6 +23,7 @@ import xarray as xr
 from miniscope_xr.errors import MissingDependencyError, OptionError, OutputError, OutputExistsError
 from miniscope_xr.tools.export import FORMATS, export
 from miniscope_xr.tools.footage import Footage
+from miniscope_xr.tools.outputs import whole_file
 from miniscope_xr.tools.simulate import SimulatedCard, Stall, simulate
 
 NEEDS = {
@@ -240,6 +243,44 @@ class TestMiniscopeDaq:
         with pytest.raises(OptionError, match="FFV1 or GREY"):
             export(ds, tmp_path / "out", to="miniscope-daq", codec="MJPG")
         assert not list(tmp_path.rglob("*.avi"))
+
+
+class TestDisks:
+    @pytest.mark.parametrize("to", ["netcdf", "hdf5", "tiff"])
+    def test_what_does_not_fit_is_refused_before_it_is_begun(
+        self, ds: xr.Dataset, tmp_path: Path, to: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        have(to)
+        usage = shutil.disk_usage(tmp_path)._replace(free=ds["video"].nbytes - 1)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+        with pytest.raises(OutputError, match=r"takes 0\.00 GB, and 0\.00 GB are free"):
+            export(ds, target(tmp_path, to), to=to)
+        assert not list(tmp_path.iterdir())
+
+    def test_a_folder_is_no_place_for_a_file(self, ds: xr.Dataset, tmp_path: Path) -> None:
+        have("tiff")
+        (tmp_path / "a.tif").mkdir()
+        with pytest.raises(OutputExistsError, match="folder"):
+            export(ds, tmp_path / "a.tif", force=True)
+
+    def test_a_file_that_came_meanwhile_is_kept(self, tmp_path: Path) -> None:
+        def both() -> None:
+            with whole_file(tmp_path / "a.txt") as part:
+                part.write_text("mine")
+                (tmp_path / "a.txt").write_text("theirs")
+
+        with pytest.raises(OutputExistsError):
+            both()
+        assert [path.read_text() for path in tmp_path.iterdir()] == ["theirs"]
+
+    def test_what_the_system_says_is_said_of_the_output(self, tmp_path: Path) -> None:
+        with (
+            pytest.raises(OutputError, match=r"No space left.*nothing was kept") as caught,
+            whole_file(tmp_path / "a.txt"),
+        ):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "a.txt"))
+        assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("to", FORMATS)

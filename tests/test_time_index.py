@@ -114,6 +114,12 @@ def test_int_times(clean_card: tuple[Path, SimulatedCard], open_card: Open) -> N
         same(ours.sel(time=label, **how), plain.sel(time=label, **how))
 
 
+def test_a_label_that_is_no_time_is_answered_as_a_plain_index_does(pair: tuple[xr.Dataset, xr.Dataset]) -> None:
+    for ds in pair:
+        with pytest.raises(KeyError):
+            ds.sel(time=np.timedelta64("NaT"))
+
+
 def test_behaves_as_a_plain_index(pair: tuple[xr.Dataset, xr.Dataset]) -> None:
     changes: list[Callable[[xr.Dataset], Any]] = [
         lambda ds: ds.isel(frame=slice(5, 40, 2)),

@@ -15,7 +15,7 @@ from miniscope_xr.errors import OptionError, OutputError
 from miniscope_xr.store import RecordingStore
 from miniscope_xr.tools.codecs import check_container, count_frames, normal_codec, open_writer
 from miniscope_xr.tools.footage import BATCH_BYTES, SMALL_BATCH_BYTES, Footage, Frames, Images, PathLike, select
-from miniscope_xr.tools.outputs import progress_bar, refuse_existing, whole_file
+from miniscope_xr.tools.outputs import progress_bar, refuse_existing, refuse_too_large, whole_file
 from miniscope_xr.tools.readahead import read_ahead
 from miniscope_xr.tools.segments import can_join, write_segments
 from miniscope_xr.tools.timing import frame_rate, write_time_stamps
@@ -207,6 +207,8 @@ def dataset_to_video(
     table = time_stamps_path(path)
     for made in (path, table) if time_stamps else (path,):
         refuse_existing(made, force)
+    if codec == "GREY":
+        refuse_too_large(path, footage.count * footage.height * footage.width)
     with whole_file(path, force) as part, progress_bar(footage.count, path.name, show=progress) as bar:
         _write_all(footage, part, rate, codec, bar, color)
         if time_stamps:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from miniscope_xr.errors import OutputError
-from miniscope_xr.tools.outputs import refuse_existing
+from miniscope_xr.tools.outputs import output_errors, refuse_existing
 
 _OURS = (".zgroup", "zarr.json", "metaData.json", "timestamps.csv")
 
@@ -38,16 +38,15 @@ def whole_folder(path: Path, force: bool = False) -> Iterator[Path]:
     if not (path.is_dir() and not any(path.iterdir())):
         refuse_existing(path, force)
     _refuse_foreign(path)
-    try:
+    with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         holder = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", suffix=".part", dir=path.parent))
-    except OSError as error:
-        raise OutputError(error.errno, f"cannot be written: {error.strerror}", str(path)) from error
     try:
-        made = holder / path.name
-        yield made
-        if path.exists():
-            os.replace(path, holder / "old")  # noqa: PTH105
-        os.replace(made, path)  # noqa: PTH105
+        with output_errors(path):
+            made = holder / path.name
+            yield made
+            if path.exists():
+                os.replace(path, holder / "old")  # noqa: PTH105
+            os.replace(made, path)  # noqa: PTH105
     finally:
         shutil.rmtree(holder, ignore_errors=True)

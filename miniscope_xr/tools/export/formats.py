@@ -24,6 +24,8 @@ class Format:
     batch_bytes
         Size of a batch of frames, which is a chunk of the file where it has chunks. About three are in memory, and
         what the library makes of one: copies, and buffers kept by each thread that compresses.
+    plain
+        Whether pixels take a byte each.
     """
 
     module: str
@@ -32,6 +34,7 @@ class Format:
     text: str
     table: bool = False
     batch_bytes: int = 4_000_000
+    plain: bool = False
 
 
 FORMATS = {
@@ -42,8 +45,8 @@ FORMATS = {
         "minian", (), True, "folder of zarr arrays (format 2) that minian's open_minian reads", batch_bytes=2_000_000
     ),
     "zarr": Format("zarr_store", (".zarr",), True, "one zarr store (format 3)"),
-    "netcdf": Format("netcdf", (".nc", ".nc4", ".netcdf"), False, "NetCDF-4, for xarray and most languages"),
-    "hdf5": Format("hdf5", (".h5", ".hdf5"), False, "HDF5 with /mov, for CaImAn, suite2p, EXTRACT, MATLAB"),
-    "tiff": Format("tiff", (".tif", ".tiff"), False, "BigTIFF stack, for Fiji, suite2p, CaImAn", table=True),
+    "netcdf": Format("netcdf", (".nc", ".nc4", ".netcdf"), False, "NetCDF-4, for xarray and others", plain=True),
+    "hdf5": Format("hdf5", (".h5", ".hdf5"), False, "HDF5 with /mov, for CaImAn, suite2p, EXTRACT, MATLAB", plain=True),
+    "tiff": Format("tiff", (".tif", ".tiff"), False, "BigTIFF stack: Fiji, suite2p, CaImAn", table=True, plain=True),
     "nwb": Format("nwb", (".nwb",), False, "Neurodata Without Borders, OnePhotonSeries"),
 }

@@ -14,7 +14,7 @@ from miniscope_xr.tools.export.folders import whole_folder
 from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.job import Job
 from miniscope_xr.tools.footage import Footage, Frames, PathLike, header_names, select
-from miniscope_xr.tools.outputs import progress_bar, whole_file
+from miniscope_xr.tools.outputs import progress_bar, refuse_too_large, whole_file
 from miniscope_xr.tools.timing import frame_rate
 
 
@@ -102,6 +102,8 @@ def export(
     if name == "miniscope-daq":
         path = path / f"{began:%Y_%m_%d}" / f"{began:%H_%M_%S}"
     about = {"animal": animal, "researcher": researcher, "experiment": experiment}
+    if chosen.plain:
+        refuse_too_large(path, part["video"].nbytes)
     with ExitStack() as outputs:
         made = outputs.enter_context((whole_folder if chosen.folder else whole_file)(path, force))
         table = path.with_name(f"{path.stem}_headers.csv")
