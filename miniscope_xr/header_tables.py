@@ -37,6 +37,7 @@ class HeaderTables:
     def __init__(self, most: int) -> None:
         self._most = most
         self._tables: OrderedDict[int, HeaderTable] = OrderedDict()  # by first row
+        self._frames = 0
         self._lock = threading.Lock()
 
     def put(self, rows: Int, table: HeaderTable) -> None:
@@ -44,10 +45,15 @@ class HeaderTables:
         if not _follow(rows):
             return
         with self._lock:
-            self._tables.pop(int(rows[0]), None)
+            self._forget(int(rows[0]))
             self._tables[int(rows[0])] = table
-            while len(self._tables) > 1 and sum(len(t.known) for t in self._tables.values()) > self._most:
-                self._tables.popitem(last=False)
+            self._frames += len(rows)
+            while len(self._tables) > 1 and self._frames > self._most:
+                self._forget(next(iter(self._tables)))
+
+    def _forget(self, first: int) -> None:
+        table = self._tables.pop(first, None)
+        self._frames -= 0 if table is None else len(table.known)
 
     def take(self, rows: Int) -> HeaderTable | None:
         """Return what is known of a stretch of rows, and forget the tables that it covers."""
@@ -58,7 +64,7 @@ class HeaderTables:
             parts = [(at, t) for at, t in self._tables.items() if at < stop and at + len(t.known) > first]
             for at, part in parts:
                 if first <= at and at + len(part.known) <= stop:
-                    del self._tables[at]
+                    self._forget(at)
         if len(parts) == 1 and parts[0][0] == first and len(parts[0][1].known) == len(rows):
             return parts[0][1]
         if not parts:
@@ -73,5 +79,5 @@ class HeaderTables:
 
 
 def _follow(rows: Int) -> bool:
-    """Whether each row follows the one before."""
-    return len(rows) > 0 and int(rows[-1] - rows[0]) == len(rows) - 1 and bool((np.diff(rows) == 1).all())
+    """Whether each row follows the one before; one row alone is not worth keeping."""
+    return len(rows) > 1 and int(rows[-1] - rows[0]) == len(rows) - 1 and bool((np.diff(rows) == 1).all())
