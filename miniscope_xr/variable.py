@@ -124,6 +124,8 @@ class CardVariable(xr.Variable):
         if indexers and self._dims and not kwargs and missing_dims == "raise":
             first, *others = self._dims
             position = indexers.get(first)
+            if isinstance(position, np.integer):
+                position = int(position)
             if type(position) is int and all(
                 name == first or (name in others and isinstance(key, slice) and key == _ALL)
                 for name, key in indexers.items()
