@@ -64,12 +64,6 @@ class Pixels(CardArray):
         shape = (store.frames.count, store.recording.height, store.recording.width)
         super().__init__(store, shape, np.dtype(np.uint8))
 
-    def image(self, row: int) -> np.ndarray[Any, Any]:
-        """One whole frame."""
-        if not -self.shape[0] <= row < self.shape[0]:
-            raise IndexError(f"index {row} is out of bounds for axis 0 with size {self.shape[0]}")
-        return self.store.image(row % self.shape[0])
-
     def read(self, rows: Int, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
         """Whole frames where all of them is wanted, else in batches of bounded memory."""
         if all(_is_all(k, n) for k, n in zip(rest, self.shape[1:], strict=True)):

@@ -105,7 +105,7 @@ class BufferReader:
         data = data[self.head : self.head + length]
         if length and not data:
             return None, True  # the image ends right behind the header
-        return data, readable and len(data) == length and self._landed(run, i, length)
+        return data, readable and len(data) == length and self.landed(run, i, length)
 
     def earlier_copy(self, source: ByteSource, run: Run, i: int) -> bytes | None:
         """Data of buffer ``i`` that a slow card let through one ring too early, in the place of another."""
@@ -126,11 +126,10 @@ class BufferReader:
             return None
         return data[self.head : self.head + self._length_in(data, run, i)]
 
-    def _landed(self, run: Run, i: int, length: int) -> bool:
+    def landed(self, run: Run, i: int, length: int) -> bool:
         """Whether the power lasted for all of a buffer."""
         torn = self.recording.torn
-        last = torn is not None and run is self.recording.runs[-1] and i == run.count - 1
-        return not last or torn is None or torn >= length
+        return torn is None or run is not self.recording.runs[-1] or i < run.count - 1 or torn >= length
 
     def _length_in(self, data: bytes, run: Run, i: int) -> int:
         """Return the data bytes of a buffer as its own header says."""

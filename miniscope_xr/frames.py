@@ -266,10 +266,10 @@ class FrameReader:
         odd = self.buffers.odd_lengths(table, run) & good.all(axis=1)
         for k in np.flatnonzero(odd | (self.buffers.ends(run, i).max(axis=1) > source.size)):
             self._describe_slow(source, int(rows[span.start + k]), span.start + int(k), result)
-        if self.recording.torn is not None and run is self.recording.runs[-1]:
-            torn = run.last_frame - frame
-            if 0 <= torn < count:
-                result.complete[span.start + torn] &= self.recording.torn >= run.length_of(run.count - 1)
+        final = run.last_frame - frame
+        if 0 <= final < count:
+            end = run.count - 1
+            result.complete[span.start + final] &= self.buffers.landed(run, end, run.length_of(end))
 
     def _headers_of(
         self, source: ByteSource, run: Run, i: Int, span: slice, headers: HeaderTable | None

@@ -118,7 +118,7 @@ class Stencil:
         starts = range(0, len(out), self.batch)
         if len(starts) < 2 * _BATCHES_A_WORKER:
             return self._batches(source, number, out, starts, headers)
-        workers = min(len(starts) // _BATCHES_A_WORKER, _MOST_WORKERS, _cores())
+        workers = min(len(starts) // _BATCHES_A_WORKER, _MOST_WORKERS, cores())
         with ThreadPoolExecutor(workers) as pool:  # in turns, so that the card is still read from front to back
             parts = pool.map(lambda w: self._batches(source, number, out, starts[w::workers], headers), range(workers))
             return [row for part in parts for row in part]
@@ -210,7 +210,7 @@ class FooterStencil(Stencil):
         return refused
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -29,9 +29,6 @@ _AHEAD = 32  # frames
 _KEPT = 1 << 16  # rows, of about 100 bytes
 
 
-_RECENT = ("_frame_rows", "_buffer_rows", "_header_tables", "_ahead")
-
-
 class CardStore:
     """An open card. Pickles as its path and index, and reopens where it is unpickled.
 
@@ -144,7 +141,7 @@ class RecordingStore:
         self._careful = 0  # row up to which frames are read one by one
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in _RECENT}
+        return {"card": self.card, "recording": self.recording, "frames": self.frames}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

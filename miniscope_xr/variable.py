@@ -59,7 +59,7 @@ class _Row(indexing.ExplicitlyIndexedNDArrayMixin):
     def get_duck_array(self) -> Any:
         if self.made is not None or not _is_whole_video(self.lazy):
             return self._now().get_duck_array()
-        image = self.lazy.array.image(self.position)
+        image = self.lazy.array.store.image(self.position)
         if self.cached:
             self.made = indexing.as_indexable(image)  # type: ignore[no-untyped-call]
         return image
@@ -132,7 +132,7 @@ class CardVariable(xr.Variable):
             ):
                 lazy, cached = _still_lazy(self._data)
                 if lazy is not None and -lazy.shape[0] <= position < lazy.shape[0]:
-                    return self._of(_Row(lazy, position, cached))
+                    return self._of(_Row(lazy, position % lazy.shape[0], cached))
         return super().isel(indexers, missing_dims, **kwargs)
 
     def _of(self, data: Any) -> Any:

@@ -88,7 +88,7 @@ class TestPixels:
     ) -> None:
         from miniscope_xr.tools import segments
 
-        monkeypatch.setattr(segments, "workers", lambda: 3)
+        monkeypatch.setattr(segments, "cores", lambda: 3)
         path, _ = make_card(frames=103, width=64, height=64)
         ds = open_card(path)
         assert len(segments.segment_bounds(103, 3)) == 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import tempfile
 import threading
@@ -12,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from miniscope_xr.errors import OutputError
+from miniscope_xr.scatter import cores
 from miniscope_xr.tools.codecs import import_cv2, open_packet_writer
 
 _KEY_INTERVAL = 12  # frames between key frames in OpenCV's FFV1: a segment of a multiple of it costs no extra key frame
@@ -20,11 +20,6 @@ _AVI_HEAD = 8192
 
 Encode = Callable[[Path, int, int], None]
 """Writes frames ``start`` to ``stop`` into a video file of their own."""
-
-
-def workers() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def segment_bounds(count: int, parts: int) -> list[tuple[int, int]]:
@@ -117,7 +112,7 @@ def write_segments(
     halt
         Set when it is over, also by an error or an interrupt: ``encode`` should end then.
     """
-    parts = workers()
+    parts = cores()
     with tempfile.TemporaryDirectory(prefix=".miniscope-xr-", dir=path.parent) as name:
         writer, last = open_packet_writer(path, "FFV1", fps, size), None
         try:
@@ -137,7 +132,7 @@ def write_segments(
 
 def can_join(path: Path, count: int) -> bool:
     """Whether segments are worth it and possible for this file."""
-    if path.suffix.lower() != ".avi" or workers() < 2 or count < 4 * _KEY_INTERVAL:
+    if path.suffix.lower() != ".avi" or cores() < 2 or count < 4 * _KEY_INTERVAL:
         return False
     with tempfile.TemporaryDirectory() as folder:
         writer = open_packet_writer(Path(folder) / "probe.avi", "FFV1", 20, (64, 64))

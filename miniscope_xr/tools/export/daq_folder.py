@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from miniscope_xr.errors import OptionError
+from miniscope_xr.scatter import cores
 from miniscope_xr.tools.codecs import import_cv2, normal_codec
 from miniscope_xr.tools.export.job import SOFTWARE, Job
-from miniscope_xr.tools.segments import workers
 from miniscope_xr.tools.timing import write_time_stamps
 from miniscope_xr.tools.video import check_even, write_rows
 
@@ -77,7 +77,7 @@ def _videos(job: Job, folder: Path, codec: str) -> None:
         stop = min(start + FRAMES_PER_FILE, count)
         write_rows(job.footage, path, job.fps, codec, job.bar, start, stop, halt=halt)
 
-    pool = ThreadPoolExecutor(workers())
+    pool = ThreadPoolExecutor(cores())
     try:
         for done in pool.map(one, range(0, count, FRAMES_PER_FILE)):
             assert done is None
