@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from miniscope_xr._version import __version__
 from miniscope_xr.errors import CardChangedError, MiniscopeError
 
 if TYPE_CHECKING:
     from miniscope_xr.layout import Layout, load_layout
     from miniscope_xr.sdcard import SDCard
-    from miniscope_xr.tools.validate import check
+    from miniscope_xr.tools.check.check import check
 
-__version__ = "0.1.0"
-__all__ = ["CardChangedError", "Layout", "MiniscopeError", "SDCard", "check", "load_layout"]
+__all__ = ["CardChangedError", "Layout", "MiniscopeError", "SDCard", "__version__", "check", "load_layout"]
 
 _HOMES = {
     "Layout": "miniscope_xr.layout",
     "load_layout": "miniscope_xr.layout",
     "SDCard": "miniscope_xr.sdcard",
-    "check": "miniscope_xr.tools.validate",
+    "check": "miniscope_xr.tools.check.check",
 }
 
 

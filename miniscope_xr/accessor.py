@@ -13,9 +13,9 @@ from miniscope_xr.errors import OptionError
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from miniscope_xr.tools.footage import Frames, PathLike
-    from miniscope_xr.tools.player import Player
-    from miniscope_xr.tools.validate import CheckResult
+    from miniscope_xr.tools.check.check import CheckResult
+    from miniscope_xr.tools.report.player import Player
+    from miniscope_xr.tools.stream.footage import Frames, PathLike
 
 
 @xr.register_dataset_accessor("miniscope")  # type: ignore[no-untyped-call]
@@ -60,7 +60,7 @@ class MiniscopeAccessor:
         progress
             Show a progress bar (on a terminal).
         """
-        from miniscope_xr.tools.video import dataset_to_video
+        from miniscope_xr.tools.video.write import dataset_to_video
 
         dataset_to_video(self._ds, path, codec, frames, fps, color, time_stamps, force, progress)
 
@@ -101,13 +101,13 @@ class MiniscopeAccessor:
 
     def plot_headers(self) -> Any:
         """Plot counters, drops, rate, battery and focus against time; returns a matplotlib Figure."""
-        from miniscope_xr.tools.plots import plot_headers
+        from miniscope_xr.tools.report.plots import plot_headers
 
         return plot_headers(self._ds)
 
     def summary(self, progress: bool = True) -> xr.Dataset:
         """Compute mean, max and std of all whole frames in one pass (with dask where the Dataset is chunked)."""
-        from miniscope_xr.tools.summary import summarise
+        from miniscope_xr.tools.stream.summary import summarise
 
         return summarise(self._ds, progress)
 
@@ -123,9 +123,9 @@ class MiniscopeAccessor:
         most
             Of a longer selection every n-th frame is shown, so that the notebook stays small.
         """
-        from miniscope_xr.tools.footage import Footage, select
-        from miniscope_xr.tools.player import make_player
-        from miniscope_xr.tools.timing import frame_rate
+        from miniscope_xr.tools.report.player import make_player
+        from miniscope_xr.tools.stream.footage import Footage, select
+        from miniscope_xr.tools.stream.timing import frame_rate
 
         ds = select(self._ds, slice(0, most) if frames is None else frames)
         ds = ds.isel(frame=slice(None, None, -(-ds.sizes["frame"] // most)))

@@ -11,13 +11,13 @@ import xarray as xr
 from xarray.backends import BackendEntrypoint
 
 import miniscope_xr.accessor  # noqa: F401 - registers ds.miniscope
-from miniscope_xr.arrays import BufferColumn, CardArray, FrameColumn, FrameNumbers, Pixels
-from miniscope_xr.detect import detect
-from miniscope_xr.device import Device
+from miniscope_xr.card import CardStore, RecordingStore
+from miniscope_xr.engine.arrays import BufferColumn, CardArray, FrameColumn, FrameNumbers, Pixels
+from miniscope_xr.engine.variable import CardVariable
 from miniscope_xr.errors import MiniscopeError, OptionError, RecordingError, did_you_mean
+from miniscope_xr.index.detect import detect
 from miniscope_xr.layout import Field, Layout
-from miniscope_xr.store import CardStore, RecordingStore
-from miniscope_xr.variable import CardVariable
+from miniscope_xr.source.local import Device
 
 _CHUNK_BYTES = 24_000_000  # about 256 frames of 304x304
 _HEADER_TIMES = ("frame_num",)  # header fields that have a coordinate of their own name already
@@ -143,7 +143,7 @@ class _Builder:
         return self._time_indexed(ds, time) if time_index and "time" in coords else ds
 
     def _time_indexed(self, ds: xr.Dataset, dtype: np.dtype[Any]) -> xr.Dataset:
-        from miniscope_xr.time_index import TimeIndex
+        from miniscope_xr.engine.time_index import TimeIndex
 
         index = TimeIndex("time", "frame", FrameColumn(self.store, "time", dtype), np.arange(ds.sizes["frame"]))
         return ds.assign_coords(xr.Coordinates(index.create_variables({"time": ds["time"].variable}), {"time": index}))

@@ -11,12 +11,12 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from miniscope_xr.detect import keyed
-from miniscope_xr.device import open_device
+from miniscope_xr.card import CardStore, RecordingStore
 from miniscope_xr.errors import EndOfRecordingError, NotOpenError, OptionError
+from miniscope_xr.index.detect import keyed
 from miniscope_xr.layout import Layout, load_layout
-from miniscope_xr.remote import is_url
-from miniscope_xr.store import CardStore, RecordingStore
+from miniscope_xr.source.local import open_device
+from miniscope_xr.source.remote import is_url
 
 Image = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -275,7 +275,7 @@ class SDCard:
         progress
             Show a progress bar (on a terminal).
         """
-        from miniscope_xr.tools.video import recording_to_video
+        from miniscope_xr.tools.video.write import recording_to_video
 
         recording_to_video(self._open(), path, codec=fourcc, color=isColor, force=force, progress=progress)
 
@@ -299,6 +299,6 @@ class SDCard:
         progress
             Show a progress bar (on a terminal).
         """
-        from miniscope_xr.tools.trim import trim
+        from miniscope_xr.tools.copy import trim
 
         trim(self._open(), path, frames=frame, force=force, progress=progress)

@@ -9,7 +9,7 @@ import pytest
 
 from miniscope_xr.backend import MiniscopeBackendEntrypoint
 from miniscope_xr.tools.simulate import simulate
-from tests.test_cli import COMMANDS
+from tests.tools.test_cli import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from miniscope_xr.card import CardStore
 from miniscope_xr.errors import MiniscopeError, MissingDependencyError, OptionError, OutputError, OutputExistsError
-from miniscope_xr.store import CardStore
-from miniscope_xr.tools.outputs import progress_bar
+from miniscope_xr.tools.stream.outputs import progress_bar
 
 _MADE = "archive"  # attribute written last when a group is made: without it, the group is made anew
 _DONE = "archived"  # array of one flag a block

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from miniscope_xr.layout import load_layout
-from miniscope_xr.words import buffer_header_dtype
+from miniscope_xr.layout.words import buffer_header_dtype
 
 WIDTH = HEIGHT = 304
 WORDS, SECTOR, BUFFER, RING = 12, 512, 40 * 512, 8

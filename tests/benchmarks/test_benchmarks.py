@@ -20,9 +20,9 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from miniscope_xr import SDCard
-from miniscope_xr.index import build_index
-from miniscope_xr.scatter import aligned_empty
-from miniscope_xr.store import CardStore, RecordingStore
+from miniscope_xr.card import CardStore, RecordingStore
+from miniscope_xr.frames.stencil import aligned_empty
+from miniscope_xr.index.build import build_index
 
 DATA = LAYOUT.sectors.data * SECTOR
 
@@ -168,7 +168,7 @@ def test_video(versus: Versus, image: Path, tmp_path: Path, codec: str) -> None:
                 writer.write(frame)
             writer.release()
 
-        from miniscope_xr.tools.video import dataset_to_video
+        from miniscope_xr.tools.video.write import dataset_to_video
 
         def ours() -> None:
             dataset_to_video(ds, mine, codec=codec, frames=slice(some), force=True, progress=False)
@@ -179,7 +179,7 @@ def test_video(versus: Versus, image: Path, tmp_path: Path, codec: str) -> None:
 
 
 def test_trimmed_image(versus: Versus, image: Path, tmp_path: Path) -> None:
-    from miniscope_xr.tools.trim import end_byte, trim
+    from miniscope_xr.tools.copy import end_byte, trim
 
     card = CardStore(image)
     try:
@@ -210,7 +210,7 @@ def _fresh(code: str, *arguments: object, **environment: str) -> float:
 _EXPORT = """
     import sys, tempfile
     import cv2, miniscope_xr.backend, xarray as xr
-    from miniscope_xr.tools.video import dataset_to_video
+    from miniscope_xr.tools.video.write import dataset_to_video
     def peak():  # not ru_maxrss: that begins with the size of the process that started this one
         with open("/proc/self/status") as status:
             return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1000

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from miniscope_xr.errors import MiniscopeError
 from miniscope_xr.tools.flash import operation, prepare
-from miniscope_xr.tools.flash.disks import identify
+from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import InterruptedWriteError
-from miniscope_xr.tools.flash.target import open_target
+from miniscope_xr.tools.flash.target.linux import open_target
 
 
 def carry_out(job: prepare.Job, device: str, backups: str) -> int:

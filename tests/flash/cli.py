@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
-from miniscope_xr.tools.flash import disks
 from miniscope_xr.tools.flash.commands import register
+from miniscope_xr.tools.flash.disks import find as disks
 
 
 class Result:

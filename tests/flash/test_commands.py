@@ -15,7 +15,7 @@ import pytest
 
 from miniscope_xr.layout import load_layout
 from miniscope_xr.tools.flash import ask, journal, prepare, refuse, sector, stale
-from miniscope_xr.tools.flash.disks import identify
+from miniscope_xr.tools.flash.disks.find import identify
 
 from .cli import Tool, card_id, parser
 from .fakes import SECTOR, V4, settings_sector, v4_buffers, v4_card, with_table

@@ -8,8 +8,8 @@ import os
 import pytest
 import xarray as xr
 
-from miniscope_xr import device
 from miniscope_xr.errors import CardReadError, OptionError, OutputError, OutputExistsError
+from miniscope_xr.source.base import local as device
 from miniscope_xr.tools.flash import image
 from miniscope_xr.tools.flash.errors import CheckFailedError, RefusedError
 

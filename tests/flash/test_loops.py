@@ -15,10 +15,10 @@ import pytest
 
 from miniscope_xr.errors import CardPermissionError
 from miniscope_xr.tools.flash import ask, operation, prepare, sector
-from miniscope_xr.tools.flash.disks import identify
+from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
 from miniscope_xr.tools.flash.look import look
-from miniscope_xr.tools.flash.target import FileTarget, open_target
+from miniscope_xr.tools.flash.target.linux import FileTarget, open_target
 
 from .cli import Tool, card_id
 from .fakes import SECTOR, V4, v4_card, with_table
@@ -135,7 +135,7 @@ def test_exclusive_descriptor_keeps_others_out(device, tmp_path):
 
 
 def test_a_locked_device_is_busy(device, monkeypatch):
-    from miniscope_xr.tools.flash import target
+    from miniscope_xr.tools.flash.target import linux as target
 
     monkeypatch.setattr(target, "_LOCK_PATIENCE", 0.1)
     fd = os.open(device, os.O_RDONLY)
@@ -336,13 +336,13 @@ def test_write_past_the_end(device):
 def test_other_users_have_no_permission(device, tmp_path):
     code = (
         "import os,sys; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "from miniscope_xr.tools.flash.disks import identify\n"
-        "from miniscope_xr.tools.flash.target import FileTarget\n"
+        "from miniscope_xr.tools.flash.disks.find import identify\n"
+        "from miniscope_xr.tools.flash.target.linux import FileTarget\n"
         f"try: FileTarget(identify({device!r}), write=True)\n"
         "except Exception as error: print(type(error).__name__, error)\n"
     )
     # imports first: the checkout may not be readable for others
-    code = "import miniscope_xr.tools.flash.target, miniscope_xr.tools.flash.disks_linux\n" + code
+    code = "import miniscope_xr.tools.flash.target.linux, miniscope_xr.tools.flash.disks.linux\n" + code
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
     assert found.startswith(CardPermissionError.__name__)
     assert "sudo" in found

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from miniscope_xr.tools.flash import refuse
-from miniscope_xr.tools.flash.disks import image_file
-from miniscope_xr.tools.flash.disks_linux import LinuxDisks
+from miniscope_xr.tools.flash.disks.find import image_file
+from miniscope_xr.tools.flash.disks.linux import LinuxDisks
 from miniscope_xr.tools.flash.errors import BUSY, REFUSED, BusyError, RefusedError, SettingsError
 
 from .sysfs import CID, PCI, Machine

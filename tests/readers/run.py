@@ -82,7 +82,7 @@ def export_all(folder: Path) -> None:
             ds.miniscope.export(folder / name)
         ds.miniscope.export(folder / "minian", to="minian")
         ds.miniscope.export(folder / "daq", to="miniscope-daq", animal="m1")
-        from miniscope_xr.tools.timing import frame_rate
+        from miniscope_xr.tools.stream.timing import frame_rate
 
         np.savez(
             folder / "truth.npz", video=ds["video"].values, time=ds["timestamp"].values / 1000,

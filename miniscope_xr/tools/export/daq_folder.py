@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from miniscope_xr.errors import OptionError
-from miniscope_xr.scatter import cores
-from miniscope_xr.tools.codecs import import_cv2, normal_codec
+from miniscope_xr.frames.stencil import cores
 from miniscope_xr.tools.export.job import SOFTWARE, Job
-from miniscope_xr.tools.timing import write_time_stamps
-from miniscope_xr.tools.video import check_even, write_rows
+from miniscope_xr.tools.stream.timing import write_time_stamps
+from miniscope_xr.tools.video.codecs import import_cv2, normal_codec
+from miniscope_xr.tools.video.write import check_even, write_rows
 
 FRAMES_PER_FILE = 1000
 _NAME = "Miniscope"

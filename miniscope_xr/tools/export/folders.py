@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from miniscope_xr.errors import OutputError
-from miniscope_xr.tools.outputs import output_errors, refuse_existing
+from miniscope_xr.tools.stream.outputs import output_errors, refuse_existing
 
 _OURS = (".zgroup", "zarr.json", "metaData.json", "timestamps.csv")
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from miniscope_xr import __version__
+from miniscope_xr._version import __version__
 from miniscope_xr.errors import MissingDependencyError
-from miniscope_xr.tools.footage import Footage, Images
-from miniscope_xr.tools.readahead import read_ahead
-from miniscope_xr.tools.timing import BLANK, filled_times, milliseconds
+from miniscope_xr.tools.stream.footage import Footage, Images
+from miniscope_xr.tools.stream.readahead import read_ahead
+from miniscope_xr.tools.stream.timing import BLANK, filled_times, milliseconds
 
 SOFTWARE = f"miniscope-xr {__version__}"
 _ROWS = 1000  # of a table at a time: as text a row takes ten times its size

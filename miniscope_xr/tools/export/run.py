@@ -13,9 +13,9 @@ from miniscope_xr.errors import OptionError, did_you_mean
 from miniscope_xr.tools.export.folders import whole_folder
 from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.job import Job
-from miniscope_xr.tools.footage import Footage, Frames, PathLike, header_names, select
-from miniscope_xr.tools.outputs import progress_bar, refuse_too_large, whole_file
-from miniscope_xr.tools.timing import frame_rate
+from miniscope_xr.tools.stream.footage import Footage, Frames, PathLike, header_names, select
+from miniscope_xr.tools.stream.outputs import progress_bar, refuse_too_large, whole_file
+from miniscope_xr.tools.stream.timing import frame_rate
 
 
 def format_of(path: Path, to: str | None) -> str:

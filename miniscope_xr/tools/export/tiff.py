@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from miniscope_xr.tools.export.job import SOFTWARE, Job, need
-from miniscope_xr.tools.footage import Images
+from miniscope_xr.tools.stream.footage import Images
 
 
 def libraries() -> None:

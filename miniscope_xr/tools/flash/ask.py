@@ -10,7 +10,7 @@ from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.look import Look
 from miniscope_xr.tools.flash.operation import Change
 from miniscope_xr.tools.flash.settings import Settings, show
-from miniscope_xr.tools.flash.target import SECTOR
+from miniscope_xr.tools.flash.target.linux import SECTOR
 
 _WIPE_RATE = 20e6
 """Bytes a second an ordinary card writes; only for the estimate."""

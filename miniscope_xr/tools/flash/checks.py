@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from miniscope_xr.tools.flash import ask, image, prepare, qualify
-from miniscope_xr.tools.flash.disks import identify
+from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import DONE, CardWriteError, InterruptedWriteError, RefusedError
 from miniscope_xr.tools.flash.look import Look
 from miniscope_xr.tools.flash.operation import Change, Progress
 from miniscope_xr.tools.flash.plan import Plan, make_plan
-from miniscope_xr.tools.flash.target import Target
+from miniscope_xr.tools.flash.target.linux import Target
 from miniscope_xr.tools.flash.verbs import Args, Report, backup_dir, card_to_write, expected_size, look_at, say, shown
 
 

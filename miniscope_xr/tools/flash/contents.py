@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from miniscope_xr import words
-from miniscope_xr.detect import examine
 from miniscope_xr.errors import AmbiguousLayoutError
-from miniscope_xr.layout import Layout, builtin_layouts, load_layout
+from miniscope_xr.index.detect import examine
+from miniscope_xr.layout import Layout, builtin_layouts, load_layout, words
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.sector import Stamp, has_keys, read_stamp, settings_of
-from miniscope_xr.tools.flash.target import SECTOR
+from miniscope_xr.tools.flash.target.linux import SECTOR
 
 
 class Readable(Protocol):

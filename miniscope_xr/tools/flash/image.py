@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from miniscope_xr.device import Device
 from miniscope_xr.errors import CardReadError, OptionError, OutputError, OutputExistsError
-from miniscope_xr.source import ByteSource, fingerprint
+from miniscope_xr.source.base import ByteSource, fingerprint
+from miniscope_xr.source.local import Device
 from miniscope_xr.tools.flash.errors import CheckFailedError, RefusedError
 from miniscope_xr.tools.flash.operation import Progress
 
@@ -92,7 +92,7 @@ class Copied:
 
 def recording_end(path: str, layout: str | None, frames: int | None) -> int:
     """Find the byte behind the recordings (or behind the first frames of the first), with a margin."""
-    from miniscope_xr.store import CardStore, RecordingStore
+    from miniscope_xr.card import CardStore, RecordingStore
 
     if frames is not None and frames < 1:
         raise OptionError(f"--frames {frames}: expected the number of frames to copy (1 or more)")

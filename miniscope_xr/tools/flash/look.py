@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from miniscope_xr.layout import Layout
 from miniscope_xr.tools.flash.contents import Contents, inspect_card
-from miniscope_xr.tools.flash.disks import Disk
+from miniscope_xr.tools.flash.disks.find import Disk
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.operation import Progress, read_twice
 from miniscope_xr.tools.flash.refuse import SIGNATURE_BYTES, signatures
 from miniscope_xr.tools.flash.stale import find_extent
-from miniscope_xr.tools.flash.target import SECTOR, Target
+from miniscope_xr.tools.flash.target.linux import SECTOR, Target
 
 TAIL = 34 * SECTOR
 """Bytes at the end of a disk that hold the copy of a GPT."""

@@ -11,7 +11,7 @@ from typing import Any
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.tools.flash.errors import CardWriteError, InterruptedWriteError
 from miniscope_xr.tools.flash.journal import Journal
-from miniscope_xr.tools.flash.target import SECTOR, Target
+from miniscope_xr.tools.flash.target.linux import SECTOR, Target
 
 STEP = 4 << 20
 """Bytes of one write; steps are aligned to it, as cards like it."""

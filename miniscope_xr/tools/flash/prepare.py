@@ -13,14 +13,14 @@ from typing import Any, Protocol
 from miniscope_xr.tools.flash import journal as journals
 from miniscope_xr.tools.flash import refuse, sector, stale
 from miniscope_xr.tools.flash.contents import read_contents
-from miniscope_xr.tools.flash.disks import Disk, Disks, identify
+from miniscope_xr.tools.flash.disks.find import Disk, Disks, identify
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.journal import Journal
 from miniscope_xr.tools.flash.look import TAIL, Look, read_block
 from miniscope_xr.tools.flash.operation import Change, Progress, read_twice, run
 from miniscope_xr.tools.flash.plan import Plan
 from miniscope_xr.tools.flash.settings import Settings
-from miniscope_xr.tools.flash.target import SECTOR, Target, open_target
+from miniscope_xr.tools.flash.target.linux import SECTOR, Target, open_target
 
 
 class Opener(Protocol):

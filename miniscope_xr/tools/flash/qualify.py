@@ -20,7 +20,7 @@ from miniscope_xr.errors import CardReadError, MissingDependencyError
 from miniscope_xr.tools.flash.errors import CardWriteError, CheckFailedError, RefusedError
 from miniscope_xr.tools.flash.operation import Change, Progress
 from miniscope_xr.tools.flash.plan import Plan
-from miniscope_xr.tools.flash.target import SECTOR, Target
+from miniscope_xr.tools.flash.target.linux import SECTOR, Target
 
 PROBE = 8 * SECTOR
 """Bytes written at each position to find out whether the capacity is real."""

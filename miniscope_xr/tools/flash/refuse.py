@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from miniscope_xr.tools.flash.disks import Disk
+from miniscope_xr.tools.flash.disks.find import Disk
 from miniscope_xr.tools.flash.errors import BusyError, RefusedError, SettingsError
 
 MAX_SIZE = 2 * 10**12

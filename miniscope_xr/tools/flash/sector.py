@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from construct import Bytes, Int32ul, Int64ul, Struct
 
-from miniscope_xr import words
-from miniscope_xr.layout import Layout
+from miniscope_xr.layout import Layout, words
 
 _MAGIC = b"MSXR"
 _AT = 128

@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from miniscope_xr import words
-from miniscope_xr.layout import Layout
+from miniscope_xr.layout import Layout, words
 from miniscope_xr.tools.flash.errors import JournalError
 from miniscope_xr.tools.flash.journal import default_dir, journals, save
 from miniscope_xr.tools.flash.operation import STEP, Progress
 from miniscope_xr.tools.flash.sector import read_stamp
-from miniscope_xr.tools.flash.target import Target
+from miniscope_xr.tools.flash.target.linux import Target
 
 NAME = "old_buffers.json"
 _LOOK_EVERY = 1 << 20

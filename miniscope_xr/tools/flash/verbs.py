@@ -11,14 +11,14 @@ from typing import Any
 
 from miniscope_xr.errors import MiniscopeError
 from miniscope_xr.tools.flash import ask, prepare, refuse
-from miniscope_xr.tools.flash.disks import Disk, backend, identify
+from miniscope_xr.tools.flash.disks.find import Disk, backend, identify
 from miniscope_xr.tools.flash.errors import DONE, RefusedError
 from miniscope_xr.tools.flash.journal import Journal, default_dir, load
 from miniscope_xr.tools.flash.look import Look, check_content, look
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.plan import Plan, make_plan
 from miniscope_xr.tools.flash.settings import Settings, parse_settings
-from miniscope_xr.tools.flash.target import open_target
+from miniscope_xr.tools.flash.target.linux import open_target
 
 Report = dict[str, Any]
 Args = argparse.Namespace

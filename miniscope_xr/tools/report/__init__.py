@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from miniscope_xr.tools.outputs import refuse_existing, whole_file
+from miniscope_xr.tools.stream.outputs import refuse_existing, whole_file
 
 if TYPE_CHECKING:
     from miniscope_xr.backend import LayoutLike
-    from miniscope_xr.tools.footage import PathLike
+    from miniscope_xr.tools.stream.footage import PathLike
 
 
 def write_report(
@@ -30,10 +30,10 @@ def write_report(
     progress
         Show a progress bar (on a terminal).
     """
-    from miniscope_xr.tools.pictures import import_pillow
+    from miniscope_xr.tools.check.check import check
     from miniscope_xr.tools.report.collect import collect
     from miniscope_xr.tools.report.page import render
-    from miniscope_xr.tools.validate import check
+    from miniscope_xr.tools.report.pictures import import_pillow
 
     import_pillow()
     refuse_existing(Path(path), force)

@@ -9,15 +9,15 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.errors import CardReadError
-from miniscope_xr.tools.footage import Footage, Images
-from miniscope_xr.tools.outputs import progress_bar
-from miniscope_xr.tools.summary import Projections, whole_frames
-from miniscope_xr.tools.timing import BLANK, Times, frame_numbers, frame_rate, milliseconds
+from miniscope_xr.tools.stream.footage import Footage, Images
+from miniscope_xr.tools.stream.outputs import progress_bar
+from miniscope_xr.tools.stream.summary import Projections, whole_frames
+from miniscope_xr.tools.stream.timing import BLANK, Times, frame_numbers, frame_rate, milliseconds
 
 if TYPE_CHECKING:
     from miniscope_xr.backend import LayoutLike
-    from miniscope_xr.tools.footage import PathLike
-    from miniscope_xr.tools.validate import RecordingReport
+    from miniscope_xr.tools.check.check import RecordingReport
+    from miniscope_xr.tools.stream.footage import PathLike
 
 _HEADERS = 2000
 _FRAMES = 1500

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from miniscope_xr.tools.check.check import CheckResult, Problem
 from miniscope_xr.tools.export.job import SOFTWARE
-from miniscope_xr.tools.pictures import contrast, data_uri, shrunk, stretched
-from miniscope_xr.tools.player import make_player
 from miniscope_xr.tools.report.charts import chart, timeline
 from miniscope_xr.tools.report.collect import Findings, clock
+from miniscope_xr.tools.report.pictures import contrast, data_uri, shrunk, stretched
+from miniscope_xr.tools.report.player import make_player
 from miniscope_xr.tools.report.style import STYLE
-from miniscope_xr.tools.validate import CheckResult, Problem
 
 _PROJECTIONS = {"mean": "Mean", "max": "Maximum", "std": "Standard deviation"}
 _MEASURED = ("layout", "width", "height", "buffer_size", "recording", "status", "warnings", "n_buffers_recorded",

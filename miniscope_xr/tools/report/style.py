@@ -1,6 +1,6 @@
 """How a report looks: one column on a phone, more on a desk, light or dark as the reader's computer is."""
 
-from miniscope_xr.tools.player import STYLE as PLAYER_STYLE
+from miniscope_xr.tools.report.player import STYLE as PLAYER_STYLE
 
 STYLE = (
     """

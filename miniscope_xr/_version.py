@@ -1,0 +1,3 @@
+"""The version, alone: everything may say it without importing anything else."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,216 @@
+"""An open card: its descriptor, its index, and the check that it is still the same card."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from xarray.backends import CachingFileManager
+
+from miniscope_xr.errors import CardChangedError, CardReadError, OptionError, RecordingError
+from miniscope_xr.frames.buffers import BufferReader, FooterBufferReader
+from miniscope_xr.frames.header_tables import HeaderTables
+from miniscope_xr.frames.reader import FrameReader, FrameRows, Int
+from miniscope_xr.frames.recent import Recent
+from miniscope_xr.index.build import CardIndex, build_index
+from miniscope_xr.index.recording import Recording
+from miniscope_xr.layout import Layout
+from miniscope_xr.layout.words import buffer_header_dtype, dtype_of, footer_struct
+from miniscope_xr.source.base import ByteSource, Tolerant
+from miniscope_xr.source.local import open_device
+from miniscope_xr.source.remote import is_url
+
+_AHEAD = 32  # frames
+_KEPT = 1 << 16  # rows, of about 100 bytes
+
+
+class CardStore:
+    """An open card. Pickles as its path and index, and reopens where it is unpickled.
+
+    Parameters
+    ----------
+    path
+        Image file, block device or URL.
+    layout, index, errors
+        As in ``xr.open_dataset(..., engine="miniscope")``.
+    whole : bool
+        Keep what looks like an older recording at the end (``until=`` is given).
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        layout: str | os.PathLike[str] | Mapping[str, Any] | Layout | None = None,
+        index: str = "bisect",
+        errors: str = "raise",
+        whole: bool = False,
+    ) -> None:
+        name = os.fspath(path)
+        self.path = name if is_url(name) else os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111
+        # mode= must be given: without it an unpickled manager cannot reopen
+        self._manager = CachingFileManager(open_device, self.path, mode="r")
+        try:
+            source: ByteSource = self._manager.acquire()
+            self.salvage = errors == "fill"
+            self.index: CardIndex = build_index(source, layout, index, errors, whole)
+            self._identity = self._read_identity(source)
+        except BaseException:
+            self._manager.close()
+            raise
+
+    def _read_identity(self, source: ByteSource) -> bytes:
+        """Read the sectors that tell one card from another: settings, counts and the first header."""
+        sectors = self.index.layout.sectors
+        start = min(sectors.header, sectors.data if sectors.config is None else sectors.config)
+        readable = Tolerant(source) if self.salvage else source
+        return readable.read(start * sectors.size, (sectors.data + 1 - start) * sectors.size)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash that tells this card from another in the same reader."""
+        return hashlib.sha256(self._identity).hexdigest()[:32]
+
+    def source(self) -> ByteSource:
+        """Return the card, checked to be the one that was opened."""
+        device: ByteSource = self._manager.acquire()
+        if self._read_identity(device) != self._identity:
+            raise CardChangedError(
+                errno.ESTALE,
+                "this is not the card that was opened (its settings, counts or first buffer differ); "
+                "put the first card back, or open this one anew",
+                self.path,
+            )
+        return device
+
+    def close(self) -> None:
+        """Close the descriptor; reading again reopens it."""
+        self._manager.close()
+
+    def recording(self, number: int | None) -> Recording:
+        """One recording of the card; None where it must be the only one."""
+        found = self.index.recordings
+        names = ", ".join(f"{r.number} ({r.n_buffers} buffers from sector {r.start_sector})" for r in found)
+        if number is None:
+            if len(found) > 1:
+                raise RecordingError(f"this card holds {len(found)} recordings, pass recording= one of: {names}")
+            return found[0]
+        if isinstance(number, bool) or not isinstance(number, int | np.integer):
+            raise OptionError(f"recording={number!r}: expected a number, one of: {names}")
+        if not 0 <= number < len(found):
+            raise RecordingError(f"recording={number}: this card holds {names}")
+        return found[int(number)]
+
+    @property
+    def header_dtype(self) -> np.dtype[Any]:
+        """Numpy dtype of one buffer header (of the footer on v3 cards)."""
+        card = self.index.card
+        if card.layout.footer:
+            return dtype_of(footer_struct(card.layout))
+        return buffer_header_dtype(card.layout, card.words)
+
+    def frames(self, recording: Recording, fill: bool = False, until: int | None = None) -> FrameReader:
+        """Return the frames of one recording."""
+        card = self.index.card
+        reader = FooterBufferReader if card.layout.footer else BufferReader
+        buffers = reader(
+            recording, card.words, card.payload, self.header_dtype, card.layout.sectors.size, self.salvage,
+            card.build.ring if card.build else 0,
+        )  # fmt: skip
+        return FrameReader(buffers, fill, until)
+
+
+class RecordingStore:
+    """One recording of an open card, with the header rows read last kept for the next coordinate."""
+
+    def __init__(self, card: CardStore, recording: Recording, fill: bool = False, until: int | None = None) -> None:
+        self.card = card
+        self.recording = recording
+        self.frames = card.frames(recording, fill, until)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._frame_rows: Recent[FrameRows] = Recent(_KEPT)
+        self._header_tables = HeaderTables(_KEPT // 2)
+        self._buffer_rows: Recent[np.ndarray[Any, Any]] = Recent(_KEPT)
+        self._ahead: tuple[int, Iterator[np.ndarray[Any, np.dtype[np.uint8]]]] = (-1, iter(()))
+        self._careful = 0  # row up to which frames are read one by one
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"card": self.card, "recording": self.recording, "frames": self.frames}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    def pixels(self, rows: Int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Pixels of some rows of the frame axis; the headers between them are kept for :meth:`describe`."""
+        source = self.card.source()
+        headers = self.frames.header_table(len(rows))
+        pixels = self.frames.pixels(source, rows, headers)
+        self._header_tables.put(rows, headers)
+        return pixels
+
+    def image(self, row: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Pixels of one row of the frame axis."""
+        return self._images(row, 1)[0]
+
+    def frame(self, row: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Pixels of one row for a cursor: rows asked for one after another are read many at a time.
+
+        Each image is handed out once, so that it is the caller's to change. Not for several threads.
+        """
+        following, images = self._ahead
+        image = next(images, None) if row == following else None
+        if image is None:
+            ahead = row == following and row >= self._careful
+            count = min(_AHEAD, self.frames.count - row) if ahead else 1
+            try:
+                images = iter(self._images(row, count))
+            except CardReadError:
+                if count == 1:
+                    raise
+                self._careful = row + count  # one of them cannot be read, and only that one is lost
+                images = iter(self._images(row, 1))
+            image = next(images)
+        self._ahead = row + 1, images
+        return image
+
+    def _images(self, row: int, count: int) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
+        return self.frames.images(self.card.source(), np.arange(row, row + count))
+
+    def describe(self, rows: Int) -> FrameRows:
+        """Header rows; several coordinates of the same frames cost one read."""
+        source = self.card.source()
+        return self._frame_rows.get(rows, lambda: self.frames.describe(source, rows, self._header_tables.take(rows)))
+
+    def buffer_rows(self, rows: Int) -> np.ndarray[Any, Any]:
+        """Headers of some buffers of the recording as they are on the card (structured array)."""
+        source = self.card.source()
+
+        def read() -> np.ndarray[Any, Any]:
+            return self._by_run(
+                rows, lambda run, i: self.frames.buffers.headers(source, run, i), self.card.header_dtype
+            )
+
+        return self._buffer_rows.get(rows, read)
+
+    def buffer_sectors(self, rows: Int) -> Int:
+        """Sectors of some buffers."""
+        return self._by_run(rows, lambda run, i: run.sectors_of(i), np.dtype(np.int64))
+
+    def _by_run(self, rows: Int, values: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+        runs = self.recording.runs
+        if len(runs) == 1:
+            return np.asarray(values(runs[0], rows), dtype)
+        starts = np.concatenate(([0], np.cumsum([run.count for run in runs])))
+        number = np.searchsorted(starts, rows, side="right") - 1
+        out = np.empty(len(rows), dtype)
+        for n in np.unique(number):
+            mine = number == n
+            out[mine] = values(runs[int(n)], rows[mine] - starts[n])
+        return out

@@ -1,0 +1,1 @@
+"""What xarray sees: lazy arrays, coordinates, the time index."""

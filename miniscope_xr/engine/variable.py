@@ -1,0 +1,157 @@
+"""Variables over a card: their dask keys name the card, and one frame of them is cheap to take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from xarray.core import indexing
+
+from miniscope_xr.engine.arrays import Pixels
+
+_ALL = slice(None)
+_WHOLE = (_ALL,) * 3
+# whether a variable of this xarray is these four things and nothing else
+_PLAIN = {"_dims", "_data", "_attrs", "_encoding"} == {
+    name for kind in xr.Variable.__mro__ for name in getattr(kind, "__slots__", ("?",) * (kind is not object))
+}
+
+
+class _Row(indexing.ExplicitlyIndexedNDArrayMixin):
+    """One row of a lazy array; even the indexing waits until somebody looks at it.
+
+    Selecting one frame cuts every coordinate with it, a dozen of them that are seldom looked at. What it becomes
+    then is what xarray would have made of it (cached, copied before it is written to).
+    """
+
+    __slots__ = ("cached", "lazy", "made", "position")
+
+    def __init__(self, lazy: indexing.LazilyIndexedArray, position: int, cached: bool) -> None:
+        self.lazy = lazy
+        self.position = position
+        self.cached = cached
+        self.made: Any = None  # set once and never taken back: several threads may look at one row
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.lazy.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = self.lazy.dtype
+        return dtype
+
+    def _now(self) -> Any:
+        made = self.made
+        if made is None:
+            rest = (_ALL,) * (len(self.lazy.shape) - 1)
+            made = indexing.CopyOnWriteArray(self.lazy[indexing.BasicIndexer((self.position, *rest))])
+            if self.cached:
+                made = indexing.MemoryCachedArray(made)  # type: ignore[no-untyped-call]
+            self.made = made
+        return made
+
+    def __array__(self, dtype: Any = None, /, *, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        values = np.asarray(self.get_duck_array(), dtype=dtype)
+        return values.copy() if copy else values
+
+    def get_duck_array(self) -> Any:
+        if self.made is not None or not _is_whole_video(self.lazy):
+            return self._now().get_duck_array()
+        image = self.lazy.array.store.image(self.position)
+        if self.cached:
+            self.made = indexing.as_indexable(image)  # type: ignore[no-untyped-call]
+        return image
+
+    async def async_get_duck_array(self) -> Any:
+        return await self._now().async_get_duck_array()
+
+    def __getitem__(self, indexer: Any) -> Any:
+        return self._now()[indexer]
+
+    def _oindex_get(self, indexer: Any) -> Any:
+        return self._now().oindex[indexer]
+
+    def _vindex_get(self, indexer: Any) -> Any:
+        return self._now().vindex[indexer]
+
+    def __setitem__(self, indexer: Any, value: Any) -> None:
+        self._now()[indexer] = value
+
+    def _oindex_set(self, indexer: Any, value: Any) -> None:
+        self._now().oindex[indexer] = value
+
+    def _vindex_set(self, indexer: Any, value: Any) -> None:
+        self._now().vindex[indexer] = value
+
+    def transpose(self, order: Any) -> Any:
+        return self._now().transpose(order)
+
+
+def _is_whole_video(lazy: indexing.LazilyIndexedArray) -> bool:
+    """Whether these are frames of which nothing was cut off: one of them can be read without xarray's layers."""
+    whole = isinstance(lazy.key, indexing.BasicIndexer) and lazy.key.tuple == _WHOLE
+    return whole and isinstance(lazy.array, Pixels)
+
+
+def _still_lazy(data: Any) -> tuple[indexing.LazilyIndexedArray | None, bool]:
+    """The array behind xarray's wrappers where nothing of it was loaded or written; whether it will be cached."""
+    cached = type(data) is indexing.MemoryCachedArray
+    for wrapper in (indexing.MemoryCachedArray, indexing.CopyOnWriteArray):
+        if type(data) is wrapper:
+            data = data.array
+    return data if type(data) is indexing.LazilyIndexedArray else None, cached
+
+
+class CardVariable(xr.Variable):
+    """A variable whose dask keys carry the card's fingerprint.
+
+    xarray names dask arrays by path and modification time, and a device node's time says nothing about the
+    card in the reader: two cards read through one slot would share keys and silently mix.
+    """
+
+    __slots__ = ()
+
+    def to_base_variable(self) -> xr.Variable:
+        """Return a copy of this class: xarray makes base variables of all coordinates, and those forget the card."""
+        return type(self)(self._dims, self._data, self._attrs, self._encoding, fastpath=True)  # type: ignore[arg-type]
+
+    to_variable = to_base_variable
+
+    def isel(self, indexers: Any = None, missing_dims: Any = "raise", **kwargs: Any) -> Any:
+        """Index as xarray does; one row of a lazy variable costs next to nothing before it is looked at."""
+        if indexers and self._dims and not kwargs and missing_dims == "raise":
+            first, *others = self._dims
+            position = indexers.get(first)
+            if isinstance(position, np.integer):
+                position = int(position)
+            if type(position) is int and all(
+                name == first or (name in others and isinstance(key, slice) and key == _ALL)
+                for name, key in indexers.items()
+            ):
+                lazy, cached = _still_lazy(self._data)
+                if lazy is not None and -lazy.shape[0] <= position < lazy.shape[0]:
+                    return self._of(_Row(lazy, position % lazy.shape[0], cached))
+        return super().isel(indexers, missing_dims, **kwargs)
+
+    def _of(self, data: Any) -> Any:
+        """One row, made without the checks of the constructor: a frame has some 17 coordinates."""
+        if not _PLAIN:
+            return type(self)(self._dims[1:], data, self._attrs, self._encoding, fastpath=True)
+        row = object.__new__(type(self))
+        row._dims = self._dims[1:]
+        row._data = data
+        row._attrs = None if self._attrs is None else dict(self._attrs)
+        row._encoding = None if self._encoding is None else dict(self._encoding)
+        return row
+
+    def chunk(self, chunks: Any = {}, *args: Any, **kwargs: Any) -> xr.Variable:  # type: ignore[override]  # noqa: B006
+        """Chunk as xarray does, under a name that tells cards apart."""
+        options = dict(kwargs.get("from_array_kwargs") or {})
+        token = self.encoding.get("card")
+        if token and isinstance(options.get("name"), str):
+            options["name"] = f"{options['name']}-{token}"
+            kwargs["from_array_kwargs"] = options
+        chunked = super().chunk(chunks, *args, **kwargs)
+        return xr.Variable(chunked.dims, chunked.data, chunked.attrs, chunked.encoding, fastpath=True)

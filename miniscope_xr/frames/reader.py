@@ -1,0 +1,296 @@
+"""Frames of one recording: which buffers make frame k, and their bytes in place.
+
+A frame row is found by arithmetic. While pixels are read the headers between them are read too and
+checked; a buffer whose header does not vouch for it is left out (its pixels stay 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from miniscope_xr.frames.axis import FrameAxis, Int, Piece
+from miniscope_xr.frames.buffers import BufferReader
+from miniscope_xr.frames.header_tables import HeaderTable
+from miniscope_xr.frames.stencil import Rows, Stencil, aligned_empty, tiles
+from miniscope_xr.index.runs import Run
+from miniscope_xr.source.base import ByteSource
+
+__all__ = ["FrameReader", "FrameRows", "Int", "Piece", "aligned_empty"]
+
+
+@dataclass(frozen=True)
+class FrameRows:
+    """What the headers on the card say about some frames; one entry a frame.
+
+    ``first`` and ``last`` are the headers (structured) of the frame's first and last buffer on the card,
+    zeros where it has none; ``present`` has bit b set where buffer b is on the card.
+    """
+
+    frame_num: Int
+    first: np.ndarray[Any, Any]
+    last: np.ndarray[Any, Any]
+    present: np.ndarray[Any, np.dtype[np.uint32]]
+    complete: np.ndarray[Any, np.dtype[np.bool_]]
+
+
+class FrameReader:
+    """Frames of a recording by row of the frame axis.
+
+    Parameters
+    ----------
+    buffers : BufferReader
+        Of the recording.
+    fill : bool
+        Insert blank frames for missing frame numbers.
+    until : int or None
+        Last frame number to return.
+    """
+
+    def __init__(self, buffers: BufferReader, fill: bool = False, until: int | None = None) -> None:
+        self.buffers = buffers
+        self.recording = buffers.recording
+        self.dtype = buffers.dtype
+        self.frame_bytes = self.recording.width * self.recording.height
+        self.payload = buffers.payload or self.frame_bytes
+        self.axis = FrameAxis(self.recording.runs, fill, until)
+        self.count = len(self.axis)
+        self._stencils: dict[int, Stencil | None] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_stencils": {}}
+
+    # -- the frame axis -------------------------------------------------------------------------------
+
+    def frame_num(self, rows: Int) -> Int:
+        """Frame numbers of some rows, by arithmetic."""
+        return self.axis.frame_num(rows)
+
+    def row_of(self, frame_num: int) -> int | None:
+        """Row of a frame number, or None where it never reached the card."""
+        return self.axis.row_of(frame_num)
+
+    def gaps(self) -> list[tuple[int, int]]:
+        """(row behind the gap, frame numbers missing before it) wherever numbers never reached the card."""
+        return self.axis.gaps()
+
+    def partial_rows(self) -> list[int]:
+        """Rows that lack buffers by arithmetic (holes inside a run are not seen here)."""
+        return self.axis.partial_rows(self._slots)
+
+    def pieces(self, row: int) -> list[Piece]:
+        """Return the buffers of one row, in card order."""
+        return self.axis.pieces(row)
+
+    def position(self, row: int) -> int:
+        """Byte on the card where a row begins (its first buffer's header; for a blank frame, that of the next)."""
+        size = self.buffers.sector_size
+        for later in range(row, self.count):
+            pieces = self.pieces(later)
+            if pieces:
+                first = pieces[0]
+                return self.recording.runs[first.run].sector_of(first.start) * size
+        return self.recording.end_sector * size
+
+    # -- pixels ---------------------------------------------------------------------------------------
+
+    def header_table(self, count: int) -> HeaderTable:
+        """Return room for the headers of ``count`` frames, for :meth:`pixels` to fill."""
+        most = max((len(run.pattern) for run in self.recording.runs), default=1)
+        return HeaderTable.room(count, most * self.dtype.itemsize // 4)
+
+    def pixels(
+        self, source: ByteSource, rows: Int, headers: HeaderTable | None = None
+    ) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Pixels of some rows: uint8 (len(rows), height, width); bytes not on the card are 0.
+
+        The headers between them go into ``headers``, where they are read at once.
+        """
+        out = aligned_empty((len(rows), self.frame_bytes))
+        self._fill(source, rows, out, headers)
+        return out.reshape(len(rows), self.recording.height, self.recording.width)
+
+    def images(self, source: ByteSource, rows: Int) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
+        """Pixels of some rows, each an array of its own: keeping one does not keep the others."""
+        out = [aligned_empty((self.frame_bytes,)) for _ in rows]
+        self._fill(source, rows, out)
+        return [image.reshape(self.recording.height, self.recording.width) for image in out]
+
+    def _fill(self, source: ByteSource, rows: Int, out: Rows, headers: HeaderTable | None = None) -> None:
+        """Read the pixels of some rows into as many rows of ``out``."""
+        for at, count, number, frame in self.axis.spans(rows):
+            stencil = self._stencil(number)
+            doubtful: Sequence[int] = range(count)
+            if stencil is not None:
+                span = slice(at, at + count)
+                words = None if headers is None else headers.words[span, : stencil.header_words]
+                doubtful = stencil.read(source, frame - stencil.run.first.frame, out[span], words)
+                doubtful = self._with_lapped(source, stencil.run, frame, doubtful, count)
+                if headers is not None:
+                    headers.known[span] = True
+                    headers.known[span][doubtful] = False
+            for k in doubtful:
+                self._slow(source, int(rows[at + k]), out[at + k])
+
+    def _with_lapped(self, source: ByteSource, run: Run, frame: int, doubtful: list[int], count: int) -> list[int]:
+        """Rows of a stretch to read buffer by buffer: the doubtful ones, and those with an earlier copy of a buffer.
+
+        Where headers have no write time (DAQ), an odd header says that a lap may have put a copy of a later buffer
+        there: in the frame before the stretch, or in a doubtful one.
+        """
+        ring = self.buffers.ring
+        if not ring or "write_timestamp" in (self.dtype.names or ()):
+            return doubtful
+        reach = -(-ring // len(run.pattern))
+        rows = {k + later for k in doubtful for later in range(reach + 1)}
+        first = (frame - run.first.frame) * len(run.pattern) - run.first.index
+        before = np.arange(max(first - ring, 0), first)
+        if len(before) and not self.header_rows(source, run, before)[1].all():
+            rows.update(range(reach))
+        return sorted(k for k in rows if k < count)
+
+    def _stencil(self, number: int) -> Stencil | None:
+        """How to read whole frames of a run at once; None where they are put together buffer by buffer."""
+        if number < 0:
+            return None
+        if number not in self._stencils:
+            run = self.recording.runs[number]
+            fits = tiles(run, self.payload, self.frame_bytes)
+            self._stencils[number] = self.buffers.stencil(run) if fits else None
+        return self._stencils[number]
+
+    def _slow(self, source: ByteSource, row: int, out: np.ndarray[Any, Any]) -> tuple[int, bool]:
+        """One frame buffer by buffer; returns its buffers as bits, and whether every byte of it is there."""
+        out[:] = 0
+        present = 0
+        covered = np.zeros(self._slots, bool)
+        # Of two copies of one buffer the earlier one was read from the ring sooner after its capture, so it
+        # goes on top; the later one may hold what the camera wrote over the slot since.
+        for piece in reversed(self.pieces(row)):
+            run = self.recording.runs[piece.run]
+            for i in reversed(range(piece.start, piece.stop)):
+                index = run.index_of(i)
+                data, whole = self.buffers.data(source, run, i)
+                if data is None:
+                    continue
+                start = index * self.payload
+                stop = min(start + len(data), self.frame_bytes)
+                if stop > start:
+                    out[start:stop] = np.frombuffer(data, np.uint8, stop - start)
+                earlier = self.buffers.earlier_copy(source, run, i)
+                if earlier is not None:
+                    stop = min(start + len(earlier), self.frame_bytes)
+                    out[start:stop] = np.frombuffer(earlier, np.uint8, max(stop - start, 0))
+                if whole is None:
+                    continue  # unreadable sectors: its other pixels are kept, the buffer counts as missing
+                present |= 1 << index
+                if index < self._slots:
+                    covered[index] |= whole and len(data) >= min(self.payload, self.frame_bytes - start)
+        return present, bool(covered.all()) and not present >> self._slots
+
+    @property
+    def _slots(self) -> int:
+        """Buffers a whole frame has."""
+        return -(-self.frame_bytes // self.payload)
+
+    # -- headers --------------------------------------------------------------------------------------
+
+    def headers(self, source: ByteSource, row: int) -> tuple[np.ndarray[Any, Any], Int]:
+        """Vouched headers of one row's buffers in card order (structured array), and their index in the frame."""
+        found, index = [np.zeros(0, self.dtype)], [np.zeros(0, np.int64)]
+        for piece in self.pieces(row):
+            run = self.recording.runs[piece.run]
+            i = np.arange(piece.start, piece.stop)
+            rows, good = self.header_rows(source, run, i)
+            found.append(rows[good])
+            index.append(np.array([run.index_of(int(k)) for k in i[good]], np.int64))
+        return np.concatenate(found), np.concatenate(index)
+
+    def header_rows(
+        self, source: ByteSource, run: Run, i: Int
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, np.dtype[np.bool_]]]:
+        """Headers of buffers ``i`` of a run as they are on the card, and which of them vouch for their buffer."""
+        rows = self.buffers.headers(source, run, i)
+        return rows, self.buffers.vouched(rows, run, i)
+
+    def first_timestamp(self, source: ByteSource, row: int) -> int | None:
+        """Timestamp of one row's first buffer on the card, from one header where that can be; None for no buffer."""
+        pieces = self.pieces(row)
+        if not pieces:
+            return None
+        if len(pieces) == 1:
+            headers, good = self.header_rows(source, self.recording.runs[pieces[0].run], np.array([pieces[0].start]))
+            if good[0]:
+                return int(headers["timestamp"][0])
+        found = self.describe(source, np.array([row]))
+        return int(found.first["timestamp"][0]) if found.present[0] else None
+
+    def describe(self, source: ByteSource, rows: Int, headers: HeaderTable | None = None) -> FrameRows:
+        """Headers, buffers and completeness of some rows, from the headers on the card (those in hand are not read)."""
+        n = len(rows)
+        result = FrameRows(
+            self.frame_num(rows), np.zeros(n, self.dtype), np.zeros(n, self.dtype),
+            np.zeros(n, np.uint32), np.zeros(n, bool),
+        )  # fmt: skip
+        for at, count, number, frame in self.axis.spans(rows):
+            span = slice(at, at + count)
+            if number < 0 or self.buffers.salvage:
+                for k in range(at, at + count):
+                    self._describe_slow(source, int(rows[k]), k, result)
+            else:
+                self._describe_fast(source, number, frame, span, rows, result, headers)
+        return result
+
+    def _describe_fast(
+        self, source: ByteSource, number: int, frame: int, span: slice, rows: Int, result: FrameRows,
+        headers: HeaderTable | None,
+    ) -> None:  # fmt: skip
+        run = self.recording.runs[number]
+        size = len(run.pattern)
+        count = span.stop - span.start
+        i = (self.axis.first_buffer(number, frame) + np.arange(count * size)).reshape(count, size)
+        table = self._headers_of(source, run, i, span, headers)
+        good = self.buffers.vouched(table, run, i)
+        any_good = good.any(axis=1)
+        each = np.arange(count)
+        first, last = good.argmax(axis=1), size - 1 - good[:, ::-1].argmax(axis=1)
+        for ends, index in ((result.first, first), (result.last, last)):
+            ends[span] = table[each, index]
+            ends[span][~any_good] = np.zeros((), self.dtype)
+        bits = np.uint32(1) << np.minimum(np.arange(size), 31).astype(np.uint32)
+        result.present[span] = (good[:, :32] * bits[:32]).sum(axis=1).astype(np.uint32)
+        result.complete[span] = good.all(axis=1) & tiles(run, self.payload, self.frame_bytes)
+        odd = self.buffers.odd_lengths(table, run) & good.all(axis=1)
+        for k in np.flatnonzero(odd | (self.buffers.ends(run, i).max(axis=1) > source.size)):
+            self._describe_slow(source, int(rows[span.start + k]), span.start + int(k), result)
+        final = run.last_frame - frame
+        if 0 <= final < count:
+            end = run.count - 1
+            result.complete[span.start + final] &= self.buffers.landed(run, end, run.length_of(end))
+
+    def _headers_of(
+        self, source: ByteSource, run: Run, i: Int, span: slice, headers: HeaderTable | None
+    ) -> np.ndarray[Any, Any]:
+        """Headers of whole frames ``i`` (frames, buffers): those in hand, and the rest from the card."""
+        if headers is None or not headers.known[span].any():
+            return self.buffers.headers(source, run, i.reshape(-1)).reshape(i.shape)
+        width = i.shape[1] * self.dtype.itemsize // 4
+        table = np.ascontiguousarray(headers.words[span, :width]).view(self.dtype)
+        unknown = ~headers.known[span]
+        if unknown.any():
+            table[unknown] = self._headers_of(source, run, i[unknown], span, None)
+        return table
+
+    def _describe_slow(self, source: ByteSource, row: int, k: int, result: FrameRows) -> None:
+        headers, index = self.headers(source, row)
+        if len(headers):
+            # of two copies of one buffer the later one is the frame's: the earlier one lapped the ring
+            order = np.lexsort((np.arange(len(index)), index))
+            first = order[np.searchsorted(index[order], index.min(), side="right") - 1]
+            result.first[k], result.last[k] = headers[first], headers[order[-1]]
+        present, complete = self._slow(source, row, np.empty(self.frame_bytes, np.uint8))
+        result.present[k] = present & 0xFFFFFFFF
+        result.complete[k] = complete and present > 0

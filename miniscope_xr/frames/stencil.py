@@ -1,0 +1,221 @@
+"""Whole frames straight from the card into an array: one vectored read for many frames, headers checked after it.
+
+A frame on the card is header, pixels, header, pixels ... A read that scatters the pixels into place and
+the headers aside touches every byte once; what the headers must say is arithmetic, one comparison a batch.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from miniscope_xr.errors import CardReadError
+from miniscope_xr.index.runs import Run, expected_headers
+from miniscope_xr.source.base import ByteSource
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+Rows = Bytes | list[Bytes]
+Words = np.ndarray[Any, np.dtype[np.uint32]]
+_PAGE = 4096
+_BATCHES_A_WORKER = 4  # fewer are not worth a thread
+_MOST_WORKERS = 4  # more share the same memory bandwidth
+LATE = 5  # ms a buffer waits for the card before it can have lapped the ring
+_VECTORS = 640  # below IOV_MAX (1024); more makes the headers leave the nearest cache before they are checked
+
+
+def aligned_empty(shape: tuple[int, ...]) -> Bytes:
+    """Return an uninitialised array that starts on a page: reads into unaligned memory are several times slower."""
+    size = math.prod(shape)
+    raw = np.empty(size + _PAGE, np.uint8)
+    start = -raw.__array_interface__["data"][0] % _PAGE
+    return raw[start : start + size].reshape(shape)
+
+
+class Stencil:
+    """How the bytes of a run's whole frames are scattered, and what must stand in the headers between them.
+
+    Parameters
+    ----------
+    run : Run
+        A run whose pattern tiles the frame (see :func:`tiles`).
+    dtype : numpy dtype
+        Of one buffer header.
+    words : int
+        Length of the headers (0: there are none).
+    sector_size : int
+    """
+
+    def __init__(self, run: Run, dtype: np.dtype[Any], words: int, sector_size: int) -> None:
+        pattern = run.pattern
+        head = 4 * words
+        self.run = run
+        self.frame_bytes = sum(pattern.lengths)
+        self.batch = max(_VECTORS // (2 * len(pattern)), 1)
+        self._stride = pattern.frame_sectors * sector_size
+        self._origin = run.sector_of(-run.first.index) * sector_size  # of the run's first frame number, buffer 0
+        slack = [s * sector_size - head - n for s, n in zip(pattern.sectors, pattern.lengths, strict=True)]
+        self._lead = slack[-1]  # before the first header of a frame, except at the start of a read
+        # Each header is read together with the slack before it; its place in the scratch row is a whole word.
+        self._asides: list[tuple[int, int]] = []
+        self._payloads: list[slice] = []
+        words_at, end, pixel = [], 0, 0
+        for before, length in zip([slack[-1], *slack[:-1]], pattern.lengths, strict=True):
+            start = end + -(end + before) % 4
+            end = start + before + head
+            self._asides.append((start, end))
+            words_at.append((start + before) // 4)
+            self._payloads.append(slice(pixel, pixel + length))
+            pixel += length
+        self._row = -(-end // 4) * 4
+        self._places = [
+            slice(k * pixel + payload.start, k * pixel + payload.stop)
+            for k in range(self.batch)
+            for payload in self._payloads
+        ]
+        # scratch for one frame and for a batch of them, with its vectors: making those takes as long as a read
+        self._spare: tuple[list[tuple[Bytes, list[memoryview]]], ...] = ([], [])
+        self.header_words = words * len(words_at)
+        self._headers_at = np.add.outer(words_at, np.arange(words)).reshape(-1)
+        self._expect(words_at, dtype, words)
+
+    def _expect(self, words_at: list[int], dtype: np.dtype[Any], words: int) -> None:
+        """Prepare the comparison: which words of a scratch row must be ``base + k * step`` in frame ``k``."""
+        fields = dtype.fields
+        if not words or fields is None:
+            return
+        size = len(words_at)
+        i = np.arange(size) - self.run.first.index
+        constant = {"length": np.full(size, words), "data_length": np.array(self.run.pattern.lengths)}
+        now, later = (expected_headers(self.run, i + shift) | constant for shift in (0, size))
+        base = np.stack(list(now.values()), axis=1)
+        step = np.stack([later[name] - now[name] for name in now], axis=1)
+        columns = np.add.outer(words_at, [fields[name][1] // 4 for name in now]).reshape(-1)
+        times = [name for name in ("write_timestamp", "timestamp") if "write_timestamp" in fields]
+        self._columns = np.concatenate([columns, *(np.add(words_at, fields[name][1] // 4) for name in times)])
+        # words as on the card, so that sums wrap as they would there and whole batches compare as bytes
+        self._base, self._step = base.reshape(-1).astype("<u4"), step.reshape(-1).astype("<u4")
+
+    def read(self, source: ByteSource, number: int, out: Rows, headers: Words | None = None) -> list[int]:
+        """Read frames ``number`` on (counted from the run's first frame number) into the rows of ``out``.
+
+        Parameters
+        ----------
+        out
+            uint8 (frames, bytes of a frame), or as many arrays of one frame.
+        headers
+            uint32 (frames, ``header_words``) to keep the headers in, or None.
+
+        Returns
+        -------
+        list of int
+            Rows that have to be read buffer by buffer: their headers do not vouch for them, or the read failed.
+        """
+        starts = range(0, len(out), self.batch)
+        if len(starts) < 2 * _BATCHES_A_WORKER:
+            return self._batches(source, number, out, starts, headers)
+        workers = min(len(starts) // _BATCHES_A_WORKER, _MOST_WORKERS, cores())
+        with ThreadPoolExecutor(workers) as pool:  # in turns, so that the card is still read from front to back
+            parts = pool.map(lambda w: self._batches(source, number, out, starts[w::workers], headers), range(workers))
+            return [row for part in parts for row in part]
+
+    def _batches(self, source: ByteSource, number: int, out: Rows, starts: range, headers: Words | None) -> list[int]:
+        """Read the batches that begin at some rows of ``out``."""
+        doubtful: list[int] = []
+        stride = self._stride
+        offset = self._origin + number * stride
+        spare = self._spare[len(out) > 1]
+        try:
+            scratch, asides = spare.pop()
+        except IndexError:
+            scratch = np.empty((self.batch if len(out) > 1 else 1, self._row), np.uint8)
+            asides = self._vectors(scratch)
+        for start in starts:
+            n = min(self.batch, len(out) - start)
+            vectors = asides[: 2 * n * len(self._payloads)]
+            vectors[1::2] = self._pixels(out, start, n)
+            try:
+                got = source.readv(offset + start * stride, vectors)
+            except CardReadError:
+                got = -1
+            if got == n * stride - self._lead:
+                doubtful += [start + k for k in self._refused(scratch[:n], number + start, out[start : start + n])]
+                if headers is not None:
+                    headers[start : start + n] = self._headers(scratch[:n], out[start : start + n])
+            else:  # a bad sector, or the image ends in here
+                doubtful += range(start, start + n)
+        spare.append((scratch, asides))
+        return doubtful
+
+    def _pixels(self, out: Rows, start: int, count: int) -> Iterable[memoryview]:
+        """Where the payloads of a batch go."""
+        if isinstance(out, list):
+            return [row.data[payload] for row in out[start : start + count] for payload in self._payloads]
+        flat = out.reshape(-1).data[start * self.frame_bytes :]
+        return map(flat.__getitem__, self._places[: count * len(self._payloads)])
+
+    def _vectors(self, scratch: Bytes) -> list[memoryview]:
+        """Where the headers of a batch go (even places; the odd ones are for pixels)."""
+        aside = scratch.reshape(-1).data
+        rows = range(0, scratch.size, self._row) if self._row else [0] * len(scratch)
+        vectors: list[memoryview] = []
+        for row in rows:
+            for a, b in self._asides:
+                vectors += (aside[row + a : row + b], aside)
+        vectors[0] = aside[self._asides[0][0] + self._lead : self._asides[0][1]]
+        return vectors
+
+    def _headers(self, scratch: Bytes, out: Rows) -> Words:
+        """The headers of the frames just read."""
+        return scratch.view("<u4").take(self._headers_at, axis=1)
+
+    def _refused(self, scratch: Bytes, number: int, out: Rows) -> list[int]:
+        """Rows whose headers are not what arithmetic expects, or whose buffers waited long for the card."""
+        words = scratch.view("<u4")
+        found = words.take(self._columns, axis=1)
+        counters = found[:, : len(self._base)]
+        frames = number if len(scratch) == 1 else np.arange(number, number + len(scratch), dtype="<u4")[:, None]
+        wanted = self._base + frames * self._step
+        late: list[int] = []
+        if found.shape != counters.shape:
+            middle = (found.shape[1] + counters.shape[1]) // 2
+            waited = found[:, counters.shape[1] : middle] - found[:, middle:]
+            if waited.max() > LATE:
+                late = np.flatnonzero((waited > LATE).any(axis=1)).tolist()
+        if counters.tobytes() == wanted.tobytes():
+            return late
+        return sorted({*np.flatnonzero((counters != wanted).any(axis=1)).tolist(), *late})
+
+
+class FooterStencil(Stencil):
+    """The same for whole frames that end in a footer: there is nothing aside, and the footer is in the pixels."""
+
+    def __init__(self, run: Run, dtype: np.dtype[Any], words: int, sector_size: int) -> None:
+        super().__init__(run, dtype, 0, sector_size)
+        self._dtype = dtype
+        self.header_words = dtype.itemsize // 4
+
+    def _headers(self, scratch: Bytes, out: Rows) -> Words:
+        return np.stack([row[-self._dtype.itemsize :] for row in out]).view("<u4")
+
+    def _refused(self, scratch: Bytes, number: int, out: Rows) -> list[int]:
+        found = self._headers(scratch, out).view(self._dtype)["frame_num"][:, 0]
+        refused: list[int] = np.flatnonzero(
+            found != self.run.first.frame + np.arange(number, number + len(out))
+        ).tolist()
+        return refused
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def tiles(run: Run, payload: int, frame_bytes: int) -> bool:
+    """Whether whole frames of a run tile the pixel row exactly."""
+    lengths = run.pattern.lengths
+    return sum(lengths) == frame_bytes and all(n == payload for n in lengths[:-1])

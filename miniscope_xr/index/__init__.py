@@ -1,0 +1,1 @@
+"""Which frame lives where on a card, from the evidence of its headers."""

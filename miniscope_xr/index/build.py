@@ -1,0 +1,369 @@
+"""Which recordings a card holds, and the runs of buffers each is made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from miniscope_xr.errors import NotACardError, OptionError
+from miniscope_xr.index.detect import CardSectors, detect
+from miniscope_xr.index.headers import HeaderReader
+from miniscope_xr.index.old_buffers import Starts, first_listed
+from miniscope_xr.index.recording import Recording
+from miniscope_xr.index.run_facts import RunFacts
+from miniscope_xr.index.runs import Header, Pattern, Run, cut_at, ended_at
+from miniscope_xr.index.seam import SeamSearch
+from miniscope_xr.index.v3 import index_footers
+from miniscope_xr.index.walker import Walker
+from miniscope_xr.layout import Layout
+from miniscope_xr.source.base import ByteSource, Tolerant
+
+_HOLE = 16  # buffers at the start of a recording that may be missing
+
+
+@dataclass(frozen=True)
+class CardIndex:
+    """Everything known about a card after opening it."""
+
+    card: CardSectors
+    recordings: tuple[Recording, ...]
+
+    @property
+    def layout(self) -> Layout:
+        """The card's layout."""
+        return self.card.layout
+
+
+class _Buffers:
+    """Builds the recordings of a card whose frames are split into buffers."""
+
+    def __init__(
+        self,
+        source: ByteSource,
+        card: CardSectors,
+        exhaustive: bool,
+        whole: bool,
+    ) -> None:
+        assert card.config is not None
+        self.source = source
+        self.card = card
+        self.config = card.config
+        self.exhaustive = exhaustive
+        self.whole = whole
+        self.layout = card.layout
+        self.size = card.layout.sectors.size
+        self.end_sector = -(-source.size // self.size)
+        self.headers = HeaderReader(source, card.layout, card.words, card.payload)
+        self.facts = RunFacts(source.size, card, self.headers)
+        self.ring = card.build.ring if card.build else 0
+        pattern = self._expected_pattern()
+        self.walker = Walker(self.headers, pattern, self.end_sector, self.ring, exhaustive)
+        # The remote cannot be pressed twice within one frame, so a card has room for so many recordings.
+        room = max(self.end_sector - card.layout.sectors.data, 0)
+        self.most = 1 + room // max(pattern.frame_sectors if pattern else 1, card.config["buffer_size"] // self.size)
+
+    def _expected_pattern(self) -> Pattern | None:
+        """How a frame of the size in the config sector is cut; None where that size cannot be."""
+        frame_bytes = self.config["width"] * self.config["height"]
+        full, rest = divmod(frame_bytes, self.card.payload)
+        if not 0 < frame_bytes <= 1 << 26 or full > 60:
+            return None
+        lengths = (self.card.payload,) * full + ((rest,) if rest else ())
+        return Pattern(lengths, 4 * self.card.words, self.size)
+
+    # -- finding the runs ---------------------------------------------------------------------------
+
+    def _start(self) -> tuple[int, Header]:
+        """The first buffer: at the data sector, or behind a hole that a failed write left there."""
+        sector = self.layout.sectors.data
+        header = self.headers.at(sector)
+        if header is not None and self._starts(header):
+            return sector, header
+        hit = self.headers.find(
+            sector + 1,
+            sector + 1 + _HOLE * self.config["buffer_size"] // self.size,
+            range(1, _HOLE + 1),
+            lambda h: h.count == h.written + h.dropped,
+        )
+        if hit is None:
+            raise NotACardError(
+                f"sector {sector} (byte {sector * self.size}) holds no first buffer of a {self.layout.id} recording; "
+                "check layout="
+            )
+        return hit
+
+    def _starts(self, header: Header) -> bool:
+        """Whether a header is a recording's first; it holds a later buffer where the card stalled at once."""
+        lapped = bool(self.ring) and header.count % self.ring == 0
+        return header.written == header.dropped == 0 and (header.count == 0 or lapped)
+
+    def _next_recording(self, runs: list[Run], exactly: bool = False) -> tuple[int, Header] | None:
+        """The start of a recording in the sector behind the last buffer of ``runs``.
+
+        Unless ``exactly`` there, it may be where the last buffer took fewer or more sectors than its header says.
+        """
+        last = runs[-1]
+        header = self.headers.at(last.end_sector)
+        if header is not None and self._starts(header):
+            return last.end_sector, header
+        if exactly:
+            return None
+        sector = last.sector_of(last.count - 1)
+        return self.headers.find(
+            sector + 1, sector + 1 + self.config["buffer_size"] // self.size, range(1), self._starts
+        )
+
+    def _counted(self, at: tuple[int, Header], limit: int) -> tuple[list[list[Run]], int | None]:
+        """Runs of each recording on the card, and which one the count (``limit`` buffers) belongs to.
+
+        That is the last one that ends at the count. One behind it was interrupted, or is of an older session.
+        """
+        found: list[list[Run]] = []
+        ends: int | None = None
+        passed: tuple[int, list[Run]] | None = None  # the first that reaches the count but seems to go on
+        start: tuple[int, Header] | None = at
+        while start is not None and len(found) < self.most:
+            runs = self.walker.runs(*start, limit)
+            longer = None
+            reached = runs[-1].end_place >= limit
+            if reached:
+                longer = self._goes_on(start, runs, limit)
+                if longer is None:
+                    ends = len(found)
+                else:
+                    passed = passed or (len(found), runs)
+            found.append(longer or runs)
+            end = found[-1][-1].first
+            tidy = end.count == end.written + end.dropped  # a lapped buffer takes the sectors of another
+            start = self._next_recording(found[-1], exactly=reached and longer is None and tidy)
+            found[-1] = self._up_to(found[-1], start)
+        if ends is None and passed is not None:
+            return [*found[: passed[0]], passed[1]], passed[0]
+        return found, ends
+
+    def _up_to(self, runs: list[Run], start: tuple[int, Header] | None) -> list[Run]:
+        """Runs whose last buffer ends where the next recording starts: a lapped one takes the sectors of another."""
+        last = runs[-1]
+        if start is None or start[0] == last.end_sector:
+            return runs
+        return ended_at(runs, start[0], self.headers.at(last.sector_of(last.count - 1)))
+
+    def _overtaken(self, runs: list[Run]) -> list[Run]:
+        """Runs whose last buffer, where the camera lapped it, ends where the buffer ended that it was to be.
+
+        The firmware takes the number of sectors before the card listens, and the header after.
+        """
+        last, pattern = runs[-1], self.walker.pattern
+        sector = last.sector_of(last.count - 1)
+        header = self.headers.at(sector)
+        if header is None or pattern is None or not self.ring or header.written < 0:
+            return runs
+        laps = header.count - header.written - header.dropped
+        end = sector + pattern.sectors[(header.index - laps) % len(pattern)]
+        return runs if laps <= 0 or laps % self.ring or end >= last.end_sector else ended_at(runs, end, header)
+
+    def _goes_on(self, start: tuple[int, Header], runs: list[Run], limit: int) -> list[Run] | None:
+        """The recording's runs without the count, where it seems to go on behind buffer ``limit``.
+
+        The count in the config sector is that of the card's last recording; an earlier one may be longer.
+        """
+        last = runs[-1]
+        header = self.headers.at(last.end_sector)
+        if header is None or header.written != limit:
+            i = last.count - 1
+            sector = last.sector_of(i)
+            own = self.headers.at(sector)
+            if own is None or own.length == last.length_of(i):
+                return None
+            reach = self.config["buffer_size"] // self.size  # a lost interrupt makes a buffer longer or shorter
+            if self.headers.find(sector + 1, sector + 1 + reach, range(limit, limit + 1)) is None:
+                return None
+        longer = self.walker.runs(*start, None)
+        for run in longer:
+            place = limit - run.first.written
+            if 0 < place < run.count and self._search(longer).continues(run, place) is False:
+                return None
+        kept = self._without_older(longer)[0]
+        return kept if kept and kept[-1].end_place > limit else None
+
+    def _search(self, runs: list[Run]) -> SeamSearch:
+        build = self.card.build
+        scanning = bool(self.card.settings.get("ewl_scan_mode", 0))
+        later = runs[0].sector > self.layout.sectors.data + _HOLE * self.config["buffer_size"] // self.size
+        return SeamSearch(
+            self.headers, self.ring, build.drop_step if build else 0, scanning, self.facts.ticks(runs), later
+        )
+
+    def _without_older(self, runs: list[Run]) -> tuple[list[Run], list[str], bool]:
+        """Runs without an older recording behind them; doubts; whether one was cut off."""
+        if self.whole:
+            return runs, [], False
+        starts = Starts(runs)
+        listed = first_listed(self.source, self.layout, starts)
+        if listed is not None:  # prepared with --keep: what was there before is known sector by sector
+            if listed == len(starts):
+                return runs, [], False
+            number, i = starts.locate(listed)
+            said = f"an older recording, listed when the card was prepared, lies behind buffer {listed}"
+            return cut_at(runs, number, i), [said], True
+        verdict = self._search(runs).first_seam(runs, self.exhaustive)
+        counted = self.facts.low_counts(runs)
+        if verdict.end is None:
+            return runs, [] if counted is not None and counted(runs) else verdict.doubt, False
+        number, i = verdict.end
+        kept = cut_at(runs, number, i)
+        if not i and kept and kept[-1].single:  # it seemed to take more sectors than it has, up to the old buffer
+            own = kept[-1].pattern.sectors_for(kept[-1].single[1])
+            kept[-1] = replace(kept[-1], single=(min(kept[-1].single[0], own), kept[-1].single[1]))
+        if counted is not None and counted(runs) and not (kept and counted(kept)):
+            return runs, [], False  # the low bytes of the counts confirm the end found by the counters alone
+        old = runs[number].sector_of(i)
+        said = f"an older recording lies behind this one, from sector {old} on, and is not returned"
+        return kept, verdict.doubt or [said], True
+
+    def _uncounted(self, at: tuple[int, Header]) -> tuple[list[Run], list[str], bool]:
+        """Runs of a recording whose count the card does not hold; doubts; whether an older one was cut off."""
+        runs, doubts, cut = self._without_older(self.walker.runs(*at, None))
+        counted = self.facts.low_counts(runs) if runs else None
+        if counted is None or counted(runs) or self.whole:
+            return runs, doubts, cut
+        # A DAQ's clean stop left the low bytes of its counts: perhaps the rest lies behind writes that failed.
+        self.walker.over_holes = True
+        further = self.walker.runs(*at, None)
+        self.walker.over_holes = False
+        if counted(further):
+            return further, [], False
+        word = self.config["height"]
+        said = (
+            f"the counts this card holds the low bytes of ({word & 255} buffers written, {word >> 8 & 255} dropped, "
+            f"each modulo 256) are not those of the {runs[-1].end_place} buffers found: something is missing"
+        )
+        return runs, [*doubts, said], cut
+
+    # -- describing them ------------------------------------------------------------------------------
+
+    def _torn(self, runs: list[Run]) -> tuple[int | None, list[str]]:
+        """Bytes of the last buffer that reached the card, where its tail is not of this recording."""
+        run = runs[-1]
+        i = run.count - 1
+        sector, n = run.sector_of(i), run.sector_count(i)
+        data = self.source.read(sector * self.size, n * self.size)
+        if len(data) < n * self.size:
+            return None, []
+        blank = _blank_sectors(data, self.size)
+        if blank and i >= len(run.pattern):
+            before = self.source.read(run.sector_of(i - len(run.pattern)) * self.size, n * self.size)
+            blank = 0 if _blank_sectors(before, self.size) >= blank else blank
+        old = not blank and self._search(runs).link(run, i) is False
+        if not blank and not old:
+            return None, []
+        frame = run.frame_of(i)
+        if blank >= n:
+            return 0, [f"the last buffer (frame {frame}) never reached the card"]
+        kept = max((n - max(blank, 1)) * self.size - 4 * self.card.words, 0)
+        how = f"only {n - blank} of its {n} sectors" if blank else "not all of its sectors"
+        return min(kept, run.length_of(i)), [
+            f"the power went while the last buffer of frame {frame} was written: {how} reached the card, "
+            "what follows in it is older card content"
+        ]  # fmt: skip
+
+    def recordings(self) -> list[Recording]:
+        """All recordings of the card, in order."""
+        start = self._start()
+        limit = self.config["n_buffers_recorded"]
+        if limit:
+            chains, counted = self._counted(start, limit)
+            last = len(chains) - 1 if counted is None else counted
+            told = [self._describe(k, runs, k == last, counted is not None, []) for k, runs in enumerate(chains)]
+            if last == len(chains) - 1 or self.whole:
+                return told
+            behind = (
+                f"another recording follows in sector {chains[last + 1][0].sector} whose counts were never written: a "
+                "later one that was interrupted, or one of an older session. It is not returned; recording= with "
+                "until= (its last frame number) returns it"
+            )
+            return [*told[:last], replace(told[last], warnings=(*told[last].warnings, behind))]
+        described: list[Recording] = []
+        at: tuple[int, Header] | None = start
+        while at is not None and len(described) < self.most:
+            runs, doubts, cut = self._uncounted(at)
+            if not runs:
+                break
+            at = None if cut else self._next_recording(runs)
+            described.append(self._describe(len(described), self._up_to(runs, at), True, False, doubts))
+        return described
+
+    def _describe(self, number: int, runs: list[Run], last: bool, reached: bool, doubts: list[str]) -> Recording:
+        runs = self._overtaken(runs)
+        width, height, notes = self.facts.frame_size(runs)
+        warnings = [*self.card.notes, *notes, *doubts]
+        limit = self.config["n_buffers_recorded"] if last else 0
+        found = runs[-1].end_place
+        torn = None
+        if (limit and reached) or self.facts.finished(runs):
+            status = "finished"
+        elif limit:
+            status = "truncated" if self.facts.cut_off(runs) else "finished"
+            if status == "finished":
+                warnings.append(
+                    f"the config sector counts {limit} buffers, but only the first {found} are there: "
+                    f"nothing that follows sector {runs[-1].end_sector - 1} belongs to this recording"
+                )
+        elif not last and self.facts.ran_its_time(runs):
+            status = "finished"
+        else:
+            status = "interrupted"
+            if not self.facts.cut_off(runs):
+                torn, said = self._torn(runs)
+                warnings += said
+        return Recording(
+            number, tuple(runs), width, height, status,
+            n_recorded=limit, n_dropped=self.config.get("n_buffers_dropped", 0) if last else 0,
+            ticks=self.facts.ticks(runs), torn=torn, warnings=tuple(warnings),
+        )  # fmt: skip
+
+
+def _blank_sectors(data: bytes, size: int) -> int:
+    """Sectors at the end of ``data`` that hold nothing but zeros or nothing but 0xFF."""
+    for value in (0, 0xFF):
+        kept = len(data.rstrip(bytes([value])))
+        blank = (len(data) - -(-kept // size) * size) // size
+        if blank:
+            return blank
+    return 0
+
+
+def build_index(
+    source: ByteSource,
+    layout: str | os.PathLike[str] | Mapping[str, Any] | Layout | None = None,
+    index: str = "bisect",
+    errors: str = "raise",
+    whole: bool = False,
+) -> CardIndex:
+    """Find the recordings of a card.
+
+    Parameters
+    ----------
+    source : ByteSource
+    layout
+        As for :func:`miniscope_xr.index.detect.detect`.
+    index : {"bisect", "scan"}
+        Find the runs with few reads, or read every header; both find the same.
+    errors : {"raise", "fill"}
+        What to do at unreadable sectors.
+    whole : bool
+        Do not cut off what looks like an older recording (the caller gives the end with ``until=``).
+    """
+    if index not in ("bisect", "scan"):
+        raise OptionError(f"index={index!r}: expected 'bisect' or 'scan'")
+    if errors not in ("raise", "fill"):
+        raise OptionError(f"errors={errors!r}: expected 'raise' or 'fill'")
+    if errors == "fill":
+        source = Tolerant(source)
+    card = detect(source, layout)
+    exhaustive = index == "scan"
+    if card.layout.footer:
+        return CardIndex(card, tuple(index_footers(source, card, exhaustive, whole)))
+    return CardIndex(card, tuple(_Buffers(source, card, exhaustive, whole).recordings()))

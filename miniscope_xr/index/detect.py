@@ -1,0 +1,349 @@
+"""Which layout a card has, its settings, and where its recording begins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from miniscope_xr.errors import (
+    AmbiguousLayoutError,
+    BlankCardError,
+    NotACardError,
+    UnsupportedCardError,
+)
+from miniscope_xr.layout import Build, Layout, builtin_layouts, load_layout
+from miniscope_xr.layout.words import (
+    KEY_NAMES,
+    buffer_header_dtype,
+    config_sector_struct,
+    footer_struct,
+    header_sector_struct,
+    parse,
+)
+from miniscope_xr.source.base import ByteSource
+
+_MAX_SIDE = 4096  # px; the largest sensor of the family has 800
+_HOLE = 16  # buffers at the start of a recording that may be missing
+_MAX_BUFFER = 1 << 20  # bytes; the largest ring buffer of the family has 64,000
+
+
+@dataclass(frozen=True)
+class CardSectors:
+    """What the sectors before the data say.
+
+    Attributes
+    ----------
+    settings : dict
+        Header sector in the layout's names, raw values.
+    config : dict or None
+        Config sector in the layout's names; None where the layout has none or the firmware never wrote it.
+    keyed : bool
+        The four write keys are there.
+    words : int
+        Length of the buffer headers (words); 0 for whole frames with footers.
+    payload : int
+        Data bytes of a full buffer; 0 for whole frames.
+    build : Build or None
+        The firmware build these numbers belong to, where known.
+    state : str
+        ``"recorded"``, ``"booted"``, ``"prepared"``, ``"notebook"`` (prepared without write keys) or ``"empty"``.
+    """
+
+    layout: Layout
+    settings: Mapping[str, int]
+    config: Mapping[str, int] | None
+    keyed: bool
+    state: str
+    words: int = 0
+    payload: int = 0
+    build: Build | None = None
+    notes: tuple[str, ...] = field(default=())
+
+
+def _sector(source: ByteSource, layout: Layout, number: int) -> bytes:
+    size = layout.sectors.size
+    return source.read(number * size, size)
+
+
+def _settings(source: ByteSource, layout: Layout) -> tuple[dict[str, int], bool, bytes]:
+    """Settings, whether all write keys are there, and the sector itself."""
+    data = _sector(source, layout, layout.sectors.header)
+    if len(data) < layout.sectors.size:
+        return {}, False, data
+    values = parse(header_sector_struct(layout), data)
+    keyed = tuple(values[k] for k in KEY_NAMES) == layout.write_keys
+    return {name: int(values[name]) for name in layout.header}, keyed, data
+
+
+def keyed(source: ByteSource, layout: Layout) -> bool:
+    """Whether the header sector has the four write keys."""
+    return _settings(source, layout)[1]
+
+
+def _config(source: ByteSource, layout: Layout) -> dict[str, int] | None:
+    """The config sector where it can be one, else None."""
+    if layout.sectors.config is None:
+        return None
+    data = _sector(source, layout, layout.sectors.config)
+    if len(data) < layout.sectors.size:
+        return None
+    values = parse(config_sector_struct(layout), data)
+    config = {name: int(values[name]) for name in layout.config}
+    height_ok = layout.height_overwritten or 8 <= config["height"] <= _MAX_SIDE
+    plausible = (
+        8 <= config["width"] <= _MAX_SIDE
+        and height_ok
+        and 0 < config["buffer_size"] <= _MAX_BUFFER
+        and config["buffer_size"] % layout.sectors.size == 0
+        and config["n_buffers_recorded"] < 1 << 28
+    )
+    return config if plausible else None
+
+
+def _header_length(source: ByteSource, layout: Layout) -> int:
+    """Words of the buffer header at the start of the data, 0 where there is none."""
+    data = _sector(source, layout, layout.sectors.data)
+    if len(data) < 4 * layout.min_words:
+        return 0
+    words = int(np.frombuffer(data, "<u4", 1)[0])
+    known = layout.header_words or range(layout.min_words, 65)
+    if words not in known or len(data) < 4 * words:
+        return 0
+    header = np.frombuffer(data, buffer_header_dtype(layout, words), 1)[0]
+    # The first place on the card; the buffer there may be one that lapped the ring, so its own count may be any.
+    small = int(header["write_buffer_count"]) < 64 and int(header["frame_buffer_count"]) < 64
+    return words if small and 0 < int(header["data_length"]) <= _MAX_BUFFER else 0
+
+
+def _header_length_behind_hole(source: ByteSource, layout: Layout, buffer_bytes: int) -> int:
+    """Words of the first buffer header behind writes that failed at the very start, 0 where there is none."""
+    size = layout.sectors.size
+    data = source.read(layout.sectors.data * size, _HOLE * buffer_bytes)
+    words = np.frombuffer(data, "<u4", len(data) // size * size // 4).reshape(-1, size // 4)
+    for length in layout.header_words or range(layout.min_words, 65):
+        names = layout.buffer
+        rows = words[words[:, 0] == length]
+        good = (
+            (rows[:, names["write_buffer_count"].word] > 0)
+            & (rows[:, names["write_buffer_count"].word] <= _HOLE)
+            & (rows[:, names["frame_buffer_count"].word] < 64)
+            & (rows[:, names["data_length"].word] > 0)
+            & (rows[:, names["data_length"].word] <= buffer_bytes - 4 * length)
+        )
+        if good.any():
+            return length
+    return 0
+
+
+def _looks_prepared(layout: Layout, settings: Mapping[str, int], sector: bytes) -> bool:
+    """Whether a header sector without write keys holds settings all the same (the lab notebook writes no keys)."""
+    if not any(settings.values()) or any(sector[256:]):
+        return False
+    for name, item in layout.header.items():
+        top = item.maximum if item.maximum is not None else 1 << 20
+        if item.type == "uint32" and settings[name] > max(top, *(item.choices or {0: ""})):
+            return False
+    return not any(sector[:16])
+
+
+def _examine_buffers(source: ByteSource, layout: Layout) -> CardSectors:
+    settings, keyed, sector = _settings(source, layout)
+    config = _config(source, layout)
+    words = _header_length(source, layout)
+    if config is not None and not words:
+        words = _header_length_behind_hole(source, layout, config["buffer_size"])
+    build = None
+    payload = 0
+    notes: tuple[str, ...] = ()
+    if words and config is not None:
+        config, notes = _sized(source, layout, words, config)
+        payload = config["buffer_size"] - 4 * words
+        builds = layout.builds_for(words, config["buffer_size"])
+        build = next((b for b in builds if b.width == config["width"]), builds[0] if builds else None)
+        state = "recorded" if payload > 0 else "empty"
+    elif words:
+        state = "headers only"
+    elif config is not None:
+        state = "booted"
+    elif keyed:
+        state = "prepared"
+    elif settings and _looks_prepared(layout, settings, sector):
+        state = "notebook"
+    else:
+        state = "empty"
+    return CardSectors(layout, settings, config, keyed, state, words, payload, build, notes)
+
+
+def _sized(
+    source: ByteSource, layout: Layout, words: int, config: dict[str, int]
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    """The config sector with a buffer size the first full buffer agrees with; and what had to be said."""
+    sizes = {b.buffer_sectors * layout.sectors.size for b in layout.builds if b.header_words == words}
+    header = np.frombuffer(_sector(source, layout, layout.sectors.data), buffer_header_dtype(layout, words), 1)[0]
+    found = int(header["data_length"]) + 4 * words
+    if config["buffer_size"] in sizes or int(header["length"]) != words or found not in sizes:
+        return config, ()
+    said = f"the config sector says buffers of {config['buffer_size']} bytes, but the first one has {found}"
+    return {**config, "buffer_size": found}, (said,)
+
+
+def _footer(source: ByteSource, layout: Layout, build: Build, number: int) -> dict[str, Any] | None:
+    size = layout.sectors.size
+    end = layout.sectors.data * size + (number + 1) * build.frame_sectors * size
+    data = source.read(end - 16, 16)
+    return parse(footer_struct(layout), data) if len(data) == 16 else None
+
+
+def _examine_footers(source: ByteSource, layout: Layout) -> CardSectors:
+    settings, keyed, sector = _settings(source, layout)
+    for build in layout.builds:
+        first, second = (_footer(source, layout, build, n) for n in (0, 1))
+        if first is None or first["frame_num"] != 0:
+            continue
+        lines = first.get("line_count", build.height)
+        sides = (build.height, build.width)
+        follows = second is not None and second["frame_num"] == 1 and second["timestamp"] > first["timestamp"]
+        if lines in sides and first["timestamp"] > 0 and (follows or keyed):
+            return CardSectors(layout, settings, None, keyed, "recorded", build=build)
+    state = "prepared" if keyed else "notebook" if settings and _looks_prepared(layout, settings, sector) else "empty"
+    return CardSectors(layout, settings, None, keyed, state)
+
+
+def examine(source: ByteSource, layout: Layout) -> CardSectors:
+    """Read what a card says if it has this layout; never raises for a card that does not."""
+    return _examine_buffers(source, layout) if layout.buffer else _examine_footers(source, layout)
+
+
+def _blank(cards: list[CardSectors]) -> BlankCardError:
+    card = cards[0]
+    layout = card.layout
+    ids = " or ".join(c.layout.id for c in cards)
+    said = {
+        "booted": f"a Miniscope was switched on with this card (config sector {layout.sectors.config} is written) "
+        "but no recording was started",
+        "prepared": f"the card is prepared (write keys in sector {layout.sectors.header}) but nothing was recorded",
+        "notebook": f"the card is prepared without write keys, as the lab notebook does (settings in sector "
+        f"{layout.sectors.header}), but nothing was recorded on it",
+    }[card.state]
+    return BlankCardError(f"blank card, layout {ids}: {said}")
+
+
+def _nothing(source: ByteSource, layouts: list[Layout]) -> NotACardError:
+    first = min(layout.sectors.header for layout in layouts)
+    last = max(layout.sectors.data for layout in layouts)
+    size = layouts[0].sectors.size
+    if source.size <= first * size:
+        what = "it is empty" if not source.size else f"it has only {source.size} bytes"
+        return NotACardError(
+            f"not a Miniscope card: {what}, and settings would begin at sector {first} (byte {first * size}); "
+            "give the card's device or a whole image of it"
+        )
+    data = source.read(first * size, (last + 1 - first) * size)
+    what = "are all zeros" if not any(data) else "hold neither settings nor a recording of a known firmware"
+    return NotACardError(
+        f"not a Miniscope card: sectors {first} to {last} {what}; "
+        "check that this is the card, or pass layout= with the sectors of your firmware"
+    )
+
+
+def _refuse_unreadable(card: CardSectors) -> None:
+    """Refuse recordings that are recognised but cannot be read."""
+    layout = card.layout
+    if card.state != "headers only":
+        return
+    if card.words == 9 and not layout.height_overwritten:
+        raise UnsupportedCardError(
+            f"a v4 recording with 9-word headers and no config sector ({layout.sectors.config} is not one): firmware "
+            "08d3fd2 wrote these headers over the pixels, so its frames cannot be restored; update the firmware"
+        )
+    raise BlankCardError(
+        f"config sector {layout.sectors.config} holds no recording, but an older one begins in sector "
+        f"{layout.sectors.data}: the card was prepared since and not recorded on. To read what is left of the older "
+        f"recording all the same, pass layout={layout.id!r}"
+    )
+
+
+def _without_config(card: CardSectors) -> CardSectors | None:
+    """A recording whose config sector is gone, read by the numbers of its firmware build."""
+    layout = card.layout
+    build = next((b for b in layout.builds if b.header_words == card.words), None)
+    if build is None or (card.words == 9 and not layout.height_overwritten):
+        return None
+    config = dict.fromkeys(layout.config, 0)
+    config.update(width=build.width, height=build.height, buffer_size=build.buffer_sectors * layout.sectors.size)
+    note = (
+        f"config sector {layout.sectors.config} is not one; frame size {build.width}x{build.height} is that of "
+        f"firmware {build.firmware}"
+    )
+    payload = config["buffer_size"] - 4 * card.words
+    return CardSectors(layout, card.settings, config, card.keyed, "recorded", card.words, payload, build, notes=(note,))
+
+
+def detect(
+    source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, Any] | Layout | None = None
+) -> CardSectors:
+    """Find the layout of a card and read its header and config sectors.
+
+    Parameters
+    ----------
+    source : ByteSource
+    layout
+        An id, path, mapping or Layout to read the card with; None to detect it.
+
+    Raises
+    ------
+    BlankCardError
+        A card of ours with nothing recorded.
+    NotACardError
+        Nothing of ours, or not this layout.
+    AmbiguousLayoutError
+        More than one layout fits.
+    UnsupportedCardError
+        A recording that cannot be read faithfully.
+    """
+    if layout is not None:
+        chosen = load_layout(layout)
+        card = examine(source, chosen)
+        if card.state == "recorded":
+            return card
+        restored = _without_config(card) if card.state == "headers only" else None
+        if restored is not None:
+            return restored
+        _refuse_unreadable(card)
+        others = [c for c in _examine_all(source) if c.state == "recorded" and c.layout.id != chosen.id]
+        if others:
+            raise NotACardError(
+                f"layout {chosen.id!r} does not fit: no recording begins in sector {chosen.sectors.data}; "
+                f"the card looks like layout {others[0].layout.id!r} (leave layout= out to detect it)"
+            )
+        if card.state in ("booted", "prepared", "notebook"):
+            raise _blank([card])
+        raise _nothing(source, [chosen])
+    cards = _examine_all(source)
+    for state in ("recorded", "headers only", "booted", "prepared", "notebook"):
+        found = [card for card in cards if card.state == state]
+        if len(found) > 1 and state in ("recorded", "headers only"):
+            ids = " or ".join(f"layout={card.layout.id!r}" for card in found)
+            raise AmbiguousLayoutError(f"more than one layout fits this card; pass {ids}")
+        if found and state == "recorded":
+            return found[0]
+        if found:
+            _refuse_unreadable(found[0])
+            raise _blank(found)
+    raise _nothing(source, list(builtin_layouts().values()))
+
+
+def prepared(
+    source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, Any] | Layout | None
+) -> list[CardSectors]:
+    """What a card without a recording says, by every layout it can have been prepared for."""
+    cards = [examine(source, load_layout(layout))] if layout is not None else _examine_all(source)
+    return [card for card in cards if card.state in ("booted", "prepared", "notebook")]
+
+
+def _examine_all(source: ByteSource) -> list[CardSectors]:
+    return [examine(source, layout) for layout in builtin_layouts().values()]

@@ -1,0 +1,155 @@
+"""What neighbouring buffers tell about belonging to one recording: ring leftovers, frame clock, focus and battery."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from miniscope_xr.index.headers import HeaderReader
+from miniscope_xr.index.runs import Header, Run
+
+CLOCK_FRAMES = 8  # frames on each side whose clocks are compared
+CLOCK_STEP = 2.5  # timestamps are whole ms and interrupts jitter by about one: larger steps are no jitter
+BATTERY_STEP = 3  # ADC counts; noise is about one
+
+
+class Evidence:
+    """Compares buffers of one recording.
+
+    Parameters
+    ----------
+    headers : HeaderReader
+    ring : int
+        Buffers in the firmware's ring; 0 if unknown (leftovers are not compared then).
+    drop_step : int
+        Multiple at which counters resume after a drop; 0 if unknown.
+    scanning : bool
+        The lens focus changes during the recording (EWL scan), so it tells nothing.
+    ticks : float
+        Units of the timestamp per ms (10 on the DAQ builds that count 0.1 ms).
+    later : bool
+        Not the first recording since power-on: its frame 0 is garbage, which tells nothing.
+    """
+
+    def __init__(
+        self,
+        headers: HeaderReader,
+        ring: int,
+        drop_step: int = 0,
+        scanning: bool = False,
+        ticks: float = 1.0,
+        later: bool = False,
+    ) -> None:
+        self.later = later
+        self.headers = headers
+        self.ring = ring
+        self.drop_step = drop_step
+        self.scanning = scanning
+        self.ticks = ticks
+        self._size = headers.sector_size
+        self._head = 4 * headers.words
+
+    # -- the ring buffer's leftovers ---------------------------------------------------------------
+
+    def link(self, run: Run, i: int) -> bool | None:
+        """Whether the leftovers behind buffer ``i`` repeat the buffer one ring earlier; None: nothing to compare."""
+        if run.single or not self.ring:
+            return None
+        data_end = self._head + run.length_of(i)
+        end = run.pattern.sectors[run.index_of(i)] * self._size
+        source = i - self.ring
+        while source >= 0 and self._head + run.length_of(source) < end:
+            source -= self.ring
+        if data_end == end or source < 0 or (self.later and run.frame_of(source) == 0):
+            return None
+        mine = self._bytes(run.sector_of(i), data_end, end)
+        theirs = self._bytes(run.sector_of(source), data_end, end)
+        if len(mine) != end - data_end or len(theirs) != len(mine):
+            return None
+        if mine == theirs:
+            return None if len(set(mine)) == 1 else True
+        # a buffer that never reached the card proves nothing
+        if self._header(run, i) is None or self._header(run, source) is None:
+            return None
+        return False
+
+    def _bytes(self, sector: int, start: int, stop: int) -> bytes:
+        return self.headers.source.read(sector * self._size + start, stop - start)
+
+    def broken_links(self, run: Run, start: int, stop: int) -> int | None:
+        """First buffer in [start, stop) whose leftovers do not fit, or None."""
+        short = [b for b, n in enumerate(run.pattern.lengths) if (n + self._head) % self._size]
+        size = len(run.pattern)
+        for frame_start in range(start - (start + run.first.index) % size, stop, size):
+            for b in short:
+                i = frame_start + b
+                if start <= i < stop and self.link(run, i) is False:
+                    return i
+        return None
+
+    # -- the frame clock, focus and battery ---------------------------------------------------------
+
+    def _header(self, run: Run, i: int) -> Header | None:
+        header = self.headers.at(run.sector_of(i))
+        return header if run.matches(i, header) else None
+
+    def _same_state(self, a: Header, b: Header) -> bool:
+        focus = self.scanning or a.ewl == b.ewl
+        battery = not (a.battery > 0 and b.battery - a.battery >= BATTERY_STEP)
+        return focus and battery and b.time >= a.time and not (a.battery > 0 and b.battery == 0)
+
+    def continues(self, run: Run, i: int) -> bool | None:
+        """Whether buffers ``i - 1`` and ``i`` of a run belong to one recording; None: nothing tells."""
+        if self._state_changes(run, i):
+            return False
+        step = self._step(run, i)
+        if step is not None and abs(step) > CLOCK_STEP * self.ticks:
+            return False
+        verdicts = [self.link(run, k) for k in range(i, min(i + max(self.ring, 1), run.count))]
+        if False in verdicts:
+            return self._stressed(run, i) or None
+        return True if True in verdicts or step is not None else None
+
+    def _deviation(self, run: Run, i: int, cut: int) -> float | None:
+        """Ticks by which buffer ``i`` is off the frame clock of the buffers before ``cut``."""
+        size = len(run.pattern)
+        back = -(-(i - cut + 1) // size)  # frames back to the nearest same buffer before the cut
+        times = []
+        for m in range(back, back + CLOCK_FRAMES):
+            header = self._header(run, i - m * size) if i - m * size >= 0 else None
+            if header is not None:
+                times.append((m, header.time))
+        now = self._header(run, i)
+        if now is None or len(times) < 2:
+            return None
+        (near, late), (far, early) = times[0], times[-1]
+        period = (late - early) / (far - near)
+        return now.time - median(t + m * period for m, t in times)
+
+    def _step(self, run: Run, cut: int) -> float | None:
+        """Ticks by which the frame clock jumps at a cut (median over the two frames behind it)."""
+        found = [self._deviation(run, i, cut) for i in range(cut, min(cut + 2 * len(run.pattern), run.count))]
+        known = [d for d in found if d is not None]
+        return median(known) if known else None
+
+    def _stressed(self, run: Run, i: int) -> bool:
+        """Whether the card was slow around buffer ``i``: the ring was lapped, or nearly, and leftovers tell little."""
+        reach = 2 * max(self.ring, 1)
+        for k in range(max(i - reach, 0), min(i + reach, run.count)):
+            header = self.headers.at(run.sector_of(k))
+            if header is None or not run.matches(k, header):
+                return True
+            behind = header.write_time - header.time if header.write_time >= 0 else 0
+            if behind > 0 and self._ring_time(run, i) <= behind:
+                return True
+        return False
+
+    def _ring_time(self, run: Run, i: int) -> float:
+        """Ticks the camera takes for half a ring of buffers."""
+        size = len(run.pattern)
+        start = max(min(i, run.count - 1 - size), 0)
+        a, b = self._header(run, start), self._header(run, min(start + size, run.count - 1))
+        return float("inf") if a is None or b is None else (b.time - a.time) / size * max(self.ring // 2, 1)
+
+    def _state_changes(self, run: Run, i: int) -> bool:
+        a, b = self._header(run, i - 1), self._header(run, i)
+        return a is not None and b is not None and not self._same_state(a, b)

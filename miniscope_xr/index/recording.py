@@ -1,0 +1,58 @@
+"""What is known about one recording: where its buffers are, its frame size, how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from miniscope_xr.index.runs import Run
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording on a card.
+
+    Attributes
+    ----------
+    number : int
+        0 for the first on the card.
+    runs : tuple of Run
+        Where its buffers are, in card order.
+    width, height : int
+        Frame size in pixels.
+    status : str
+        ``"finished"``, ``"interrupted"`` (counts never written) or ``"truncated"`` (the image ends early).
+    n_recorded, n_dropped : int
+        Buffers written and dropped as the config sector says (0 where it does not).
+    ticks : float
+        Timestamp units per millisecond.
+    torn : int or None
+        Bytes of the last buffer's data that reached the card, where a power loss cut it.
+    warnings : tuple of str
+        Sentences about what is doubtful.
+    """
+
+    number: int
+    runs: tuple[Run, ...]
+    width: int
+    height: int
+    status: str
+    n_recorded: int = 0
+    n_dropped: int = 0
+    ticks: float = 1.0
+    torn: int | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def n_buffers(self) -> int:
+        """Buffers found on the card."""
+        return sum(run.count for run in self.runs)
+
+    @property
+    def start_sector(self) -> int:
+        """Sector of the first buffer."""
+        return self.runs[0].sector
+
+    @property
+    def end_sector(self) -> int:
+        """First sector behind the recording."""
+        return self.runs[-1].end_sector

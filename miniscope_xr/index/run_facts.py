@@ -1,0 +1,105 @@
+"""What runs of buffers tell about their recording, beside and against the config sector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from miniscope_xr.index.detect import CardSectors
+from miniscope_xr.index.headers import HeaderReader
+from miniscope_xr.index.runs import Run
+
+_SPARE = 1 << 22  # bytes a short recording's frames may take more than the card
+
+
+class RunFacts:
+    """Clock unit, frame size and end of a recording, from its runs.
+
+    Parameters
+    ----------
+    size : int
+        Of the card, in bytes.
+    card : CardSectors
+        With a config sector.
+    headers : HeaderReader
+    """
+
+    def __init__(self, size: int, card: CardSectors, headers: HeaderReader) -> None:
+        assert card.config is not None
+        self._size = size
+        self._sector = card.layout.sectors.size
+        self.card = card
+        self.config = card.config
+        self.layout = card.layout
+        self.headers = headers
+
+    def ticks(self, runs: list[Run]) -> float:
+        """Timestamp units per ms: 10 where a frame takes about ten times 1000 / fs (early DAQ builds), else 1."""
+        fs = self.config.get("fs", 0)
+        run = max(runs, key=lambda r: r.count)
+        if not self.layout.height_overwritten or not fs or run.single or run.count <= len(run.pattern):
+            return 1.0
+        first = self.headers.at(run.sector)
+        second = self.headers.at(run.sector_of(len(run.pattern)))
+        if first is None or second is None:
+            return 1.0
+        return 10.0 if second.time - first.time > 4 * 1000 / fs else 1.0
+
+    def frame_size(self, runs: list[Run]) -> tuple[int, int, list[str]]:
+        """Width, height and what had to be said about them."""
+        width, height = self.config["width"], self.config["height"]
+        # behind a remote stop the DAQ writes one stale buffer a frame: the fullest frames are the camera's
+        whole = (r for r in runs if not r.single and r.count >= len(r.pattern))
+        main = max(whole, key=lambda r: (sum(r.pattern.lengths), r.count), default=None)
+        total = sum(main.pattern.lengths) if main else 0
+        if total == width * height:
+            return width, height, []
+        if self.layout.height_overwritten and total and total % width == 0:
+            recovered = total // width
+            return width, recovered, [
+                f"the config sector says height {height}, which the firmware overwrote when the recording ended; "
+                f"height {recovered} was recovered from the frames themselves ({total} bytes at width {width})"
+            ]  # fmt: skip
+        known = [(b.width, b.height) for b in self.layout.builds_for(self.card.words, self.config["buffer_size"])]
+        if (width, height) in known or (not total and self._has_room(runs, width, height)):
+            return width, height, []
+        like = [size for size in known if size[0] == width] or known
+        fallback = like[0] if like else self.layout.frame or (width, height)
+        sure = main is not None and main.count >= 2 * len(main.pattern)
+        wide, high = next((size for size in known if size[0] * size[1] == total), fallback)
+        if sure and wide * high != total and total % width == 0:
+            wide, high = width, total // width
+        elif sure and wide * high != total and height and total % height == 0:
+            wide, high = total // height, height
+        said = f"the config sector's frame size {width}x{height} does not fit the frames; {wide}x{high} is assumed"
+        return wide, high, [said]
+
+    def _has_room(self, runs: list[Run], width: int, height: int) -> bool:
+        """Whether a frame size no whole frame proves can be: not much more than what the buffers there are hold."""
+        slots = -(-width * height // self.card.payload)
+        indexes = max(r.first.index if r.single else len(r.pattern) - 1 for r in runs)
+        frames = sum(r.last_frame - r.first.frame + 1 for r in runs)
+        fits = not self.layout.height_overwritten or indexes < slots
+        return fits and height >= 8 and frames * width * height <= 8 * (self._size + _SPARE)
+
+    def low_counts(self, runs: list[Run]) -> Callable[[list[Run]], bool] | None:
+        """A test whether runs end at the counts whose low bytes a DAQ leaves in the height word at a clean stop."""
+        if not self.layout.height_overwritten or self.config["height"] == self.frame_size(runs)[1]:
+            return None
+        word = self.config["height"]
+        return lambda ended: word == (ended[-1].end_place & 255) | (ended[-1].first.dropped & 255) << 8
+
+    def finished(self, runs: list[Run]) -> bool:
+        """Whether the height word says that the recording ended here."""
+        counted = self.low_counts(runs)
+        return counted is not None and counted(runs)
+
+    def ran_its_time(self, runs: list[Run]) -> bool:
+        """Whether an earlier one of several recordings (whose counts were overwritten) ended by its record length."""
+        first, last = runs[0], runs[-1]
+        end = self.headers.at(last.sector_of(last.count - 1)) or last.first
+        seconds = (end.time - first.first.time) / self.ticks(runs) / 1000
+        return 0 < self.card.settings.get("record_length", 0) <= seconds + 0.2
+
+    def cut_off(self, runs: list[Run]) -> bool:
+        """Whether the image ends before there is room for the header of another buffer."""
+        return runs[-1].end_sector * self._sector + 4 * self.card.words > self._size

@@ -1,0 +1,326 @@
+"""Where a recording really ends when the card does not say: evidence for an older recording underneath.
+
+A recording cut by a power loss continues, on a card that was not wiped, in the buffers of the recording
+before it: same grid, same counters. Three things still tell them apart:
+
+- the frame clock: timestamps minus frame number times period step by the difference of two start phases;
+- lens focus and battery in the headers;
+- the ring buffer's leftovers: the bytes between a short buffer's data and the end of its last sector are
+  what the ring slot held before, so they repeat the buffer written one ring earlier. Across a seam they do not.
+
+The first two are bisected with few reads; the third proves or refutes a seam to the buffer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from miniscope_xr.index.evidence import BATTERY_STEP, CLOCK_FRAMES, CLOCK_STEP, Evidence
+from miniscope_xr.index.runs import Header, Run
+
+_SAMPLES = 64  # frames sampled along a run
+_EVERY = 4096  # frames up to which every frame is compared at opening
+_WINDOW = 16  # frames on each side of a suspected step
+_NEAR = 64  # frames read one by one around a suspected step
+
+
+@dataclass
+class Verdict:
+    """``end``: (run, buffer in it) of the first old buffer, or None; ``doubt``: sentences about what is unsure."""
+
+    end: tuple[int, int] | None = None
+    doubt: list[str] = field(default_factory=list)
+
+
+class SeamSearch(Evidence):
+    """Finds the first buffer of an older recording with few looks at the evidence."""
+
+    def first_seam(self, runs: list[Run], exhaustive: bool = False) -> Verdict:
+        """The first place in the runs of one recording where an older recording begins."""
+        for number, run in enumerate(runs):
+            if number and not self._plausible_boundary(runs, number):
+                return Verdict((number, 0))
+            if run.single or run.count <= 2:
+                continue
+            verdict = self._seam_in(run, exhaustive, number < len(runs) - 1)
+            if verdict.end is not None or verdict.doubt:
+                if verdict.end is not None:
+                    verdict.end = (number, verdict.end[1])
+                return verdict
+        return Verdict()
+
+    def _plausible_boundary(self, runs: list[Run], number: int) -> bool:
+        """Whether run ``number`` can follow the one before it in one recording (a drop, lap or lost interrupt)."""
+        before, after = runs[number - 1], runs[number]
+        a = self.headers.at(before.sector_of(before.count - 1)) or before.first
+        b = after.first
+        excess = b.count - b.written - b.dropped
+        if not self.scanning and a.ewl != b.ewl:
+            return False
+        if a.battery > 0 and (b.battery == 0 or b.battery - a.battery >= BATTERY_STEP):
+            return False
+        if b.dropped > a.dropped and self.drop_step and excess == 0 and (b.written + b.dropped) % self.drop_step:
+            return False
+        return self._single_fits(runs, number) if after.single else self._same_clock(runs, number)
+
+    def _single_fits(self, runs: list[Run], number: int) -> bool:
+        """Whether a single buffer keeps the frame clock (whole periods aside) of the last regular stretch."""
+        here = next((r for r in reversed(runs[:number]) if self._regular(r)), None)
+        header = runs[number].first
+        if here is None or header.index >= len(here.pattern) or header.length != here.pattern.lengths[header.index]:
+            return True
+        size = len(here.pattern)
+        like = here.count - 1 - (here.index_of(here.count - 1) - header.index) % size
+        before = [self._header(here, like - m * size) for m in range(CLOCK_FRAMES) if like - m * size >= 0]
+        times = [h.time for h in before if h is not None]
+        if len(times) < 2 or len(times) != len(before):
+            return True
+        period = (times[0] - times[-1]) / (len(times) - 1)
+        if period <= 0:
+            return True
+        off = (header.time - median(t + m * period for m, t in enumerate(times))) / period
+        tolerance = (CLOCK_STEP + 0.5 + 2 * abs(off) / (len(times) - 1)) * self.ticks
+        return abs(off - round(off)) * period <= tolerance
+
+    def _same_clock(self, runs: list[Run], number: int) -> bool:
+        """Whether the first regular stretch from run ``number`` on keeps the frame clock of the last one before it.
+
+        Whole periods do not count: a lost interrupt puts two camera frames under one number. Counters and times
+        of single buffers may step back by a ring (a lap), so only regular stretches are compared.
+        """
+        here = next((r for r in reversed(runs[:number]) if self._regular(r)), None)
+        there = next((r for r in runs[number:] if self._regular(r)), None)
+        if here is None or there is None or here.pattern != there.pattern:
+            return True
+        before, after = self._clock(here, False), self._clock(there, True)
+        if len(before) < 2 or len(after) < 2:
+            return True
+        if after[0][1] < before[-2][1]:
+            return False
+        steady = before[:-1] if len(before) > 2 else before  # the last frame before a break may be odd
+        longer = max(steady, after, key=len)
+        frames = longer[-1][0] - longer[0][0]
+        period = (longer[-1][1] - longer[0][1]) / frames if frames else 0
+        if period <= 0:
+            return True
+        phases = [median(t - period * k for k, t in side) for side in (steady, after)]
+        off = (phases[1] - phases[0]) / period
+        reach = after[-1][0] - before[0][0]
+        tolerance = (CLOCK_STEP + 0.5 + 1.5 * reach / frames) * self.ticks / period
+        return tolerance >= 0.5 or abs(off - round(off)) <= tolerance
+
+    @staticmethod
+    def _regular(run: Run) -> bool:
+        return not run.single and run.count >= 2 * len(run.pattern) > 2
+
+    def _clock(self, run: Run, front: bool) -> list[tuple[int, int]]:
+        """(frame number, time) of buffer 0 in up to 16 frames at the front or the end of a run."""
+        size = len(run.pattern)
+        start = (-run.first.index) % size
+        last = (run.count - 1 - start) // size
+        frames = range(min(last + 1, _WINDOW)) if front else range(max(last + 1 - _WINDOW, 0), last + 1)
+        headers = [self._header(run, start + k * size) for k in frames]
+        return [(h.frame, h.time) for h in headers if h is not None]
+
+    def _seam_in(self, run: Run, exhaustive: bool, more_follows: bool) -> Verdict:
+        size = len(run.pattern)
+        frames = (run.count - 1) // size + 1  # buffers 0, size, 2 size ... have the same index in their frames
+        every = exhaustive or frames <= _EVERY
+        if every:
+            start = 0
+            while (broken := self.broken_links(run, start, run.count - 1)) is not None:
+                verdict = self._locate(run, broken)
+                if verdict is not None:
+                    return verdict
+                start = broken + 1
+            if self.ring >= size and self._linked(run):
+                return Verdict()
+        suspect = self._suspect_frame(run, frames, every, more_follows)
+        if suspect is not None:
+            return self._locate_by_clock(run, suspect)
+        if run.first.frame == run.last_frame:
+            return Verdict()
+        if not every:
+            return Verdict(doubt=[
+                f"the counts were never written; frames {run.first.frame} to {run.last_frame} were compared at "
+                f"{_SAMPLES} places and fit one recording, but an older one underneath with the same frame clock "
+                "is not excluded; index='scan' compares every frame"
+            ])  # fmt: skip
+        return Verdict(doubt=[
+            "the counts were never written, and this firmware leaves too little in its buffers to exclude an older "
+            f"recording with the same frame clock between frames {run.first.frame} and {run.last_frame}"
+        ])  # fmt: skip
+
+    def _linked(self, run: Run) -> bool:
+        """Whether leftovers tell anything on this card (not when all are one value, or none exist)."""
+        probes = range(max(run.count - 4 * len(run.pattern), 0), run.count)
+        return any(self.link(run, i) for i in probes)
+
+    # -- locating -------------------------------------------------------------------------------------
+
+    def _suspect_frame(self, run: Run, frames: int, every: bool, more_follows: bool) -> int | None:
+        """Last frame (counted in the run) before the first step of the clock, focus or battery, or None."""
+        size = len(run.pattern)
+
+        def at(k: int) -> Header | None:
+            return self._header(run, k * size)
+
+        if every:
+            return self._first_step([at(k) for k in range(frames)], more_follows)
+        step = (frames - 1) / _SAMPLES
+        marks = sorted({round(k * step) for k in range(_SAMPLES + 1)})
+        known = [(k, header) for k in marks if (header := at(k)) is not None]
+        for (low, a), (high, b) in pairwise(known):
+            if not self._same_state(a, b):
+                return self._bisect(low, high, lambda k, a=a: self._differs(a, at(k)))  # type: ignore[misc]
+        for (k0, a), (k1, b), (k2, c) in zip(known, known[1:], known[2:], strict=False):
+            bend = (c.time - b.time) / (k2 - k1) - (b.time - a.time) / (k1 - k0)
+            if abs(bend) * min(k2 - k1, k1 - k0) > CLOCK_STEP * self.ticks:
+                start = self._narrow(at, k0, k2)
+                near = self._first_step([at(k) for k in range(start, min(start + _NEAR, frames))])
+                if near is not None:
+                    return start + near
+        return None
+
+    def _first_step(self, headers: list[Header | None], more_follows: bool = False) -> int | None:
+        """Last of consecutive frames before the first jump of their clock, focus or battery.
+
+        ``more_follows``: the recording goes on behind these frames, so one odd frame at their end is no seam.
+        """
+        known = [(k, h) for k, h in enumerate(headers) if h is not None]
+        for (k, a), (_, b) in pairwise(known):
+            if not self._same_state(a, b):
+                return k
+        if len(known) < 3:
+            return None
+        frames = np.array([k for k, _ in known], float)
+        times = np.array([h.time for _, h in known], float)
+        steps = np.diff(times) / np.diff(frames)
+        odd = np.abs(steps - np.mean(steps)) * np.diff(frames)
+        for n in range(1, len(frames) - (2 if more_follows else 1) + 1):
+            if abs(_jump(frames, times, n)) <= self._noise(n, len(frames)):
+                continue
+            # the windows see a step early: the step itself is where the two sides differ most
+            near = range(n, min(n + _WINDOW, len(frames) - (1 if more_follows else 0)))
+            best = max(near, key=lambda m: abs(_jump(frames, times, m)) / self._noise(m, len(frames)))
+            sharp = n - 1 + int(np.argmax(odd[n - 1 : n - 1 + _WINDOW]))
+            return int(frames[sharp if odd[sharp] > 2 * CLOCK_STEP * self.ticks else best - 1])
+        return None
+
+    def _noise(self, n: int, count: int) -> float:
+        """Ticks by which the clock may seem to jump before frame ``n`` of ``count`` by jitter and whole-ms times."""
+        fewer = min(n, count - n, _WINDOW)
+        return (1.8 + 4.0 / fewer) * self.ticks
+
+    def _differs(self, a: Header, b: Header | None) -> bool:
+        return b is not None and not self._same_state(a, b)
+
+    @staticmethod
+    def _bisect(low: int, high: int, changed: Callable[[int], bool]) -> int:
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if changed(middle) else (middle, high)
+        return low
+
+    @staticmethod
+    def _narrow(at: Callable[[int], Header | None], low: int, high: int) -> int:
+        """Start of a stretch of ``_NEAR`` frames that holds the bend between two frames: follow the steeper half."""
+
+        def bend(a: int, b: int) -> float:
+            m = (a + b) // 2
+            first, middle, last = at(a), at(m), at(b)
+            if first is None or middle is None or last is None or not a < m < b:
+                return 0.0
+            return abs((last.time - middle.time) / (b - m) - (middle.time - first.time) / (m - a)) * (b - a)
+
+        while high - low > _NEAR // 2:
+            middle, lap = (low + high) // 2, (high - low) // 8
+            low, high = max((low, middle + lap), (middle - lap, high), key=lambda half: bend(*half))
+        return max((low + high - _NEAR) // 2, 0)
+
+    def _locate(self, run: Run, broken: int) -> Verdict | None:
+        """The seam from a buffer whose leftovers are broken: it lies at most a ring before it.
+
+        None where a slow card explains the broken leftovers as well and nothing else changes.
+        """
+        first = max(broken - self.ring + 1, 1)
+        for i in range(broken - 1, first - 1, -1):
+            if self.link(run, i) is True:  # buffer i and the one a ring before it are of one recording
+                first = i + 1
+                break
+        candidates = [i for i in range(first, broken + 1) if self._cut_fits_links(run, i)] or [first]
+        state = [i for i in candidates if self._state_changes(run, i)]
+        if state:
+            return Verdict((0, state[0]))
+        steps = [self._deviation(run, i, first) for i in range(first, min(broken + 2 * len(run.pattern), run.count))]
+        known = [d for d in steps[broken - first :] if d is not None]
+        jump = median(known) if known else 0.0
+        if abs(jump) <= 1.5 * self.ticks and self._stressed(run, broken):
+            return None
+        if len(candidates) == 1:
+            return Verdict((0, candidates[0]))
+        if abs(jump) > CLOCK_STEP * self.ticks:
+            for i in candidates:
+                deviation = steps[i - first]
+                if deviation is not None and abs(deviation) > abs(jump) / 2:
+                    return Verdict((0, i))
+        a, b = run.frame_of(candidates[0]), run.frame_of(candidates[-1])
+        return Verdict((0, candidates[0]), [
+            f"an older recording begins in frame {a}{'' if a == b else f' or {b}'}, but not every buffer there tells "
+            f"which recording it is of: frame {b} is doubtful, and only what is certain is returned; "
+            f"until={b} returns it whole"
+        ])  # fmt: skip
+
+    def _cut_fits_links(self, run: Run, cut: int) -> bool:
+        """Whether a seam right before buffer ``cut`` breaks exactly the links that are broken."""
+        return all(self.link(run, i) is not True for i in range(cut, min(cut + self.ring, run.count)))
+
+    def _locate_by_clock(self, run: Run, frame: int) -> Verdict:
+        """The seam between buffer 0 of a frame and of the next one (frames counted in the run)."""
+        size = len(run.pattern)
+        start, stop = frame * size + 1, min((frame + 1) * size, run.count - 1)
+        broken = self.broken_links(run, start, min(stop + 2 * self.ring + size, run.count - 1))
+        found = None if broken is None else self._locate(run, broken)
+        if found is not None:
+            return found
+        jump = self._step(run, stop) or 0.0
+        if abs(jump) <= 2 * CLOCK_STEP * self.ticks:  # so small a step among jitter is not placed to the frame
+            certain = max(frame - 2, 0)
+            a, b = run.frame_of(certain * size + 1), run.frame_of(min((frame + 3) * size, run.count - 1))
+            return Verdict((0, certain * size + 1), [
+                f"the frame clock steps by {abs(jump) / self.ticks:.1f} ms between frames {a} and {b}: an older "
+                f"recording begins there; these frames are doubtful, and only what is certain is returned; until={b} "
+                "returns them"
+            ])  # fmt: skip
+        for i in range(start, stop + 1):
+            deviation = self._deviation(run, i, start)
+            sharp = deviation is not None and abs(deviation) > max(abs(jump) / 2, 1.5 * self.ticks)
+            if self._state_changes(run, i) or sharp:
+                return Verdict((0, i))
+        number = run.frame_of(start)
+        return Verdict((0, start), [
+            f"an older recording begins in or right behind frame {number}: this frame is doubtful, and only its first "
+            f"buffer is returned; until={number} returns it whole"
+        ])  # fmt: skip
+
+
+def _jump(frames: np.ndarray[Any, Any], times: np.ndarray[Any, Any], n: int) -> float:
+    """Step of the clock before frame ``n``: two straight lines of one slope, fitted on both sides."""
+    sides = [np.s_[max(n - _WINDOW, 0) : n], np.s_[n : n + _WINDOW]]
+    slope = spread = 0.0
+    means = []
+    for side in sides:
+        k, t = frames[side], times[side]
+        means.append((k.mean(), t.mean()))
+        slope += float(((k - k.mean()) * (t - t.mean())).sum())
+        spread += float(((k - k.mean()) ** 2).sum())
+    if not spread:
+        return 0.0
+    (k0, t0), (k1, t1) = means
+    return float((t1 - t0) - slope / spread * (k1 - k0))

@@ -1,0 +1,253 @@
+"""Finding the runs of a recording with few header reads.
+
+A run's end is found by galloping and bisecting, a few reads for millions of buffers. Where the arithmetic
+breaks, :class:`Walker` takes single steps.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from miniscope_xr.index.headers import HeaderReader, read_rows
+from miniscope_xr.index.runs import Header, Pattern, Run, ended_at, expected_headers, vouched
+
+_READ_WHOLE = 4096  # frames of an uncounted run whose headers are all read
+_MARKS = 64  # headers looked at in a longer one
+_LEARN = 96  # buffers looked at to learn how a frame is cut
+
+
+class Walker:
+    """Finds the runs of one recording from its first buffer on.
+
+    Parameters
+    ----------
+    headers : HeaderReader
+    pattern : Pattern or None
+        How a frame is expected to be cut (from the config sector); learnt from the card where it does not fit.
+    end_sector : int
+        First sector behind the card.
+    ring : int
+        Buffers in the firmware's ring; 0 if unknown.
+    exhaustive : bool
+        Read every header instead of bisecting; finds the same runs.
+    """
+
+    def __init__(
+        self, headers: HeaderReader, pattern: Pattern | None, end_sector: int, ring: int = 0, exhaustive: bool = False
+    ) -> None:
+        self.headers = headers
+        self.pattern = pattern
+        self.end_sector = end_sector
+        self.ring = ring
+        self.exhaustive = exhaustive
+        self.over_holes = False  # look behind holes off the grid also where no limit is known
+        self._header_bytes = 4 * headers.words
+        self._size = headers.sector_size
+        self._buffer_sectors = -(-(headers.payload + self._header_bytes) // self._size)
+
+    def runs(self, sector: int, first: Header, limit: int | None) -> list[Run]:
+        """All runs of the recording that starts at ``sector``; ``limit`` is its number of buffers if known."""
+        if not self._predicts_second_frame(sector, first):
+            learnt, expected = self._learn(sector, first), self.pattern
+            if learnt is not None and (expected is None or not expected.begins_like(learnt)):
+                self.pattern = learnt
+        found: list[Run] = []
+        at: tuple[int, Header] | None = (sector, first)
+        while at is not None:
+            run = self._run_from(*at, limit)
+            found.append(run)
+            at = None if limit is not None and run.end_place >= limit else self._next(found, limit)
+        return found
+
+    def _pattern(self, lengths: list[int]) -> Pattern:
+        return Pattern(tuple(lengths), self._header_bytes, self._size)
+
+    def _predicts_second_frame(self, sector: int, first: Header) -> bool:
+        pattern = self.pattern
+        if pattern is None or first.index or first.length != pattern.lengths[0]:
+            return False
+        run = Run(sector, 1 << 40, first, pattern)
+        last, following = (self.headers.at(run.sector_of(i)) for i in (len(pattern) - 1, len(pattern)))
+        return (
+            run.matches(len(pattern) - 1, last)
+            and run.matches(len(pattern), following)
+            and last is not None
+            and last.length == pattern.lengths[-1]
+        )
+
+    def _learn(self, sector: int, first: Header) -> Pattern | None:
+        """How frames are cut: as two in a row that have the size of a known build, else as most are."""
+        sizes = {b.width * b.height for b in self.headers.layout.builds if b.header_words == self.headers.words}
+        frames: list[list[int]] = [[]]
+        previous, header = first, first
+        for _ in range(_LEARN):
+            if header.frame != previous.frame:
+                alike = len(frames) > 1 and frames[-1] and frames[-1] == frames[-2]
+                if alike and (not sizes or sum(frames[-1]) in sizes):
+                    return self._pattern(frames[-1])
+                frames.append([])
+            if header.index == len(frames[-1]):
+                frames[-1].append(header.length)
+            sector += -(-(header.length + self._header_bytes) // self._size)
+            following = self.headers.at(sector)
+            if following is None or following.written != header.written + 1:
+                hit = self._behind_hole(sector, header)
+                if hit is None:
+                    break
+                sector, following = hit
+                frames.append([])
+            previous, header = header, following
+        seen = Counter(tuple(frame) for frame in frames[:-1] or frames if frame)
+        best = max(seen, key=lambda cut: (seen[cut] > 1, sum(cut) in sizes, seen[cut], sum(cut)), default=())
+        return self._pattern(list(best)) if best else None
+
+    def _behind_hole(self, sector: int, header: Header) -> tuple[int, Header] | None:
+        """The next buffer behind writes that failed."""
+        return self.headers.find(
+            sector, sector + self.lookahead * self._buffer_sectors,
+            range(header.written + 1, header.written + self.lookahead + 1), lambda h: h.frame >= header.frame,
+        )  # fmt: skip
+
+    def _run_from(self, sector: int, header: Header, limit: int | None) -> Run:
+        for pattern in self._patterns_for(header):
+            run = Run(sector, 1, header, pattern)
+            count = self._extent(run, self._most(run, limit), limit is not None)
+            if count > 1:
+                return replace(run, count=count)
+        own = self._pattern([header.length])
+        return Run(sector, 1, header, own, single=(own.frame_sectors, header.length))
+
+    def _patterns_for(self, header: Header) -> list[Pattern]:
+        patterns = []
+        main = self.pattern
+        if main is not None and header.index < len(main) and header.length == main.lengths[header.index]:
+            patterns.append(main)
+        if header.index == 0 and (main is None or main.lengths != (header.length,)):
+            patterns.append(self._pattern([header.length]))  # a DAQ stopped by remote: one buffer a frame
+        return patterns
+
+    def _most(self, run: Run, limit: int | None) -> int:
+        """Buffers a run can have at most: up to the count in the config sector, or to the end of the card."""
+        if limit is not None:
+            return max(limit - run.first.written, 1)
+        room = max(self.end_sector - run.sector, 1) + run.pattern.starts[run.first.index]
+        return max(-(-room // run.pattern.frame_sectors) * len(run.pattern) - run.first.index, 1)
+
+    def _ok(self, run: Run, i: int) -> bool:
+        return run.matches(i, self.headers.at(run.sector_of(i)))
+
+    def _extent(self, run: Run, most: int, counted: bool) -> int:
+        """Number of buffers for which the arithmetic holds, holes and laps inside included."""
+        if self.exhaustive:
+            return self._extent_by_scan(run, most)
+        if counted and most > 1 and self._ok(run, most - 1):
+            return most
+        low, step = 0, 1
+        while low + 1 < most:
+            high = min(low + step, most)
+            if high < most and self._ok(run, high):
+                low, step = high, 2 * step
+                continue
+            low = self._first_break(run, low, high) - 1
+            resumed = self._resumes(run, low, most)
+            if resumed is None:
+                break
+            low, step = resumed, 1
+        return low + 1 if counted else self._without_detour(run, low + 1)
+
+    def _without_detour(self, run: Run, count: int) -> int:
+        """Cut an extent that leaps over drops into an older recording with the same counters.
+
+        Without a count, a far probe that matches may be of a recording underneath. Short extents are read whole,
+        long ones at even distances.
+        """
+        if count <= _READ_WHOLE * len(run.pattern):
+            return self._extent_by_scan(run, count)
+        marks = np.linspace(0, count - 1, _MARKS, dtype=np.int64).tolist()
+        good = 0
+        for mark in marks:
+            if not self._ok(run, mark) and self._resumes(run, mark - 1, count) is None:
+                return self._without_detour(run, self._first_break(run, good, mark))
+            good = mark
+        return count
+
+    def _first_break(self, run: Run, low: int, high: int) -> int:
+        """Number of buffers up to a break between a buffer that matches and one that does not."""
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._ok(run, middle) else (low, middle)
+        return low + 1
+
+    def _extent_by_scan(self, run: Run, most: int) -> int:
+        low = 0
+        while low + 1 < most:
+            i = np.arange(low + 1, min(low + 1 + (1 << 14), most))
+            rows = self.rows(run.sectors_of(i))
+            bad = np.flatnonzero(~vouched(rows, expected_headers(run, i), self.headers.words, self.headers.payload))
+            if not len(bad):
+                low = int(i[-1])
+                continue
+            low = int(i[bad[0]]) - 1
+            resumed = self._resumes(run, low, most)
+            if resumed is None:
+                break
+            low = resumed
+        return low + 1
+
+    def rows(self, sectors: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, Any]:
+        """Headers at these sectors as a structured array; zeros where the card ends."""
+        return read_rows(self.headers.source, self.headers.dtype, sectors * self._size)
+
+    @property
+    def lookahead(self) -> int:
+        """Buffers looked at behind a break before it counts as the end of a run."""
+        return 2 * max(self.ring, 4) + (len(self.pattern) if self.pattern else 0)
+
+    def _resumes(self, run: Run, low: int, most: int) -> int | None:
+        """Where the arithmetic holds again after ``low``: behind failed writes, or a lap that falls on the grid."""
+        for i in range(low + 1, min(low + 2 + self.lookahead, most)):
+            header = self.headers.at(run.sector_of(i))
+            if run.matches(i, header):
+                return i
+            if header is not None and header.written == run.first.written + i and header.dropped > run.first.dropped:
+                return None  # a drop: the old arithmetic never comes back
+        return None
+
+    def _follows(self, last: Run, header: Header) -> bool:
+        """Whether a header can be a later buffer of the same recording as ``last``."""
+        excess = header.count - header.written - header.dropped
+        return (
+            header.dropped >= last.first.dropped
+            and excess >= 0
+            and (not self.ring or excess % self.ring == 0)
+            and header.frame >= last.last_frame - 4 - self.ring
+        )
+
+    def _next(self, found: list[Run], limit: int | None) -> tuple[int, Header] | None:
+        """Where the recording goes on behind the last run; corrects the size of its last buffer if needed."""
+        last = found[-1]
+        place, expected = last.end_place, last.end_sector
+
+        def follows(header: Header) -> bool:
+            return self._follows(last, header)
+
+        header = self.headers.at(expected)
+        if header is not None and header.written == place and follows(header):
+            return expected, header
+        if header is not None and header.written == header.dropped == 0:
+            return None  # another recording begins here
+        # A lapped buffer takes the sectors of the one it replaced: look at every sector it can end on.
+        sector = last.sector_of(last.count - 1)
+        hit = self.headers.find(sector + 1, sector + 1 + self._buffer_sectors, range(place, place + 1), follows)
+        if hit is not None:
+            found[:] = ended_at(found, hit[0], self.headers.at(sector))
+            return hit
+        if limit is None and not self.over_holes:
+            return None
+        # The counts in the config sector say there is more: buffers between were not written.
+        later = range(place + 1, place + self.lookahead if limit is None else min(place + self.lookahead, limit))
+        return self.headers.find(expected, expected + self.lookahead * self._buffer_sectors, later, follows)

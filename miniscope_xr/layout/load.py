@@ -1,0 +1,104 @@
+"""Layouts: where on a card the words are, loaded from YAML.
+
+A layout is the one place that knows addresses. :mod:`miniscope_xr.layout.words` turns it into ``construct``
+structs and, from those, into numpy dtypes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from miniscope_xr.errors import LayoutError, did_you_mean
+from miniscope_xr.layout.model import WRITE_KEY, Build, Field, Fields, Layout, Sectors
+from miniscope_xr.layout.schema import fail, parse_layout
+
+__all__ = [
+    "WRITE_KEY", "Build", "Field", "Fields", "Layout", "Sectors", "builtin_layouts", "layout_names", "load_layout",
+    "parse_layout",
+]  # fmt: skip
+
+_MAX_LAYOUT_BYTES = 1 << 20
+
+
+# Ten times faster, but text nested too deeply ends the interpreter: for our own files only.
+_FAST_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _parse_text(text: str, where: str, loader: Any = yaml.SafeLoader) -> Layout:
+    try:
+        data = yaml.load(text, loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise fail(where, f"is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, Mapping):
+        raise fail(where, f"expected a mapping with sectors, header and buffer, found {type(data).__name__}")
+    return parse_layout(data, where)
+
+
+@lru_cache(maxsize=1)
+def builtin_layouts() -> dict[str, Layout]:
+    """Layouts shipped with the package, by id."""
+    found = {}
+    for file in sorted((resources.files("miniscope_xr") / "layouts").iterdir(), key=lambda f: f.name):
+        if file.name.endswith(".yaml"):
+            layout = _parse_text(file.read_text(encoding="utf-8"), file.name, _FAST_LOADER)
+            found[layout.id] = layout
+    return found
+
+
+def layout_names() -> Iterator[str]:
+    """Every id and alias :func:`load_layout` understands."""
+    for layout in builtin_layouts().values():
+        yield layout.id
+        yield from layout.aliases
+
+
+def _load_file(path: Path) -> Layout:
+    try:
+        if path.stat().st_size > _MAX_LAYOUT_BYTES:
+            raise fail(str(path), "is too large for a layout file; is this a card image?")
+        return _parse_text(path.read_text(encoding="utf-8"), path.name)
+    except OSError as error:
+        raise fail(str(path), f"cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise fail(str(path), "is not a text file") from error
+
+
+def load_layout(source: str | os.PathLike[str] | Mapping[str, Any] | Layout) -> Layout:
+    """Load a layout.
+
+    Parameters
+    ----------
+    source
+        The id of a shipped layout (``v4-wirefree``, ``daq-wirefree``, ``v3-wirefree``, or mio's
+        ``wirefree-sd-layout`` and ``wirefree-sd-layout-battery``), the path of a YAML file, a mapping
+        with the same content, or a Layout.
+
+    Raises
+    ------
+    LayoutError
+        Names the field that is wrong, or the layouts there are.
+    """
+    if isinstance(source, Layout):
+        return source
+    if isinstance(source, Mapping):
+        return parse_layout(source, str(source.get("id", "dict")))
+    if not isinstance(source, str | os.PathLike):
+        raise LayoutError(f"layout: expected an id, a path, a mapping or a Layout, found {source!r}")
+    for layout in builtin_layouts().values():
+        if source == layout.id or source in layout.aliases:
+            return layout
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        return _load_file(path)
+    known = list(layout_names())
+    raise LayoutError(
+        f"layout {str(source)!r} is neither known nor a file{did_you_mean(str(source), known)}; "
+        f"known: {', '.join(known)}"
+    )

@@ -1,0 +1,291 @@
+"""Bytes of a card: an image file or a block device, opened for reading only.
+
+Nothing here knows what the bytes mean. A read never returns invented bytes: it is short at the end of the
+image, and an unreadable sector is an error unless the caller asks for :meth:`Device.salvage`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+import threading
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from typing import Any
+
+from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError, NotACardError
+from miniscope_xr.source.base import SECTOR, pour
+from miniscope_xr.source.remote import RemoteSource, is_url
+from miniscope_xr.source.salvage import Salvage
+
+_WINDOW = 4 << 20  # bytes
+_NEAR = 64 << 10  # bytes from one small read to the next: a card delivers them in the time it takes to find one
+_HAS_PREADV = hasattr(os, "preadv")
+
+
+def _open_error(path: str, error: OSError) -> Exception:
+    if isinstance(error, FileNotFoundError):
+        return CardNotFoundError(
+            errno.ENOENT, "there is no file or device here; check the path, or plug the card reader in", path
+        )
+    if isinstance(error, PermissionError):
+        hint = "no permission to read it; run as administrator (Linux: sudo, or membership of the group 'disk')"
+        return CardPermissionError(error.errno, hint, path)
+    return CardReadError(error.errno or errno.EIO, f"cannot be opened: {error.strerror or error}", path)
+
+
+def _block_size(fd: int, path: str) -> int:
+    """Size of a block device in bytes."""
+    if sys.platform == "darwin":  # seeking to the end of a macOS disk returns 0
+        import fcntl
+        import struct
+
+        count = struct.unpack("Q", fcntl.ioctl(fd, 0x40086419, bytes(8)))[0]  # DKIOCGETBLOCKCOUNT
+        size = struct.unpack("I", fcntl.ioctl(fd, 0x40046418, bytes(4)))[0]  # DKIOCGETBLOCKSIZE
+        return int(count * size)
+    if sys.platform == "win32":
+        return _windows_size(fd)
+    return os.lseek(fd, 0, os.SEEK_END)
+
+
+def _windows_size(fd: int) -> int:
+    r"""Size of ``\\.\PhysicalDriveN`` in bytes (IOCTL_DISK_GET_LENGTH_INFO)."""
+    import ctypes
+    import msvcrt
+
+    length, returned = ctypes.c_int64(), ctypes.c_uint32()
+    handle = msvcrt.get_osfhandle(fd)  # type: ignore[attr-defined]
+    done = ctypes.windll.kernel32.DeviceIoControl(  # type: ignore[attr-defined]
+        handle, 0x7405C, None, 0, ctypes.byref(length), 8, ctypes.byref(returned), None
+    )
+    if not done:
+        raise OSError(errno.EIO, "the size of the disk cannot be read")
+    return length.value
+
+
+class Device:
+    r"""An image file or block device, open for reading.
+
+    Parameters
+    ----------
+    path
+        Image file, ``/dev/sdX``, ``/dev/rdiskN`` or ``\\.\PhysicalDriveN``.
+
+    Raises
+    ------
+    CardNotFoundError, CardPermissionError, NotACardError, CardReadError
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self._lock = threading.Lock()
+        self._fd = -1
+        raw_windows = sys.platform == "win32" and self.path.startswith("\\\\.\\")
+        try:
+            # stat first: opening a FIFO would wait for a writer
+            mode = stat.S_IFBLK if raw_windows else os.stat(self.path).st_mode  # noqa: PTH116
+            if stat.S_ISDIR(mode):
+                raise NotACardError(f"{self.path} is a directory; give the card's device or an image file in it")
+            raw = stat.S_ISBLK(mode) or (sys.platform == "darwin" and stat.S_ISCHR(mode))
+            if not raw and not stat.S_ISREG(mode):
+                raise NotACardError(f"{self.path} is neither a file nor a disk; give a card's device or image file")
+            self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+            self.is_block = raw
+            self.size = _block_size(self._fd, self.path) if raw else os.fstat(self._fd).st_size
+        except OSError as error:
+            self.close()
+            raise _open_error(self.path, error) from error
+        except ValueError as error:  # a path with a NUL byte
+            if isinstance(error, NotACardError):
+                raise
+            raise NotACardError(f"{self.path!r} is not a path: {error}") from error
+        # raw devices outside Linux move whole, aligned sectors only
+        self._aligned_only = self.is_block and sys.platform != "linux"
+
+    def __repr__(self) -> str:
+        return f"<Device {self.path!r}, {self.size} bytes{', closed' if self._fd < 0 else ''}>"
+
+    @property
+    def closed(self) -> bool:
+        """True once :meth:`close` was called."""
+        return self._fd < 0
+
+    def close(self) -> None:
+        """Close the descriptor; closing twice is fine."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+    def _error(self, error: OSError, offset: int, length: int) -> CardReadError:
+        first, last = offset // SECTOR, max(offset, offset + length - 1) // SECTOR
+        which = f"sector {first}" if first == last else f"sectors {first} to {last}"
+        return CardReadError(
+            error.errno or errno.EIO,
+            f"{which} (byte {offset}) cannot be read: {error.strerror or error}; "
+            "check the reader, copy the card with ddrescue, or open it with errors='fill'",
+            self.path,
+        )
+
+    def _pread(self, offset: int, length: int) -> bytes:
+        if hasattr(os, "pread") and not self._aligned_only:
+            return os.pread(self._fd, length, offset)
+        start = offset - offset % SECTOR
+        end = min(-(-(offset + length) // SECTOR) * SECTOR, self.size)
+        with self._lock:
+            os.lseek(self._fd, start, os.SEEK_SET)
+            data = os.read(self._fd, max(end - start, 0))
+        return data[offset - start : offset - start + length]
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return up to ``length`` bytes from ``offset``; fewer only at the end of the card."""
+        length = max(0, min(length, self.size - offset))
+        pieces = []
+        done = 0
+        while done < length:
+            try:
+                piece = self._pread(offset + done, length - done)
+            except OSError as error:
+                # a buffered read fails for a whole page around one bad sector: only what was asked for counts
+                around = self._around(offset + done, length - done, first_only=True)
+                if around.bad:
+                    raise self._error(error, *around.bad[0]) from error
+                piece = around.data
+            if not piece:
+                break
+            pieces.append(piece)
+            done += len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def readv(self, offset: int, buffers: Sequence[Any]) -> int:
+        """Fill ``buffers`` (at most 1024) from consecutive bytes at ``offset``; return the bytes read."""
+        if _HAS_PREADV and not self._aligned_only:
+            wanted = sum(map(len, buffers))
+            try:
+                got = os.preadv(self._fd, buffers, offset)
+            except OSError as error:
+                raise self._error(error, offset, wanted) from error
+            if got == wanted or offset + got >= self.size:
+                return got
+        # without preadv, or after a short count
+        return pour(self.read(offset, sum(map(len, buffers))), buffers)
+
+    def gather(self, offsets: Sequence[int], length: int) -> bytes | None:
+        """Return ``length`` bytes from each of many offsets, joined; None where one of them cannot be read whole.
+
+        One small read for each where the system holds them in memory already; where not, all that lies between them
+        is read as well: a card is far quicker with one large read than with many small ones.
+        """
+        one_by_one = hasattr(os, "pread") and not self._aligned_only
+        parts = []
+        at = 0
+        while at < len(offsets):
+            stop = max(bisect_right(offsets, offsets[at] + _WINDOW, at), at + 1)
+            near = offsets[at:stop]
+            part = None if one_by_one and self._in_memory(near[-1]) else self._sifted(near, length)
+            if part is None and one_by_one:
+                with contextlib.suppress(OSError):
+                    part = b"".join(map(os.pread, repeat(self._fd), repeat(length), near))
+            if part is None or len(part) != length * len(near):
+                return None
+            parts.append(part)
+            at = stop
+        return b"".join(parts)
+
+    def _in_memory(self, offset: int) -> bool:
+        """Whether a read there needs no card; True where the system does not tell."""
+        if not hasattr(os, "RWF_NOWAIT"):
+            return True
+        try:
+            os.preadv(self._fd, [bytearray(1)], offset, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def _sifted(self, offsets: Sequence[int], length: int) -> bytes | None:
+        """The same by one large read, where the offsets are near one another and it goes well."""
+        start, stop = offsets[0], offsets[-1] + length
+        if not 0 <= stop - start <= len(offsets) * _NEAR or list(offsets) != sorted(offsets):
+            return None
+        try:
+            data = self._pread(start, stop - start)
+        except OSError:
+            return None
+        if len(data) < stop - start:
+            return None
+        return b"".join([data[at - start : at - start + length] for at in offsets])
+
+    def send(self, out: int, offset: int, length: int) -> int | None:
+        """Copy bytes into the file ``out`` without a detour through this process; None where the system cannot."""
+        if sys.platform != "linux":
+            return None
+        try:
+            return os.sendfile(out, self._fd, offset, length)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                return None
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise  # the output's, not the card's
+            raise self._error(error, offset, length) from error
+
+    def salvage(self, offset: int, length: int) -> tuple[bytes, list[tuple[int, int]]]:
+        """Read ``length`` bytes around bad sectors.
+
+        Returns
+        -------
+        data : bytes
+            As long as the readable card allows; unreadable sectors are zeros.
+        bad : list of (offset, length)
+            Unreadable spans in bytes. A raw device is read past the page cache (buffered reads lose
+            whole readahead windows around one bad sector), so no more sectors are lost than ddrescue loses.
+        """
+        found = self._around(offset, length)
+        return found.data, found.bad
+
+    def _around(self, offset: int, length: int, first_only: bool = False) -> Salvage:
+        """Read around bad sectors, past the page cache where there is one."""
+        length = max(min(length, self.size - offset), 0)
+        with self._direct() as fd:
+            return Salvage(lambda buffer, at: self._read_into(fd, buffer, at), offset, length, first_only)
+
+    def _read_into(self, fd: int, buffer: Any, offset: int) -> int:
+        if _HAS_PREADV:
+            return os.preadv(fd, [buffer], offset)
+        return pour(self._pread(offset, len(buffer)), [buffer])
+
+    @contextlib.contextmanager
+    def _direct(self) -> Iterator[int]:
+        flag = getattr(os, "O_DIRECT", 0)
+        fd = self._fd
+        if self.is_block and flag:
+            with contextlib.suppress(OSError):
+                fd = os.open(self.path, os.O_RDONLY | flag)
+        try:
+            yield fd
+        finally:
+            if fd != self._fd:
+                os.close(fd)
+
+
+def open_device(path: str | os.PathLike[str], mode: str = "r") -> Any:
+    """Open a card or the URL of an image for reading (``mode`` is there for file managers and must be ``"r"``)."""
+    if mode != "r":
+        raise ValueError(f"cards are opened for reading only, not mode {mode!r}")
+    if is_url(path):
+        return RemoteSource(str(path))
+    return Device(path)

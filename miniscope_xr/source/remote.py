@@ -1,0 +1,170 @@
+"""Card images on remote storage, read in ranges through fsspec: ``https://``, ``s3://``, ``gs://`` and the like.
+
+A request costs its latency, not its size: single sectors come in blocks that are kept, so that looking at settings
+and headers twice costs nothing, and a frame is one request.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError, MissingDependencyError
+from miniscope_xr.source.base import pour
+
+_BLOCK = 64 * 1024
+_KEPT = 64  # blocks
+_AT_ONCE = 32  # requests side by side: more gain little and overrun small servers
+_SPAN = 1 << 20  # headers no further apart than this come in one request
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def is_url(path: object) -> bool:
+    """Whether ``path`` is a URL and not a file or device."""
+    return isinstance(path, str) and _URL.match(path) is not None
+
+
+def _missing(error: ImportError, url: str) -> MissingDependencyError:
+    return MissingDependencyError(f"{url} needs more to be read: pip install 'miniscope-xr[remote]' ({error})")
+
+
+class RemoteSource:
+    """An image behind a URL, for reading only.
+
+    The image must not change while it is open; what can swap under a dataset is a card in a reader.
+
+    Parameters
+    ----------
+    url
+        Anything fsspec understands. Credentials come from fsspec's own configuration or the environment.
+
+    Raises
+    ------
+    CardNotFoundError, CardPermissionError, CardReadError, MissingDependencyError
+    """
+
+    is_block = False
+
+    def __init__(self, url: str) -> None:
+        self.path = url
+        self.closed = False
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+        try:
+            from fsspec.core import url_to_fs  # type: ignore[import-untyped,unused-ignore]
+        except ImportError as error:
+            raise _missing(error, url) from error
+        try:
+            self._fs, self._name = url_to_fs(url)
+            info = self._fs.info(self._name)
+        except ImportError as error:  # fsspec imports what a protocol needs when it is first used
+            raise _missing(error, url) from error
+        except Exception as error:
+            raise self._error(error) from error
+        if info.get("size") is None or not (self._sends_parts(info["size"]) if url.startswith("http") else True):
+            raise CardReadError(
+                errno.ENOTSUP,
+                "the server does not say how long the image is, or does not send parts of it; download it first",
+                url,
+            )
+        self.size = int(info["size"])
+
+    def _sends_parts(self, size: int) -> bool:
+        """Ask for one byte: a server that ignores ranges would send the whole card with every sector."""
+        try:
+            with self._fs.open(self._name, "rb", size=size, cache_type="none") as file:
+                file.seek(min(1, size))
+                return size < 2 or len(file.read(1)) == 1
+        except ValueError:  # fsspec's word for it
+            return False
+        except Exception as error:
+            raise self._error(error) from error
+
+    def __repr__(self) -> str:
+        return f"<RemoteSource {self.path!r}, {self.size} bytes>"
+
+    def close(self) -> None:
+        """Forget what was read; connections are fsspec's."""
+        self.closed = True
+        self._blocks.clear()
+
+    def _error(self, error: Exception) -> Exception:
+        status = getattr(error, "status", getattr(error.__cause__, "status", None))
+        if isinstance(error, FileNotFoundError) and status not in (401, 403):
+            return CardNotFoundError(errno.ENOENT, "there is no image at this address; check it", self.path)
+        if isinstance(error, PermissionError) or status in (401, 403):
+            return CardPermissionError(
+                errno.EACCES, "the server does not let us read this image; check the credentials", self.path
+            )
+        return CardReadError(errno.EIO, f"cannot be read: {str(error) or type(error).__name__}", self.path)
+
+    def _fetch(self, start: int, stop: int) -> bytes:
+        """One request; fewer bytes than asked for are an error, as is a server that sends all of them."""
+        try:
+            data: bytes = self._fs.cat_file(self._name, start=start, end=stop)
+        except Exception as error:
+            raise self._error(error) from error
+        if len(data) != stop - start:
+            raise CardReadError(
+                errno.EIO, f"bytes {start} to {stop - 1} were asked for, {len(data)} bytes came; try again", self.path
+            )
+        return data
+
+    def _block(self, number: int) -> bytes:
+        with self._lock:
+            if number in self._blocks:
+                self._blocks.move_to_end(number)
+                return self._blocks[number]
+        data = self._fetch(number * _BLOCK, min((number + 1) * _BLOCK, self.size))
+        with self._lock:
+            self._blocks[number] = data
+            while len(self._blocks) > _KEPT:
+                self._blocks.popitem(last=False)
+        return data
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return up to ``length`` bytes from ``offset``; fewer only at the end of the image."""
+        stop = min(offset + length, self.size)
+        if stop <= offset:
+            return b""
+        first, last = offset // _BLOCK, (stop - 1) // _BLOCK
+        if stop - offset > _BLOCK // 2:
+            return self._fetch(offset, stop)
+        data = b"".join(self._block(number) for number in range(first, last + 1))
+        return data[offset - first * _BLOCK : stop - first * _BLOCK]
+
+    def readv(self, offset: int, buffers: Sequence[Any]) -> int:
+        """Fill ``buffers`` from consecutive bytes by one request; return the bytes read."""
+        stop = min(offset + sum(map(len, buffers)), self.size)
+        return pour(self._fetch(offset, stop) if stop > offset else b"", buffers)
+
+    def gather(self, offsets: Sequence[int], length: int) -> bytes | None:
+        """Return ``length`` bytes from each of many offsets: near ones by one request, far ones side by side."""
+        if not offsets or min(offsets) < 0 or max(offsets) + length > self.size:
+            return None
+        start, stop = min(offsets), max(offsets) + length
+        if len(offsets) == 1:
+            return self.read(start, length)
+        if stop - start <= _SPAN:
+            data = self._fetch(start, stop)
+            return b"".join(data[at - start : at - start + length] for at in offsets)
+        try:
+            parts = self._fs.cat_ranges(
+                [self._name] * len(offsets),
+                list(offsets),
+                [at + length for at in offsets],
+                on_error="raise",
+                batch_size=_AT_ONCE,
+            )
+        except Exception as error:
+            raise self._error(error) from error
+        joined = b"".join(parts)
+        return joined if len(joined) == length * len(offsets) else None
+
+    def salvage(self, offset: int, length: int) -> tuple[bytes, list[tuple[int, int]]]:
+        """Read as usual: a server has no bad sectors."""
+        return self.read(offset, length), []

@@ -1,0 +1,189 @@
+"""Commands that only read cards: ``info``, ``check``, ``layouts``; and ``simulate``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from miniscope_xr.errors import BlankCardError, OptionError
+from miniscope_xr.layout import Layout, builtin_layouts, load_layout
+
+
+def _card(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("card", metavar="CARD", help="device of the card (such as /dev/sdb) or an image file")
+    parser.add_argument("--layout", help="id or file of the card's layout, where it is not detected")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _setting_lines(layout: Layout, settings: dict[str, int]) -> list[str]:
+    lines = []
+    for name, value in settings.items():
+        item = layout.header[name]
+        meaning = (item.choices or {}).get(value)
+        unit = f" {item.units}" if item.units else ""
+        shown = f"{value}{unit}" if meaning in (None, str(value)) else f"{value} ({meaning})"
+        lines.append(f"  {name:<18}{shown:<14} {item.description}")
+    return lines
+
+
+def _device(path: str) -> dict[str, Any]:
+    from miniscope_xr.tools.flash.disks.find import identify
+
+    return identify(path).to_json()
+
+
+def info(args: argparse.Namespace) -> int:
+    """What is on a card: settings, recordings, gaps."""
+    from miniscope_xr.card import CardStore
+    from miniscope_xr.tools.check.check import check
+
+    device = _device(args.card)
+    try:
+        opened = CardStore(args.card, args.layout)
+    except BlankCardError as error:
+        return _info_blank(args, device, error)
+    try:
+        found = opened.index
+        result = check(args.card, layout=args.layout)
+    finally:
+        opened.close()
+    if args.json:
+        print(json.dumps({
+            "card_id": device["card_id"], "device": device, "layout": found.layout.id,
+            "write_keys": found.card.keyed, "settings": dict(found.card.settings),
+            "config": None if found.card.config is None else dict(found.card.config), "check": result.to_dict(),
+        }, indent=1))  # fmt: skip
+        return 0
+    size = device["size"] / 1e9
+    print(f"{args.card}: {device['model'] or device['kind']}, {size:.2f} GB, card {device['card_id']}")
+    print(f"layout {found.layout.id}: {found.layout.description}")
+    print("settings" + ("" if found.card.keyed else " (without write keys, as the lab notebook leaves them)") + ":")
+    print("\n".join(_setting_lines(found.layout, dict(found.card.settings))))
+    print("\n".join(str(result).split("\n")[1:]))
+    return 0
+
+
+def _info_blank(args: argparse.Namespace, device: dict[str, Any], error: BlankCardError) -> int:
+    from miniscope_xr.index.detect import prepared
+    from miniscope_xr.source.local import Device
+
+    with Device(args.card) as source:
+        cards = prepared(source, args.layout)
+    if args.json:
+        print(json.dumps({
+            "card_id": device["card_id"], "device": device, "blank": str(error),
+            "layouts": {card.layout.id: dict(card.settings) for card in cards},
+        }, indent=1))  # fmt: skip
+        return 0
+    print(f"{args.card}: {device['model'] or device['kind']}, {device['size'] / 1e9:.2f} GB, card {device['card_id']}")
+    print(error)
+    for card in cards:
+        print(f"settings, read as {card.layout.id}:")
+        print("\n".join(_setting_lines(card.layout, dict(card.settings))))
+    return 0
+
+
+def check_command(args: argparse.Namespace) -> int:
+    """What is wrong with a card; exit code 7 when something is."""
+    from miniscope_xr.tools.check.check import check
+    from miniscope_xr.tools.flash.errors import DONE, PROBLEMS
+
+    result = check(args.card, deep=args.deep, layout=args.layout, progress=True)
+    print(json.dumps(result.to_dict(), indent=1) if args.json else result)
+    return DONE if result.ok else PROBLEMS
+
+
+def layouts(args: argparse.Namespace) -> int:
+    """The layouts there are."""
+    chosen = [load_layout(args.layout)] if args.layout else list(builtin_layouts().values())
+    if args.json:
+        print(json.dumps({c.id: {
+            "description": c.description, "source": c.source, "aliases": list(c.aliases),
+            "sectors": {"header": c.sectors.header, "config": c.sectors.config, "data": c.sectors.data},
+            "settings": {n: f.description for n, f in c.header.items()},
+        } for c in chosen}, indent=1))  # fmt: skip
+        return 0
+    for layout in chosen:
+        s = layout.sectors
+        print(f"{layout.id}: {layout.description}")
+        print(f"  sectors: settings {s.header}, config {s.config or 'none'}, data from {s.data}")
+        print(f"  source: {layout.source}")
+        if layout.aliases:
+            print(f"  also known as: {', '.join(layout.aliases)}")
+        for name, item in layout.header.items():
+            limits = ""
+            if item.choices:
+                limits = f" [{', '.join(f'{k}={v}' if str(k) != v else v for k, v in item.choices.items())}]"
+            elif item.maximum is not None:
+                limits = f" [{item.minimum or 0} to {item.maximum}{' ' + item.units if item.units else ''}]"
+            print(f"  {name:<18}{item.description}{limits}")
+    return 0
+
+
+def simulate(args: argparse.Namespace) -> int:
+    """Write a card image as the firmware would."""
+    from miniscope_xr.tools.simulate import PowerLoss, Stall, calcium_scene
+    from miniscope_xr.tools.simulate import simulate as make
+    from miniscope_xr.tools.stream.outputs import whole_file
+
+    layout = load_layout(args.layout)
+    build = next((b for b in layout.builds if args.build in (None, b.firmware)), None)
+    if build is None:
+        raise OptionError(f"--build {args.build!r}: {layout.id} has {', '.join(b.firmware for b in layout.builds)}")
+    events: list[Any] = [
+        Stall(_number(at), _number(ms)) for at, ms in (pair.split(":", 1) for pair in _pairs(args.stall))
+    ]
+    if args.power_loss is not None:
+        events.append(PowerLoss(at_ms=args.power_loss))
+    if args.frames < 1:
+        raise OptionError(f"--frames {args.frames}: expected 1 or more")
+    card = make(
+        layout, build.firmware, frames=args.frames, events=events, seed=args.seed,
+        camera=calcium_scene(build.width, build.height, args.seed),
+    )  # fmt: skip
+    with whole_file(args.out, args.force) as part:
+        card.write(part)
+    print(f"{args.out}: {len(card.data):,} bytes, layout {layout.id}, {args.frames} camera frames")
+    return 0
+
+
+def _pairs(given: list[str]) -> list[str]:
+    for pair in given:
+        if ":" not in pair:
+            raise OptionError(f"--stall {pair!r}: expected AT:LENGTH in ms, for example 1500:400")
+    return given
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise OptionError(f"--stall: {text!r} is not a number of ms") from error
+
+
+def register(subparsers: Any) -> None:
+    """Add the commands to an argparse subparsers object."""
+    parser = subparsers.add_parser("info", help="settings, recordings and gaps of a card")
+    _card(parser)
+    parser.set_defaults(func=info)
+    parser = subparsers.add_parser("check", help="what is wrong with a card, in sentences; exit code 7 if anything is")
+    _card(parser)
+    parser.add_argument("--deep", action="store_true", help="read every buffer header")
+    parser.set_defaults(func=check_command)
+    parser = subparsers.add_parser("layouts", help="the card layouts there are, with their settings")
+    parser.add_argument("layout", nargs="?", help="only this one (id or file)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(func=layouts)
+    parser = subparsers.add_parser("simulate", help="write a card image as the firmware would, without a microscope")
+    parser.add_argument("out", metavar="OUT", help="image file to write")
+    parser.add_argument("--layout", default="v4-wirefree", help="layout (default %(default)s)")
+    parser.add_argument("--build", help="firmware build of the layout (default: its first)")
+    parser.add_argument("--frames", type=int, default=200, help="camera frames (default %(default)s)")
+    parser.add_argument(
+        "--stall", action="append", default=[], metavar="AT:LENGTH", help="a card stall, in ms; repeatable"
+    )
+    parser.add_argument("--power-loss", type=float, metavar="AT", help="the battery dies at this ms")
+    parser.add_argument("--seed", type=int, default=0, help="two seeds give two scenes")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
+    parser.set_defaults(func=simulate)

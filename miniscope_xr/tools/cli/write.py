@@ -1,0 +1,139 @@
+"""The commands that write files from cards: ``video``, ``export``, ``report``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from miniscope_xr.errors import OptionError
+
+
+def _rows(text: str) -> slice:
+    """``100:200`` (rows 100 to 199), ``:200``, ``100:`` or ``::10``, as in Python."""
+    parts = text.split(":")
+    try:
+        numbers = [int(part) if part else None for part in parts]
+    except ValueError:
+        numbers = []
+    if not 2 <= len(numbers) <= 3:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected FIRST:END or FIRST:END:STEP, for example 100:200")
+    return slice(*numbers)
+
+
+def _fps(text: str) -> float | str | None:
+    if text in ("measured", "nominal"):
+        return None if text == "measured" else text
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected measured, nominal or a number") from error
+
+
+def _common(parser: argparse.ArgumentParser, out: str) -> None:
+    parser.add_argument("card", metavar="CARD", help="device of the card (such as /dev/sdb) or an image file")
+    parser.add_argument("out", metavar="OUT", help=out)
+    parser.add_argument("--layout", help="id or file of the card's layout, where it is not detected")
+    parser.add_argument("--force", action="store_true", help="overwrite an output that is there")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, no words")
+
+
+def _selection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--recording", type=int, metavar="N", help="which recording, where the card holds several")
+    parser.add_argument("--gaps", choices=("skip", "fill"), default="skip", help="fill: blank frames for lost ones")
+    parser.add_argument("--errors", choices=("raise", "fill"), default="raise", help="fill: black for bad sectors")
+    parser.add_argument("--frames", type=_rows, metavar="A:B", help="some rows of the recording, for example 100:200")
+    parser.add_argument(
+        "--fps", type=_fps, default=None, metavar="RATE", help="measured (default), nominal (the setting), or a number"
+    )
+
+
+def _open(args: argparse.Namespace) -> Any:
+    import xarray as xr
+
+    return xr.open_dataset(
+        args.card, engine="miniscope", layout=args.layout, recording=args.recording, gaps=args.gaps, errors=args.errors
+    )
+
+
+def video(args: argparse.Namespace) -> int:
+    """Write a recording as a video."""
+    from miniscope_xr.tools.stream.timing import frame_rate
+    from miniscope_xr.tools.video.write import dataset_to_video, time_stamps_path
+
+    with _open(args) as ds:
+        rate = frame_rate(ds, args.fps)
+        dataset_to_video(
+            ds, args.out, codec=args.codec, frames=args.frames, fps=rate, color=args.color,
+            time_stamps=not args.no_time_stamps, force=args.force, progress=not args.quiet,
+        )  # fmt: skip
+    if not args.quiet:
+        beside = "" if args.no_time_stamps else f", time stamps in {time_stamps_path(args.out)}"
+        print(f"wrote {args.out}: {args.codec} at {rate:g} frames/s{beside}")
+    return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write a recording for another program."""
+    from miniscope_xr.tools.export import export as write
+
+    with _open(args) as ds:
+        made = write(
+            ds, args.out, args.to, frames=args.frames, fps=args.fps, start=args.start, codec=args.codec,
+            animal=args.animal, researcher=args.researcher, experiment=args.experiment, force=args.force,
+            progress=not args.quiet,
+        )  # fmt: skip
+    if not args.quiet:
+        print(f"wrote {made}")
+    return 0
+
+
+def report(args: argparse.Namespace) -> int:
+    """Write a page about a card."""
+    from miniscope_xr.tools.report import write_report
+
+    if not args.out.lower().endswith((".html", ".htm")):
+        raise OptionError(f"{args.out}: a report ends in .html")
+    write_report(args.card, args.out, layout=args.layout, force=args.force, progress=not args.quiet)
+    if not args.quiet:
+        print(f"wrote {args.out}; open it in a browser")
+    return 0
+
+
+def register(subparsers: Any) -> None:
+    """Add the commands to an argparse subparsers object; each sets ``func``, which returns the exit code."""
+    from miniscope_xr.tools.export.formats import FORMATS
+    from miniscope_xr.tools.video.codecs import CONTAINERS
+
+    parser = subparsers.add_parser(
+        "video", help="write a recording as a video",
+        description="Write a recording as a video at its true frame rate, and its time stamps as CSV beside it.",
+    )  # fmt: skip
+    _common(parser, "video file: .avi, .mkv, .mp4 or .mov")
+    _selection(parser)
+    parser.add_argument(
+        "--codec", default="GREY", help=f"{', '.join(CONTAINERS)}; GREY (default) and FFV1 (half the size) are exact"
+    )
+    parser.add_argument("--color", action="store_true", help="three equal channels")
+    parser.add_argument("--no-time-stamps", action="store_true", help="write no CSV")
+    parser.set_defaults(func=video)
+
+    listed = "; ".join(f"{name}: {known.text}" for name, known in FORMATS.items())
+    parser = subparsers.add_parser(
+        "export", help="write a recording for minian, CaImAn, suite2p, NWB, MATLAB ...",
+        description=f"Write a recording for another program. Formats: {listed}.",
+    )  # fmt: skip
+    _common(parser, "file or folder to write")
+    _selection(parser)
+    parser.add_argument("--to", choices=tuple(FORMATS), help="format; else the ending of OUT says it")
+    parser.add_argument("--start", metavar="TIME", help="when the recording began, e.g. 2026-03-14T15:09:26")
+    parser.add_argument("--codec", default="FFV1", help="of a miniscope-daq folder: FFV1 (default) or GREY")
+    for name in ("animal", "researcher", "experiment"):
+        parser.add_argument(f"--{name}", default="", metavar="NAME", help="goes into miniscope-daq and nwb")
+    parser.set_defaults(func=export)
+
+    parser = subparsers.add_parser(
+        "report", help="write one page that shows what is on a card",
+        description="Write one self-contained HTML page: what was recorded, what is missing, how it looks.",
+    )  # fmt: skip
+    _common(parser, "page to write (.html)")
+    parser.set_defaults(func=report)

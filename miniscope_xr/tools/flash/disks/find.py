@@ -1,0 +1,134 @@
+"""Which disk is this? One description for every system; the backends fill it in."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from miniscope_xr.errors import CardNotFoundError, NotACardError
+
+
+@dataclass(frozen=True)
+class Disk:
+    """What the system tells about a disk or image file. Nothing here comes from the card's own sectors.
+
+    ``kind`` is ``disk``, ``partition``, ``boot area``, ``loop`` or ``image``; ``bus`` is ``sd``, ``usb``, ``loop``,
+    ``image`` or the name of one that is never a card.
+    """
+
+    path: str
+    kind: str
+    bus: str
+    size: int
+    sector_size: int = 512
+    read_only: bool = False
+    removable: bool = False
+    model: str = ""
+    reader: str = ""
+    serial: str = ""
+    cid: str = ""
+    diskseq: int | None = None
+    partitions: tuple[str, ...] = ()
+    mounts: tuple[tuple[str, str], ...] = ()
+    swaps: tuple[str, ...] = ()
+    holders: tuple[str, ...] = ()
+    slaves: tuple[str, ...] = ()
+    stacked: tuple[str, ...] = ()
+    backing: str = ""
+    inode: str = ""
+
+    @property
+    def card_id(self) -> str:
+        """The card's own id where the reader shows it, else one that holds while the card stays in this reader."""
+        if self.cid:
+            return self.cid
+        place = (self.bus, self.model, self.reader, self.serial, self.size, self.diskseq, self.backing)
+        image = (self.path, self.inode)  # writing to it, or making it longer, leaves it the same image
+        return hashlib.sha256(repr(image if self.bus == "image" else place).encode()).hexdigest()[:12]
+
+    def describe(self) -> str:
+        """One line that a person recognises the card by."""
+        what = " ".join(x for x in (self.model, f"in {self.reader}" if self.reader else "") if x)
+        return f"{self.path}: {what or self.kind}, {self.size / 1e9:.2f} GB ({self.size} bytes), card {self.card_id}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as plain JSON values."""
+        return {**asdict(self), "card_id": self.card_id}
+
+
+class Disks(Protocol):
+    """What each system's backend can do."""
+
+    def identify(self, path: str) -> Disk:
+        """Describe the disk at ``path``."""
+        ...
+
+    def names(self) -> list[str]:
+        """Paths of every whole disk of this computer."""
+        ...
+
+
+def image_file(path: str, stacked: tuple[str, ...] = ()) -> Disk:
+    """Describe an image file."""
+    status = Path(path).stat()
+    return Disk(
+        path=os.path.realpath(path), kind="image", bus="image", size=status.st_size // 512 * 512,
+        read_only=not os.access(path, os.W_OK), model="image file", inode=f"{status.st_dev}:{status.st_ino}",
+        stacked=stacked,
+    )  # fmt: skip
+
+
+def backend() -> Disks:
+    """Return the backend of this computer's system."""
+    if sys.platform == "darwin":
+        from miniscope_xr.tools.flash.disks.macos import MacDisks
+
+        return MacDisks()
+    if sys.platform == "win32":
+        from miniscope_xr.tools.flash.disks.windows import WindowsDisks
+
+        return WindowsDisks()
+    from miniscope_xr.tools.flash.disks.linux import LinuxDisks
+
+    return LinuxDisks()
+
+
+def identify(path: str, disks: Disks | None = None) -> Disk:
+    """Describe the disk or image file at ``path``.
+
+    Raises
+    ------
+    CardNotFoundError
+        There is nothing at this path.
+    NotACardError
+        It is neither a disk nor a file.
+    """
+    disks = disks or backend()
+    if sys.platform == "win32" and path.startswith("\\\\.\\"):
+        return disks.identify(path)
+    try:
+        mode = Path(path).stat().st_mode
+    except FileNotFoundError as error:
+        raise CardNotFoundError(
+            error.errno, "there is no file or device here; `list` shows the candidates", path
+        ) from error
+    if stat.S_ISREG(mode):
+        loops = getattr(disks, "loops_on", None)
+        return image_file(path, loops(os.path.realpath(path)) if loops else ())
+    if stat.S_ISBLK(mode) or (sys.platform == "darwin" and stat.S_ISCHR(mode)):
+        return disks.identify(os.path.realpath(path))
+    what = "a directory" if stat.S_ISDIR(mode) else "neither a disk nor an image file"
+    raise NotACardError(f"{path} is {what}; give the card's device or an image file")
+
+
+def read_text(path: Path) -> str:
+    """Read a small system file, stripped; empty if it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""

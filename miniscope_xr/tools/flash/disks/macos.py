@@ -1,0 +1,70 @@
+"""Disks of macOS, from ``diskutil``. Written from its documentation, not yet run on hardware."""
+
+from __future__ import annotations
+
+import plistlib
+import re
+import subprocess
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from miniscope_xr.errors import NotACardError
+from miniscope_xr.tools.flash.disks.find import Disk
+
+Run = Callable[[Sequence[str]], bytes]
+
+
+def _run(command: Sequence[str]) -> bytes:
+    return subprocess.run(command, check=True, capture_output=True, timeout=30).stdout
+
+
+class MacDisks:
+    """Disks as ``diskutil -plist`` tells; ``run`` can be replaced by recorded outputs."""
+
+    def __init__(self, run: Run = _run) -> None:
+        self._run = run
+
+    def _ask(self, *words: str) -> dict[str, Any]:
+        try:
+            found = plistlib.loads(self._run(["diskutil", *words]))
+        except (subprocess.SubprocessError, plistlib.InvalidFileException, OSError) as error:
+            raise NotACardError(
+                f"diskutil {' '.join(words)} failed: {error}; check the path with `diskutil list`"
+            ) from error
+        return dict(found)
+
+    def names(self) -> list[str]:
+        """Return the paths of every whole disk."""
+        return [f"/dev/{name}" for name in self._ask("list", "-plist").get("WholeDisks", [])]
+
+    def identify(self, path: str) -> Disk:
+        """Describe ``/dev/diskN`` or ``/dev/rdiskN``."""
+        match = re.fullmatch(r"/dev/r?(disk\d+)(s\d+)?", path)
+        if match is None:
+            raise NotACardError(f"{path} is not a disk of this computer; give /dev/diskN (see `diskutil list`)")
+        info = self._ask("info", "-plist", match[1])
+        parts = [
+            p
+            for d in self._ask("list", "-plist", match[1]).get("AllDisksAndPartitions", [])
+            for p in [d, *d.get("Partitions", []), *d.get("APFSVolumes", [])]
+        ]
+        mounts = [(f"/dev/{p['DeviceIdentifier']}", p["MountPoint"]) for p in parts if p.get("MountPoint")]
+        return Disk(
+            path=f"/dev/r{match[1]}", kind="partition" if match[2] else "disk", bus=_bus(info),
+            size=int(info.get("Size", info.get("TotalSize", 0))), sector_size=int(info.get("DeviceBlockSize", 512)),
+            read_only=not info.get("WritableMedia", True), removable=bool(info.get("RemovableMedia")),
+            model=str(info.get("MediaName", "")), reader=str(info.get("IORegistryEntryName", "")),
+            serial=str(info.get("DiskUUID", "")), mounts=tuple(mounts),
+            partitions=tuple(f"/dev/{p['DeviceIdentifier']}" for p in parts[1:]),
+        )  # fmt: skip
+
+
+def _bus(info: dict[str, Any]) -> str:
+    protocol = str(info.get("BusProtocol", ""))
+    if info.get("VirtualOrPhysical") == "Virtual" or protocol == "Disk Image":
+        return "virtual disk"
+    if protocol == "Secure Digital":
+        return "sd"
+    if protocol == "USB":
+        return "usb" if info.get("RemovableMedia") else "usb hard disk"
+    return {"PCI-Express": "NVMe", "Apple Fabric": "NVMe"}.get(protocol, protocol or "unknown bus")

@@ -1,0 +1,1 @@
+"""Disks and images opened for writing."""

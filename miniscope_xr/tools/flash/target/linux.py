@@ -1,0 +1,239 @@
+"""How bytes get onto a card and back, past every cache, while nobody else can touch it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError
+from miniscope_xr.tools.flash.disks.find import Disk
+from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
+
+if TYPE_CHECKING:
+    from miniscope_xr.tools.flash.target.other import RawTarget
+
+SECTOR = 512
+_BLKGETSIZE64, _BLKSSZGET, _BLKROGET, _BLKRRPART = 0x80081272, 0x1268, 0x125E, 0x125F
+_BLKFLSBUF, _BLKGETDISKSEQ = 0x1261, 0x80081280
+_LOCK_PATIENCE = 2.0  # udev holds a shared lock for a moment when a card is inserted
+
+
+class Target(Protocol):
+    """What the operations need of a card. Offsets and lengths are whole sectors."""
+
+    size: int
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read exactly ``length`` bytes as they are on the card, not in a cache."""
+        ...
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write ``data``; a failed or short write is an error."""
+        ...
+
+    def flush(self) -> None:
+        """Return when everything written is on the card."""
+        ...
+
+    def same(self) -> None:
+        """Raise if this is not the card any more that was opened."""
+        ...
+
+
+class FileTarget:
+    """A Linux block device or an image file.
+
+    A device is opened with O_EXCL (so nobody can mount it meanwhile), O_DIRECT (so that one sector is one sector
+    and read-back comes from the card) and an flock. An image file has only the flock and the page cache, which is
+    dropped before reading.
+    """
+
+    def __init__(self, disk: Disk, *, write: bool) -> None:
+        self.path = disk.path
+        self._image = disk.kind == "image"
+        self._fd = -1
+        flags = (os.O_RDWR if write else os.O_RDONLY) | getattr(os, "O_CLOEXEC", 0)
+        if not self._image:
+            flags |= getattr(os, "O_DIRECT", 0) | (os.O_EXCL if write else 0)
+        try:
+            self._fd = os.open(self.path, flags)
+            if write:
+                self._lock()
+            self.size = disk.size if self._image else self._ask(_BLKGETSIZE64, 8)
+            if not self._image:
+                self._check_device(write)
+            self._seq = self._diskseq()
+            if self.size != disk.size or self._seq != disk.diskseq:
+                raise RefusedError(f"{self.path} is not the card it was a moment ago; look again with `list`")
+        except OSError as error:
+            self.close()
+            raise open_error(self.path, error) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _lock(self) -> None:
+        import fcntl
+
+        until = time.monotonic() + _LOCK_PATIENCE
+        while True:
+            try:
+                return fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+
+    def _ask(self, request: int, size: int) -> int:
+        import fcntl
+
+        answer = fcntl.ioctl(self._fd, request, bytes(size))
+        return int(struct.unpack("=Q" if size == 8 else "=I", answer)[0])
+
+    def _check_device(self, write: bool) -> None:
+        if write and self._ask(_BLKROGET, 4):
+            raise RefusedError(f"{self.path} is read-only; move the card's lock switch up")
+        if (sector := self._ask(_BLKSSZGET, 4)) != SECTOR:
+            raise RefusedError(f"{self.path} has sectors of {sector} bytes; the Miniscope needs 512-byte sectors")
+
+    def _diskseq(self) -> int | None:
+        if self._image:
+            return None
+        try:
+            return self._ask(_BLKGETDISKSEQ, 8) or None
+        except OSError:  # Linux before 5.15
+            return None
+
+    def same(self) -> None:
+        """Raise if the medium was swapped or its size changed since it was opened."""
+        try:
+            size = os.fstat(self._fd).st_size // SECTOR * SECTOR if self._image else self._ask(_BLKGETSIZE64, 8)
+            seq = self._diskseq()
+        except OSError as error:
+            raise CardWriteError(
+                error.errno, f"the card does not answer any more: {error.strerror}", self.path
+            ) from error
+        if seq != self._seq or size != self.size:
+            raise CardWriteError(
+                errno.ESTALE, "the card was changed or resized meanwhile; nothing more is written", self.path
+            )
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read past the page cache."""
+        if self._image:
+            with contextlib.suppress(OSError, AttributeError):
+                os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_DONTNEED)
+        with mmap.mmap(-1, length) as aligned:  # O_DIRECT wants page-aligned memory
+            try:
+                got = os.preadv(self._fd, [aligned], offset)
+            except OSError as error:
+                raise CardReadError(
+                    error.errno,
+                    f"sectors from {offset // SECTOR} cannot be read ({error.strerror}); try another reader",
+                    self.path,
+                ) from error
+            if got < length:
+                raise CardReadError(
+                    errno.EIO,
+                    f"only {got} of {length} bytes at sector {offset // SECTOR}; the card ended early",
+                    self.path,
+                )
+            return bytes(aligned)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write with one system call."""
+        if offset % SECTOR or len(data) % SECTOR or not 0 <= offset <= offset + len(data) <= self.size:
+            raise CardWriteError(
+                errno.EINVAL, f"bytes {offset} to {offset + len(data)} are not sectors of the card", self.path
+            )
+        with mmap.mmap(-1, len(data)) as aligned:
+            aligned[:] = data
+            try:
+                done = os.pwritev(self._fd, [aligned], offset)
+            except OSError as error:
+                raise CardWriteError(
+                    error.errno, f"sector {offset // SECTOR} cannot be written: {error.strerror}", self.path
+                ) from error
+        if done != len(data):
+            raise CardWriteError(
+                errno.EIO, f"only {done} of {len(data)} bytes were written at sector {offset // SECTOR}", self.path
+            )
+
+    def flush(self) -> None:
+        """Fsync, and drop the kernel's cache of the device."""
+        import fcntl
+
+        try:
+            os.fsync(self._fd)
+            if not self._image:
+                fcntl.ioctl(self._fd, _BLKFLSBUF, 0)
+        except OSError as error:
+            raise CardWriteError(error.errno, f"the card cannot be flushed: {error.strerror}", self.path) from error
+
+    def next_data(self, offset: int) -> int:
+        """Find the next offset that can hold anything but zeros: the holes of a sparse image are skipped."""
+        if not self._image or not hasattr(os, "SEEK_DATA"):
+            return offset
+        try:
+            return min(os.lseek(self._fd, offset, os.SEEK_DATA) // SECTOR * SECTOR, self.size)
+        except OSError as error:
+            return self.size if error.errno == errno.ENXIO else offset
+
+    def reread_partitions(self) -> None:
+        """Tell the kernel that the partition table is gone."""
+        import fcntl
+
+        if not self._image:
+            with contextlib.suppress(OSError):  # a loop device without partition scan
+                fcntl.ioctl(self._fd, _BLKRRPART, 0)
+
+    def close(self) -> None:
+        """Close the descriptor and give up the locks."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def open_error(path: str, error: OSError) -> Exception:
+    """Say why a card could not be opened, and what to do."""
+    if isinstance(error, BusyError | RefusedError):
+        return error
+    if error.errno in (errno.EBUSY, errno.EAGAIN):
+        return BusyError(
+            error.errno,
+            "another program uses it (mounted, also in another session, swap, RAID, or locked by a copy "
+            "of this tool); end that, then try again",
+            path,
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return CardPermissionError(error.errno, "no permission to write it; run as administrator (Linux: sudo)", path)
+    if error.errno == errno.EROFS:
+        return RefusedError(f"{path} is read-only; move the card's lock switch up")
+    if error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.ENOMEDIUM):
+        return CardNotFoundError(
+            error.errno, "there is no card here any more; insert it, `list` shows the candidates", path
+        )
+    return CardReadError(error.errno, f"cannot be opened: {error.strerror}", path)
+
+
+@contextlib.contextmanager
+def open_target(disk: Disk, *, write: bool) -> Iterator[Target]:
+    """Open a card exclusively (``write``) or for reading only."""
+    target: FileTarget | RawTarget
+    if sys.platform == "linux" or (disk.kind == "image" and hasattr(os, "preadv")):
+        target = FileTarget(disk, write=write)
+    else:
+        from miniscope_xr.tools.flash.target.other import RawTarget
+
+        target = RawTarget(disk, write=write)
+    try:
+        yield target
+    finally:
+        target.close()

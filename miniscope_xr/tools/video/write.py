@@ -1,0 +1,227 @@
+"""Video files: exact by default, at the true frame rate, with the time stamps beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from miniscope_xr.card import RecordingStore
+from miniscope_xr.errors import OptionError, OutputError
+from miniscope_xr.tools.stream.footage import BATCH_BYTES, SMALL_BATCH_BYTES, Footage, Frames, Images, PathLike, select
+from miniscope_xr.tools.stream.outputs import progress_bar, refuse_existing, refuse_too_large, whole_file
+from miniscope_xr.tools.stream.readahead import read_ahead
+from miniscope_xr.tools.stream.timing import frame_rate, write_time_stamps
+from miniscope_xr.tools.video.codecs import check_container, count_frames, normal_codec, open_writer
+from miniscope_xr.tools.video.segments import can_join, write_segments
+
+
+def time_stamps_path(path: PathLike) -> Path:
+    """Where the time stamps of a video go: ``film.avi`` has ``film_timeStamps.csv`` beside it."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}_timeStamps.csv")
+
+
+def check_even(width: int, height: int) -> None:
+    """Refuse frames that OpenCV would cut."""
+    if width % 2 or height % 2 or not width or not height:
+        raise OptionError(
+            f"frames of {width}x{height}: video needs an even width and height (OpenCV would cut a column or row off); "
+            "crop with .isel(x=slice(...), y=slice(...))"
+        )
+
+
+class _Sink:
+    """An open video writer that takes batches; a frame that does not fit is refused, never stretched."""
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: float, codec: str, color: bool = False) -> None:
+        self._writer = open_writer(path, codec, fps, size, color)
+        self._shape = (size[1], size[0])
+        self._color = color
+        self.count = 0
+
+    def add(self, images: Images) -> int:
+        """Write one frame or a batch of them; return how many."""
+        batch = images[np.newaxis] if images.ndim == 2 else images
+        if batch.dtype != np.uint8 or batch.shape[1:] != self._shape:
+            raise OptionError(
+                f"expected uint8 frames of height and width {self._shape}, found {batch.dtype} {images.shape}"
+            )
+        for image in batch:
+            self._writer.write(np.repeat(image[..., np.newaxis], 3, axis=2) if self._color else image)
+        self.count += len(batch)
+        return len(batch)
+
+    def close(self) -> None:
+        self._writer.release()
+
+
+@contextlib.contextmanager
+def _sink(path: Path, size: tuple[int, int], fps: float, codec: str, color: bool = False) -> Iterator[_Sink]:
+    sink = _Sink(path, size, fps, codec, color)
+    try:
+        yield sink
+    finally:
+        sink.close()
+
+
+def _check_written(path: Path, count: int) -> None:
+    """OpenCV says nothing when a disk is full: look at the file."""
+    found = count_frames(path)
+    # Matroska keeps a duration, not a count
+    if found != count and not (path.suffix.lower() == ".mkv" and abs(found - count) <= 1):
+        raise OutputError(f"the video holds {max(found, 0)} of {count} frames; is the disk full? Nothing was kept")
+
+
+def write_video(
+    frames: Iterable[Images],
+    path: PathLike,
+    size: tuple[int, int],
+    fps: float,
+    codec: str = "GREY",
+    force: bool = False,
+    progress: bool = True,
+    total: int | None = None,
+    color: bool = False,
+) -> None:
+    """Write frames as a video file.
+
+    Parameters
+    ----------
+    frames
+        uint8 frames (height, width), or batches of them (n, height, width); the next is read while one is written.
+    path
+        ``.avi``, ``.mkv``, ``.mp4`` or ``.mov``; appears when it is whole.
+    size
+        Width and height.
+    fps
+        Frames per second.
+    codec
+        ``GREY`` and ``FFV1`` are exact; ``MJPG``, ``mp4v`` and ``XVID`` lose detail.
+    force
+        Overwrite an existing file.
+    progress
+        Show a progress bar (on a terminal).
+    total
+        Number of frames, for the progress bar.
+    color
+        Write three equal channels.
+
+    Raises
+    ------
+    OutputExistsError
+        The file exists and ``force`` is not given.
+    MissingDependencyError
+        OpenCV cannot be imported.
+    OptionError, OutputError
+        The codec, container or size do not go together, or the file could not be written.
+    """
+    codec = normal_codec(codec)
+    check_container(Path(path), codec)
+    check_even(*size)
+    with whole_file(path, force) as part, progress_bar(total or 0, Path(path).name, show=progress) as bar:
+        with _sink(part, size, fps, codec, color) as sink, contextlib.closing(read_ahead(frames)) as batches:
+            for batch in batches:
+                bar.update(sink.add(batch))
+        _check_written(part, sink.count)
+
+
+def write_rows(
+    footage: Footage, path: Path, fps: float, codec: str, bar: Any, start: int, stop: int,
+    color: bool = False, halt: threading.Event | None = None,
+) -> None:  # fmt: skip
+    """Write some frames of a recording with one encoder, into a file that is not there yet.
+
+    ``halt`` is of encoders that work side by side: it ends this one early, where another has failed or the user has
+    interrupted. They keep all cores busy; one alone has its frames read while it encodes.
+    """
+    size = footage.width, footage.height
+    frames = footage.batches(start, stop)
+    ahead = read_ahead(frames) if halt is None else frames
+    with _sink(path, size, fps, codec, color) as sink, contextlib.closing(ahead) as batches:
+        for images in batches:
+            if halt is not None and halt.is_set():
+                return
+            bar.update(sink.add(images))
+    _check_written(path, stop - start)
+
+
+def _write_all(footage: Footage, path: Path, fps: float, codec: str, bar: Any, color: bool) -> None:
+    if codec == "FFV1" and not color and can_join(path, footage.count):
+        halt = threading.Event()
+
+        def segment(part: Path, start: int, stop: int) -> None:
+            write_rows(footage, part, fps, codec, bar, start, stop, halt=halt)
+
+        write_segments(segment, footage.count, path, fps, (footage.width, footage.height), halt)
+        _check_written(path, footage.count)
+        return
+    write_rows(footage, path, fps, codec, bar, 0, footage.count, color)
+
+
+def dataset_to_video(
+    ds: xr.Dataset,
+    path: PathLike,
+    codec: str = "GREY",
+    frames: Frames = None,
+    fps: float | str | None = None,
+    color: bool = False,
+    time_stamps: bool = True,
+    force: bool = False,
+    progress: bool = True,
+) -> None:
+    """Write a recording as a video, and its time stamps as CSV beside it.
+
+    Parameters
+    ----------
+    ds
+        What ``xr.open_dataset(card, engine="miniscope")`` gives, or a part of it.
+    path
+        ``.avi``, ``.mkv``, ``.mp4`` or ``.mov``.
+    codec
+        ``GREY`` (default) and ``FFV1`` (half the size) are exact; ``MJPG``, ``mp4v`` and ``XVID`` lose detail.
+    frames
+        A slice or list of rows; None for all.
+    fps
+        None: measured from the time stamps; ``"nominal"``: the setting on the card; or a number.
+    color
+        Write three equal channels.
+    time_stamps
+        Write ``<name>_timeStamps.csv`` as well.
+    force
+        Overwrite existing files.
+    progress
+        Show a progress bar (on a terminal).
+    """
+    path = Path(path)
+    codec = normal_codec(codec)
+    check_container(path, codec)
+    footage = Footage(select(ds, frames), batch_bytes=BATCH_BYTES if codec == "GREY" else SMALL_BATCH_BYTES)
+    check_even(footage.width, footage.height)
+    rate = frame_rate(footage.ds, fps)
+    table = time_stamps_path(path)
+    for made in (path, table) if time_stamps else (path,):
+        refuse_existing(made, force)
+    if codec == "GREY":
+        refuse_too_large(path, footage.count * footage.height * footage.width)
+    with whole_file(path, force) as part, progress_bar(footage.count, path.name, show=progress) as bar:
+        _write_all(footage, part, rate, codec, bar, color)
+        if time_stamps:
+            with whole_file(table, force) as rows:
+                write_time_stamps(rows, footage.times, footage.slots, footage.numbers)
+
+
+def recording_to_video(
+    store: RecordingStore, path: PathLike, codec: str = "GREY", color: bool = False, force: bool = False,
+    progress: bool = True,
+) -> None:  # fmt: skip
+    """Write a recording of an open card as :func:`dataset_to_video` does."""
+    from miniscope_xr.backend import _Builder
+
+    ds = _Builder(store, timedelta=True, scale=True, dropped=frozenset()).frames()
+    dataset_to_video(ds, path, codec=codec, color=color, force=force, progress=progress)

@@ -1,0 +1,231 @@
+"""Cards on which several things went wrong at once, or whose own sectors contradict each other."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from miniscope_xr import MiniscopeError
+from miniscope_xr.tools.simulate import (
+    FailedWrite,
+    IRStop,
+    LostInterrupt,
+    PowerLoss,
+    RecordAgain,
+    SimulatedCard,
+    Stall,
+    blank,
+    simulate,
+)
+from tests.cards.test_reading import differences
+from tests.conftest import SMALL
+
+CONFIG = 1023 * 512  # v4
+WIDTH, HEIGHT, _, BUFFER_SIZE, RECORDED, DROPPED = range(6)
+
+
+def with_words(card: SimulatedCard, start: int, words: dict[int, int]) -> bytes:
+    """The card with some words replaced."""
+    data = bytearray(card.data)
+    for word, value in words.items():
+        struct.pack_into("<I", data, start + 4 * word, value)
+    return bytes(data)
+
+
+def test_a_last_buffer_that_was_lapped_ends_where_fewer_sectors_were_written(tmp_path: Path) -> None:
+    """What follows in its last sectors is whatever the card held before: here an erased card's 0xFF."""
+    events = [Stall(59, 20), Stall(59, 173), Stall(50, 211)]
+    card = simulate(frames=10, events=events, start_offset_ms=0, jitter_ms=0, fill=255)
+    assert (card.buffers[-1].status, card.buffers[-1].n_sectors, card.buffers[-1].length) == (
+        "good_but_short",
+        21,
+        20432,
+    )
+    for index in ("bisect", "scan"):
+        assert differences(card, tmp_path / "card.img", index=index) == []
+
+
+# -- several recordings ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("build", ["HEAD", "battery", "f70f880", "aa04ec3", "3787c5c"])
+@pytest.mark.parametrize("lengths", [(11, 17, 8), (8, 20, 8), (20, 12, 30)])
+def test_the_count_is_that_of_the_last_recording_however_long_the_others(
+    build: str, lengths: tuple[int, ...], tmp_path: Path
+) -> None:
+    card = simulate(build=build, frames=14, events=[RecordAgain(n) for n in lengths], seed=1)
+    for index in ("bisect", "scan"):
+        assert differences(card, tmp_path / "card.img", index=index) == []
+
+
+def test_a_lost_interrupt_where_the_last_count_falls_in_an_earlier_recording(tmp_path: Path) -> None:
+    events = [RecordAgain(10), RecordAgain(20), FailedWrite(37, 3), LostInterrupt(19)]
+    card = simulate(build="aa04ec3", frames=23, events=events, seed=2)
+    assert differences(card, tmp_path / "card.img") == []
+
+
+def test_a_short_recording_is_not_continued_by_the_next_one(tmp_path: Path) -> None:
+    events = [Stall(114, 5300), RecordAgain(29)]
+    for layout, build in (("daq-wirefree", "319b459"), ("v4-wirefree", "HEAD")):
+        card = simulate(layout, build, frames=33, events=events, seed=3)
+        assert sum(b.recording == 0 for b in card.buffers) < 40
+        assert differences(card, tmp_path / "card.img") == []
+
+
+@pytest.mark.parametrize("build", ["HEAD", "battery", "f70f880", "aa04ec3"])
+def test_an_interrupted_recording_behind_a_finished_one_is_named_and_until_returns_it(
+    build: str, tmp_path: Path, open_card: Any
+) -> None:
+    events = [RecordAgain(20), PowerLoss(at_ms=500, recording=1)]
+    card = simulate(build=build, frames=19, events=events, seed=4)
+    path = card.write(tmp_path / "card.img")
+    ds = open_card(path)
+    frame_num, video, _ = card.expected(0)
+    np.testing.assert_array_equal(ds.video, video)
+    assert ds.status == "finished"
+    start = min(b.sector for b in card.buffers if b.recording == 1)
+    assert any(f"follows in sector {start}" in said for said in ds.warnings)
+    frame_num, video, _ = card.expected(1)
+    ds = open_card(path, recording=1, until=int(frame_num[-1]))
+    np.testing.assert_array_equal(ds.video, video)
+    assert ds.status == "interrupted"
+
+
+# -- slow cards ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("build", ["HEAD", "battery", "f70f880", "aa04ec3"])
+@pytest.mark.parametrize("stall", [(255, 383), (300, 3000), (120, 8000)])
+def test_power_lost_behind_a_long_stall(build: str, stall: tuple[float, float], tmp_path: Path) -> None:
+    at, ms = stall
+    for offset in (3.0, 21.0, 47.8):
+        card = simulate(build=build, frames=int(ms / 50) + 23, events=[Stall(at, ms), PowerLoss(at_ms=at + ms + 350)],
+                        seed=5, start_offset_ms=offset, jitter_ms=1)  # fmt: skip
+        assert differences(card, tmp_path / "card.img") == []
+
+
+def test_a_focus_scan_with_drops(tmp_path: Path) -> None:
+    scan = {"ewl": 30, "ewl_scan_mode": 1, "ewl_scan_start": 30, "ewl_scan_stop": 200, "ewl_scan_step": 20,
+            "ewl_scan_interval": 1, "record_length": 60}  # fmt: skip
+    for events in ([], [Stall(900, 400)], [PowerLoss(at_ms=2300)], [Stall(900, 400), PowerLoss(at_ms=2300)]):
+        card = simulate(frames=60, events=events, settings=scan, seed=6, battery=255, battery_slope=5)
+        assert len({b.words[11] for b in card.buffers}) > 1
+        assert differences(card, tmp_path / "card.img") == []
+
+
+def test_skipped_frames_of_a_v3_card_are_no_older_recording(tmp_path: Path, open_card: Any) -> None:
+    card = simulate("v3-wirefree", seconds=3, events=[Stall(1058, 355), Stall(1900, 170)], seed=7, jitter_ms=0.3)
+    assert differences(card, tmp_path / "card.img") == []
+    assert "warnings" not in open_card(tmp_path / "card.img").attrs
+
+
+# -- one device's card in another device -----------------------------------------------------------
+
+
+LAYOUTS = ("v4-wirefree", "daq-wirefree", "v3-wirefree")
+
+
+@pytest.mark.parametrize("before", LAYOUTS)
+@pytest.mark.parametrize("now", LAYOUTS)
+def test_a_card_used_in_another_device_before(before: str, now: str, tmp_path: Path) -> None:
+    if before == now:
+        pytest.skip("not another device")
+    older = simulate(before, frames=20, seed=8)
+    card = simulate(now, frames=16, seed=9, under=older)
+    assert differences(card, tmp_path / "card.img") == []
+    if now != "v3-wirefree":
+        lost = simulate(now, frames=16, seed=9, under=older, events=[PowerLoss(buffer=50)])
+        assert differences(lost, tmp_path / "card.img") == []
+
+
+@pytest.mark.parametrize("layout", ["v4-wirefree", "v3-wirefree", "daq-wirefree"])
+def test_a_card_prepared_by_the_notebook_has_no_write_keys(layout: str, tmp_path: Path) -> None:
+    card = simulate(layout, frames=16, write_keys=False, seed=10)
+    assert differences(card, tmp_path / "card.img") == []
+
+
+def test_a_card_prepared_for_another_recording_gives_no_old_frames(tmp_path: Path, open_card: Any) -> None:
+    fresh = blank(settings={"record_length": 60})
+    card = simulate(frames=10, seed=11, **SMALL)
+    path = tmp_path / "card.img"
+    path.write_bytes(fresh.data[: 1024 * 512] + card.data[1024 * 512 :])
+    with pytest.raises(MiniscopeError, match="older"):
+        open_card(path)
+
+
+# -- sectors that contradict each other ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [{WIDTH: 305}, {HEIGHT: 8}, {WIDTH: 608, HEIGHT: 608}, {WIDTH: 4000, HEIGHT: 4000}])
+def test_a_wrong_frame_size_is_not_believed(words: dict[int, int], tmp_path: Path, open_card: Any) -> None:
+    card = simulate(frames=12, seed=12)
+    path = tmp_path / "card.img"
+    path.write_bytes(with_words(card, CONFIG, words))
+    ds = open_card(path)
+    assert (ds.width, ds.height) == (304, 304)
+    assert any("frame size" in said for said in ds.warnings)
+    np.testing.assert_array_equal(ds.video, card.expected()[1])
+
+
+@pytest.mark.parametrize("size", [20992, 40960, 512, 1 << 19])
+def test_a_wrong_buffer_size_is_not_believed(size: int, tmp_path: Path, open_card: Any) -> None:
+    card = simulate(frames=12, seed=13)
+    path = tmp_path / "card.img"
+    path.write_bytes(with_words(card, CONFIG, {BUFFER_SIZE: size}))
+    ds = open_card(path)
+    assert any(f"buffers of {size} bytes" in said for said in ds.warnings)
+    np.testing.assert_array_equal(ds.video, card.expected()[1])
+
+
+@pytest.mark.parametrize("length", [20436, 40_000, 0xFFFFFFFF])
+def test_a_header_with_more_data_than_a_buffer_holds_vouches_for_nothing(
+    length: int, tmp_path: Path, open_card: Any
+) -> None:
+    card = simulate(frames=12, seed=14)
+    buffer = card.buffers[26]
+    path = tmp_path / "card.img"
+    path.write_bytes(with_words(card, buffer.sector * 512, {8: length}))
+    _, video, present = card.expected()
+    start = buffer.index * card.spec.payload
+    video.reshape(12, -1)[buffer.frame_num, start : start + buffer.length] = 0
+    present[buffer.frame_num] &= ~np.uint32(1 << buffer.index)
+    for index in ("bisect", "scan"):
+        ds = open_card(path, index=index)
+        np.testing.assert_array_equal(ds.video, video)
+        np.testing.assert_array_equal(ds.buffers_present, present)
+
+
+@pytest.mark.parametrize("recorded", [1, 37, 59, 61, 500, (1 << 28) - 1])
+def test_a_count_that_is_not_the_recordings_adds_no_frames(recorded: int, tmp_path: Path, open_card: Any) -> None:
+    card = simulate(frames=12, seed=15)
+    path = tmp_path / "card.img"
+    path.write_bytes(with_words(card, CONFIG, {RECORDED: recorded}))
+    ds = open_card(path)
+    found = min(recorded, 60)
+    assert ds.n_buffers_found == found
+    _, video, _ = card.expected()
+    whole = found // 5
+    np.testing.assert_array_equal(ds.video[:whole], video[:whole])
+    assert ds.sizes["frame"] == -(-found // 5)
+
+
+def test_a_card_full_of_first_headers_is_not_a_thousand_recordings(tmp_path: Path, open_card: Any) -> None:
+    card = simulate(frames=12, seed=16)
+    data = bytearray(card.data)
+    header = data[1024 * 512 : 1025 * 512]
+    header[32:36] = bytes(4)  # no data: the next header may follow in the next sector
+    data[1025 * 512 :] = header * (len(data) // 512 - 1025)
+    path = tmp_path / "card.img"
+    path.write_bytes(data)
+    with pytest.raises(MiniscopeError, match="recordings"):
+        open_card(path)
+    assert open_card(path, recording=0).n_buffers_found == 1
+
+
+def test_a_remote_stop_before_another_recording(tmp_path: Path) -> None:
+    card = simulate("daq-wirefree", frames=30, events=[IRStop(700), RecordAgain(12)], seed=17)
+    assert differences(card, tmp_path / "card.img") == []

@@ -1,0 +1,249 @@
+"""The report page: says what is true of the card, needs nothing else, works in a browser."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from miniscope_xr.errors import BlankCardError, OptionError, OutputExistsError
+from miniscope_xr.tools.cli import write as export_commands
+from miniscope_xr.tools.simulate import RecordAgain, SimulatedCard, Stall, blank, simulate
+
+pytest.importorskip("PIL", reason="needs Pillow: pip install 'miniscope-xr[report]'")
+
+from miniscope_xr.tools.report import write_report
+from miniscope_xr.tools.report.charts import chart, timeline
+from miniscope_xr.tools.report.collect import Lost, clock
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def gap_page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SimulatedCard]:
+    folder = tmp_path_factory.mktemp("report")
+    card = simulate(frames=40, events=[Stall(400, 500)], settings={"led": 17})
+    write_report(card.write(folder / "gap.img"), folder / "gap.html")
+    return folder / "gap.html", card
+
+
+class Outside(HTMLParser):
+    """Collects everything a page would fetch, and checks that its tags are closed."""
+
+    void = frozenset({"meta", "img", "input", "br", "link", "hr"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.open: list[str] = []
+        self.images = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.void and not (self.open and self.open[-1] == "svg"):
+            self.open.append(tag)
+        self.images += tag == "img"
+        for name, value in attrs:
+            if name in ("src", "href", "srcset", "data", "action") and not (value or "").startswith("data:image/"):
+                self.fetched.append(f"{tag} {name}={value}")
+            assert tag != "img" or name != "alt" or value, "a picture without words"
+
+    def handle_endtag(self, tag: str) -> None:
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+
+class TestPage:
+    def test_needs_no_other_file(self, gap_page: tuple[Path, SimulatedCard]) -> None:
+        text = gap_page[0].read_text(encoding="utf-8")
+        page = Outside()
+        page.feed(text)
+        assert page.fetched == []
+        assert page.open == []
+        assert page.images >= 3 + 12 + 1
+        assert not re.search(r"url\(|@import|https?://", text)
+
+    def test_says_what_is_missing(self, gap_page: tuple[Path, SimulatedCard]) -> None:
+        text = gap_page[0].read_text(encoding="utf-8")
+        numbers = gap_page[1].expected()[0]
+        lost = int(numbers[-1]) + 1 - len(numbers)
+        assert lost > 0
+        assert f"{lost} of {numbers[-1] + 1} frames are missing" in text
+        missing = sorted(set(range(int(numbers[-1]) + 1)) - set(numbers.tolist()))
+        assert f"{missing[0]} to " in text
+        assert "<td>led</td><td>17</td>" in text
+
+    def test_says_that_nothing_is_missing(self, clean_card: tuple[Path, SimulatedCard], tmp_path: Path) -> None:
+        write_report(clean_card[0], tmp_path / "a.html")
+        assert "No frame is missing: 60 in a row" in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+    @pytest.mark.parametrize("name", ["daq-wirefree", "v3-wirefree"])
+    def test_other_devices(self, name: str, tmp_path: Path) -> None:
+        path = simulate(name, frames=5).write(tmp_path / "a.img")
+        write_report(path, tmp_path / "a.html")
+        assert name in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+    def test_a_clock_that_starts_at_power_on_does_not_make_it_longer(self, tmp_path: Path) -> None:
+        path = simulate("daq-wirefree", frames=20, start_offset_ms=3000).write(tmp_path / "a.img")
+        write_report(path, tmp_path / "a.html")
+        length = re.search(r"<dt>Length</dt><dd>([\d.]+) s</dd>", (tmp_path / "a.html").read_text(encoding="utf-8"))
+        assert length
+        assert float(length[1]) == pytest.approx(19 / 20, abs=0.11)
+
+    def test_every_recording_of_a_card(self, tmp_path: Path) -> None:
+        path = simulate(frames=10, events=[RecordAgain(frames=8)]).write(tmp_path / "a.img")
+        write_report(path, tmp_path / "a.html")
+        text = (tmp_path / "a.html").read_text(encoding="utf-8")
+        assert "<h2>Recording 0</h2>" in text
+        assert "<h2>Recording 1</h2>" in text
+
+    def test_names_are_text_not_html(self, tmp_path: Path) -> None:
+        path = simulate(frames=5).write(tmp_path / "a<b>&c.img")
+        write_report(path, tmp_path / "a.html")
+        assert "<h1>a&lt;b&gt;&amp;c.img</h1>" in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+    def test_an_existing_page_is_kept(self, clean_card: tuple[Path, SimulatedCard], tmp_path: Path) -> None:
+        (tmp_path / "a.html").write_text("mine")
+        with pytest.raises(OutputExistsError):
+            write_report(clean_card[0], tmp_path / "a.html")
+        assert (tmp_path / "a.html").read_text() == "mine"
+
+    def test_a_blank_card_is_no_page(self, tmp_path: Path) -> None:
+        path = blank().write(tmp_path / "a.img")
+        with pytest.raises(BlankCardError):
+            write_report(path, tmp_path / "a.html")
+        assert not (tmp_path / "a.html").exists()
+
+
+class TestCharts:
+    def test_a_gap_is_where_it_was(self) -> None:
+        drawn = timeline([Lost(25.0, 50.0, 500, 999)], 100.0)
+        assert 'x="250.0" y="0" width="250.0"' in drawn
+        assert "500 lost (500 to 999)" in drawn
+
+    def test_a_short_gap_can_still_be_seen(self) -> None:
+        width = re.search(r'class="gap" x="[\d.]+" y="0" width="([\d.]+)"', timeline([Lost(10, 10.05, 1, 1)], 3600.0))
+        assert width
+        assert float(width[1]) >= 2
+
+    def test_no_spike_is_lost_in_thinning(self) -> None:
+        values = np.zeros(100_000)
+        values[54_321] = 9
+        drawn = chart("a", "V", np.arange(100_000.0), values, 1e5, (0.0, 10.0))
+        assert " 10.0" in drawn  # nine tenths up, from the top
+        assert len(drawn) < 40_000
+
+    def test_missing_values_leave_a_hole(self) -> None:
+        values = np.array([1.0, 2.0, np.nan, 2.0, 1.0])
+        assert chart("a", "V", np.arange(5.0), values, 4.0).count("M") == 2
+
+    @pytest.mark.parametrize(("seconds", "text"), [(3.44, "3.4 s"), (125, "2:05"), (3723.4, "1:02:03")])
+    def test_times(self, seconds: float, text: str) -> None:
+        assert clock(seconds) == text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+class TestBrowser:
+    def dom(self, page: Path, script: str, width: int) -> str:
+        """What a script finds in the page, as the browser laid it out in a frame of this width."""
+        inner, outer = page.with_name(f"inner_{width}.html"), page.with_name(f"outer_{width}.html")
+        probe = f"<script>function tell(t){{parent.postMessage(t,'*')}}setTimeout(function(){{{script}}},900)</script>"
+        inner.write_text(page.read_text(encoding="utf-8").replace("</body>", probe + "</body>"), encoding="utf-8")
+        # a window of a browser is never as narrow as a phone, a frame is
+        frame = f"<iframe src='{inner.name}' width={width} height=900 style='border:0'></iframe>"
+        outer.write_text(f"<title></title>{frame}<script>onmessage=e=>document.title=e.data</script>")
+        done = subprocess.run(
+            [str(CHROMIUM), *FLAGS, "--window-size=1400,1000", "--virtual-time-budget=4000", "--dump-dom",
+             outer.as_uri()],
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        found = re.search(r"<title>(.*?)</title>", done.stdout)
+        assert found, done.stderr[-2000:]
+        return found[1]
+
+    @pytest.mark.parametrize("width", [390, 1280])
+    def test_nothing_is_wider_than_the_screen(self, gap_page: tuple[Path, SimulatedCard], width: int) -> None:
+        script = "tell(document.documentElement.scrollWidth + ' ' + window.innerWidth)"
+        wide, screen = map(int, self.dom(gap_page[0], script, width).split())
+        assert wide <= screen == width
+
+    def test_the_film_plays_and_stops(self, gap_page: tuple[Path, SimulatedCard]) -> None:
+        script = (
+            "var p=document.querySelector('.player'),b=p.querySelector('button'),o=p.querySelector('output');"
+            "var first=o.value;b.click();setTimeout(function(){var then=o.value;b.click();"
+            "tell([first!==then,b.textContent,then].join('|'));},500);"
+        )
+        moved, key, label = self.dom(gap_page[0], script, 1280).split("|")
+        assert moved == "true"
+        assert key == "Play"
+        assert label.startswith("frame ")
+
+    def test_dark_and_light_differ(self, gap_page: tuple[Path, SimulatedCard], tmp_path: Path) -> None:
+        from PIL import Image
+
+        corners = []
+        for scheme in (0, 1):
+            shot = tmp_path / f"{scheme}.png"
+            subprocess.run(
+                [str(CHROMIUM), *FLAGS, f"--blink-settings=preferredColorScheme={scheme}", "--window-size=800,600",
+                 f"--screenshot={shot}", gap_page[0].as_uri()],
+                capture_output=True, timeout=120, check=True,
+            )  # fmt: skip
+            with Image.open(shot) as image:
+                corners.append(sum(image.convert("RGB").getpixel((3, 3))))
+        assert corners[0] < 150
+        assert corners[1] > 600
+
+
+class TestCommands:
+    @pytest.fixture
+    def run(self) -> Callable[..., int]:
+        parser = argparse.ArgumentParser()
+        export_commands.register(parser.add_subparsers(dest="command"))
+
+        def run(*argv: object) -> int:
+            args = parser.parse_args([str(a) for a in argv])
+            return int(args.func(args))
+
+        return run
+
+    def test_report(
+        self, run: Callable[..., int], clean_card: tuple[Path, SimulatedCard], tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        assert run("report", clean_card[0], tmp_path / "a.html") == 0
+        assert "a.html" in capsys.readouterr().out
+        with pytest.raises(OptionError, match=r"ends in \.html"):
+            run("report", clean_card[0], tmp_path / "a.pdf")
+
+    def test_video(
+        self, run: Callable[..., int], clean_card: tuple[Path, SimulatedCard], tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        pytest.importorskip("cv2")
+        assert run("video", clean_card[0], tmp_path / "a.avi", "--frames", "5:9", "--codec", "ffv1") == 0
+        assert "20 frames/s" in capsys.readouterr().out
+        assert len((tmp_path / "a_timeStamps.csv").read_text().splitlines()) == 5
+        assert run("video", clean_card[0], tmp_path / "a.avi", "--force", "--quiet", "--fps", "nominal") == 0
+        assert capsys.readouterr().out == ""
+
+    def test_export(self, run: Callable[..., int], clean_card: tuple[Path, SimulatedCard], tmp_path: Path) -> None:
+        pytest.importorskip("h5py")
+        assert run("export", clean_card[0], tmp_path / "a.h5", "--frames", ":4") == 0
+        assert (tmp_path / "a.h5").exists()
+
+    @pytest.mark.parametrize("words", [("--frames", "5"), ("--fps", "fast"), ("--frames", "a:b")])
+    def test_wrong_words(self, run: Callable[..., int], words: tuple[str, str]) -> None:
+        with pytest.raises(SystemExit) as stopped:
+            run("video", "card.img", "a.avi", *words)
+        assert stopped.value.code == 2
