@@ -12,13 +12,13 @@ import pytest
 
 from miniscope_xr.errors import CardReadError, NotACardError
 from miniscope_xr.tools.flash import refuse
-from miniscope_xr.tools.flash.disks.find import Disk, image_file
 from miniscope_xr.tools.flash.disks import find as disks
+from miniscope_xr.tools.flash.disks.find import Disk, image_file
 from miniscope_xr.tools.flash.disks.linux import LinuxDisks
 from miniscope_xr.tools.flash.disks.macos import MacDisks
 from miniscope_xr.tools.flash.disks.windows import WindowsDisks
 from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
-from miniscope_xr.tools.flash.target.linux import other as target_other
+from miniscope_xr.tools.flash.target import other as target_other
 
 # As `diskutil info -plist` and `diskutil list -plist` print it, shortened.
 MAC_CARD = {

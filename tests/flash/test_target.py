@@ -12,8 +12,8 @@ from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardRead
 from miniscope_xr.tools.flash import errors, operation
 from miniscope_xr.tools.flash.disks.find import image_file
 from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
-from miniscope_xr.tools.flash.target.linux import FileTarget, open_error
 from miniscope_xr.tools.flash.target import linux as target
+from miniscope_xr.tools.flash.target.linux import FileTarget, open_error
 
 from .fakes import SECTOR, Fault, FaultDisk
 
