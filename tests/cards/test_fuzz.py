@@ -71,7 +71,7 @@ def read(path: Path, data: bytes, counted: type[CountingDevice]) -> None:
     seed=st.integers(0, 2**32),
     kinds=st.lists(st.sampled_from(list(fuzz.DAMAGE)), min_size=1, max_size=5),
 )
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250, suppress_health_check=list(HealthCheck))
 def test_a_damaged_card_is_read_or_refused(
     seed: int, kinds: list[str], tmp_path: Path, counted: type[CountingDevice]
 ) -> None:
@@ -81,7 +81,7 @@ def test_a_damaged_card_is_read_or_refused(
 
 
 @given(data=st.binary(max_size=2048), tail=st.integers(0, 4096))
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 def test_any_bytes_where_settings_counts_and_headers_are(
     data: bytes, tail: int, tmp_path: Path, counted: type[CountingDevice]
 ) -> None:

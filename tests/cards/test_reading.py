@@ -170,7 +170,7 @@ def events_for(layout: str, frames: int) -> st.SearchStrategy[list[Any]]:
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_bisecting_finds_what_scanning_finds_and_both_are_right(data: st.DataObject, tmp_path: Path) -> None:
     layout, build = data.draw(st.sampled_from(BUILDS))
     # a v3 card tells only by its record length (whole seconds) that a recording is whole; others are cut with care

@@ -20,6 +20,7 @@ from miniscope_xr.layout import Build, load_layout
 from miniscope_xr.layout.words import buffer_header_struct, config_sector_struct, header_sector_struct, parse
 from miniscope_xr.tools import simulate
 from miniscope_xr.tools.simulate import Stall
+from tests.cards.expected_failures import NOT_SIMULATED
 from tests.synthetic import SyntheticCard
 
 CARDS = Path(__file__).resolve().parents[3] / "shared" / "cards"
@@ -161,7 +162,7 @@ class TestCardsOfTheFirmware:
     """What the compiled firmware wrote is what the simulator writes, laps and torn buffers included."""
 
     def test_every_card_is_covered(self, cards: ModuleType) -> None:
-        assert set(cards.names()) == set(MADE) | set(BLANK)
+        assert set(cards.names()) == set(MADE) | set(BLANK) | NOT_SIMULATED
 
     @pytest.mark.parametrize("name", MADE)
     def test_every_byte(self, cards: ModuleType, name: str) -> None:
@@ -419,7 +420,7 @@ class TestStalls:
         np.testing.assert_array_equal(data[: 10 * 512 - 48], own[: 10 * 512 - 48])
         assert not np.array_equal(data[10 * 512 - 48 :], own[10 * 512 - 48 :])
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(
         stalls=st.lists(st.tuples(st.floats(0, 1500), st.floats(0, 400)), max_size=5),
         layout=st.sampled_from(["v4-wirefree", "daq-wirefree"]),
@@ -710,7 +711,7 @@ class TestSyntheticCard:
         card = SyntheticCard(frames=20, width=64, height=48, settings={"ewl": 7})
         assert card.read(0, card.size) == real.data
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(cuts=st.lists(st.integers(0, 64 * 512), min_size=1, max_size=6), at=st.integers(500_000, 700_000))
     def test_reads_join(self, cuts: list[int], at: int) -> None:
         card = SyntheticCard(frames=20, drops=[(3, 16), (20, 18)], width=64, height=64)
