@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import nullcontext
 from functools import lru_cache
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ import xarray as xr
 
 from miniscope_xr.card import CardStore
 from miniscope_xr.errors import MiniscopeError, MissingDependencyError, OptionError, OutputError, OutputExistsError
-from miniscope_xr.tools.stream.outputs import progress_bar
+from miniscope_xr.tools.stream.outputs import kind_of, progress_bar
 
 _MADE = "archive"  # attribute written last when a group is made: without it, the group is made anew
 _DONE = "archived"  # array of one flag a block
@@ -193,6 +193,8 @@ def archive(
     if zarr_format not in (2, 3):
         raise OptionError(f"zarr_format={zarr_format!r}: expected 2 or 3")
     target = os.fspath(store)
+    if "://" not in target and Path(target).exists() and not Path(target).is_dir():
+        raise OutputExistsError(errno.EEXIST, f"is {kind_of(Path(target))}; an archive is a folder", target)
     zarr = _zarr()
     try:
         zarr.open_group(target, mode="a", zarr_format=zarr_format)

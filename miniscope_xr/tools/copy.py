@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from miniscope_xr.card import RecordingStore
 from miniscope_xr.errors import OptionError, OutputError
 from miniscope_xr.source.local import Device
-from miniscope_xr.tools.stream.outputs import progress_bar, whole_file
+from miniscope_xr.tools.stream.outputs import progress_bar, refuse_source, whole_file
 
 _STEP = 32 << 20  # bytes
 
@@ -41,6 +42,7 @@ def trim(
     """
     source = store.card.source()
     end = end_byte(store, frames)
+    refuse_source(Path(path), store.card.path)
     with (
         whole_file(path, force) as part,
         part.open("wb", buffering=0) as out,

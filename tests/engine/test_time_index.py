@@ -14,7 +14,7 @@ import xarray as xr
 from xarray.testing.assertions import _assert_internal_invariants
 
 from miniscope_xr.engine.time_index import TimeIndex
-from miniscope_xr.source.base import local as device
+from miniscope_xr.source import local as device
 from miniscope_xr.tools.simulate import SimulatedCard, Stall
 
 Open = Callable[..., xr.Dataset]

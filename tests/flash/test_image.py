@@ -9,10 +9,11 @@ import pytest
 import xarray as xr
 
 from miniscope_xr.errors import CardReadError, OptionError, OutputError, OutputExistsError
-from miniscope_xr.source.base import local as device
+from miniscope_xr.source import local as device
 from miniscope_xr.tools.flash import image
 from miniscope_xr.tools.flash.errors import CheckFailedError, RefusedError
 
+from ..small_disk import grow, small_disk
 from .cli import Tool
 from .fakes import SECTOR, v4_card
 from .test_commands import write
@@ -214,3 +215,30 @@ def test_the_command(capsys, card, out, tmp_path, monkeypatch):
     result = tool.raw("image", card, out, "--force", "--frames", "60", "--layout", "v4-wirefree")
     assert result.code == 7
     assert "ddrescue -d" in result.err
+
+
+def test_after_a_full_disk_the_copy_goes_on(card, tmp_path):
+    with small_disk(tmp_path / "small", 2 << 20) as disk:
+        out = disk / "out.img"
+        with pytest.raises(OutputError, match="No space left"):
+            image.copy_image(str(card), out)
+        found = image.CopyMap.parse((disk / "out.img.map").read_text(), out)
+        assert (disk / "out.img.part").stat().st_size == found.done
+        assert sorted(p.name for p in disk.iterdir()) == ["out.img.map", "out.img.part"]
+        grow(disk, 64 << 20)
+        image.copy_image(str(card), out)
+        assert same(card, out)
+
+
+def test_a_map_is_never_cut_short(card, out, monkeypatch):
+    """The old one stays until the new one is whole: without room for it there is still one to go on by."""
+    out.with_name("out.img.map").write_text("the old map")
+
+    def full(self, *_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(out), "write_text", full)
+    with pytest.raises(OutputError, match="No space left"):
+        image.copy_image(str(card), out)
+    monkeypatch.undo()
+    assert out.with_name("out.img.map").read_text() == "the old map"

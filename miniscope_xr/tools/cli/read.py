@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from miniscope_xr.errors import BlankCardError, OptionError
@@ -125,8 +126,9 @@ def simulate(args: argparse.Namespace) -> int:
     """Write a card image as the firmware would."""
     from miniscope_xr.tools.simulate import PowerLoss, Stall, calcium_scene
     from miniscope_xr.tools.simulate import simulate as make
-    from miniscope_xr.tools.stream.outputs import whole_file
+    from miniscope_xr.tools.stream.outputs import refuse_existing, whole_file
 
+    refuse_existing(Path(args.out), args.force)
     layout = load_layout(args.layout)
     build = next((b for b in layout.builds if args.build in (None, b.firmware)), None)
     if build is None:

@@ -10,18 +10,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from miniscope_xr.errors import OutputError
-from miniscope_xr.tools.stream.outputs import output_errors, refuse_existing
+from miniscope_xr.errors import OutputError, OutputExistsError
+from miniscope_xr.tools.stream.outputs import kind_of, output_errors
 
 _OURS = (".zgroup", "zarr.json", "metaData.json", "timestamps.csv")
 
 
-def _refuse_foreign(path: Path) -> None:
-    """Replace only what an export wrote: a folder may hold anything."""
-    if path.is_file():
-        raise OutputError(errno.ENOTDIR, "is a file, and this export is a folder; give another name", str(path))
-    if path.is_dir() and any(path.iterdir()) and not any((path / name).exists() for name in _OURS):
+def _refuse(path: Path, force: bool) -> None:
+    """Replace only what an export wrote, and only when forced: a folder may hold anything."""
+    kind = kind_of(path)
+    if kind not in ("", "a folder"):
+        raise OutputExistsError(errno.EEXIST, f"is {kind}, and this export is a folder; give another name", str(path))
+    with output_errors(path):
+        held = {entry.name for entry in path.iterdir()} if kind else set()
+    if held and held.isdisjoint(_OURS):
         raise OutputError(errno.EEXIST, "holds something else than an export; not even force replaces it", str(path))
+    if held and not force:
+        raise OutputExistsError(
+            errno.EEXIST,
+            "exists already and is kept; give another name, or force=True (--force) to replace it",
+            str(path),
+        )
 
 
 @contextmanager
@@ -31,20 +40,19 @@ def whole_folder(path: Path, force: bool = False) -> Iterator[Path]:
     Raises
     ------
     OutputExistsError
-        It is there and ``force`` is not given.
+        It is there and ``force`` is not given; or what is there is no folder.
     OutputError
-        Something that no export wrote is there, or the folder cannot be made.
+        A folder that no export wrote is there, or the folder cannot be made.
     """
-    if not (path.is_dir() and not any(path.iterdir())):
-        refuse_existing(path, force)
-    _refuse_foreign(path)
+    _refuse(path, force)
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        holder = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", suffix=".part", dir=path.parent))
+        holder = Path(tempfile.mkdtemp(prefix=f".{path.stem[:40]}-", suffix=".part", dir=path.parent))
     try:
         with output_errors(path):
             made = holder / path.name
             yield made
+            _refuse(path, force)  # it may have come meanwhile
             if path.exists():
                 os.replace(path, holder / "old")  # noqa: PTH105
             os.replace(made, path)  # noqa: PTH105

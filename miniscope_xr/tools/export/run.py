@@ -14,7 +14,7 @@ from miniscope_xr.tools.export.folders import whole_folder
 from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.job import Job
 from miniscope_xr.tools.stream.footage import Footage, Frames, PathLike, header_names, select
-from miniscope_xr.tools.stream.outputs import progress_bar, refuse_too_large, whole_file
+from miniscope_xr.tools.stream.outputs import progress_bar, refuse_source, refuse_too_large, whole_file
 from miniscope_xr.tools.stream.timing import frame_rate
 
 
@@ -102,6 +102,7 @@ def export(
     if name == "miniscope-daq":
         path = path / f"{began:%Y_%m_%d}" / f"{began:%H_%M_%S}"
     about = {"animal": animal, "researcher": researcher, "experiment": experiment}
+    refuse_source(path, source)
     if chosen.plain:
         refuse_too_large(path, part["video"].nbytes)
     with ExitStack() as outputs:

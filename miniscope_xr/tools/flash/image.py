@@ -12,13 +12,15 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 
-from miniscope_xr.errors import CardReadError, OptionError, OutputError, OutputExistsError
+from miniscope_xr.errors import CardReadError, OptionError, OutputError
 from miniscope_xr.source.base import ByteSource, fingerprint
 from miniscope_xr.source.local import Device
 from miniscope_xr.tools.flash.errors import CheckFailedError, RefusedError
 from miniscope_xr.tools.flash.operation import Progress
+from miniscope_xr.tools.stream.outputs import refuse_existing, refuse_source, refuse_special, whole_file
 
 _STEP = 4 << 20
 _HOLE = 64 << 10
@@ -152,10 +154,13 @@ def copy_image(
         The image could not be written.
     """
     part, map_file = out.with_name(out.name + ".part"), out.with_name(out.name + ".map")
-    if out.exists() and not force:
-        raise OutputExistsError(errno.EEXIST, "exists already; give another name, or --force to replace it", str(out))
+    sums = out.with_name(out.name + ".sha256")
+    refuse_existing(out, force)
     if out.exists() and Path(path).samefile(out):
         raise RefusedError(f"{out} is the card itself; give another name for the copy")
+    for beside in (part, map_file, sums):
+        refuse_special(beside)
+        refuse_source(beside, path)
     with Device(path) as source:
         end = min(recording_end(path, layout, frames), source.size)
         copy = CopyMap(end, fingerprint(source, [1022, 1023, 1024, 1025])[:16])
@@ -164,8 +169,10 @@ def copy_image(
                 copy = _continue(copy, CopyMap.parse(map_file.read_text(encoding="utf-8"), map_file), part)
             _copy(source, part, map_file, copy, progress)
             sha256 = _checksum(part, progress)
+            refuse_existing(out, force)
             part.replace(out)
-            out.with_name(out.name + ".sha256").write_text(f"{sha256}  {out.name}\n", encoding="utf-8")
+            with whole_file(sums, force=True) as file:
+                file.write_text(f"{sha256}  {out.name}\n", encoding="utf-8")
         except CardReadError:
             raise
         except OSError as error:
@@ -185,28 +192,38 @@ def _continue(new: CopyMap, old: CopyMap, part: Path) -> CopyMap:
 
 def _copy(source: ByteSource, part: Path, map_file: Path, copy: CopyMap, progress: Progress | None) -> None:
     saved = copy.done
-    with open(part, "r+b" if copy.done else "wb") as file:
+    # unbuffered: what did not fit on a full disk must not be tried again when the file is closed
+    with open(part, "r+b" if copy.done else "wb", buffering=0) as file:
         try:
             for at, data, bad in _pieces(source, copy):
                 for i in range(0, len(data), _HOLE):
                     piece = data[i : i + _HOLE]
                     if piece.count(0) != len(piece):
-                        file.seek(at + i)
-                        file.write(piece)
+                        _write(file, at + i, piece)
                 copy.bad += bad
                 copy.done = at + len(data)
                 if progress:
                     progress("copying", copy.done, copy.end)
                 if copy.done - saved >= _SAVE_EVERY:
-                    file.flush()
-                    os.fsync(file.fileno())
-                    map_file.write_text(copy.text(), encoding="utf-8")
+                    _save(file, map_file, copy)
                     saved = copy.done
-            file.truncate(copy.end)
         finally:
-            file.flush()
-            os.fsync(file.fileno())
-            map_file.write_text(copy.text(), encoding="utf-8")
+            file.truncate(copy.done)  # on a full disk this makes room for the map, by which the copy goes on
+            _save(file, map_file, copy)
+
+
+def _write(file: FileIO, at: int, piece: bytes) -> None:
+    view = memoryview(piece)
+    file.seek(at)
+    while view:
+        view = view[file.write(view) or 0 :]
+
+
+def _save(file: FileIO, map_file: Path, copy: CopyMap) -> None:
+    """Put the image on the disk, then say in the map how far it is; the old map stays until the new one is whole."""
+    os.fsync(file.fileno())
+    with whole_file(map_file, force=True) as new:
+        new.write_text(copy.text(), encoding="utf-8")
 
 
 def _checksum(part: Path, progress: Progress | None) -> str:

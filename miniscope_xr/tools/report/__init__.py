@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from miniscope_xr.tools.stream.outputs import refuse_existing, whole_file
+from miniscope_xr.tools.stream.outputs import refuse_existing, refuse_source, whole_file
 
 if TYPE_CHECKING:
     from miniscope_xr.backend import LayoutLike
@@ -37,6 +37,7 @@ def write_report(
 
     import_pillow()
     refuse_existing(Path(path), force)
+    refuse_source(Path(path), card)
     result = check(card, layout=layout)
     found = [collect(card, layout, recording, progress) for recording in result.recordings]
     page = render(result, found)

@@ -1,4 +1,8 @@
-"""Output files that are whole or not there, and progress bars that show on a terminal only."""
+"""Output files that are whole or not there, and progress bars that show on a terminal only.
+
+An output is a new file or a regular one, whatever is forced: a device node, a pipe, a socket or a link of that name is
+somebody else's, and putting a plain file in its place would say "done" and hurt.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,27 +19,13 @@ from typing import Any
 
 from miniscope_xr.errors import MiniscopeError, OutputError, OutputExistsError
 
-
-def refuse_existing(path: Path, force: bool) -> None:
-    """Raise OutputExistsError where ``path`` exists and ``force`` is not given."""
-    if path.exists() and not force:
-        raise OutputExistsError(
-            errno.EEXIST,
-            "exists already and is kept; give another name, or force=True (--force) to overwrite",
-            str(path),
-        )
-
-
-def refuse_too_large(path: Path, size: int) -> None:
-    """Raise OutputError where the disk of ``path`` has no room for ``size`` bytes: better now than hours later."""
-    there = next(folder for folder in path.absolute().parents if folder.exists())
-    free = shutil.disk_usage(there).free
-    if free < size:
-        raise OutputError(
-            errno.ENOSPC,
-            f"takes {size / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free on this disk; nothing was written",
-            str(path),
-        )
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISBLK, "a block device"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
 
 
 @contextlib.contextmanager
@@ -49,17 +40,92 @@ def output_errors(path: Path) -> Iterator[None]:
         raise OutputError(error.errno or errno.EIO, text, str(path)) from error
 
 
+def kind_of(path: Path) -> str:
+    """Say what has this name, a link itself and not what it leads to: ``""`` for nothing, ``"a file"``, ``"a folder"``.
+
+    Anything else is in words for a message: ``"a pipe"``, ``"a link to /data/film.avi"``.
+
+    Raises
+    ------
+    OutputError
+        The system does not let us look, or nothing can have such a name.
+    """
+    with output_errors(path):
+        try:
+            mode = os.lstat(path).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+        except ValueError as error:  # a null byte, a character this system cannot put into a name
+            raise OutputError(errno.EINVAL, f"no file can have this name: {error}", str(path)) from error
+        if stat.S_ISREG(mode):
+            return "a file"
+        if stat.S_ISLNK(mode):
+            return f"a link to {os.readlink(path)}"  # noqa: PTH115
+        return next((words for is_kind, words in _KINDS if is_kind(mode)), "no regular file")
+
+
+def refuse_special(path: Path) -> None:
+    """Raise OutputExistsError where something that is no regular file has this name; nothing forces it."""
+    kind = kind_of(path)
+    if kind not in ("", "a file"):
+        raise OutputExistsError(
+            errno.EEXIST, f"is {kind}; an output is a new file or a regular one: give another name", str(path)
+        )
+
+
+def refuse_existing(path: Path, force: bool) -> None:
+    """Raise OutputExistsError where ``path`` exists and ``force`` is not given, or is no regular file."""
+    refuse_special(path)
+    if kind_of(path) and not force:
+        raise OutputExistsError(
+            errno.EEXIST,
+            "exists already and is kept; give another name, or force=True (--force) to overwrite",
+            str(path),
+        )
+
+
+def refuse_source(path: Path, source: str | os.PathLike[str] | None) -> None:
+    """Raise OutputExistsError where the output is the card itself, which ``force`` would destroy."""
+    same = False
+    with contextlib.suppress(OSError, ValueError):
+        same = source is not None and path.samefile(source)
+    if same:
+        raise OutputExistsError(errno.EEXIST, "is the card itself; give another name", str(path))
+
+
+def refuse_too_large(path: Path, size: int) -> None:
+    """Raise OutputError where the disk of ``path`` has no room for ``size`` bytes: better now than hours later."""
+    with output_errors(path):
+        there = next(folder for folder in path.absolute().parents if folder.exists())
+        free = shutil.disk_usage(there).free
+    if free < size:
+        raise OutputError(
+            errno.ENOSPC,
+            f"takes {size / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free on this disk; nothing was written",
+            str(path),
+        )
+
+
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike[str], force: bool = False) -> Iterator[Path]:
-    """Yield a temporary name in the folder of ``path``; it takes the final name only when the block succeeds."""
+    """Yield a temporary name in the folder of ``path``; it takes the final name only when the block succeeds.
+
+    Whole or not there holds for errors, interrupts and a program that is killed. It is not promised over a power cut:
+    the system puts the file on the disk when it likes.
+
+    Raises
+    ------
+    OutputExistsError
+        Something is there and ``force`` is not given; or what is there is no regular file.
+    OutputError
+        The file cannot be written here.
+    """
     final = Path(path)
     refuse_existing(final, force)
-    if final.is_dir():
-        raise OutputExistsError(errno.EEXIST, "is a folder; give the name of a file", str(final))
     with output_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         # the suffix stays last: writers choose the format by it
-        handle, name = tempfile.mkstemp(prefix=f".{final.stem}-", suffix=f".part{final.suffix}", dir=final.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{final.stem[:40]}-", suffix=f".part{final.suffix}", dir=final.parent)
     os.close(handle)
     part = Path(name)
     # The writer makes it anew, with the permissions of a new file; and a file that was cut to nothing, as writers do

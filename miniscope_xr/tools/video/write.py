@@ -14,7 +14,13 @@ import xarray as xr
 from miniscope_xr.card import RecordingStore
 from miniscope_xr.errors import OptionError, OutputError
 from miniscope_xr.tools.stream.footage import BATCH_BYTES, SMALL_BATCH_BYTES, Footage, Frames, Images, PathLike, select
-from miniscope_xr.tools.stream.outputs import progress_bar, refuse_existing, refuse_too_large, whole_file
+from miniscope_xr.tools.stream.outputs import (
+    progress_bar,
+    refuse_existing,
+    refuse_source,
+    refuse_too_large,
+    whole_file,
+)
 from miniscope_xr.tools.stream.readahead import read_ahead
 from miniscope_xr.tools.stream.timing import frame_rate, write_time_stamps
 from miniscope_xr.tools.video.codecs import check_container, count_frames, normal_codec, open_writer
@@ -207,6 +213,7 @@ def dataset_to_video(
     table = time_stamps_path(path)
     for made in (path, table) if time_stamps else (path,):
         refuse_existing(made, force)
+        refuse_source(made, ds.encoding.get("source"))
     if codec == "GREY":
         refuse_too_large(path, footage.count * footage.height * footage.width)
     with whole_file(path, force) as part, progress_bar(footage.count, path.name, show=progress) as bar:
