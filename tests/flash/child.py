@@ -13,17 +13,17 @@ import sys
 from pathlib import Path
 
 from miniscope_xr.errors import MiniscopeError
-from miniscope_xr.tools.flash import operation, prepare
+from miniscope_xr.tools.flash import jobs, operation
 from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import InterruptedWriteError
 from miniscope_xr.tools.flash.target.linux import open_target
 
 
-def carry_out(job: prepare.Job, device: str, backups: str) -> int:
+def carry_out(job: jobs.Job, device: str, backups: str) -> int:
     try:
         with open_target(identify(device), write=True) as target:
-            prepare.verify_shown(target, job.seen)
-            prepare.carry_out(job, target, Path(backups))
+            jobs.verify_shown(target, job.seen)
+            jobs.carry_out(job, target, Path(backups))
     except InterruptedWriteError as error:
         return error.exit_code
     except (MiniscopeError, OSError):

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from miniscope_xr.errors import MiniscopeError
+from miniscope_xr.tools.flash import jobs, prepare, recover
 from miniscope_xr.tools.flash import journal as journals
-from miniscope_xr.tools.flash import prepare
 from miniscope_xr.tools.flash.errors import InterruptedWriteError, RefusedError
 from miniscope_xr.tools.flash.journal import Journal
 from miniscope_xr.tools.flash.look import look
@@ -29,7 +29,7 @@ def seen_on(media: bytes, layout: str = "v4-wirefree"):
     return look(FaultDisk(media), replace(DISK, size=len(media)), layout)
 
 
-def job_for(verb: str, media: bytes, backups: Path) -> prepare.Job:
+def job_for(verb: str, media: bytes, backups: Path) -> jobs.Job:
     """What the command would do to this card."""
     seen = seen_on(media)
     if verb == "prepare":
@@ -42,9 +42,9 @@ def job_for(verb: str, media: bytes, backups: Path) -> prepare.Job:
     if verb == "blank-table":
         return prepare.blank_table(seen)
     if verb == "restore":
-        return prepare.restore(seen, prepare.find_backup(backups, seen, unfinished=False))
+        return recover.restore(seen, recover.find_backup(backups, seen, unfinished=False))
     assert verb == "resume"
-    return prepare.resume(seen, prepare.find_backup(backups, seen, unfinished=True))
+    return recover.resume(seen, recover.find_backup(backups, seen, unfinished=True))
 
 
 def starting_point(verb: str, backups: Path) -> bytes:
@@ -52,23 +52,23 @@ def starting_point(verb: str, backups: Path) -> bytes:
     card = with_table(v4_card(), gpt=True) if verb == "blank-table" else v4_card()
     if verb == "restore":
         disk = FaultDisk(card)
-        prepare.carry_out(job_for("set", card, backups), disk, backups)
+        jobs.carry_out(job_for("set", card, backups), disk, backups)
         return disk.view()
     if verb == "resume":
         disk = FaultDisk(card)
         job = job_for("prepare", card, backups)
         clean = FaultDisk(card)
         with tempfile.TemporaryDirectory() as elsewhere:
-            prepare.carry_out(job, clean, Path(elsewhere))
+            jobs.carry_out(job, clean, Path(elsewhere))
         writes = [i for i, (kind, _, _) in enumerate(clean.log) if kind == "write"]
         disk.fault = Fault(writes[len(writes) // 2], "killed before", power="all")
         with contextlib.suppress(Killed):
-            prepare.carry_out(job, disk, backups)
+            jobs.carry_out(job, disk, backups)
         return bytes(disk.media)
     return card
 
 
-def allowed(job: prepare.Job) -> Callable[[int], bool]:
+def allowed(job: jobs.Job) -> Callable[[int], bool]:
     return lambda at: any(c.offset <= at < c.offset + c.length for c in job.changes)
 
 
@@ -78,7 +78,7 @@ class Scene:
 
     verb: str
     start: bytes
-    job: prepare.Job
+    job: jobs.Job
     backups: Path
     end: bytes = b""
     log: tuple = ()
@@ -91,21 +91,21 @@ class Scene:
         start = starting_point(verb, backups)
         scene = cls(verb, start, job_for(verb, start, backups), backups)
         disk = FaultDisk(start)
-        prepare.verify_shown(disk, scene.job.seen)
+        jobs.verify_shown(disk, scene.job.seen)
         with tempfile.TemporaryDirectory() as elsewhere:
-            prepare.carry_out(scene.job, disk, Path(elsewhere))
+            jobs.carry_out(scene.job, disk, Path(elsewhere))
         scene.end, scene.log = disk.view(), tuple(disk.log)
         return scene
 
 
-def judge(scene: Scene, fault: Fault, backups: Path, job: prepare.Job | None = None) -> list[str]:
+def judge(scene: Scene, fault: Fault, backups: Path, job: jobs.Job | None = None) -> list[str]:
     """Run the command with a fault; everything that is not as promised, in words."""
     job = job or scene.job
     disk = FaultDisk(scene.start, fault)
     code: int | None
     try:
-        prepare.verify_shown(disk, job.seen)
-        prepare.carry_out(job, disk, backups)
+        jobs.verify_shown(disk, job.seen)
+        jobs.carry_out(job, disk, backups)
         code = 0
     except Killed:
         code = None
@@ -119,7 +119,7 @@ def judge(scene: Scene, fault: Fault, backups: Path, job: prepare.Job | None = N
     return verdict(scene, job, code, left, disk.gone, backups)
 
 
-def verdict(scene: Scene, job: prepare.Job, code: int | None, left: bytes, gone: bool, backups: Path) -> list[str]:
+def verdict(scene: Scene, job: jobs.Job, code: int | None, left: bytes, gone: bool, backups: Path) -> list[str]:
     """Judge what is left of the card; ``code`` is None if the process was killed."""
     found = next(journals.journals(backups), None)
     key = (code, left, gone, found and journals.digest(found.backup))
@@ -131,7 +131,7 @@ def verdict(scene: Scene, job: prepare.Job, code: int | None, left: bytes, gone:
     return scene.judged[key]
 
 
-def _promises(scene: Scene, job: prepare.Job, code: int | None, left: bytes, gone: bool) -> list[str]:
+def _promises(scene: Scene, job: jobs.Job, code: int | None, left: bytes, gone: bool) -> list[str]:
     wrong = []
     if code == 0 and left != scene.end:
         wrong.append("says done and verified, but is not")
@@ -172,13 +172,13 @@ def _recovery(scene: Scene, code: int | None, left: bytes, found: Journal | None
     try:
         disk = FaultDisk(left)
         seen = seen_on(left)
-        prepare.carry_out(prepare.resume(seen, found), disk, backups / "again")
+        jobs.carry_out(recover.resume(seen, found), disk, backups / "again")
         if disk.view() != scene.end:
             wrong.append("resume does not finish the card")
     except RefusedError:  # neither old nor new counts: resume leaves the choice to the user
         pass
     disk = FaultDisk(left)
-    prepare.carry_out(prepare.restore(seen_on(left), found), disk, backups / "again")
+    jobs.carry_out(recover.restore(seen_on(left), found), disk, backups / "again")
     if disk.view()[HEADER : HEADER + SECTOR] != scene.start[HEADER : HEADER + SECTOR]:
         wrong.append("restore does not bring the old settings back")
     if scene.verb == "blank-table" and disk.view() != scene.start:

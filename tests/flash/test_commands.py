@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from miniscope_xr.layout import load_layout
-from miniscope_xr.tools.flash import ask, journal, prepare, refuse, sector, stale
+from miniscope_xr.tools.flash import ask, jobs, journal, refuse, sector, stale
 from miniscope_xr.tools.flash.disks.find import identify
 
 from .cli import Tool, card_id, parser
@@ -377,7 +377,7 @@ def test_interrupt_before_anything_is_written(tool, card, monkeypatch):
         raise KeyboardInterrupt
 
     before = card.read_bytes()
-    monkeypatch.setattr(prepare, "verify_shown", stop)
+    monkeypatch.setattr(jobs, "verify_shown", stop)
     result = tool("set", card, "gain=2", "--json")
     assert result.code == 5
     assert result.json["error"] == "interrupted; the card was not changed"
@@ -389,7 +389,7 @@ def test_a_polite_kill_is_an_interrupt(tool, card, monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
 
-    monkeypatch.setattr(prepare, "verify_shown", wait)
+    monkeypatch.setattr(jobs, "verify_shown", wait)
     assert tool("set", card, "gain=2").code == 5
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from miniscope_xr.errors import CardPermissionError
-from miniscope_xr.tools.flash import ask, operation, prepare, sector
+from miniscope_xr.tools.flash import ask, jobs, operation, prepare, sector
 from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
 from miniscope_xr.tools.flash.look import look
@@ -294,7 +294,7 @@ def test_shrinks_in_the_middle_of_a_wipe(tool, tmp_path, monkeypatch):
         with open_target(disk, write=False) as target:
             seen = look(target, disk)
         with pytest.raises(Exception, match="changed or resized") as caught:
-            prepare.execute(prepare.wipe(seen, SIZE), tmp_path / "b", image=True, progress=shrink)
+            jobs.execute(prepare.wipe(seen, SIZE), tmp_path / "b", image=True, progress=shrink)
         assert caught.value.exit_code == 6
 
 

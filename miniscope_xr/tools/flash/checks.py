@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from miniscope_xr.tools.flash import ask, image, prepare, qualify
+from miniscope_xr.tools.flash import ask, image, jobs, prepare, qualify
 from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import DONE, CardWriteError, InterruptedWriteError, RefusedError
 from miniscope_xr.tools.flash.look import Look
@@ -36,9 +36,9 @@ def qualify_card(args: Args, report: Report, progress: Progress | None) -> int:
         report["phase"] = "dry run"
         return DONE
     ask.confirm(disk.card_id, args.yes)
-    with prepare.reopen(seen, image=args.image, expect_size=expected_size(args)) as target:
+    with jobs.reopen(seen, image=args.image, expect_size=expected_size(args)) as target:
         qualify.check_empty(target, changes, progress)
-        journal = prepare.backup(seen, backup_dir(args), target, "qualify", changes)
+        journal = jobs.backup(seen, backup_dir(args), target, "qualify", changes)
         journal.write("intent")
         report["backup"] = str(journal.folder)
         try:

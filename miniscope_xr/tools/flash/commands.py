@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from miniscope_xr.errors import MiniscopeError
-from miniscope_xr.tools.flash import checks, verbs
+from miniscope_xr.tools.flash import backups, checks, verbs
 from miniscope_xr.tools.flash.errors import DONE, FAILED, InterruptedWriteError, exit_code
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.progress import bars
@@ -139,10 +139,10 @@ def register(subparsers: Any) -> None:
     parser = add("wipe", verbs.wipe_card, "zero the recording and its counts; the settings stay", _writing)
     parser.add_argument("--whole", action="store_true", help="to the end of the card, not only the recording")
     add("blank-table", verbs.blank_table, "remove a partition table or file system in front of the settings", _writing)
-    add("backup", verbs.backup_card, "save the settings and first sectors on this computer", _common)
+    add("backup", backups.backup_card, "save the settings and first sectors on this computer", _common)
     for parser in (
-        add("restore", verbs.restore_card, "put back what an operation changed", _writing),
-        add("resume", verbs.resume_card, "finish an interrupted operation", _writing),
+        add("restore", backups.restore_card, "put back what an operation changed", _writing),
+        add("resume", backups.resume_card, "finish an interrupted operation", _writing),
     ):
         parser.add_argument("--backup", metavar="PATH", help="folder of the backup; else the newest of this card")
     parser = add("qualify", checks.qualify_card, "will this (empty) card drop frames, is its capacity real", _writing)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from miniscope_xr.errors import MiniscopeError
-from miniscope_xr.tools.flash import ask, prepare, refuse
+from miniscope_xr.tools.flash import ask, jobs, prepare, refuse
 from miniscope_xr.tools.flash.disks.find import Disk, backend, identify
-from miniscope_xr.tools.flash.errors import DONE, RefusedError
-from miniscope_xr.tools.flash.journal import Journal, default_dir, load
+from miniscope_xr.tools.flash.errors import DONE
+from miniscope_xr.tools.flash.journal import default_dir
 from miniscope_xr.tools.flash.look import Look, check_content, look
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.plan import Plan, make_plan
@@ -59,7 +59,7 @@ def _plan(args: Args, seen: Look, values: Mapping[str, int]) -> Plan:
     )
 
 
-def _carry_out(args: Args, job: prepare.Job, report: Report, progress: Progress | None) -> None:
+def carry_out(args: Args, job: jobs.Job, report: Report, progress: Progress | None) -> None:
     """Show, ask, do."""
     report["changes"] = list(ask.describe_changes(list(job.changes)))
     seconds = max(ask.estimate(list(job.changes)), 1)
@@ -69,7 +69,7 @@ def _carry_out(args: Args, job: prepare.Job, report: Report, progress: Progress 
         say(["dry run: nothing is written"], args)
         return
     ask.confirm(job.seen.disk.card_id, args.yes)
-    journal = prepare.execute(
+    journal = jobs.execute(
         job, backup_dir(args), image=args.image, expect_size=expected_size(args), progress=progress
     )
     report.update(phase="done", card_changed=journal.changed, backup=str(journal.folder))
@@ -103,7 +103,7 @@ def prepare_card(args: Args, report: Report, progress: Progress | None) -> int:
     shown(args, seen, report, settings)
     report["plan"] = {"rate": plan.rate, "seconds": plan.seconds, "fits_seconds": plan.fits_seconds, "end": wiped.end}
     say([plan.describe()], args)
-    _carry_out(args, prepare.prepare(seen, settings, wiped, keep=args.keep, stamp=not args.no_stamp), report, progress)
+    carry_out(args, prepare.prepare(seen, settings, wiped, keep=args.keep, stamp=not args.no_stamp), report, progress)
     return DONE
 
 
@@ -115,7 +115,7 @@ def set_card(args: Args, report: Report, progress: Progress | None) -> int:
     plan = _plan(args, seen, settings.values)
     shown(args, seen, report, settings)
     say([plan.describe()], args)
-    _carry_out(args, prepare.change_settings(seen, settings, stamp=not args.no_stamp), report, progress)
+    carry_out(args, prepare.change_settings(seen, settings, stamp=not args.no_stamp), report, progress)
     return DONE
 
 
@@ -125,7 +125,7 @@ def wipe_card(args: Args, report: Report, progress: Progress | None) -> int:
     seen = look_at(args, disk, progress, writes_data=True)
     shown(args, seen, report)
     end = disk.size if args.whole else seen.data_end
-    _carry_out(args, prepare.wipe(seen, end), report, progress)
+    carry_out(args, prepare.wipe(seen, end), report, progress)
     return DONE
 
 
@@ -139,74 +139,7 @@ def blank_table(args: Args, report: Report, progress: Progress | None) -> int:
         [f"lost: {' and '.join(found)}, with every file in it" if found else "no partition table or file system found"],
         args,
     )
-    _carry_out(args, prepare.blank_table(seen), report, progress)
-    return DONE
-
-
-def backup_card(args: Args, report: Report, progress: Progress | None) -> int:
-    """Save settings and first sectors."""
-    disk = identify(args.device)
-    report["device"] = disk.to_json()
-    ask.check_card_option(args.card, False, disk.card_id)
-    with open_target(disk, write=False) as target:
-        seen = look(target, disk, args.layout, whole=False)
-        shown(args, seen, report)
-        if args.dry_run:
-            report["phase"] = "dry run"
-            return DONE
-        journal = prepare.backup(seen, backup_dir(args), target, "backup")
-    journal.write("done")
-    report.update(phase="done", backup=str(journal.folder))
-    say([f"settings, counts and first sectors saved in {journal.folder}"], args)
-    return DONE
-
-
-def _chosen(args: Args, seen: Look, *, unfinished: bool) -> Journal:
-    return (
-        load(Path(args.backup)) if args.backup else prepare.find_backup(backup_dir(args), seen, unfinished=unfinished)
-    )
-
-
-def _look_again(args: Args, disk: Disk, report: Report) -> Look:
-    """Look at a card in the middle of an operation: where it does not show its layout any more, the backup does."""
-    if args.layout is None and args.backup:
-        args.layout = load(Path(args.backup)).layout
-    elif args.layout is None:
-        args.layout = prepare.layout_of_backup(backup_dir(args), disk)
-    with open_target(disk, write=False) as target:
-        seen = look(target, disk, args.layout, whole=False)
-    shown(args, seen, report)
-    return seen
-
-
-def restore_card(args: Args, report: Report, progress: Progress | None) -> int:
-    """Put back what an operation changed."""
-    disk = card_to_write(args, report)
-    seen = _look_again(args, disk, report)
-    old = _chosen(args, seen, unfinished=False)
-    say([f"from the backup {old.folder} ({old.verb})"], args)
-    job = prepare.restore(seen, old)
-    notes = {
-        "zero": ["note: the data the counts describe is gone, so the counts stay zero"],
-        "left": ["note: the card was used since, so its counts are left as they are"],
-    }
-    say(notes.get(job.about["counts"], []), args)
-    _carry_out(args, job, report, progress)
-    return DONE
-
-
-def resume_card(args: Args, report: Report, progress: Progress | None) -> int:
-    """Finish an interrupted operation."""
-    disk = card_to_write(args, report)
-    seen = _look_again(args, disk, report)
-    old = _chosen(args, seen, unfinished=True)
-    if seen.disk.size != old.card["size"]:
-        raise RefusedError(
-            f"the interrupted operation was on a card of {old.card['size']} bytes, this one has {seen.disk.size}"
-        )
-    say([f"finishes {old.verb} of {old.folder.name}, which ended at {old.phase}"], args)
-    _carry_out(args, prepare.resume(seen, old, discard=args.discard_recording), report, progress)
-    old.write("done")
+    carry_out(args, prepare.blank_table(seen), report, progress)
     return DONE
 
 

@@ -1,0 +1,116 @@
+"""How a job is carried out: look again at the card that was shown, save what will change, change it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from miniscope_xr.tools.flash import journal as journals
+from miniscope_xr.tools.flash import refuse, stale
+from miniscope_xr.tools.flash.contents import read_contents
+from miniscope_xr.tools.flash.disks.find import Disk, Disks, identify
+from miniscope_xr.tools.flash.errors import RefusedError
+from miniscope_xr.tools.flash.journal import Journal
+from miniscope_xr.tools.flash.look import Look, read_block
+from miniscope_xr.tools.flash.operation import Change, Progress, read_twice, run
+from miniscope_xr.tools.flash.target.linux import Target, open_target
+
+
+class Opener(Protocol):
+    """Opens a disk; tests put a simulated one in its place."""
+
+    def __call__(self, disk: Disk, *, write: bool) -> AbstractContextManager[Target]:
+        """Open for reading or exclusively for writing."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is going to be done to a card."""
+
+    verb: str
+    seen: Look
+    changes: Sequence[Change]
+    session: bytes | None = None
+    save_old: bool = True
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def backup(seen: Look, backup_dir: Path, target: Target, verb: str, changes: Sequence[Change] = ()) -> Journal:
+    """Read what an operation will change, twice, for its journal."""
+    saved = {0: seen.start, seen.block_offset: seen.block}
+    for change in changes:
+        if change.name in ("table", "copy of the table"):
+            saved[change.offset] = read_twice(target, change.offset, change.length)
+    folder = journals.new_folder(backup_dir, seen.disk.card_id, verb)
+    return Journal(folder, verb, seen.disk.to_json(), saved, [c.to_json() for c in changes], layout=seen.layout.id)
+
+
+def verify_shown(target: Target, seen: Look) -> None:
+    """Refuse if the card is not as it was when the user was asked."""
+    contents = read_contents(target, seen.layout)
+    start = read_twice(target, 0, len(seen.start))
+    if (start, *read_block(target, contents.layout)) != (seen.start, seen.block_offset, seen.block):
+        raise RefusedError(
+            f"{seen.disk.path} changed since it was shown (another card, or another program wrote); look again"
+        )
+
+
+def execute(
+    job: Job,
+    backup_dir: Path,
+    *,
+    image: bool = False,
+    expect_size: int | None = None,
+    disks: Disks | None = None,
+    opener: Opener = open_target,
+    progress: Progress | None = None,
+) -> Journal:
+    """Carry out a job under one exclusive descriptor; returns the finished journal."""
+    with reopen(job.seen, image=image, expect_size=expect_size, disks=disks, opener=opener) as target:
+        return carry_out(job, target, backup_dir, progress)
+
+
+@contextmanager
+def reopen(
+    seen: Look,
+    *,
+    image: bool = False,
+    expect_size: int | None = None,
+    disks: Disks | None = None,
+    opener: Opener = open_target,
+) -> Iterator[Target]:
+    """Open for writing the card that was shown, and no other.
+
+    Raises
+    ------
+    RefusedError
+        It is another card, or something speaks against it now.
+    """
+    disk = identify(seen.disk.path, disks)
+    refuse.check(disk, image=image, expect_size=expect_size)
+    if (disk.card_id, disk.size, disk.diskseq) != (seen.disk.card_id, seen.disk.size, seen.disk.diskseq):
+        raise RefusedError(
+            f"{seen.disk.path} is another card than the one shown (now {disk.card_id}); look again with `list`"
+        )
+    with opener(disk, write=True) as target:
+        verify_shown(target, seen)
+        yield target
+
+
+def carry_out(job: Job, target: Target, backup_dir: Path, progress: Progress | None = None) -> Journal:
+    """Save what will change, then change it."""
+    seen = job.seen
+    journal = backup(seen, backup_dir, target, job.verb, job.changes)
+    journal.session = job.session.hex() if job.session else ""
+    journal.about = job.about
+    if job.save_old and seen.data_end > seen.data_start:
+        old = stale.list_buffers(target, seen.layout, seen.data_end, progress)
+        stale.save_list(journal.folder, old, layout=seen.layout.id, session=journal.session, card_id=seen.disk.card_id)
+    run(target, job.changes, journal, progress)
+    if job.verb == "blank-table" and hasattr(target, "reread_partitions"):
+        target.reread_partitions()
+    return journal
