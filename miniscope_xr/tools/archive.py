@@ -23,7 +23,8 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.card import CardStore
-from miniscope_xr.errors import MiniscopeError, MissingDependencyError, OptionError, OutputError, OutputExistsError
+from miniscope_xr.errors import MiniscopeError, OptionError, OutputError, OutputExistsError
+from miniscope_xr.libraries import need
 from miniscope_xr.tools.stream.outputs import kind_of, progress_bar
 
 _MADE = "archive"  # attribute written last when a group is made: without it, the group is made anew
@@ -45,15 +46,6 @@ class Block(NamedTuple):
     chunk: int
 
 
-def _zarr() -> Any:
-    try:
-        import dask.array  # noqa: F401
-        import zarr
-    except ImportError as error:
-        raise MissingDependencyError("an archive needs zarr and dask: pip install 'miniscope-xr[archive]'") from error
-    return zarr
-
-
 @lru_cache(maxsize=4)
 def _opened(card: str, recording: int, options: tuple[tuple[str, Any], ...]) -> xr.Dataset:
     """Open a card once in each worker."""
@@ -67,7 +59,7 @@ def write_block(block: Block) -> int:
     for start in range(block.start, block.stop, block.chunk):
         _copy(video, block, start, min(start + block.chunk, block.stop))
     _copy(ds.drop_vars(["video", "frame"]), block, block.start, block.stop)
-    _zarr().open_array(block.store, path=f"{block.group}/{_DONE}", mode="r+")[block.number] = 1
+    need("zarr", "archive").open_array(block.store, path=f"{block.group}/{_DONE}", mode="r+")[block.number] = 1
     return block.stop - block.start
 
 
@@ -111,7 +103,7 @@ def _make(ds: xr.Dataset, store: str, group: str, step: int, zarr_format: int) -
 
 def plan(cards: Iterable[str | os.PathLike[str]], store: str, zarr_format: int = 2, **options: Any) -> list[Block]:
     """Make the groups of all cards that the store lacks, and list the blocks that are still to be written."""
-    zarr = _zarr()
+    zarr = need("zarr", "archive", "an archive")
     found: list[Block] = []
     for path in cards:
         name = os.fspath(path)
@@ -195,7 +187,8 @@ def archive(
     target = os.fspath(store)
     if "://" not in target and Path(target).exists() and not Path(target).is_dir():
         raise OutputExistsError(errno.EEXIST, f"is {kind_of(Path(target))}; an archive is a folder", target)
-    zarr = _zarr()
+    need("dask.array", "archive", "an archive")
+    zarr = need("zarr", "archive", "an archive")
     try:
         zarr.open_group(target, mode="a", zarr_format=zarr_format)
     except (OSError, ValueError) as error:

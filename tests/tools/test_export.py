@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import csv
 import errno
-import importlib
 import json
 import os
 import re
@@ -314,20 +313,14 @@ class TestEveryFormat:
         self, ds: xr.Dataset, tmp_path: Path, to: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         absent = NEEDS[to][0]
-        real, real_module = builtins.__import__, importlib.import_module
+        real = builtins.__import__
 
         def no(name: str, *args: Any, **kwargs: Any) -> Any:
             if name == absent:
                 raise ModuleNotFoundError(f"No module named {name!r}", name=name)
             return real(name, *args, **kwargs)
 
-        def no_module(name: str, *args: Any) -> Any:
-            if name == absent:
-                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-            return real_module(name, *args)
-
         monkeypatch.setattr(builtins, "__import__", no)
-        monkeypatch.setattr("miniscope_xr.tools.export.job.import_module", no_module)
         with pytest.raises(MissingDependencyError, match=r"pip install \"miniscope-xr\["):
             export(ds, target(tmp_path, to), to=to)
         assert list(tmp_path.iterdir()) == []

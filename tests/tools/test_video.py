@@ -86,7 +86,7 @@ class TestPixels:
     def test_ffv1_of_several_segments_is_exact_and_whole(
         self, make_card: Make, open_card: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from miniscope_xr.tools.video.write import segments
+        from miniscope_xr.tools.video import segments
 
         monkeypatch.setattr(segments, "cores", lambda: 3)
         path, _ = make_card(frames=103, width=64, height=64)

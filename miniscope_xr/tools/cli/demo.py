@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.errors import MissingDependencyError
+from miniscope_xr.libraries import need
 
 
 def make_card(path: Path, frames: int = 400) -> None:
@@ -27,11 +28,8 @@ def make_card(path: Path, frames: int = 400) -> None:
 
 def draw(ds: Any, path: Path) -> None:
     """Draw projections, a trace and the gaps of a recording as one picture."""
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError('pictures need matplotlib: pip install "miniscope-xr[plot]"') from error
+    Figure = need("matplotlib.figure", "plot", "a picture").Figure
+    mpl = need("matplotlib", "plot")
     from miniscope_xr.tools.stream.outputs import whole_file
 
     video = ds.video.values

@@ -13,16 +13,11 @@ from miniscope_xr.errors import OptionError
 from miniscope_xr.frames.stencil import cores
 from miniscope_xr.tools.export.job import SOFTWARE, Job
 from miniscope_xr.tools.stream.timing import write_time_stamps
-from miniscope_xr.tools.video.codecs import import_cv2, normal_codec
+from miniscope_xr.tools.video.codecs import normal_codec
 from miniscope_xr.tools.video.write import check_even, write_rows
 
 FRAMES_PER_FILE = 1000
 _NAME = "Miniscope"
-
-
-def libraries() -> None:
-    """Check that the library is there."""
-    import_cv2()
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -19,6 +19,10 @@ class Format:
         Whether it is a folder.
     text
         What it is for.
+    needs
+        Modules of optional libraries that its writer uses.
+    extra
+        The extra of this package that brings them.
     table
         Whether a table of header values goes beside it.
     batch_bytes
@@ -32,6 +36,8 @@ class Format:
     suffixes: tuple[str, ...]
     folder: bool
     text: str
+    needs: tuple[str, ...]
+    extra: str
     table: bool = False
     batch_bytes: int = 4_000_000
     plain: bool = False
@@ -39,14 +45,53 @@ class Format:
 
 FORMATS = {
     "miniscope-daq": Format(
-        "daq_folder", (), True, "folder of AVIs as Miniscope-DAQ writes it (FFV1 or GREY)", batch_bytes=1_500_000
+        "daq_folder",
+        (),
+        True,
+        "folder of AVIs as Miniscope-DAQ writes it (FFV1 or GREY)",
+        ("cv2",),
+        "video",
+        batch_bytes=1_500_000,
     ),
     "minian": Format(
-        "minian", (), True, "folder of zarr arrays (format 2) that minian's open_minian reads", batch_bytes=2_000_000
+        "minian",
+        (),
+        True,
+        "folder of zarr arrays (format 2) that minian's open_minian reads",
+        ("zarr",),
+        "zarr",
+        batch_bytes=2_000_000,
     ),
-    "zarr": Format("zarr_store", (".zarr",), True, "one zarr store (format 3)"),
-    "netcdf": Format("netcdf", (".nc", ".nc4", ".netcdf"), False, "NetCDF-4, for xarray and others", plain=True),
-    "hdf5": Format("hdf5", (".h5", ".hdf5"), False, "HDF5 with /mov, for CaImAn, suite2p, EXTRACT, MATLAB", plain=True),
-    "tiff": Format("tiff", (".tif", ".tiff"), False, "BigTIFF stack: Fiji, suite2p, CaImAn", table=True, plain=True),
-    "nwb": Format("nwb", (".nwb",), False, "Neurodata Without Borders, OnePhotonSeries"),
+    "zarr": Format("zarr_store", (".zarr",), True, "one zarr store (format 3)", ("zarr",), "zarr"),
+    "netcdf": Format(
+        "netcdf",
+        (".nc", ".nc4", ".netcdf"),
+        False,
+        "NetCDF-4, for xarray and others",
+        ("h5netcdf",),
+        "netcdf",
+        plain=True,
+    ),
+    "hdf5": Format(
+        "hdf5",
+        (".h5", ".hdf5"),
+        False,
+        "HDF5 with /mov, for CaImAn, suite2p, EXTRACT, MATLAB",
+        ("h5py",),
+        "hdf5",
+        plain=True,
+    ),
+    "tiff": Format(
+        "tiff",
+        (".tif", ".tiff"),
+        False,
+        "BigTIFF stack: Fiji, suite2p, CaImAn",
+        ("tifffile",),
+        "tiff",
+        table=True,
+        plain=True,
+    ),
+    "nwb": Format(
+        "nwb", (".nwb",), False, "Neurodata Without Borders, OnePhotonSeries", ("pynwb", "ndx_miniscope"), "nwb"
+    ),
 }

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from miniscope_xr.tools.export.job import SOFTWARE, Job, need
+from miniscope_xr.libraries import need
+from miniscope_xr.tools.export.job import SOFTWARE, Job
 
 _OTHER_NAMES = ("data", "1", "images")
 """suite2p reads ``data``; CIAtah ``/1``; NoRMCorre's and EXTRACT's examples ``images``."""
-
-
-def libraries() -> None:
-    """Check that the library is there."""
-    need("h5py", "hdf5")
 
 
 def write(job: Job) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from miniscope_xr._version import __version__
-from miniscope_xr.errors import MissingDependencyError
 from miniscope_xr.tools.stream.footage import Footage, Images
 from miniscope_xr.tools.stream.readahead import read_ahead
 from miniscope_xr.tools.stream.timing import BLANK, filled_times, milliseconds
@@ -118,19 +116,3 @@ def _as_text(values: np.ndarray[Any, Any]) -> list[str]:
     if values.dtype.kind == "f":
         return [f"{v:.6g}" for v in values.tolist()]
     return [str(int(v)) for v in values.tolist()]
-
-
-def need(module: str, extra: str) -> Any:
-    """Import a library that an export needs.
-
-    Raises
-    ------
-    MissingDependencyError
-        The message names the extra that brings it.
-    """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f'this export needs {module} ({error}); install it with: pip install "miniscope-xr[{extra}]"'
-        ) from error

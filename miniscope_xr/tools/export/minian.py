@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from miniscope_xr.tools.export.job import Job
-from miniscope_xr.tools.export.zarr_store import add_headers, libraries, write_store
+from miniscope_xr.tools.export.zarr_store import add_headers, write_store
 from miniscope_xr.tools.stream.timing import filled_times, milliseconds
-
-__all__ = ["libraries", "write"]
 
 
 def write(job: Job) -> None:

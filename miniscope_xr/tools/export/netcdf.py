@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from miniscope_xr.tools.export.job import Job, need
-
-
-def libraries() -> None:
-    """Check that the library is there."""
-    need("h5netcdf", "netcdf")
+from miniscope_xr.libraries import need
+from miniscope_xr.tools.export.job import Job
 
 
 def write(job: Job) -> None:

@@ -7,13 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from miniscope_xr.tools.export.job import SOFTWARE, Job, need
-
-
-def libraries() -> None:
-    """Check that the libraries are there."""
-    need("pynwb", "nwb")
-    need("ndx_miniscope", "nwb")
+from miniscope_xr.libraries import need
+from miniscope_xr.tools.export.job import SOFTWARE, Job
 
 
 def _device(job: Job) -> Any:

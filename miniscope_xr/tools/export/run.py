@@ -10,6 +10,7 @@ from pathlib import Path
 import xarray as xr
 
 from miniscope_xr.errors import OptionError, did_you_mean
+from miniscope_xr.libraries import need
 from miniscope_xr.tools.export.folders import whole_folder
 from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.job import Job
@@ -93,7 +94,8 @@ def export(
     name = format_of(path, to)
     chosen = FORMATS[name]
     writer = import_module(f"miniscope_xr.tools.export.{chosen.module}")
-    writer.libraries()
+    for module in chosen.needs:
+        need(module, chosen.extra, f"this export ({name})")
     source = ds.encoding.get("source")
     part = select(ds, frames)
     footage = Footage(part, header_names(part), chosen.batch_bytes)

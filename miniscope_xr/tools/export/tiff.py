@@ -6,13 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from miniscope_xr.tools.export.job import SOFTWARE, Job, need
+from miniscope_xr.libraries import need
+from miniscope_xr.tools.export.job import SOFTWARE, Job
 from miniscope_xr.tools.stream.footage import Images
-
-
-def libraries() -> None:
-    """Check that the library is there."""
-    need("tifffile", "tiff")
 
 
 def _pages(job: Job) -> Iterator[Images]:

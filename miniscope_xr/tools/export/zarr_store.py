@@ -8,12 +8,8 @@ from typing import Any
 
 import xarray as xr
 
-from miniscope_xr.tools.export.job import Job, need
-
-
-def libraries() -> None:
-    """Check that the library is there."""
-    need("zarr", "zarr")
+from miniscope_xr.libraries import need
+from miniscope_xr.tools.export.job import Job
 
 
 def write_store(job: Job, path: Path, name: str, dims: tuple[str, str, str], zarr_format: int) -> xr.Dataset:

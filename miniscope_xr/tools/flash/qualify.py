@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from miniscope_xr.errors import CardReadError, MissingDependencyError
+from miniscope_xr.errors import CardReadError
+from miniscope_xr.libraries import need
 from miniscope_xr.tools.flash.errors import CardWriteError, CheckFailedError, RefusedError
 from miniscope_xr.tools.flash.operation import Change, Progress
 from miniscope_xr.tools.flash.plan import Plan
@@ -255,11 +256,7 @@ def draw(stalls: Stalls, path: Path) -> None:
     MissingDependencyError
         matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("the picture needs matplotlib: pip install miniscope-xr[plot]") from error
-    figure = Figure(figsize=(8, 4), layout="constrained")
+    figure = need("matplotlib.figure", "plot", "the picture").Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(1000 * stalls.latencies, ".", markersize=2)
     axes.axhline(1000 * stalls.bridge, color="red", label=f"the ring bridges {1000 * stalls.bridge:.0f} ms")

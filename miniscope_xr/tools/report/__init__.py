@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from miniscope_xr.libraries import need
 from miniscope_xr.tools.stream.outputs import refuse_existing, refuse_source, whole_file
 
 if TYPE_CHECKING:
@@ -33,9 +34,8 @@ def write_report(
     from miniscope_xr.tools.check.check import check
     from miniscope_xr.tools.report.collect import collect
     from miniscope_xr.tools.report.page import render
-    from miniscope_xr.tools.report.pictures import import_pillow
 
-    import_pillow()
+    need("PIL.Image", "report", "a report")
     refuse_existing(Path(path), force)
     refuse_source(Path(path), card)
     result = check(card, layout=layout)

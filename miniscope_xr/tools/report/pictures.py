@@ -8,21 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from miniscope_xr.errors import MissingDependencyError
+from miniscope_xr.libraries import need
 from miniscope_xr.tools.stream.footage import Images
 
 Array = np.ndarray[Any, Any]
-
-
-def import_pillow() -> Any:
-    """Import Pillow, or say how to install it."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingDependencyError(
-            f'pictures need Pillow ({error}); install it with: pip install "miniscope-xr[report]"'
-        ) from error
-    return Image
 
 
 def contrast(image: Array) -> tuple[float, float]:
@@ -53,5 +42,5 @@ def data_uri(image: Images, quality: int | None = None) -> str:
     kind = "png" if quality is None else "webp"
     out = io.BytesIO()
     options = {"optimize": True} if quality is None else {"quality": quality, "method": 4}
-    import_pillow().fromarray(image).save(out, kind, **options)
+    need("PIL.Image", "report", "a picture").fromarray(image).save(out, kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode('ascii')}"

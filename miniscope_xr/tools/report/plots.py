@@ -8,23 +8,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from miniscope_xr.errors import MissingDependencyError
+from miniscope_xr.libraries import need
 from miniscope_xr.tools.stream.timing import BLANK, frame_numbers, milliseconds
 
 _LOST = "#c8432b"
 _LINE = "#1f6f8b"
 _PARTIAL = "#d9961a"
-
-
-def import_pyplot() -> Any:
-    """Import matplotlib, or say how to install it."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise MissingDependencyError(
-            f'plots need matplotlib ({error}); install it with: pip install "miniscope-xr[plot]"'
-        ) from error
-    return plt
 
 
 class _Headers:
@@ -137,7 +126,7 @@ def plot_headers(ds: xr.Dataset) -> Any:
     -------
     matplotlib Figure
     """
-    plt = import_pyplot()
+    plt = need("matplotlib.pyplot", "plot", "a plot")
     headers = _Headers(ds)
     panels = [draw for names, draw in _PANELS if all(name in ds.variables for name in names)]
     style = {"font.size": 13, "axes.spines.top": False, "axes.spines.right": False}

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from miniscope_xr.errors import MissingDependencyError, OptionError, OutputError, did_you_mean
+from miniscope_xr.errors import OptionError, OutputError, did_you_mean
+from miniscope_xr.libraries import need
 
 CONTAINERS: dict[str, tuple[str, ...]] = {
     "GREY": (".avi", ".mkv"),
@@ -23,26 +24,6 @@ EXACT = frozenset({"GREY", "Y800", "FFV1"})
 """Codecs that give back every grey value as it was (others that call themselves lossless do not)."""
 
 _SUFFIXES = (".avi", ".mkv", ".mp4", ".mov")
-
-
-def import_cv2() -> Any:
-    """Import OpenCV, or say how to install it.
-
-    Raises
-    ------
-    MissingDependencyError
-        There is none, or the one there is does not load (opencv-python without libGL, for example).
-    """
-    try:
-        import cv2
-    except ImportError as error:
-        found = "" if isinstance(error, ModuleNotFoundError) and error.name == "cv2" else f" (found one: {error})"
-        raise MissingDependencyError(
-            f"video needs OpenCV, which cannot be imported{found}. "
-            'With none installed: pip install "miniscope-xr[video]". '
-            "With an opencv-python that lacks a system library: install that library (Debian: libgl1 libglib2.0-0)."
-        ) from error
-    return cv2
 
 
 def normal_codec(codec: str) -> str:
@@ -97,7 +78,7 @@ def _open(cv2: Any, path: Path, codec: str, fps: float, size: tuple[int, int], *
 
 def available(suffix: str = ".avi") -> list[str]:
     """Codecs of :data:`CONTAINERS` that this computer's OpenCV can write into a file of this type."""
-    cv2 = import_cv2()
+    cv2 = need("cv2", "video", "a video")
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for codec, suffixes in CONTAINERS.items():
@@ -128,7 +109,7 @@ def open_writer(path: Path, codec: str, fps: float, size: tuple[int, int], color
     OutputError
         OpenCV cannot write this codec here; the message lists those it can.
     """
-    cv2 = import_cv2()
+    cv2 = need("cv2", "video", "a video")
     writer = _open(cv2, path, codec, fps, size, cv2.VIDEOWRITER_PROP_IS_COLOR, int(color))
     if not writer.isOpened():
         known = available(path.suffix) or available()
@@ -141,7 +122,7 @@ def open_writer(path: Path, codec: str, fps: float, size: tuple[int, int], color
 
 def open_packet_writer(path: Path, codec: str, fps: float, size: tuple[int, int]) -> Any:
     """Open a ``cv2.VideoWriter`` that takes encoded packets, or None where OpenCV has no such thing."""
-    cv2 = import_cv2()
+    cv2 = need("cv2", "video", "a video")
     option = getattr(cv2, "VIDEOWRITER_PROP_RAW_VIDEO", None)
     if option is None:
         return None
@@ -151,7 +132,7 @@ def open_packet_writer(path: Path, codec: str, fps: float, size: tuple[int, int]
 
 def count_frames(path: Path) -> int:
     """Frames in a finished video file, by its own index; -1 where it does not open."""
-    cv2 = import_cv2()
+    cv2 = need("cv2", "video", "a video")
     with _quiet(cv2):
         capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else -1

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from miniscope_xr.errors import OutputError
 from miniscope_xr.frames.stencil import cores
-from miniscope_xr.tools.video.codecs import import_cv2, open_packet_writer
+from miniscope_xr.libraries import need
+from miniscope_xr.tools.video.codecs import open_packet_writer
 
 _KEY_INTERVAL = 12  # frames between key frames in OpenCV's FFV1: a segment of a multiple of it costs no extra key frame
 _LONGEST = 80 * _KEY_INTERVAL
@@ -55,7 +56,7 @@ def _encoded(
 
 def _packets(path: Path) -> Iterator[tuple[object, float]]:
     """Yield the encoded frames of a file and whether each is a key frame."""
-    cv2 = import_cv2()
+    cv2 = need("cv2", "video", "a video")
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
     try:
         while capture.grab():
@@ -116,7 +117,7 @@ def write_segments(
     with tempfile.TemporaryDirectory(prefix=".miniscope-xr-", dir=path.parent) as name:
         writer, last = open_packet_writer(path, "FFV1", fps, size), None
         try:
-            cv2 = import_cv2()
+            cv2 = need("cv2", "video", "a video")
             for segment in _encoded(encode, segment_bounds(count, parts), Path(name), parts, halt):
                 for packet, key in _packets(segment):
                     writer.set(cv2.VIDEOWRITER_PROP_KEY_FLAG, key)
