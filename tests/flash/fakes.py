@@ -193,6 +193,12 @@ class FaultDisk:
         if self.gone:
             raise OSError(5, "unplugged")
 
+    def next_data(self, offset: int) -> int:
+        return offset
+
+    def reread_partitions(self) -> None:
+        pass
+
 
 def faults_of(log: Sequence[tuple[str, int, int]], wanted: int, seed: int = 1) -> list[Fault]:
     """At least ``wanted`` different faults for a run with these operations, every operation and kind among them."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from miniscope_xr.errors import MiniscopeError
-from miniscope_xr.tools.flash import jobs, prepare, recover
+from miniscope_xr.tools.flash import jobs, journal_format, prepare, recover
 from miniscope_xr.tools.flash import journal as journals
 from miniscope_xr.tools.flash.errors import InterruptedWriteError, RefusedError
 from miniscope_xr.tools.flash.journal import Journal
@@ -122,7 +122,7 @@ def judge(scene: Scene, fault: Fault, backups: Path, job: jobs.Job | None = None
 def verdict(scene: Scene, job: jobs.Job, code: int | None, left: bytes, gone: bool, backups: Path) -> list[str]:
     """Judge what is left of the card; ``code`` is None if the process was killed."""
     found = next(journals.journals(backups), None)
-    key = (code, left, gone, found and journals.digest(found.backup))
+    key = (code, left, gone, found and journal_format.digest(found.backup))
     if key not in scene.judged:  # many faults leave the same card
         scene.judged[key] = [
             *_promises(scene, job, code, left, gone),

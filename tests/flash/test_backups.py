@@ -47,8 +47,9 @@ def test_default_folder(monkeypatch, tmp_path):
 def test_round_trip(tmp_path):
     folder = journal.new_folder(tmp_path, "abc/../x", "set")
     assert folder.parent.parent == tmp_path
+    change = {"name": "x", "offset": 512, "length": 512, "data": None}
     before = Journal(
-        folder, "set", {"size": 5}, {0: b"a" * 512, 4096: b"b" * 512}, [{"name": "x"}], "v4-wirefree", "00ff"
+        folder, "set", {"size": 8192}, {0: b"a" * 512, 4096: b"b" * 512}, [change], "v4-wirefree", "00ff"
     )
     before.write("intent")
     after = journal.load(folder)
@@ -64,10 +65,12 @@ def test_round_trip(tmp_path):
     assert list(journal.journals(tmp_path)) == [after]
 
 
-def test_folders_of_one_second_do_not_collide(tmp_path, monkeypatch):
-    monkeypatch.setattr(journal.time, "strftime", lambda form, *a: "20260101-000000")
-    names = {journal.new_folder(tmp_path, "c", "set").name for _ in range(100)}
-    assert len(names) == 100
+def test_folders_of_one_moment_do_not_collide(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal.time, "time_ns", lambda: 1_700_000_000_000_000_000)
+    folders = [journal.new_folder(tmp_path, "c", "set") for _ in range(100)]
+    assert folders[0].name == "20231114T221320.000000Z-set"
+    assert [journal.number_of(f) for f in folders] == list(range(1_700_000_000_000_000, 1_700_000_000_000_100))
+    monkeypatch.setattr(journal, "_next_number", lambda backup_dir: 1_700_000_000_000_000)
     with pytest.raises(JournalError, match="try again"):
         journal.new_folder(tmp_path, "c", "set")
 
@@ -82,7 +85,7 @@ def test_what_is_no_journal(tmp_path, text):
 def test_broken_journals_are_passed_over(tmp_path):
     folder = journal.new_folder(tmp_path, "c", "set")
     (folder / "journal.json").write_text("{")
-    good = Journal(journal.new_folder(tmp_path, "c", "wipe"), "wipe", {}, {0: b"x"}, [])
+    good = Journal(journal.new_folder(tmp_path, "c", "wipe"), "wipe", {"size": 512}, {0: bytes(512)}, [])
     good.write("done")
     assert [j.verb for j in journal.journals(tmp_path)] == ["wipe"]
 

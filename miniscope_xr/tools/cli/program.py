@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"miniscope-xr {args.command}: {message_of(error)}", file=sys.stderr)
         return exit_code(error)
     except KeyboardInterrupt:
-        print(f"miniscope-xr {args.command}: interrupted; the card was not changed", file=sys.stderr)
+        print(f"miniscope-xr {args.command}: interrupted", file=sys.stderr)
         return FAILED
     except BrokenPipeError:  # `miniscope-xr info card | head`
         with contextlib.suppress(OSError):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from miniscope_xr.errors import MiniscopeError
-from miniscope_xr.tools.flash import backups, checks, verbs
+from miniscope_xr.tools.flash import backups, checks, interrupts, verbs
 from miniscope_xr.tools.flash.errors import DONE, FAILED, InterruptedWriteError, exit_code
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.progress import bars
@@ -25,46 +24,36 @@ def guarded(command: Command) -> Callable[[Args], int]:
 
     def run(args: Args) -> int:
         report: Report = {"exit": DONE, "phase": "look", "card_changed": False, "backup": None, "device": None}
-        previous = _catch_term()
-        try:
-            with bars(args.json) as progress:
-                report["exit"] = command(args, report, progress)
-        except KeyboardInterrupt:
-            report.update(exit=FAILED, error="interrupted; the card was not changed")
-        except (MiniscopeError, OSError) as error:
-            report.update(exit=exit_code(error), error=_message(error))
-            report.update(getattr(error, "facts", {}))
-            if isinstance(error, InterruptedWriteError):
-                report.update(
-                    card_changed=error.card_changed, phase=error.phase, backup=str(Path(error.journal).parent)
-                )
-        finally:
-            if previous is not None:
-                signal.signal(signal.SIGTERM, previous)
-        if args.json:
-            print(json.dumps(report, indent=1))
-        if "error" in report:
-            print(f"miniscope-xr {args.command}: {report['error']}", file=sys.stderr)
+        with interrupts.caught():
+            try:
+                with bars(args.json) as progress:
+                    report["exit"] = command(args, report, progress)
+            except KeyboardInterrupt:  # while a card is written it ends as an InterruptedWriteError
+                report.update(exit=FAILED, error="interrupted; the card was not changed")
+            except (MiniscopeError, OSError) as error:
+                report.update(exit=exit_code(error), error=_message(error))
+                report.update(getattr(error, "facts", {}))
+                if isinstance(error, InterruptedWriteError):
+                    report.update(
+                        card_changed=error.card_changed, phase=error.phase, backup=str(Path(error.journal).parent)
+                    )
+            interrupts.hold()
+            _last_words(args, report)
         return int(report["exit"])
 
     return run
 
 
+def _last_words(args: Args, report: Report) -> None:
+    if args.json:
+        print(json.dumps(report, indent=1))
+    if "error" in report:
+        print(f"miniscope-xr {args.command}: {report['error']}", file=sys.stderr)
+
+
 def _message(error: BaseException) -> str:
     path, text = getattr(error, "filename", None), getattr(error, "strerror", None)
     return f"{path}: {text}" if path and text else str(text or error)
-
-
-def _catch_term() -> Any:
-    """Make a polite kill an interrupt, so that the journal and the exit code are right."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        return signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread
-        return None
 
 
 def _common(parser: argparse.ArgumentParser) -> None:

@@ -46,7 +46,10 @@ def backup(seen: Look, backup_dir: Path, target: Target, verb: str, changes: Seq
         if change.name in ("table", "copy of the table"):
             saved[change.offset] = read_twice(target, change.offset, change.length)
     folder = journals.new_folder(backup_dir, seen.disk.card_id, verb)
-    return Journal(folder, verb, seen.disk.to_json(), saved, [c.to_json() for c in changes], layout=seen.layout.id)
+    return Journal(
+        folder, verb, seen.disk.to_json(), saved, [c.to_json() for c in changes], layout=seen.layout.id,
+        number=journals.number_of(folder),
+    )  # fmt: skip
 
 
 def verify_shown(target: Target, seen: Look) -> None:
@@ -111,6 +114,6 @@ def carry_out(job: Job, target: Target, backup_dir: Path, progress: Progress | N
         old = stale.list_buffers(target, seen.layout, seen.data_end, progress)
         stale.save_list(journal.folder, old, layout=seen.layout.id, session=journal.session, card_id=seen.disk.card_id)
     run(target, job.changes, journal, progress)
-    if job.verb == "blank-table" and hasattr(target, "reread_partitions"):
+    if job.verb == "blank-table":
         target.reread_partitions()
     return journal

@@ -1,30 +1,33 @@
 """Backups and journals on this computer: a power cut leaves the old file or the new one, never half of one.
 
-One folder per operation, ``BACKUP_DIR/<card id>/<time>-<verb>/``, with ``journal.json`` (the backup, what will be
-done, and how far it came) and ``old_buffers.json`` (see :mod:`miniscope_xr.tools.flash.stale`).
+One folder per operation, ``BACKUP_DIR/<card id>/<time, UTC>-<verb>/``, with ``journal.json``: the backup, what will be
+done, and how far it came (:mod:`miniscope_xr.tools.flash.journal_format`). Journals are ordered by their number: the
+time in UTC, or one more than the newest there is, so neither time zones nor a clock that was set back mix them up.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
-import json
+import datetime
+import errno
 import os
 import re
+import stat
 import time
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from miniscope_xr.tools.flash import journal_format as text
 from miniscope_xr.tools.flash.errors import JournalError
 
 NAME = "journal.json"
 Sectors = Mapping[int, bytes]
 """Bytes of the card as they were, by byte offset."""
+_STAMPED = re.compile(r"(\d{8}T\d{6}\.\d{6})Z-.*")
+_TIME = "%Y%m%dT%H%M%S.%f"
 
 
 def default_dir() -> Path:
@@ -38,7 +41,8 @@ def save(path: Path, data: bytes) -> None:
     """Write a file so that it is there whole, or not at all, and read it back."""
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with open(temporary, "wb") as file:
+        temporary.unlink(missing_ok=True)  # left by a crash; a link or pipe of this name is not written through
+        with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -60,24 +64,6 @@ def save(path: Path, data: bytes) -> None:
         raise JournalError(5, "the backup reads back differently; give --backup-dir on another disk", str(path))
 
 
-def pack(data: bytes) -> str:
-    """Turn bytes into compressed text."""
-    return base64.b64encode(zlib.compress(data, 1)).decode()
-
-
-def unpack(text: str) -> bytes:
-    """Return the bytes of :func:`pack`."""
-    return zlib.decompress(base64.b64decode(text))
-
-
-def digest(sectors: Sectors) -> str:
-    """Return a checksum over a backup."""
-    total = hashlib.sha256()
-    for offset in sorted(sectors):
-        total.update(offset.to_bytes(8, "little") + sectors[offset])
-    return total.hexdigest()
-
-
 @dataclass
 class Journal:
     """One operation: the backup, the intended changes, and the phase it reached."""
@@ -92,16 +78,23 @@ class Journal:
     phase: str = "intent"
     about: Mapping[str, Any] = field(default_factory=dict)
     changed: bool = False
+    number: int = 0
+    trusted: bool = True
+    """False in a journal of format 1, whose changes no checksum covers."""
 
     @property
     def path(self) -> Path:
         """The journal file."""
         return self.folder / NAME
 
+    @property
+    def finished(self) -> bool:
+        """True if everything was done and verified."""
+        return self.phase == "done"
+
     @cached_property
-    def _packed(self) -> dict[str, Any]:
-        packed = {str(offset): pack(data) for offset, data in sorted(self.backup.items())}
-        return {"sha256": digest(self.backup), "backup": packed}
+    def _packed(self) -> dict[str, str]:
+        return {str(offset): text.pack(data) for offset, data in sorted(self.backup.items())}
 
     def before(self, offset: int, length: int) -> bytes | None:
         """Return the card's bytes as they were, if the backup has them."""
@@ -114,21 +107,37 @@ class Journal:
         """Record that ``phase`` begins (``done``: that everything is verified)."""
         self.phase = phase
         content = {
-            "format": 1, "verb": self.verb, "phase": phase, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "number": self.number, "utc": text.utc(self.number), "verb": self.verb, "phase": phase,
             "layout": self.layout, "session": self.session, "card": dict(self.card), "about": dict(self.about),
-            "changes": self.changes, **self._packed,
+            "changes": self.changes, "backup": self._packed,
         }  # fmt: skip
-        save(self.path, json.dumps(content, indent=1).encode())
+        save(self.path, text.encode(content))
+
+
+def number_of(folder: Path) -> int:
+    """Read an operation's number from the name of its folder; 0 if it has none."""
+    match = _STAMPED.fullmatch(folder.name)
+    with contextlib.suppress(ValueError):
+        if match:
+            time = datetime.datetime.strptime(match[1], _TIME).replace(tzinfo=datetime.UTC)
+            return (time - text.EPOCH) // datetime.timedelta(microseconds=1)
+    return 0
+
+
+def _next_number(backup_dir: Path) -> int:
+    newest = max((number_of(folder) for card in _folders(backup_dir, []) for folder in _folders(card, [])), default=0)
+    return max(time.time_ns() // 1000, newest + 1)
 
 
 def new_folder(backup_dir: Path, card_id: str, verb: str) -> Path:
-    """Make a fresh folder for one operation."""
+    """Make a fresh folder for one operation, numbered behind all others."""
     parent = backup_dir / re.sub(r"[^\w.-]", "_", card_id)
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{verb}"
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        for attempt in range(100):
-            folder = parent / (f"{name}-{attempt}" if attempt else name)
+        number = _next_number(backup_dir)
+        for attempt in range(100):  # another process may take the number that was free a moment ago
+            at = text.EPOCH + datetime.timedelta(microseconds=number + attempt)
+            folder = parent / f"{at.strftime(_TIME)}Z-{verb}"
             with contextlib.suppress(FileExistsError):
                 folder.mkdir()
                 return folder
@@ -136,34 +145,81 @@ def new_folder(backup_dir: Path, card_id: str, verb: str) -> Path:
         raise JournalError(
             error.errno, f"the backup folder cannot be made ({error.strerror}); give --backup-dir", str(parent)
         ) from error
-    raise JournalError(17, "the backup folder is full of this second's backups; try again", str(parent))
+    raise JournalError(errno.EEXIST, "the backup folder is full of this moment's backups; try again", str(parent))
+
+
+def _read(file: Path) -> bytes:
+    """Read a journal's file; a pipe or device of this name is not waited for."""
+    fd = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(fd, "rb") as opened:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is no regular file")
+        if status.st_size > text.MOST:
+            raise ValueError(f"it is {status.st_size / 1e6:.0f} MB long")
+        return opened.read(text.MOST)
 
 
 def load(path: Path) -> Journal:
-    """Read a journal (its file or its folder) and check its backup's checksum."""
+    """Read a journal (its file or its folder), and check everything in it before anything of it is used.
+
+    Raises
+    ------
+    JournalError
+        It cannot be read, or is not a journal as this tool writes it; says in which point.
+    """
     file = path / NAME if path.is_dir() else path
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        backup = {int(offset): unpack(text) for offset, text in content["backup"].items()}
-        if digest(backup) != content["sha256"]:
-            raise ValueError("its checksum does not match")
-        return Journal(
-            file.parent, str(content["verb"]), content["card"], backup, list(content["changes"]),
-            str(content["layout"]), str(content["session"]), str(content["phase"]), content["about"],
-        )  # fmt: skip
+        found = text.decode(_read(file))
     except OSError as error:
         raise JournalError(
             error.errno, f"this backup cannot be read: {error.strerror}; give the folder of one", str(file)
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
+    except ValueError as error:
         raise JournalError(
-            22, f"this is not an intact backup of ours ({error}); give another with --backup", str(file)
+            errno.EINVAL, f"this is not an intact backup of ours ({error}); give another with --backup", str(file)
         ) from error
+    return Journal(
+        file.parent, found["verb"], found["card"], found["backup"], found["changes"], found["layout"],
+        found["session"], found["phase"], found["about"], number=found["number"], trusted=found["format"] > 1,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Found:
+    """The journals in a backup folder, newest first, and what is named like one but cannot be used: file, reason."""
+
+    journals: tuple[Journal, ...]
+    skipped: tuple[tuple[Path, str], ...]
+
+
+def _folders(parent: Path, skipped: list[tuple[Path, str]]) -> list[Path]:
+    try:
+        with os.scandir(parent) as entries:
+            return [Path(entry.path) for entry in entries if entry.is_dir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        skipped.append((parent, f"cannot be listed: {error.strerror}"))
+        return []
+
+
+def find(backup_dir: Path) -> Found:
+    """Find every journal below ``backup_dir``; one that is damaged is named, and does not hide the others."""
+    found: list[Journal] = []
+    skipped: list[tuple[Path, str]] = []
+    for card in _folders(backup_dir, skipped):
+        for folder in _folders(card, skipped):
+            if not os.path.lexists(folder / NAME):  # interrupted before its first word
+                continue
+            try:
+                found.append(load(folder))
+            except JournalError as error:
+                skipped.append((folder / NAME, str(error.strerror)))
+    found.sort(key=lambda journal: (journal.number, journal.folder.name), reverse=True)
+    return Found(tuple(found), tuple(sorted(skipped)))
 
 
 def journals(backup_dir: Path) -> Iterator[Journal]:
-    """Find every readable journal below ``backup_dir``, newest first."""
-    files = sorted(backup_dir.glob(f"*/*/{NAME}"), key=lambda f: (f.parent.name, f.stat().st_mtime_ns), reverse=True)
-    for file in files:
-        with contextlib.suppress(JournalError):
-            yield load(file)
+    """Yield every usable journal below ``backup_dir``, newest first."""
+    yield from find(backup_dir).journals

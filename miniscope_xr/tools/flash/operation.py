@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 from miniscope_xr.errors import CardReadError
+from miniscope_xr.tools.flash import interrupts
 from miniscope_xr.tools.flash.errors import CardWriteError, InterruptedWriteError
 from miniscope_xr.tools.flash.journal import Journal
 from miniscope_xr.tools.flash.target.linux import SECTOR, Target
@@ -64,10 +65,10 @@ def read_twice(target: Target, offset: int, length: int) -> bytes:
 def apply(target: Target, change: Change, progress: Progress | None = None) -> int:
     """Carry out one change: write what differs, flush, read back. Returns the bytes written."""
     written: list[tuple[int, bytes]] = []
-    skip_to = getattr(target, "next_data", None) if change.data is None else None
     for at, wanted in change.pieces():
-        if skip_to is not None and skip_to(at) >= at + len(wanted):
+        if change.data is None and target.next_data(at) >= at + len(wanted):
             continue
+        interrupts.check()
         if target.read(at, len(wanted)) != wanted:
             target.same()
             written.append((at, wanted))
@@ -82,6 +83,7 @@ def apply(target: Target, change: Change, progress: Progress | None = None) -> i
 def verify(target: Target, name: str, pieces: Sequence[tuple[int, bytes]], progress: Progress | None = None) -> None:
     """Read back what was written; a difference is an error."""
     for i, (at, wanted) in enumerate(pieces):
+        interrupts.check()
         if target.read(at, len(wanted)) != wanted:
             raise CardWriteError(
                 5,
@@ -98,10 +100,9 @@ class _Watched:
     def __init__(self, target: Target) -> None:
         self.size, self._target = target.size, target
         self.flush, self.same = target.flush, target.same
+        self.next_data, self.reread_partitions = target.next_data, target.reread_partitions
         self._last: tuple[int, bytes] = (-1, b"")
         self.touched: list[tuple[int, int, bytes]] = []
-        if hasattr(target, "next_data"):
-            self.next_data = target.next_data
 
     def read(self, offset: int, length: int) -> bytes:
         self._last = (offset, self._target.read(offset, length))
@@ -120,8 +121,18 @@ class _Watched:
             return True
 
 
-def run(target: Target, changes: Sequence[Change], journal: Journal, progress: Progress | None = None) -> None:
+def run(
+    target: Target,
+    changes: Sequence[Change],
+    journal: Journal,
+    progress: Progress | None = None,
+    *,
+    resumed: bool = False,
+) -> None:
     """Carry out ``changes`` in order; the journal is on disk before the first write and after the last.
+
+    A signal stops it between two steps (:mod:`miniscope_xr.tools.flash.interrupts`); ``resumed`` says that the journal
+    is that of an earlier run, which may have changed the card already.
 
     Raises
     ------
@@ -129,31 +140,34 @@ def run(target: Target, changes: Sequence[Change], journal: Journal, progress: P
         Something failed or was interrupted; it tells whether the card was changed, and where the journal is.
     """
     watched = _Watched(target)
-    try:
-        journal.write("intent")
-        for i, change in enumerate(changes):
+    with interrupts.held():
+        try:
+            if not resumed:
+                journal.write("intent")
+            for i, change in enumerate(changes):
+                target.same()
+                if i:
+                    journal.write(change.name)
+                apply(watched, change, progress)
             target.same()
-            if i:
-                journal.write(change.name)
-            apply(watched, change, progress)
-        target.same()
-        for change in changes:  # writing one sector may have disturbed its neighbours
-            if change.length <= SMALL:
-                verify(target, change.name, list(change.pieces()))
-        journal.changed = bool(watched.touched)
-        journal.write("done")
-    except (Exception, KeyboardInterrupt) as error:
-        raise _interrupted(error, watched.changed(), journal) from error
+            for change in changes:  # writing one sector may have disturbed its neighbours
+                if change.length <= SMALL:
+                    verify(target, change.name, list(change.pieces()))
+            journal.changed = bool(watched.touched)
+            journal.write("done")
+        except (Exception, KeyboardInterrupt) as error:
+            raise _interrupted(error, watched.changed(), journal, resumed) from error
 
 
-def _interrupted(error: BaseException, changed: bool, journal: Journal) -> InterruptedWriteError:
+def _interrupted(error: BaseException, changed: bool, journal: Journal, resumed: bool) -> InterruptedWriteError:
     what = "interrupted" if isinstance(error, KeyboardInterrupt) else getattr(error, "strerror", None) or str(error)
-    if journal.phase == "done":
+    ways = f"`resume` finishes it, `restore` brings the settings back (journal {journal.path})."
+    if journal.finished:
         state = "The card is complete and verified; only the journal could not be finished."
     elif changed:
-        state = (
-            f"The card was changed: `resume` finishes it, `restore` brings the settings back (journal {journal.path})."
-        )
+        state = f"The card was changed: {ways}"
+    elif resumed:
+        state = f"The card is as the first interruption left it: {ways}"
     else:
         state = "The card was not changed."
     return InterruptedWriteError(

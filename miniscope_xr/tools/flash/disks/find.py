@@ -72,6 +72,10 @@ class Disks(Protocol):
         """Paths of every whole disk of this computer."""
         ...
 
+    def loops_on(self, path: str) -> tuple[str, ...]:
+        """Devices of this computer that show the image file at ``path`` as a disk."""
+        ...
+
 
 def image_file(path: str, stacked: tuple[str, ...] = ()) -> Disk:
     """Describe an image file."""
@@ -118,8 +122,7 @@ def identify(path: str, disks: Disks | None = None) -> Disk:
             error.errno, "there is no file or device here; `list` shows the candidates", path
         ) from error
     if stat.S_ISREG(mode):
-        loops = getattr(disks, "loops_on", None)
-        return image_file(path, loops(os.path.realpath(path)) if loops else ())
+        return image_file(path, disks.loops_on(os.path.realpath(path)))
     if stat.S_ISBLK(mode) or (sys.platform == "darwin" and stat.S_ISCHR(mode)):
         return disks.identify(os.path.realpath(path))
     what = "a directory" if stat.S_ISDIR(mode) else "neither a disk nor an image file"

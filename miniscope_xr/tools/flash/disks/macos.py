@@ -37,6 +37,10 @@ class MacDisks:
         """Return the paths of every whole disk."""
         return [f"/dev/{name}" for name in self._ask("list", "-plist").get("WholeDisks", [])]
 
+    def loops_on(self, path: str) -> tuple[str, ...]:
+        """None is known here: an attached image is a disk of its own, whose bus says so."""
+        return ()
+
     def identify(self, path: str) -> Disk:
         """Describe ``/dev/diskN`` or ``/dev/rdiskN``."""
         match = re.fullmatch(r"/dev/r?(disk\d+)(s\d+)?", path)

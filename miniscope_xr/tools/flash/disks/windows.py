@@ -37,6 +37,10 @@ class WindowsDisks:
         r"""Return the paths of every whole disk (``\\.\PhysicalDriveN``)."""
         return [rf"\\.\PhysicalDrive{disk['Number']}" for disk in self._ask("Get-Disk")]
 
+    def loops_on(self, path: str) -> tuple[str, ...]:
+        """None is known here: an attached image is a disk of its own, whose bus says so."""
+        return ()
+
     def identify(self, path: str) -> Disk:
         r"""Describe ``\\.\PhysicalDriveN``."""
         match = re.fullmatch(r"\\\\\.\\PhysicalDrive(\d+)", path, re.IGNORECASE)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SECTOR = 512
 _BLKGETSIZE64, _BLKSSZGET, _BLKROGET, _BLKRRPART = 0x80081272, 0x1268, 0x125E, 0x125F
 _BLKFLSBUF, _BLKGETDISKSEQ = 0x1261, 0x80081280
+_ENOMEDIUM = getattr(errno, "ENOMEDIUM", errno.ENODEV)  # Linux has it alone
 _LOCK_PATIENCE = 2.0  # udev holds a shared lock for a moment when a card is inserted
 
 
@@ -44,6 +45,14 @@ class Target(Protocol):
 
     def same(self) -> None:
         """Raise if this is not the card any more that was opened."""
+        ...
+
+    def next_data(self, offset: int) -> int:
+        """Find the next offset from here that can hold anything but zeros, without reading; ``offset`` if unknown."""
+        ...
+
+    def reread_partitions(self) -> None:
+        """Tell the system that the partition table is another one now."""
         ...
 
 
@@ -216,7 +225,7 @@ def open_error(path: str, error: OSError) -> Exception:
         return CardPermissionError(error.errno, "no permission to write it; run as administrator (Linux: sudo)", path)
     if error.errno == errno.EROFS:
         return RefusedError(f"{path} is read-only; move the card's lock switch up")
-    if error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.ENOMEDIUM):
+    if error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV, _ENOMEDIUM):
         return CardNotFoundError(
             error.errno, "there is no card here any more; insert it, `list` shows the candidates", path
         )

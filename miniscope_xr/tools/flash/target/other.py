@@ -115,6 +115,13 @@ class RawTarget:
         except OSError as error:
             raise CardWriteError(error.errno, f"the card cannot be flushed: {error.strerror}", self.path) from error
 
+    def next_data(self, offset: int) -> int:
+        """Holes of sparse images are not looked for here."""
+        return offset
+
+    def reread_partitions(self) -> None:
+        """Nothing to tell: both systems look at a disk again when it is closed."""
+
     def close(self) -> None:
         """Close the descriptor and give up the locks."""
         if self._fd >= 0:

@@ -1,0 +1,78 @@
+"""Ctrl+C and polite kills while a card is written: noticed between two steps, so that the last words are true.
+
+A signal that raised wherever the program happens to be could hit between the write and the note that something was
+written, or in the middle of saying how the card is now; a second one always could. So from before the first write to
+after the last word signals are only noted (:func:`held`), and the operation asks for them where it can stop
+(:func:`check`). A signal that arrives after everything is done changes nothing any more: what is done is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class _State:
+    """Signals are a thing of the whole process, so there is one of these."""
+
+    held = 0
+    pending = False
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    """Interrupt at once, but only once, and not while a card is written."""
+    first, _State.pending = not _State.pending, True
+    if first and not _State.held:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def caught() -> Iterator[None]:
+    """Make SIGTERM an interrupt too; of several signals only the first raises, so that its handling is not cut off."""
+    previous = {}
+    if not _State.held:
+        _State.pending = False
+    try:
+        for number in _SIGNALS:
+            previous[number] = signal.signal(number, _note)
+    except ValueError:  # not the main thread: signals never arrive here
+        pass
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Let no signal raise inside, except where :func:`check` is called."""
+    with caught():
+        _State.held += 1
+        try:
+            yield
+        finally:
+            _State.pending = _State.pending or _State.held == 1  # only the last words are left: none raises any more
+            _State.held -= 1
+
+
+def hold() -> None:
+    """Let no signal raise any more until the enclosing :func:`caught` ends: the command's last words are said."""
+    _State.pending = True
+
+
+def check() -> None:
+    """Raise if a signal arrived meanwhile; called between two steps of writing.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        One did. It is told once.
+    """
+    if _State.held and _State.pending:
+        _State.pending = False
+        raise KeyboardInterrupt
