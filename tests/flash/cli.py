@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from miniscope_xr.tools.cli import copying
 from miniscope_xr.tools.flash.commands import register
 from miniscope_xr.tools.flash.disks import find as disks
 
@@ -20,7 +21,9 @@ class Result:
 
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="miniscope-xr")
-    register(root.add_subparsers(dest="command", required=True))
+    commands = root.add_subparsers(dest="command", required=True)
+    register(commands)
+    copying.register(commands)
     return root
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from miniscope_xr._version import __version__
 from miniscope_xr.errors import MiniscopeError
 from miniscope_xr.tools import archive
-from miniscope_xr.tools.cli import demo, read, write
+from miniscope_xr.tools.cli import copying, demo, read, write
 from miniscope_xr.tools.flash import commands as flash_commands
 from miniscope_xr.tools.flash.errors import FAILED, exit_code
 
@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (read, write, archive, flash_commands, demo):
+    for module in (read, write, archive, flash_commands, copying, demo):
         module.register(commands)
     return parser
 

@@ -1,11 +1,10 @@
-"""The commands ``qualify`` and ``image``."""
+"""The command ``qualify``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from miniscope_xr.tools.flash import ask, image, jobs, prepare, qualify
-from miniscope_xr.tools.flash.disks.find import identify
+from miniscope_xr.tools.flash import ask, jobs, prepare, qualify
 from miniscope_xr.tools.flash.errors import DONE, CardWriteError, InterruptedWriteError, RefusedError
 from miniscope_xr.tools.flash.look import Look
 from miniscope_xr.tools.flash.operation import Change, Progress
@@ -84,20 +83,4 @@ def _report(args: Args, report: Report, stalls: qualify.Stalls, wrong: list[int]
     )  # fmt: skip
     qualify.complain(found)
     say(["pass: it kept up with the recording, and its capacity is real"], args)
-    return DONE
-
-
-def copy_card(args: Args, report: Report, progress: Progress | None) -> int:
-    """Copy the card, trimmed to its recordings."""
-    disk = identify(args.device)
-    report["device"] = disk.to_json()
-    copied = image.copy_image(
-        args.device, Path(args.out), layout=args.layout, frames=args.frames, force=args.force, progress=progress
-    )
-    report.update(
-        phase="done", out=str(copied.path), size=copied.size, sha256=copied.sha256, bad_sectors=copied.bad_sectors,
-        map=f"{copied.path}.map",
-    )  # fmt: skip
-    say([f"{copied.path}: {copied.size / 1e6:.1f} MB, sha256 {copied.sha256}"], args)
-    image.complain(copied)
     return DONE

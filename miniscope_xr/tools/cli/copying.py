@@ -1,0 +1,56 @@
+"""Commands that copy a card and never write to one: ``image``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from miniscope_xr.source.remote import is_url
+from miniscope_xr.tools import copy
+from miniscope_xr.tools.flash.commands import guarded
+from miniscope_xr.tools.flash.disks.find import identify
+from miniscope_xr.tools.flash.errors import DONE
+from miniscope_xr.tools.flash.operation import Progress
+from miniscope_xr.tools.flash.verbs import Args, Report
+
+
+def _say(text: str, args: Args) -> None:
+    """To the terminal (with ``--json`` to stderr), whatever the terminal's encoding makes of a name."""
+    stream = sys.stderr if args.json else sys.stdout
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+
+
+def image(args: Args, report: Report, progress: Progress | None) -> int:
+    """Copy a card, trimmed to its recordings."""
+    if not is_url(args.device):
+        report["device"] = identify(args.device).to_json()
+    copied = copy.copy_image(
+        args.device, Path(args.out), layout=args.layout, frames=args.frames, force=args.force, progress=progress
+    )
+    report.update(
+        phase="done", out=str(copied.path), size=copied.size, sha256=copied.sha256, bad_sectors=copied.bad_sectors,
+        map=f"{copied.path}.map",
+    )  # fmt: skip
+    _say(f"{copied.path}: {copied.size / 1e6:.1f} MB, sha256 {copied.sha256}", args)
+    copy.complain(copied)
+    return DONE
+
+
+def _copying(parser: argparse.ArgumentParser, out: str) -> None:
+    parser.add_argument("device", metavar="CARD", help="device of the card, an image file or its URL")
+    parser.add_argument("out", metavar="OUT.img", help=f"{out}; an unfinished one goes on where it stopped")
+    parser.add_argument("--layout", help="id or file of the card's layout, where the card does not tell it")
+    parser.add_argument("--force", action="store_true", help="replace OUT.img")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def register(subparsers: Any) -> None:
+    """Add the commands to the command line."""
+    text = "copy a card, trimmed to its recordings, around bad sectors"
+    parser = subparsers.add_parser("image", help=text, description=text)
+    _copying(parser, "the copy")
+    parser.add_argument("--frames", type=int, metavar="N", help="the first N frames only")
+    parser.set_defaults(func=guarded(image), command="image")
