@@ -1,8 +1,10 @@
 """Many cards into one Zarr store: in parallel, with bounded memory, and resumed where it was interrupted.
 
 Every recording becomes a group ``<card>-<fingerprint>/recording_<n>``, written in blocks of some chunks of frames.
-A finished block is marked in the store itself (``archived``), so any store that Zarr can write to can be resumed,
-and a card that is archived already is recognised whichever name or reader it comes with.
+While it is being written, an array ``archived`` in that group marks the blocks that are there, so any store that Zarr
+can write to can be resumed; with the last block it goes, and what is left is the recording alone. How a recording was
+archived is an attribute of the card's group, so a card that is there already is recognised whichever name or reader it
+comes with.
 """
 
 from __future__ import annotations
@@ -14,8 +16,11 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
-from contextlib import nullcontext
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -24,11 +29,12 @@ import xarray as xr
 
 from miniscope_xr.card import CardStore
 from miniscope_xr.errors import MiniscopeError, OptionError, OutputError, OutputExistsError
+from miniscope_xr.layout import Layout, builtin_layouts, load_layout
 from miniscope_xr.libraries import need
 from miniscope_xr.tools.stream.outputs import kind_of, progress_bar
 
-_MADE = "archive"  # attribute written last when a group is made: without it, the group is made anew
-_DONE = "archived"  # array of one flag a block
+_MADE = "archive"  # attribute of the card's group, written when a recording's is made: without it, it is made anew
+_DONE = "archived"  # array of one flag a block, as long as blocks are missing
 _CHUNKS = 16  # chunks of video in a block, and in a chunk of the coordinates: 17 tiny objects a chunk would be too many
 
 
@@ -44,6 +50,13 @@ class Block(NamedTuple):
     start: int
     stop: int
     chunk: int
+
+
+class Planned(NamedTuple):
+    """What is still to be written, and the groups of all recordings."""
+
+    blocks: list[Block]
+    groups: list[str]
 
 
 @lru_cache(maxsize=4)
@@ -101,48 +114,91 @@ def _make(ds: xr.Dataset, store: str, group: str, step: int, zarr_format: int) -
     )  # fmt: skip
 
 
-def plan(cards: Iterable[str | os.PathLike[str]], store: str, zarr_format: int = 2, **options: Any) -> list[Block]:
-    """Make the groups of all cards that the store lacks, and list the blocks that are still to be written."""
+def _way(layout: Layout, options: dict[str, Any]) -> str:
+    """Say how a recording is archived: what would give other frames has other words."""
+    plain = replace(layout, source="")
+    ours = builtin_layouts().get(layout.id)
+    own = "" if ours and replace(ours, source="") == plain else f" ({sha256(repr(plain).encode()).hexdigest()[:8]})"
+    said = {"layout": f"{layout.id}{own}", **{k: v for k, v in options.items() if k != "layout"}}
+    return "".join(f", {k}={v}" for k, v in sorted(said.items()))
+
+
+def plan(
+    cards: Iterable[str | os.PathLike[str]], store: str, zarr_format: int = 2, taken: Sequence[str] = (), **options: Any
+) -> Planned:
+    """Make the groups of all cards that the store lacks, and list the blocks that are still to be written.
+
+    ``taken`` are groups that are planned already: the same card may be given twice.
+    """
     zarr = need("zarr", "archive", "an archive")
-    found: list[Block] = []
+    if options.get("layout") is not None:
+        options["layout"] = load_layout(options["layout"])  # a mapping cannot be a key, and a file may change meanwhile
+    blocks: list[Block] = []
+    groups: list[str] = []
     for path in cards:
         name = os.fspath(path)
         card = CardStore(name, options.get("layout"), errors=options.get("errors", "raise"))
         card.close()
-        group = _group_of(zarr, store, name, card.fingerprint)
+        above = _group_of(zarr, store, name, card.fingerprint)
         for recording in card.index.recordings:
-            found += _blocks(
-                zarr, name, recording.number, f"{group}/recording_{recording.number}", store, zarr_format, options
-            )
-    return found
+            group = f"{above}/recording_{recording.number}"
+            if group not in (*taken, *groups):
+                way = _way(card.index.layout, options)
+                blocks += _blocks(zarr, name, recording.number, group, store, zarr_format, way, options)
+                groups.append(group)
+    return Planned(blocks, groups)
+
+
+def _made(zarr: Any, store: str, group: str) -> str | None:
+    """How a recording was archived; None where it was not, or where its group is gone."""
+    above, _, name = group.rpartition("/")
+    try:
+        zarr.open_group(store, path=group, mode="r")
+        said: str | None = zarr.open_group(store, path=above, mode="r").attrs.get(_MADE, {}).get(name)
+        return said
+    except (FileNotFoundError, KeyError):
+        return None
+
+
+def _flags(zarr: Any, store: str, group: str) -> Any:
+    """One flag a block; None where all of them are written."""
+    try:
+        return zarr.open_array(store, path=f"{group}/{_DONE}", mode="r")[:]
+    except (FileNotFoundError, KeyError):
+        return None
 
 
 def _blocks(
-    zarr: Any, card: str, recording: int, group: str, store: str, zarr_format: int, options: dict[str, Any]
+    zarr: Any, card: str, recording: int, group: str, store: str, zarr_format: int, way: str, options: dict[str, Any]
 ) -> Iterator[Block]:
     key = tuple(sorted(options.items()))
     with xr.open_dataset(card, engine="miniscope", cache=False, recording=recording, **options) as ds:
         frames, step = ds.sizes["frame"], ds["video"].encoding["preferred_chunks"]["frame"]
-        said = f"{frames} frames in blocks of {_CHUNKS} x {step}" + "".join(
-            f", {k}={v}" for k, v in key if k != "layout"
-        )
-        try:
-            made = zarr.open_group(store, path=group, mode="r").attrs.get(_MADE)
-        except (FileNotFoundError, KeyError):
-            made = None
+        said = f"{frames} frames in blocks of {_CHUNKS} x {step}{way}"
+        made = _made(zarr, store, group)
         if made is None:
             _make(ds, store, group, step, zarr_format)
-            zarr.open_group(store, path=group, mode="r+").attrs[_MADE] = said
+            above, _, name = group.rpartition("/")
+            attrs = zarr.open_group(store, path=above, mode="r+").attrs
+            attrs[_MADE] = {**attrs.get(_MADE, {}), name: said}
         elif made != said:
             raise OutputExistsError(
                 errno.EEXIST,
                 f"holds {group} archived in another way ({made}; now {said}); take the same options or another store",
                 store,
             )
-    done = zarr.open_array(store, path=f"{group}/{_DONE}", mode="r")[:]
-    for number in np.flatnonzero(done == 0).tolist():
+    done = _flags(zarr, store, group)
+    for number in np.flatnonzero(done == 0).tolist() if done is not None else []:
         start = number * step * _CHUNKS
         yield Block(card, recording, key, store, group, number, start, min(start + step * _CHUNKS, frames), step)
+
+
+def _tidy(zarr: Any, store: str, groups: Iterable[str]) -> None:
+    """Take the flags out of every recording that is complete."""
+    for group in groups:
+        flags = _flags(zarr, store, group)
+        if flags is not None and flags.all():
+            del zarr.open_group(store, path=group, mode="r+")[_DONE]
 
 
 def archive(
@@ -195,9 +251,13 @@ def archive(
         raise OutputError(errno.EIO, f"is no Zarr store that can be written: {error}", target) from error
     failed: list[MiniscopeError] = []
     blocks: list[Block] = []
+    groups: list[str] = []
     for card in cards:
         try:
-            blocks += plan([card], target, zarr_format, **options)
+            with _writing(target):
+                more = plan([card], target, zarr_format, groups, **options)
+            blocks += more.blocks
+            groups += more.groups
         except MiniscopeError as error:
             failed.append(error)
     written = 0
@@ -208,11 +268,29 @@ def archive(
             else:
                 written += result
                 bar.update(result)
-    if zarr_format == 2:
-        zarr.consolidate_metadata(target)
+    try:
+        with _writing(target):
+            _tidy(zarr, target, groups)
+            if zarr_format == 2:
+                zarr.consolidate_metadata(target)
+    except MiniscopeError as error:
+        failed.append(error)
     if failed:
         raise failed[0]
     return written
+
+
+@contextmanager
+def _writing(store: str) -> Iterator[None]:
+    """Turn what the system says while the store is written (a full disk, no permission) into an OutputError."""
+    try:
+        yield
+    except MiniscopeError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            error.errno or errno.EIO, f"cannot be written: {error.strerror or error}; run it again to go on", store
+        ) from error
 
 
 def _results(blocks: list[Block], workers: int) -> Iterator[int | MiniscopeError]:
@@ -223,10 +301,16 @@ def _results(blocks: list[Block], workers: int) -> Iterator[int | MiniscopeError
     with pool:
         todo: Iterable[Any] = blocks if workers <= 1 else as_completed(_submitted(pool, blocks))
         for item in todo:
+            result: int | MiniscopeError
             try:
-                yield item.result() if isinstance(item, Future) else write_block(item)
+                with _writing(blocks[0].store):
+                    result = item.result() if isinstance(item, Future) else write_block(item)
             except MiniscopeError as error:
-                yield error
+                result = error
+            except BrokenProcessPool:
+                why = "a worker was ended by the system, perhaps for want of memory; run it again with fewer workers"
+                result = OutputError(errno.ENOMEM, why, blocks[0].store)
+            yield result
     _opened.cache_clear()
 
 

@@ -20,6 +20,7 @@ from miniscope_xr.tools.flash.errors import CheckFailedError, RefusedError
 from ..flash.cli import Tool
 from ..flash.fakes import SECTOR, v4_card
 from ..flash.test_commands import write
+from ..small_disk import grow, small_disk
 
 SIZE = 64 << 20
 
@@ -235,33 +236,33 @@ def test_a_reader_that_is_pulled_in_the_middle_of_a_step(card, out, monkeypatch)
     assert same(card, out)
 
 
-def full_disk(folder, megabytes):
-    """Mount a small disk; skip where that is not possible."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}M", "tmpfs", str(folder)]
-    if not hasattr(os, "geteuid") or os.geteuid() or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("needs root and tmpfs")
-
-
-def test_a_full_disk_then_room(capsys, card, tmp_path):
-    small = tmp_path / "small"
-    full_disk(small, 5)
-    try:
-        out = small / "out.img"
-        tool = Tool(capsys, tmp_path)
+def test_after_a_full_disk_the_copy_goes_on(capsys, card, tmp_path):
+    with small_disk(tmp_path / "small", 5 << 20) as disk:
+        out, tool = disk / "out.img", Tool(capsys, tmp_path)
         result = tool.raw("image", card, out)
         assert result.code == 5
         assert "make room and run it again" in result.err
-        assert "Traceback" not in result.err
-        half = CopyMap.parse((small / "out.img.map").read_text())
-        assert not out.exists()
-        assert half.done < half.end
-        subprocess.run(["mount", "-o", "remount,size=64M", str(small)], check=True)
-        result = tool.raw("image", card, out)
-        assert result.code == 0
+        found = CopyMap.parse((disk / "out.img.map").read_text())
+        assert 0 < (disk / "out.img.part").stat().st_size == found.done < found.end
+        assert sorted(p.name for p in disk.iterdir()) == ["out.img.map", "out.img.part"]
+        grow(disk, 64 << 20)
+        assert tool.raw("image", card, out).code == 0
         assert same(card, out)
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_map_is_never_cut_short(card, out, monkeypatch):
+    """The old one stays until the new one is whole: without room for it there is still one to go on by."""
+    out.with_name("out.img.map").write_text("the old map")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="No space left"):
+        image.copy_image(str(card), out)
+    monkeypatch.undo()
+    assert out.with_name("out.img.map").read_text() == "the old map"
+    assert not out.with_name("out.img.map.tmp").exists()
 
 
 def test_only_new_or_regular_files(capsys, card, tmp_path):

@@ -9,18 +9,23 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
+import yaml
 
 from miniscope_xr import backend
-from miniscope_xr.errors import BlankCardError, OptionError, OutputExistsError
+from miniscope_xr.errors import BlankCardError, OptionError, OutputError, OutputExistsError
+from miniscope_xr.layout import load_layout
 from miniscope_xr.tools import archive as archive_module
 from miniscope_xr.tools.archive import archive
 from miniscope_xr.tools.simulate import RecordAgain, SimulatedCard, Stall, blank
+
+from ..small_disk import grow, small_disk
 
 distributed = pytest.importorskip("distributed", reason="needs dask.distributed")
 zarr = pytest.importorskip("zarr", reason="needs zarr")
@@ -105,9 +110,8 @@ def _groups(store: Path) -> list[str]:
 
 def _same_as_card(store: Path, group: str, card: xr.Dataset) -> None:
     with xr.open_zarr(store, group=group, chunks=None) as back:
-        assert back["archived"].values.all()
-        xr.testing.assert_identical(back.drop_vars("archived").drop_attrs().load(), card.drop_attrs().load())
-        assert back.attrs["status"] == card.attrs["status"]
+        xr.testing.assert_identical(back.drop_attrs().load(), card.drop_attrs().load())
+        assert back.attrs == card.attrs
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -148,6 +152,54 @@ def test_one_bad_card_does_not_stop_the_others(
     _same_as_card(tmp_path / "lab.zarr", _groups(tmp_path / "lab.zarr")[0], open_card(cards[0][0]))
     with pytest.raises(OptionError):
         archive([], tmp_path / "lab.zarr")
+
+
+def test_a_layout_given_as_a_mapping(cards: list[tuple[Path, SimulatedCard]], tmp_path: Path, open_card: Open) -> None:
+    """Any form of a layout that a card can be opened with; another one is another way."""
+    path, store = cards[0][0], tmp_path / "lab.zarr"
+    text = (resources.files("miniscope_xr") / "layouts" / "v4-wirefree.yaml").read_text(encoding="utf-8")
+    layout = yaml.safe_load(text)
+    layout["builds"].append({**layout["builds"][0], "width": 64, "height": 1000})
+    frames = open_card(path).sizes["frame"]
+    assert archive([path], store, 2, layout=layout) == frames
+    assert archive([path], store, 1, layout=load_layout(layout)) == 0
+    with pytest.raises(OutputExistsError, match=r"layout=v4-wirefree \("):
+        archive([path], store, 1)
+    other = tmp_path / "other.zarr"
+    assert archive([path], other, 1) == frames
+    assert archive([path], other, 1, layout="v4-wirefree") == 0  # what was detected is what is named
+
+
+def test_the_same_card_twice_in_one_call(cards: list[tuple[Path, SimulatedCard]], tmp_path: Path) -> None:
+    path = cards[0][0]
+    copy = tmp_path / "copy.img"
+    copy.write_bytes(path.read_bytes())
+    with xr.open_dataset(path, engine="miniscope") as ds:
+        assert archive([path, copy, path], tmp_path / "lab.zarr", 2) == ds.sizes["frame"]
+
+
+def test_flags_only_as_long_as_blocks_are_missing(
+    cards: list[tuple[Path, SimulatedCard]], tmp_path: Path, small_blocks: int
+) -> None:
+    path, store = cards[0][0], tmp_path / "lab.zarr"
+    first = archive_module.plan([path], str(store))
+    archive_module.write_block(first.blocks[0])
+    with xr.open_zarr(store, group=first.groups[0], chunks=None, consolidated=False) as half:
+        assert half["archived"].values.tolist() == [1, 0, 0]
+    assert archive([path], store, 1) == 20
+    with xr.open_zarr(store, group=first.groups[0], chunks=None) as whole:
+        assert "archived" not in whole
+        assert "block" not in whole.sizes
+        assert not {"archive", "archived"} & set(whole.attrs)
+
+
+def test_a_full_disk_is_our_error(cards: list[tuple[Path, SimulatedCard]], tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small", 1 << 20) as disk:
+        with pytest.raises(OutputError, match="run it again"):
+            archive([cards[0][0]], disk / "lab.zarr", 1)
+        grow(disk, 64 << 20)
+        with xr.open_dataset(cards[0][0], engine="miniscope") as ds:
+            assert archive([cards[0][0]], disk / "lab.zarr", 1) == ds.sizes["frame"]
 
 
 KILLED = """
