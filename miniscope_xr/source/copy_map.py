@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from miniscope_xr.errors import OutputError
@@ -101,7 +102,7 @@ class CopyMap:
         """
         found = _ROW.findall(text)
         spans = [(int(start, 0), int(length, 0), status) for start, length, status in found]
-        joined = all(a + n == b for (a, n, _), (b, _, _) in zip(spans, spans[1:], strict=False))
+        joined = all(a + n == b for (a, n, _), (b, _, _) in pairwise(spans))
         if not spans or spans[0][0] or not joined:
             raise OutputError(
                 errno.EINVAL, "is not a map of a copy of ours; remove it, or give --force to begin anew",
