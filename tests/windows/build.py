@@ -1,0 +1,166 @@
+"""Builds a Windows Python with this project's test dependencies, to run under Wine on Debian.
+
+From packages alone: Wine and a cross compiler from apt; python.org's own interpreter as the PyPI package panda3d ships it,
+the C runtime as msvc-runtime ships it, and the dependencies' Windows wheels, all from pip.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
+DLL = f"python{MINOR.replace('.', '')}.dll"
+APT = ["wine", "wine64", "gcc-mingw-w64-x86-64"]
+# C99 functions that Wine 8's ucrtbase only names; c99.c has them as ms_<name>
+_ONE = "cacos cacosh casin casinh catan catanh ccos ccosh cexp clog conj cproj csin csinh csqrt ctan ctanh".split()
+MISSING = {f"{name}{kind}" for name in [*_ONE, "cabs", "carg", "cimag", "creal", "cpow"] for kind in ("", "f", "l")}
+MISSING.add("feholdexcept")
+
+
+class CannotBuildError(Exception):
+    """The packages this needs cannot be had on this machine."""
+
+
+def run(*command: str | Path, **options: object) -> None:
+    """Run a command; its output is shown only where it fails."""
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, errors="replace", **options)  # type: ignore[call-overload]
+    if done.returncode:
+        raise CannotBuildError(f"{' '.join(str(c) for c in command)}:\n{(done.stdout + done.stderr)[-2000:]}")
+
+
+class Environment:
+    """A Windows Python below ``home``: ``python/`` the interpreter, ``prefix/`` Wine's C: drive."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.python = home / "python"
+        self.prefix = home / "prefix"
+        self.stamp = home / "built"
+
+    def environ(self, prefix: Path | None = None) -> dict[str, str]:
+        """The environment variables a command under Wine needs; nothing of Linux' Python leaks in."""
+        env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        return env | {"WINEPREFIX": str(prefix or self.prefix), "WINEDEBUG": "-all", "DISPLAY": "", "PYTHONUTF8": "0"}
+
+    def command(self, *words: str) -> list[str]:
+        """A command line that runs ``python.exe`` with these words."""
+        return ["wine", str(self.python / "python.exe"), *words]
+
+    def recipe(self) -> str:
+        """Changes when anything changes that the environment is built from."""
+        parts = [f.read_bytes() for f in (Path(__file__), HERE / "launcher.c", HERE / "c99.c", HERE / "pe.py", ROOT / "pyproject.toml")]
+        return hashlib.sha256(b"".join(parts) + sys.version.encode()).hexdigest()
+
+    def build(self) -> None:
+        """Build it, unless the same was built before."""
+        if self.stamp.is_file() and self.stamp.read_text() == self.recipe():
+            return
+        shutil.rmtree(self.home, ignore_errors=True)
+        self.home.mkdir(parents=True)
+        self._system_packages()
+        self._interpreter()
+        self._packages()
+        self._c99()
+        self._wine()
+        self.stamp.write_text(self.recipe())
+
+    def _system_packages(self) -> None:
+        if all(shutil.which(tool) for tool in ("wine", "x86_64-w64-mingw32-gcc")):
+            return
+        if not shutil.which("apt-get") or os.geteuid():
+            raise CannotBuildError(f"needs apt packages, as root: apt-get install {' '.join(APT)}")
+        run("apt-get", "update", "-qq")
+        env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *APT, env=env)
+
+    def _interpreter(self) -> None:
+        tools = self.home / "tools"
+        run(sys.executable, "-m", "venv", tools)
+        run(tools / "bin" / "pip", "install", "-q", "uv", "pefile")
+        wheels = self.home / "wheels"
+        only = ["--platform", "win_amd64", "--python-version", MINOR, "--only-binary=:all:", "--no-deps"]
+        run(tools / "bin" / "pip", "download", "-q", *only, "panda3d", "msvc-runtime", "-d", wheels)
+        libraries, site = self.python / "DLLs", self.python / "Lib" / "site-packages"
+        libraries.mkdir(parents=True)
+        for wheel in wheels.iterdir():
+            with zipfile.ZipFile(wheel) as archive:
+                for name in archive.namelist():
+                    file = Path(name)
+                    runtime = wheel.name.startswith("msvc") and "Scripts" in file.parts
+                    ours = file.parts[0] == "deploy_libs" and not file.name.lower().startswith(("api-ms", "vcruntime"))
+                    if (runtime or ours) and file.suffix in (".dll", ".pyd"):
+                        target = self.python if runtime or file.name == DLL else libraries
+                        (target / file.name).write_bytes(archive.read(name))
+        shutil.rmtree(wheels)
+        unwanted = shutil.ignore_patterns("lib-dynload", "site-packages", "dist-packages", "test", "__pycache__", "config-*")
+        shutil.copytree(sysconfig.get_path("stdlib"), self.python / "Lib", ignore=unwanted, dirs_exist_ok=True)
+        site.mkdir(exist_ok=True)
+        compiler = ["x86_64-w64-mingw32-gcc", "-O1"]
+        names = [f'-DPYTHON_DLL=L"{DLL}"', f'-DPYTHON_DLL_A="{DLL}"']
+        run(*compiler, "-municode", "-o", self.python / "python.exe", HERE / "launcher.c", *names)
+        self._stable_abi(compiler)
+
+    def _stable_abi(self, compiler: list[str]) -> None:
+        """python3.dll, which wheels for every Python link against: it forwards each name to python3xx.dll."""
+        exports = self._tool("exports", self.python / DLL)
+        self._forwarder(compiler, "python3.dll", {name: f"{DLL[:-4]}.{name}" for name in exports}, [])
+
+    def _tool(self, *words: object) -> Any:
+        """What ``pe.py`` says, which needs a library of its own."""
+        command = [self.home / "tools" / "bin" / "python", HERE / "pe.py", *words]
+        return json.loads(subprocess.run([str(c) for c in command], check=True, capture_output=True, text=True).stdout)
+
+    def _forwarder(self, compiler: list[str], name: str, exports: dict[str, str], sources: list[Path]) -> None:
+        definition = self.home / f"{name}.def"
+        lines = [f"LIBRARY {name}", "EXPORTS", *(f"  {public} = {target}" for public, target in sorted(exports.items()))]
+        definition.write_text("\n".join(lines))
+        empty = self.home / "empty.c"
+        empty.write_text("int unused;\n")
+        run(*compiler, "-shared", "-static", "-o", self.python / name, *(sources or [empty]), definition)
+
+    def _packages(self) -> None:
+        uv, wanted = self.home / "tools" / "bin" / "uv", self.home / "requirements.txt"
+        windows = ["--python-platform", "windows", "--python-version", MINOR]
+        run(uv, "pip", "compile", "-q", ROOT / "pyproject.toml", "--extra", "test", *windows, "-o", wanted)
+        site = self.python / "Lib" / "site-packages"
+        # the linters and type checkers run on Linux
+        lines = [line for line in wanted.read_text().splitlines() if not line.startswith(("ruff==", "mypy=="))]
+        wanted.write_text("\n".join(lines))
+        # copies: the binaries are changed below, and uv's cache must not be
+        run(uv, "pip", "install", "-q", "--link-mode", "copy", "--target", site, *windows, "--only-binary", ":all:", "--no-deps", "-r", wanted)
+
+    def _c99(self) -> None:
+        """Give the binaries that import a missing function a library that has it.
+
+        The new library's name is as long as the old one's, so that the import table is changed in place.
+        """
+        wanted: dict[str, set[str]] = {}
+        site = self.python / "Lib" / "site-packages"
+        for path, library, names in self._tool("imports", site, ",".join(sorted(MISSING))):
+            wanted.setdefault(library, set()).update(names)
+            file = Path(path)
+            file.write_bytes(file.read_bytes().replace(library.encode(), _renamed(library).encode()))
+        for library, names in wanted.items():
+            exports = {name: f"ms_{name}" if name in MISSING else f"ucrtbase.{name}" for name in names}
+            self._forwarder(["x86_64-w64-mingw32-gcc", "-O1"], _renamed(library), exports, [HERE / "c99.c"])
+
+    def _wine(self) -> None:
+        env = self.environ()
+        run("wineboot", "-i", env=env)
+        run("wineserver", "-w", env=env)  # until the drive is really there
+        run("wine", "reg", "add", r"HKCU\Software\Wine", "/v", "Version", "/d", "win10", "/f", env=env)
+
+
+def _renamed(library: str) -> str:
+    return "xr" + library[2:]
