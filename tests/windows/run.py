@@ -41,7 +41,7 @@ class Result:
     broken: str = ""
 
 
-def test_files(wanted: list[str]) -> list[str]:
+def files_below(wanted: list[str]) -> list[str]:
     """The test files below the given paths, largest first so that the last ones to finish are short."""
     files = {
         file
@@ -134,7 +134,7 @@ def main() -> int:
     except CannotBuildError as error:
         print(f"SKIPPED: no Windows Python can be built here: {error}", file=sys.stderr)
         return 3
-    results = run_all(environment, test_files(places), [word for word in words if word not in places])
+    results = run_all(environment, files_below(places), [word for word in words if word not in places])
     print(table(results))
     failed = sum(len(r.failed) + bool(r.broken) for r in results)
     skipped = sum(r.skipped.total() for r in results)
