@@ -1,7 +1,7 @@
 """Builds a Windows Python with this project's test dependencies, to run under Wine on Debian.
 
-From packages alone: Wine and a cross compiler from apt; python.org's own interpreter as the PyPI package panda3d ships it,
-the C runtime as msvc-runtime ships it, and the dependencies' Windows wheels, all from pip.
+From packages alone: Wine and a cross compiler from apt; python.org's own interpreter as the PyPI package panda3d
+ships it, the C runtime as msvc-runtime ships it, and the dependencies' Windows wheels, all from pip.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 DLL = f"python{MINOR.replace('.', '')}.dll"
 APT = ["wine", "wine64", "gcc-mingw-w64-x86-64"]
 # C99 functions that Wine 8's ucrtbase only names; c99.c has them as ms_<name>
-_ONE = "cacos cacosh casin casinh catan catanh ccos ccosh cexp clog conj cproj csin csinh csqrt ctan ctanh".split()
-MISSING = {f"{name}{kind}" for name in [*_ONE, "cabs", "carg", "cimag", "creal", "cpow"] for kind in ("", "f", "l")}
+_COMPLEX = [
+    "cabs", "cacos", "cacosh", "carg", "casin", "casinh", "catan", "catanh", "ccos", "ccosh", "cexp", "cimag", "clog",
+    "conj", "cpow", "cproj", "creal", "csin", "csinh", "csqrt", "ctan", "ctanh",
+]  # fmt: skip
+MISSING = {f"{name}{kind}" for name in _COMPLEX for kind in ("", "f", "l")}
 MISSING.add("feholdexcept")
 
 
@@ -59,7 +62,8 @@ class Environment:
 
     def recipe(self) -> str:
         """Changes when anything changes that the environment is built from."""
-        parts = [f.read_bytes() for f in (Path(__file__), HERE / "launcher.c", HERE / "c99.c", HERE / "pe.py", ROOT / "pyproject.toml")]
+        ours = [*sorted(HERE.glob("*.c")), HERE / "build.py", HERE / "pe.py", ROOT / "pyproject.toml"]
+        parts = [f.read_bytes() for f in ours]
         return hashlib.sha256(b"".join(parts) + sys.version.encode()).hexdigest()
 
     def build(self) -> None:
@@ -103,7 +107,8 @@ class Environment:
                         target = self.python if runtime or file.name == DLL else libraries
                         (target / file.name).write_bytes(archive.read(name))
         shutil.rmtree(wheels)
-        unwanted = shutil.ignore_patterns("lib-dynload", "site-packages", "dist-packages", "test", "__pycache__", "config-*")
+        linux = ("lib-dynload", "site-packages", "dist-packages", "test", "__pycache__", "config-*")
+        unwanted = shutil.ignore_patterns(*linux)
         shutil.copytree(sysconfig.get_path("stdlib"), self.python / "Lib", ignore=unwanted, dirs_exist_ok=True)
         site.mkdir(exist_ok=True)
         compiler = ["x86_64-w64-mingw32-gcc", "-O1"]
@@ -123,8 +128,8 @@ class Environment:
 
     def _forwarder(self, compiler: list[str], name: str, exports: dict[str, str], sources: list[Path]) -> None:
         definition = self.home / f"{name}.def"
-        lines = [f"LIBRARY {name}", "EXPORTS", *(f"  {public} = {target}" for public, target in sorted(exports.items()))]
-        definition.write_text("\n".join(lines))
+        lines = [f"  {public} = {target}" for public, target in sorted(exports.items())]
+        definition.write_text("\n".join([f"LIBRARY {name}", "EXPORTS", *lines]))
         empty = self.home / "empty.c"
         empty.write_text("int unused;\n")
         run(*compiler, "-shared", "-static", "-o", self.python / name, *(sources or [empty]), definition)
@@ -138,7 +143,8 @@ class Environment:
         lines = [line for line in wanted.read_text().splitlines() if not line.startswith(("ruff==", "mypy=="))]
         wanted.write_text("\n".join(lines))
         # copies: the binaries are changed below, and uv's cache must not be
-        run(uv, "pip", "install", "-q", "--link-mode", "copy", "--target", site, *windows, "--only-binary", ":all:", "--no-deps", "-r", wanted)
+        exactly = ["--link-mode", "copy", "--only-binary", ":all:", "--no-deps", "-r", wanted]
+        run(uv, "pip", "install", "-q", "--target", site, *windows, *exactly)
 
     def _c99(self) -> None:
         """Give the binaries that import a missing function a library that has it.

@@ -104,7 +104,8 @@ def run_all(environment: Environment, files: list[str], words: list[str]) -> lis
             result = run_file(environment, prefix, file, words)
         finally:
             prefixes.put(prefix)
-        print(f"{file}: {result.passed} passed, {len(result.failed)} failed, {result.skipped.total()} skipped", flush=True)
+        counts = f"{result.passed} passed, {len(result.failed)} failed, {result.skipped.total()} skipped"
+        print(f"{file}: {counts}", flush=True)
         return result
 
     with ThreadPoolExecutor(workers) as pool:
@@ -116,7 +117,8 @@ def table(results: list[Result]) -> str:
     lines = ["| test file | passed | failed | skipped | why |", "| --- | --- | --- | --- | --- |"]
     for r in sorted(results, key=lambda r: r.file):
         why = "; ".join([r.broken, *r.failed, *(f"{n} x {reason}" for reason, n in r.skipped.items())]).strip("; ")
-        row = (r.file, r.passed, len(r.failed) + bool(r.broken), r.skipped.total(), why.replace("|", "/").replace("\n", " "))
+        why = why.replace("|", "/").replace("\n", " ")
+        row = (r.file, r.passed, len(r.failed) + bool(r.broken), r.skipped.total(), why)
         lines.append(f"| {' | '.join(map(str, row))} |")
     return "\n".join(lines)
 
