@@ -119,7 +119,7 @@ class CardStore:
         reader = FooterBufferReader if card.layout.footer else BufferReader
         buffers = reader(
             recording, card.words, card.payload, self.header_dtype, card.layout.sectors.size, self.salvage,
-            card.build.ring if card.build else 0,
+            card.build.ring if card.build and card.layout.buffer else 0,
         )  # fmt: skip
         return FrameReader(buffers, fill, until)
 

@@ -193,7 +193,7 @@ class _Buffers:
         scanning = bool(self.card.settings.get("ewl_scan_mode", 0))
         later = runs[0].sector > self.layout.sectors.data + _HOLE * self.config["buffer_size"] // self.size
         return SeamSearch(
-            self.headers, self.ring, build.drop_step if build else 0, scanning, self.facts.ticks(runs), later
+            self.headers, self.ring, (build.drop_step or 0) if build else 0, scanning, self.facts.ticks(runs), later
         )
 
     def _without_older(self, runs: list[Run]) -> tuple[list[Run], list[str], bool]:

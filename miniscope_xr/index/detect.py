@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from miniscope_xr.errors import (
     UnsupportedCardError,
 )
 from miniscope_xr.layout import Build, Layout, builtin_layouts, load_layout
+from miniscope_xr.layout.tell import fitting
 from miniscope_xr.layout.words import (
     KEY_NAMES,
     buffer_header_dtype,
@@ -24,6 +25,7 @@ from miniscope_xr.layout.words import (
     header_sector_struct,
     parse,
 )
+from miniscope_xr.layout.words import values as fields_of
 from miniscope_xr.source.base import ByteSource
 
 _MAX_SIDE = 4096  # px; the largest sensor of the family has 800
@@ -76,7 +78,7 @@ def _settings(source: ByteSource, layout: Layout) -> tuple[dict[str, int], bool,
         return {}, False, data
     values = parse(header_sector_struct(layout), data)
     keyed = tuple(values[k] for k in KEY_NAMES) == layout.write_keys
-    return {name: int(values[name]) for name in layout.header}, keyed, data
+    return {name: int(value) for name, value in fields_of(layout.header, values).items()}, keyed, data
 
 
 def keyed(source: ByteSource, layout: Layout) -> bool:
@@ -92,7 +94,7 @@ def _config(source: ByteSource, layout: Layout) -> dict[str, int] | None:
     if len(data) < layout.sectors.size:
         return None
     values = parse(config_sector_struct(layout), data)
-    config = {name: int(values[name]) for name in layout.config}
+    config = {name: int(value) for name, value in fields_of(layout.config, values).items()}
     height_ok = layout.height_overwritten or 8 <= config["height"] <= _MAX_SIDE
     plausible = (
         8 <= config["width"] <= _MAX_SIDE
@@ -323,9 +325,9 @@ def detect(
         if card.state in ("booted", "prepared", "notebook"):
             raise _blank([card])
         raise _nothing(source, [chosen])
-    cards = _examine_all(source)
+    cards = _told_apart(source, _examine_all(source))
     for state in ("recorded", "headers only", "booted", "prepared", "notebook"):
-        found = [card for card in cards if card.state == state]
+        found = preferred([card for card in cards if card.state == state])
         if len(found) > 1 and state in ("recorded", "headers only"):
             ids = " or ".join(f"layout={card.layout.id!r}" for card in found)
             raise AmbiguousLayoutError(f"more than one layout fits this card; pass {ids}")
@@ -342,7 +344,43 @@ def prepared(
 ) -> list[CardSectors]:
     """What a card without a recording says, by every layout it can have been prepared for."""
     cards = [examine(source, load_layout(layout))] if layout is not None else _examine_all(source)
-    return [card for card in cards if card.state in ("booted", "prepared", "notebook")]
+    return preferred([card for card in cards if card.state in ("booted", "prepared", "notebook")])
+
+
+class _Seen(Protocol):
+    """What was read with a layout."""
+
+    @property
+    def layout(self) -> Layout: ...
+
+    @property
+    def state(self) -> str: ...
+
+
+T = TypeVar("T", bound=_Seen)
+
+
+def preferred(found: list[T]) -> list[T]:
+    """Of what was read with several layouts that fit alike: only that of the layouts that are meant then."""
+    least = min((each.layout.rank for each in found), default=0)
+    return [each for each in found if each.layout.rank == least]
+
+
+def _told_apart(source: ByteSource, cards: list[CardSectors]) -> list[CardSectors]:
+    """Cards without those whose layout the first buffer header contradicts, where another layout fits."""
+    with_headers = [card for card in cards if card.words and card.state in ("recorded", "headers only")]
+    if len(with_headers) < 2:
+        return cards
+
+    def fits(card: CardSectors) -> bool:
+        at = card.layout.sectors.data
+        data = source.read(at * card.layout.sectors.size, 4 * card.words)
+        words = np.frombuffer(data, "<u4").reshape(1, -1)
+        builds = [(card.layout, b) for b in card.layout.builds if b.header_words == card.words]
+        return bool(fitting(builds, words, np.array([at]), card.settings))
+
+    fit = [card for card in with_headers if fits(card)]
+    return [card for card in cards if not fit or card not in with_headers or card in fit]
 
 
 def _examine_all(source: ByteSource) -> list[CardSectors]:

@@ -16,24 +16,40 @@ from typing import Any
 import yaml
 
 from miniscope_xr.errors import LayoutError, did_you_mean
-from miniscope_xr.layout.model import WRITE_KEY, Build, Field, Fields, Layout, Sectors
-from miniscope_xr.layout.schema import fail, parse_layout
-
-__all__ = [
-    "WRITE_KEY", "Build", "Field", "Fields", "Layout", "Sectors", "builtin_layouts", "layout_names", "load_layout",
-    "parse_layout",
-]  # fmt: skip
+from miniscope_xr.layout.checks import fail, shown
+from miniscope_xr.layout.model import Layout
+from miniscope_xr.layout.schema import parse_layout
 
 _MAX_LAYOUT_BYTES = 1 << 20
+_MAX_VALUES = 100_000  # of a layout file, repetitions by YAML's aliases counted: a few lines can mean billions
 
 
 # Ten times faster, but text nested too deeply ends the interpreter: for our own files only.
 _FAST_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+def _values(node: yaml.Node | None, where: str, known: dict[int, int]) -> int:
+    """How many values a YAML node stands for."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = _MAX_VALUES  # what is met again inside itself has no end
+        children = [n for pair in node.value for n in (pair if isinstance(pair, tuple) else (pair,))]
+        known[id(node)] = 1 + sum(_values(child, where, known) for child in children)
+    if known[id(node)] >= _MAX_VALUES:
+        raise fail(where, f"repeats itself by aliases (&, *) to more than {_MAX_VALUES} values; write out what it says")
+    return known[id(node)]
+
+
 def _parse_text(text: str, where: str, loader: Any = yaml.SafeLoader) -> Layout:
     try:
-        data = yaml.load(text, loader)
+        reader = loader(text)
+        try:
+            node = reader.get_single_node()
+            _values(node, where, {})
+            data = None if node is None else reader.construct_document(node)
+        finally:
+            reader.dispose()
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise fail(where, f"is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, Mapping):
@@ -43,13 +59,13 @@ def _parse_text(text: str, where: str, loader: Any = yaml.SafeLoader) -> Layout:
 
 @lru_cache(maxsize=1)
 def builtin_layouts() -> dict[str, Layout]:
-    """Layouts shipped with the package, by id."""
+    """Layouts shipped with the package, by id; of two that fit a card alike, the first is meant."""
     found = {}
     for file in sorted((resources.files("miniscope_xr") / "layouts").iterdir(), key=lambda f: f.name):
         if file.name.endswith(".yaml"):
             layout = _parse_text(file.read_text(encoding="utf-8"), file.name, _FAST_LOADER)
             found[layout.id] = layout
-    return found
+    return dict(sorted(found.items(), key=lambda item: item[1].rank))
 
 
 def layout_names() -> Iterator[str]:
@@ -88,9 +104,10 @@ def load_layout(source: str | os.PathLike[str] | Mapping[str, Any] | Layout) -> 
     if isinstance(source, Layout):
         return source
     if isinstance(source, Mapping):
-        return parse_layout(source, str(source.get("id", "dict")))
+        name = source.get("id", "dict")
+        return parse_layout(source, name if isinstance(name, str) else "dict")
     if not isinstance(source, str | os.PathLike):
-        raise LayoutError(f"layout: expected an id, a path, a mapping or a Layout, found {source!r}")
+        raise LayoutError(f"layout: expected an id, a path, a mapping or a Layout, found {shown(source)}")
     for layout in builtin_layouts().values():
         if source == layout.id or source in layout.aliases:
             return layout
@@ -99,6 +116,6 @@ def load_layout(source: str | os.PathLike[str] | Mapping[str, Any] | Layout) -> 
         return _load_file(path)
     known = list(layout_names())
     raise LayoutError(
-        f"layout {str(source)!r} is neither known nor a file{did_you_mean(str(source), known)}; "
+        f"layout {shown(str(source))} is neither known nor a file{did_you_mean(str(source), known)}; "
         f"known: {', '.join(known)}"
     )

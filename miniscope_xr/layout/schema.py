@@ -1,222 +1,285 @@
-"""Validation of a layout: every error names the field that is wrong."""
+"""Validation of a layout: every error names the field that is wrong.
+
+The tables below are the whole schema; docs/layouts.md explains every name in them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from miniscope_xr.errors import LayoutError, did_you_mean
-from miniscope_xr.layout.model import NEEDED, TYPE_SIZES, WRITE_KEY, Build, Field, Layout, Sectors
+from miniscope_xr.errors import did_you_mean
+from miniscope_xr.layout.checks import (
+    Table,
+    either,
+    fail,
+    flag,
+    label,
+    list_of,
+    mapping,
+    one_of,
+    positive,
+    shown,
+    text,
+    whole,
+)
+from miniscope_xr.layout.model import (
+    NEEDED,
+    SECTOR,
+    TYPE_SIZES,
+    WRITE_KEY,
+    Build,
+    Field,
+    Layout,
+    Record,
+    Sectors,
+)
+
+_NAME = "a field name must be a plain word (letters, digits, underscore)"
+# Names a dataset has already: a coordinate, variable or attribute of these would hide the field, or be hidden by it.
+TAKEN = {
+    "buffer": (
+        "video", "frame", "y", "x", "time", "time_last", "buffers_present", "complete", "sector",
+    ),
+    "header": (
+        "layout", "width", "height", "buffer_size", "recording", "n_buffers_recorded", "n_buffers_dropped",
+        "n_buffers_found", "status", "warnings", "write_keys", "n_recordings",
+    ),
+}  # fmt: skip
+TAKEN["footer"] = (*TAKEN["buffer"], "buffer")
+_MOST_CHOICES = 256
 
 
-def fail(where: str, what: str) -> LayoutError:
-    """The error that names the field ``where``."""
-    return LayoutError(f"layout {where}: {what}")
+def _choices(value: Any, where: str) -> dict[int, str]:
+    if not isinstance(value, Mapping) or not 0 < len(value) <= _MOST_CHOICES:
+        raise fail(where, f"expected raw values and their meanings, found {shown(value)}")
+    return {whole()(key, where): label(meaning, f"{where}.{shown(key)}") for key, meaning in value.items()}
 
 
-def _integer(value: Any, where: str, low: int = 0, high: int = 2**32 - 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise fail(where, f"expected a whole number, found {value!r}")
-    if not low <= value <= high:
-        raise fail(where, f"{value} is outside {low} to {high}")
-    return value
+def _bits(value: Any, where: str) -> tuple[int, int]:
+    first, last = list_of(whole(0, 31), "two bit numbers, first and last (0 is the lowest)", 2)(value, where)
+    if first > last:
+        raise fail(where, f"the first bit ({first}) is above the last ({last})")
+    return first, last
 
 
-def _mapping(value: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise fail(where, f"expected a mapping of names to values, found {value!r}")
-    for key in value:
-        if not isinstance(key, str):
-            raise fail(where, f"expected names, found {key!r}")
-    return value
-
-
-def _known(value: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    for key in value:
-        if key not in known:
-            raise fail(f"{where}.{key}", f"unknown name{did_you_mean(key, known)}; known: {', '.join(known)}")
-
-
-def _text(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise fail(where, f"expected text, found {value!r}")
-    return value
-
-
-_FIELD_KEYS = (
-    "word", "byte", "type", "description", "units", "scale", "minimum", "maximum", "choices", "default", "used",
-)  # fmt: skip
+_NUMBER = whole(-(2**31), 2**32 - 1)
+FIELD = Table({
+    "word": whole(), "byte": whole(), "type": one_of(*TYPE_SIZES), "bits": _bits, "description": text, "units": text,
+    "scale": positive, "minimum": _NUMBER, "maximum": _NUMBER, "none": _NUMBER, "choices": _choices,
+    "otherwise": either(text, whole()), "default": whole(), "used": flag, "trusted": flag,
+})  # fmt: skip
 
 
 def _field(name: str, value: Any, where: str, limit: int) -> Field:
     """One field: a bare word number (as mio writes it) or a mapping."""
     if not isinstance(value, Mapping):
-        return Field(name, 4 * _integer(value, where, 0, limit // 4 - 1))
-    _known(value, _FIELD_KEYS, where)
-    if ("word" in value) == ("byte" in value):
+        return Field(name, 4 * whole(0, limit // 4 - 1)(value, where))
+    given = FIELD(value, where)
+    if ("word" in given) == ("byte" in given):
         raise fail(where, "give either word: (number of the uint32) or byte: (byte offset)")
-    kind = value.get("type", "uint32")
-    if kind not in TYPE_SIZES:
-        raise fail(f"{where}.type", f"expected one of {', '.join(TYPE_SIZES)}, found {kind!r}")
-    if "word" in value:
-        offset = 4 * _integer(value["word"], f"{where}.word", 0, limit // 4 - 1)
+    kind = given.get("type", "uint32")
+    size = TYPE_SIZES[kind]
+    if "word" in given:
+        offset = 4 * whole(0, limit // 4 - 1)(given.pop("word"), f"{where}.word")
     else:
-        offset = _integer(value["byte"], f"{where}.byte", 0, limit - TYPE_SIZES[kind])
-    if offset % TYPE_SIZES[kind]:
+        offset = whole(0, limit - size)(given.pop("byte"), f"{where}.byte")
+    if offset % size:
         raise fail(f"{where}.byte", f"{offset} is not a multiple of the size of {kind}")
-    numbers = {
-        key: None if value.get(key) is None else _integer(value[key], f"{where}.{key}")
-        for key in ("minimum", "maximum", "default")
-    }
-    scale = value.get("scale")
-    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, int | float) or not scale > 0):
-        raise fail(f"{where}.scale", f"expected a positive number, found {scale!r}")
-    choices = value.get("choices")
-    if choices is not None:
-        if not isinstance(choices, Mapping):
-            raise fail(f"{where}.choices", f"expected raw values and their meanings, found {choices!r}")
-        choices = {_integer(k, f"{where}.choices"): str(v) for k, v in choices.items()}
-    used = value.get("used", True)
-    if not isinstance(used, bool):
-        raise fail(f"{where}.used", f"expected true or false, found {used!r}")
-    return Field(
-        name, offset, kind,
-        description=_text(value.get("description", ""), f"{where}.description"),
-        units=None if value.get("units") is None else _text(value["units"], f"{where}.units"),
-        scale=None if scale is None else float(scale),
-        choices=choices, used=used, **numbers,
-    )  # fmt: skip
+    if "bits" in given and size != 4:
+        raise fail(f"{where}.bits", f"bits are those of a whole word; give type: uint32 or int32, not {kind}")
+    item = Field(name, offset, **given)
+    if item.none is not None and item.signed and item.none >= 1 << item.width - 1:
+        raise fail(f"{where}.none", f"{item.none} does not fit into {item.width} bits with a sign")
+    if item.limits[0] > item.limits[1]:
+        raise fail(f"{where}.maximum", f"lies below the minimum {item.limits[0]}")
+    if item.choices and isinstance(item.otherwise, int) and item.otherwise not in item.choices:
+        said = f"{item.otherwise} is none of the choices; name one, or say in words what happens"
+        raise fail(f"{where}.otherwise", said)
+    return item
 
 
-def _fields(value: Any, where: str, limit: int, needed: tuple[str, ...]) -> dict[str, Field]:
-    """A struct's fields; None (mio: field absent in this build) drops one. Overlaps are errors."""
-    result: dict[str, Field] = {}
-    taken: dict[int, str] = {}
-    for name, item in _mapping(value, where).items():
+def _overlap(one: Field, other: Field) -> int | None:
+    """First byte two fields both claim, if any."""
+    bits = [set(range(8 * f.offset + (f.bits or (0, 0))[0], 8 * f.offset + (f.bits or (0, 8 * f.size - 1))[1] + 1))
+            for f in (one, other)]  # fmt: skip
+    both = bits[0] & bits[1]
+    return min(both) // 8 if both else None
+
+
+def _fields(value: Any, where: str, part: str, limit: int) -> dict[str, Field | None]:
+    """A struct's fields; None (mio: field absent in this build) is handed on."""
+    result: dict[str, Field | None] = {}
+    for name, item in mapping(value, where).items():
         if not name.isidentifier() or name.startswith("_"):
-            raise fail(f"{where}.{name}", "a field name must be a plain word (letters, digits, underscore)")
-        if item is None:
-            continue
-        parsed = _field(name, item, f"{where}.{name}", limit)
-        for byte in range(parsed.offset, parsed.offset + parsed.size):
-            if byte in taken:
-                raise fail(f"{where}.{name}", f"byte {byte} already belongs to {taken[byte]!r}")
-            taken[byte] = name
-        result[name] = parsed
-    for name in needed:
-        if name not in result:
-            raise fail(f"{where}.{name}", f"missing; a layout must say where it is{did_you_mean(name, result)}")
-    for name in needed:
-        if where.endswith(("buffer", "footer")) and result[name].type != "uint32":
-            raise fail(f"{where}.{name}", "the reader needs this field as uint32")
+            raise fail(f"{where}.{name}", _NAME)
+        if name in TAKEN.get(part, ()):
+            raise fail(f"{where}.{name}", "every dataset has something of this name already; take another")
+        result[name] = None if item is None else _field(name, item, f"{where}.{name}", limit)
     return result
 
 
+def _checked(fields: Mapping[str, Field | None], where: str, part: str) -> dict[str, Field]:
+    """The fields that are there: none over another, none missing that the reader needs."""
+    result: dict[str, Field] = {}
+    places: dict[int, list[Field]] = {}
+    for name, item in fields.items():
+        if item is None:
+            continue
+        for other in places.get(item.word, []):
+            byte = _overlap(item, other)
+            if byte is not None:
+                raise fail(f"{where}.{name}", f"byte {byte} already belongs to {other.name!r}")
+            if (item.bits is None) != (other.bits is None):
+                raise fail(f"{where}.{name}", f"shares a word with {other.name!r}: give both as bits of it")
+        places.setdefault(item.word, []).append(item)
+        result[name] = item
+    for name in NEEDED.get(part, ()):
+        if name not in result:
+            raise fail(f"{where}.{name}", f"missing; a layout must say where it is{did_you_mean(name, result)}")
+        if part in ("buffer", "footer") and (result[name].type, result[name].bits) != ("uint32", None):
+            raise fail(f"{where}.{name}", "the reader needs this field as uint32")
+    for name, item in result.items():
+        if part == "header" and item.offset < 16:
+            raise fail(f"{where}.{name}", f"byte {item.offset} belongs to the write keys (bytes 0-15)")
+    return result
+
+
+_LIMITS = {"header": SECTOR, "config": SECTOR, "buffer": 256, "footer": 16}
+
+
+def _part(part: str, value: Any, where: str) -> dict[str, Field]:
+    return _checked(_fields(value, where, part, _LIMITS[part]), where, part)
+
+
+def _size(value: Any, where: str) -> None:
+    if value != SECTOR or isinstance(value, bool):
+        raise fail(where, f"a sector is {SECTOR} bytes on every SD card, found {shown(value)}; leave size out")
+
+
+_SECTOR = whole(0, 1 << 32)
+SECTORS = Table(
+    {"header": _SECTOR, "config": _SECTOR, "data": _SECTOR, "size": _size},
+    dict.fromkeys(("header", "data"), "missing; give its sector number"),
+)
+
+
 def _sectors(value: Any, where: str) -> Sectors:
-    known = ("header", "config", "data", "size")
-    value = _mapping(value, where)
-    _known(value, known, where)
-    for key in ("header", "data"):
-        if key not in value:
-            raise fail(f"{where}.{key}", "missing; give its sector number")
-    size = _integer(value.get("size", 512), f"{where}.size", 64, 1 << 20)
-    if size & (size - 1):
-        raise fail(f"{where}.size", f"{size} is not a power of two")
-    numbers = {k: _integer(value[k], f"{where}.{k}", 0, 1 << 32) for k in known[:3] if value.get(k) is not None}
+    numbers = SECTORS(value, where)
+    numbers.pop("size", None)
     for first, second in (("header", "config"), ("header", "data"), ("config", "data")):
         if first in numbers and numbers.get(second, -1) == numbers[first]:
             raise fail(f"{where}.{second}", f"is the same sector as {first} ({numbers[first]})")
-    if max(numbers.get("header", 0), numbers.get("config", 0)) > numbers["data"]:
+    if max(numbers["header"], numbers.get("config", 0)) > numbers["data"]:
         raise fail(f"{where}.data", "must lie behind the header and config sectors: the recording grows upward")
-    return Sectors(size=size, **numbers)
+    return Sectors(**numbers)
 
 
-_BUILD_KEYS = (
-    "firmware", "width", "height", "header_words", "buffer_sectors", "ring", "drop_step", "frame_sectors",
-)  # fmt: skip
+_SIDE = whole(1, 1 << 14)
+_FRAME = Table({"width": _SIDE, "height": _SIDE}, dict.fromkeys(("width", "height"), "missing or zero"))
 
 
-def _builds(value: Any, where: str) -> tuple[Build, ...]:
-    if not isinstance(value, list):
-        raise fail(where, f"expected a list, found {value!r}")
-    builds = []
-    for i, item in enumerate(value):
-        here = f"{where}[{i}]"
-        item = _mapping(item, here)
-        _known(item, _BUILD_KEYS, here)
-        numbers = {k: _integer(item[k], f"{here}.{k}", 0, 1 << 20) for k in _BUILD_KEYS[1:] if k in item}
-        for key in ("width", "height"):
-            if not numbers.get(key):
-                raise fail(f"{here}.{key}", "missing or zero")
-        builds.append(Build(str(item.get("firmware", "")), **numbers))
-    return tuple(builds)
+def _frame(value: Any, where: str) -> tuple[int, int]:
+    given = _FRAME(value, where)
+    return given["width"], given["height"]
 
 
-_TOP = (
-    "id", "description", "source", "aliases", "sectors", "write_keys", "word_size", "header_words", "frame",
-    "header", "config", "buffer", "footer", "builds", "height_overwritten",
-)  # fmt: skip
-# mio's own files carry these; they say nothing about the card.
-_FOREIGN = ("mio_model", "mio_version", "version", "write_key0", "write_key1", "write_key2", "write_key3")
+def _range(value: Any, where: str) -> tuple[int, int]:
+    low, high = list_of(whole(-1000, 1000), "two numbers, least and most", 2)(value, where)
+    return low, high
+
+
+_COUNT = whole(0, 1 << 20)
+BUILD = Table({
+    "firmware": label, "description": text, "width": _SIDE, "height": _SIDE,
+    "header_words": whole(0, 64), "buffer_sectors": whole(0, 2048), "frame_sectors": _COUNT,
+    "buffers_a_frame": whole(0, 64), "whole_buffers": flag, "preamble": whole(),
+    "ring": whole(0, 1 << 10), "drop_step": _COUNT, "overflow": one_of("lap", "pool"),
+    "leftovers": one_of("ring", "frame"), "write_waits": whole(0, 64), "driver_timeout": whole(0, 100_000),
+    "fs": positive, "ticks_per_ms": list_of(whole(1, 1000), "clock ticks in a ms"),
+    "clock": one_of("recording", "power-on"), "write_clock": _range,
+    "config_written": list_of(one_of("power-on", "stop", "timed stop"), "moments"), "config_frame": _frame,
+    "stale_config": flag, "restarts": flag, "sizes": list_of(list_of(_SIDE, "width and height", 2), "frame sizes"),
+    "repeats": list_of(text, "buffer fields"), "unsupported": text,
+    "header": partial(_fields, part="header", limit=_LIMITS["header"]),
+    "buffer": partial(_fields, part="buffer", limit=_LIMITS["buffer"]),
+}, dict.fromkeys(("width", "height"), "missing or zero"))  # fmt: skip
+
+
+def _build(value: Any, where: str) -> Build:
+    given = BUILD(value, where)
+    build = Build(given.pop("firmware", ""), **given)
+    if build.header_words and 4 * build.header_words >= max(build.buffer_sectors, 1) * SECTOR:
+        words = build.header_words
+        raise fail(f"{where}.buffer_sectors", f"{build.buffer_sectors} sectors hold no data behind {words} words")
+    return build
+
+
+def _record(value: Any, where: str) -> Record:
+    given = RECORD(value, where)
+    where = f"{where}.fields"
+    fields = _checked(_fields(given["fields"], where, "record", given["length"]), where, "record")
+    return Record(given["field"], given["length"], given["start"], given["total"], fields)
+
+
+RECORD = Table(
+    {"field": text, "length": whole(2, 256), "start": whole(0, 255), "total": whole(0, 255), "fields": mapping},
+    dict.fromkeys(("field", "length", "start", "total", "fields"), "missing"),
+)
+
+
+def _word_size(value: Any, where: str) -> None:
+    if value != 4 or isinstance(value, bool):
+        raise fail(where, "only words of 4 bytes are known")
+
+
+_LENGTHS = list_of(whole(1, 64), "header lengths")
+LAYOUT = Table({
+    "id": text, "description": text, "source": text, "aliases": list_of(label, "names"), "rank": whole(0, 1000),
+    "sectors": _sectors, "write_keys": list_of(whole(), "four numbers", 4), "word_size": _word_size,
+    "header_words": _LENGTHS, "frame": _frame, "height_overwritten": flag,
+    "header": partial(_part, "header"), "config": partial(_part, "config"), "buffer": partial(_part, "buffer"),
+    "footer": partial(_part, "footer"), "builds": list_of(_build, "builds"), "record": _record,
+    **{f"write_key{i}": whole() for i in range(4)},
+    # mio's own files carry these; they say nothing about the card
+    **dict.fromkeys(("mio_model", "mio_version", "version"), lambda value, where: None),
+}, dict.fromkeys(("sectors", "header"), "missing"))  # fmt: skip
 
 
 def parse_layout(data: Mapping[str, Any], where: str) -> Layout:
     """Validate a layout given as a mapping; ``where`` names it in errors."""
-    data = _mapping(data, where)
-    _known(data, _TOP + _FOREIGN, where)
-    for key in ("sectors", "header"):
-        if key not in data:
-            raise fail(f"{where}.{key}", "missing")
-    if ("buffer" in data) == ("footer" in data):
+    given = LAYOUT(data, where)
+    if ("buffer" in given) == ("footer" in given):
         raise fail(f"{where}.buffer", "give either buffer (frames in buffers) or footer (whole frames)")
-    sectors = _sectors(data["sectors"], f"{where}.sectors")
-    if _integer(data.get("word_size", 4), f"{where}.word_size") != 4:
-        raise fail(f"{where}.word_size", "only words of 4 bytes are known")
-    if "write_keys" in data:
-        keys = data["write_keys"]
-        if not isinstance(keys, list) or len(keys) != 4:
-            raise fail(f"{where}.write_keys", f"expected a list of four numbers, found {keys!r}")
-        write_keys = tuple(_integer(k, f"{where}.write_keys") for k in keys)
-    else:
-        write_keys = tuple(_integer(data.get(f"write_key{i}", WRITE_KEY), f"{where}.write_key{i}") for i in range(4))
-    parts: dict[str, dict[str, Field]] = {}
-    for part in ("header", "config", "buffer", "footer"):
-        if part not in data:
-            continue
-        limit = {"buffer": 256, "footer": 16}.get(part, sectors.size)
-        parts[part] = _fields(data[part], f"{where}.{part}", limit, NEEDED.get(part, ()))
-    if "buffer" in parts and (sectors.config is None or "config" not in parts):
+    if "buffer" in given and (given["sectors"].config is None or "config" not in given):
         raise fail(f"{where}.config", "missing; a layout with buffers needs the config sector and its fields")
-    for name, item in parts["header"].items():
-        if item.offset < 16:
-            raise fail(f"{where}.header.{name}", f"byte {item.offset} belongs to the write keys (bytes 0-15)")
-    words = data.get("header_words", [])
-    if not isinstance(words, list):
-        raise fail(f"{where}.header_words", f"expected a list of header lengths, found {words!r}")
-    frame = data.get("frame")
-    if frame is not None:
-        _known(_mapping(frame, f"{where}.frame"), ("width", "height"), f"{where}.frame")
-        frame = tuple(_integer(frame.get(k), f"{where}.frame.{k}", 1, 1 << 14) for k in ("width", "height"))
-    overwritten = data.get("height_overwritten", False)
-    if not isinstance(overwritten, bool):
-        raise fail(f"{where}.height_overwritten", f"expected true or false, found {overwritten!r}")
-    aliases = data.get("aliases", [])
-    if not isinstance(aliases, list):
-        raise fail(f"{where}.aliases", f"expected a list of names, found {aliases!r}")
-    layout = Layout(
-        id=_text(data.get("id", where), f"{where}.id"),
-        sectors=sectors,
-        builds=_builds(data.get("builds", []), f"{where}.builds"),
-        header_words=tuple(_integer(w, f"{where}.header_words", 1, 64) for w in words),
-        write_keys=write_keys,
-        description=_text(data.get("description", ""), f"{where}.description"),
-        source=_text(data.get("source", ""), f"{where}.source"),
-        aliases=tuple(str(a) for a in aliases),
-        frame=frame,
-        height_overwritten=overwritten,
-        **parts,
-    )
+    keys = tuple(given.pop(f"write_key{i}", WRITE_KEY) for i in range(4))
+    given.setdefault("write_keys", keys)
+    for foreign in ("mio_model", "mio_version", "version", "word_size"):
+        given.pop(foreign, None)
+    given.setdefault("id", where)
+    layout = Layout(**given)
     for count in layout.header_words:
         if layout.buffer and count < layout.min_words:
             raise fail(f"{where}.header_words", f"{count} words cannot hold the fields a reader needs")
+    _agree(layout, where)
     return layout
+
+
+def _agree(layout: Layout, where: str) -> None:
+    """Check what builds say against the family: their fields must make a layout of their own."""
+    for i, build in enumerate(layout.builds):
+        here = f"{where}.builds[{i}]"
+        own = layout.of(build)
+        if layout.buffer:
+            _checked(own.buffer, f"{here}.buffer", "buffer")
+            if layout.header_words and build.header_words and build.header_words not in layout.header_words:
+                raise fail(f"{here}.header_words", f"{build.header_words} is not in header_words of the layout")
+        _checked(own.header, f"{here}.header", "header")
+        for name in build.repeats:
+            if name not in own.buffer or name not in own.header:
+                raise fail(f"{here}.repeats", f"{shown(name)} is not both a setting and a buffer field")
+    record = layout.record
+    if record is not None and not any(record.field in layout.of(b).buffer for b in (None, *layout.builds)):
+        raise fail(f"{where}.record.field", f"no buffer field is called {shown(record.field)}")

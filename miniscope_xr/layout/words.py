@@ -1,7 +1,10 @@
 """The one declaration of header sector, config sector, buffer header and footer.
 
-``construct`` structs are built from a layout; the numpy dtypes that parse a million headers at once are
-derived from those structs, never from the layout a second time (a property test holds the two equal).
+``construct`` structs are built from a layout; the numpy dtypes that parse a million headers at once are derived from
+those structs, never from the layout a second time (a property test holds the two equal).
+
+A struct has one part for each *number* on the card. Where fields are bits of a word, the part is the whole word, called
+``word_N``; :func:`values` takes every field out of parsed parts, of one header or of a million.
 """
 
 from __future__ import annotations
@@ -12,20 +15,28 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from construct import Bytes, Int8ul, Int16ul, Int32ul, Struct
+from construct import Bytes, Int8sl, Int8ul, Int16sl, Int16ul, Int32sl, Int32ul, Struct
 
-from miniscope_xr.layout.load import Field, Layout
+from miniscope_xr.layout.model import SECTOR, Field, Layout, Record
 
-_CONSTRUCT = {"uint32": Int32ul, "uint16": Int16ul, "uint8": Int8ul}
-_NUMPY = {"<L": "<u4", "<H": "<u2", "<B": "u1"}
+_CONSTRUCT = {
+    "uint32": Int32ul, "uint16": Int16ul, "uint8": Int8ul, "int32": Int32sl, "int16": Int16sl, "int8": Int8sl,
+}  # fmt: skip
+_NUMPY = {"<L": "<u4", "<H": "<u2", "<B": "u1", "<l": "<i4", "<h": "<i2", "<b": "i1"}
 KEY_NAMES = tuple(f"write_key{i}" for i in range(4))
 
 
+def part_of(item: Field) -> str:
+    """Name of the struct part that holds a field: its own, or its word's where the field is only some bits of it."""
+    return item.name if item.bits is None else f"word_{item.word}"
+
+
 def struct_of(fields: Mapping[str, Field], size: int) -> Struct:
-    """A construct Struct of ``size`` bytes; bytes no field names are kept as ``word_N`` or ``byte_N``."""
+    """A construct Struct of ``size`` bytes; what no field names, or only bits of, is ``word_N`` or ``byte_N``."""
     parts = []
     position = 0
-    for item in [*sorted(fields.values(), key=lambda f: f.offset), None]:
+    numbers = (f for f in fields.values() if f.bits is None)
+    for item in [*sorted(numbers, key=lambda f: f.offset), None]:
         end = size if item is None else item.offset
         while position < end:
             whole = position % 4 == 0 and position + 4 <= end
@@ -47,17 +58,75 @@ def dtype_of(struct: Struct) -> np.dtype[Any]:
     return np.dtype(fields)
 
 
+def value_dtype(item: Field) -> np.dtype[Any]:
+    """The numpy dtype of a field's values, before they are scaled (native byte order)."""
+    return np.dtype(item.type)
+
+
+def value(item: Field, parts: Any) -> Any:
+    """One field of parsed parts, unscaled.
+
+    Parameters
+    ----------
+    item
+        The field.
+    parts
+        What :func:`parse` returned, or a structured array with the dtype of the same struct.
+
+    Returns
+    -------
+    int, or an array of :func:`value_dtype` where ``parts`` is an array.
+    """
+    number = parts[part_of(item)]
+    if item.bits is None:
+        return number
+    first, width = item.bits[0], item.width
+    if isinstance(number, np.ndarray | np.generic):
+        many: Any = (number.astype(np.int64) >> first) & ((1 << width) - 1)
+        many = many - (many >> (width - 1) << width) if item.signed else many
+        return many.astype(value_dtype(item))
+    one = (int(number) >> first) & ((1 << width) - 1)
+    return one - (one >> (width - 1) << width) if item.signed else one
+
+
+def values(fields: Mapping[str, Field], parts: Any) -> dict[str, Any]:
+    """Every field of parsed parts, unscaled; see :func:`value`. Fields the parts have no room for are left out."""
+    names = parts if isinstance(parts, Mapping) else parts.dtype.names
+    return {name: value(item, parts) for name, item in fields.items() if part_of(item) in names}
+
+
+def physical(item: Field, raw: Any) -> Any:
+    """Raw values in the field's units as float64; NaN where they say that nothing was measured."""
+    numbers = np.asarray(raw)
+    scaled = numbers.astype(np.float64) * (1.0 if item.scale is None else item.scale)
+    return scaled if item.none is None else np.where(numbers.astype(np.int64) == item.none, np.nan, scaled)
+
+
+def put(block: bytearray, fields: Mapping[str, Field], given: Mapping[str, int]) -> None:
+    """Write values into a struct's bytes; bits beside a bit field stay."""
+    for name, raw in given.items():
+        item = fields[name]
+        if item.offset + item.size > len(block):
+            continue
+        place = slice(item.offset, item.offset + item.size)
+        number = raw % (1 << 8 * item.size)
+        if item.bits is not None:
+            mask = ((1 << item.width) - 1) << item.bits[0]
+            number = int.from_bytes(block[place], "little") & ~mask | (raw << item.bits[0]) & mask
+        block[place] = number.to_bytes(item.size, "little")
+
+
 @lru_cache(maxsize=64)
 def header_sector_struct(layout: Layout) -> Struct:
     """The header sector (settings), one whole sector; words 0-3 are the write keys."""
     keys = {name: Field(name, 4 * i) for i, name in enumerate(KEY_NAMES)}
-    return struct_of({**keys, **layout.header}, layout.sectors.size)
+    return struct_of({**keys, **layout.header}, SECTOR)
 
 
 @lru_cache(maxsize=64)
 def config_sector_struct(layout: Layout) -> Struct:
     """The config sector (what the firmware wrote about the recording), one whole sector."""
-    return struct_of(layout.config, layout.sectors.size)
+    return struct_of(layout.config, SECTOR)
 
 
 @lru_cache(maxsize=64)
@@ -89,3 +158,30 @@ def parse(struct: Struct, data: bytes) -> dict[str, Any]:
 def buffer_header_dtype(layout: Layout, words: int) -> np.dtype[Any]:
     """The numpy dtype of one buffer header of ``words`` words."""
     return dtype_of(buffer_header_struct(layout, words))
+
+
+def read_record(record: Record, counts: Any, pieces: Any) -> dict[str, int] | None:
+    """Put a version record together from the bytes that buffers carry.
+
+    Parameters
+    ----------
+    record
+        What it is like.
+    counts, pieces : int arrays, shape (n,)
+        ``buffer_count`` and the record's field of n buffers, in any order.
+
+    Returns
+    -------
+    dict or None
+        The record's fields; None where bytes are missing, contradict each other, or do not add up.
+    """
+    at = np.asarray(counts, np.int64) % record.length
+    found = np.asarray(pieces, np.int64)
+    data = np.full(record.length, -1, np.int64)
+    data[at] = found
+    if (data < 0).any() or (data[at] != found).any():
+        return None
+    if data[0] != record.start or int(data.sum()) % 256 != record.total:
+        return None
+    parts = parse(struct_of(record.fields, record.length), data.astype(np.uint8).tobytes())
+    return {name: int(number) for name, number in values(record.fields, parts).items()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from miniscope_xr.errors import AmbiguousLayoutError
-from miniscope_xr.index.detect import examine
+from miniscope_xr.index.detect import examine, preferred
 from miniscope_xr.layout import Layout, builtin_layouts, load_layout, words
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.sector import Stamp, has_keys, read_stamp, settings_of
@@ -100,10 +100,10 @@ def read_contents(card: Readable, layout: Layout) -> Contents:
             f"{card.size} bytes are too small for {layout.id}, whose data starts at sector {sectors.data}"
         )
     header, config = _sector(card, sectors.header, layout), _sector(card, sectors.config, layout)
-    counts = words.parse(words.config_sector_struct(layout), config) if layout.config else {}
+    counts = words.values(layout.config, words.parse(words.config_sector_struct(layout), config))
     return Contents(
         layout, header, config, _sector(card, sectors.data, layout), settings_of(layout, header),
-        {name: int(counts[name]) for name in layout.config}, has_keys(layout, header), read_stamp(header),
+        {name: int(value) for name, value in counts.items()}, has_keys(layout, header), read_stamp(header),
         examine(_Source(card), layout).state,
     )  # fmt: skip
 
@@ -145,7 +145,7 @@ def inspect_card(card: Readable, layout: str | Layout | None = None) -> Contents
             contents = read_contents(card, candidate)
             found.append((_evidence(contents), contents))
     best = max(score for score, _ in found)
-    fitting = [contents for score, contents in found if score == best]
+    fitting = preferred([contents for score, contents in found if score == best])
     if best == 0 or len(fitting) > 1:
         why = "nothing on the card says" if best == 0 else "the card does not tell for certain"
         raise AmbiguousLayoutError(

@@ -50,7 +50,7 @@ def pattern_of(plan: Plan) -> Pattern:
     sectors = (size,) * full + ((rest,) if rest else ())
     period = 1 / plan.fps
     due = tuple(period * (i + 1) / len(sectors) for i in range(len(sectors)))
-    return Pattern(sectors, due, period, build.ring or 2)
+    return Pattern(sectors, due, period, build.ring if build.header_words else 2)
 
 
 @dataclass(frozen=True)

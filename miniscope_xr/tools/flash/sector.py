@@ -39,7 +39,7 @@ def read_stamp(sector: bytes) -> Stamp | None:
 def settings_of(layout: Layout, sector: bytes) -> dict[str, int]:
     """Read the raw values of every setting in a header sector."""
     parsed = words.parse(words.header_sector_struct(layout), sector)
-    return {name: int(parsed[name]) for name in layout.header}
+    return {name: int(value) for name, value in words.values(layout.header, parsed).items()}
 
 
 def has_keys(layout: Layout, sector: bytes) -> bool:
@@ -56,8 +56,8 @@ def build(layout: Layout, values: Mapping[str, int], old: bytes, session: bytes 
     struct = words.header_sector_struct(layout)
     fields = words.parse(struct, old)
     fields.update(zip(words.KEY_NAMES, layout.write_keys, strict=True))
-    fields.update(values)
     sector = bytearray(struct.build(fields))
+    words.put(sector, layout.header, values)
     ours = read_stamp(old) is not None
     end = _AT + _STAMP.sizeof()
     if ours:

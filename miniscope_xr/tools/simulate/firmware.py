@@ -80,7 +80,7 @@ class Firmware(Ring):
         return ended
 
     def _loop(self, t: float, frames: int | None, seconds: float | None) -> Ended:
-        ring, step, loss = self.spec.build.ring, self.spec.build.drop_step, self.now.loss
+        ring, step, loss = self.spec.build.ring, self.spec.build.drop_step or 1, self.now.loss
         limit = FOREVER if seconds is None else self.zero + 1000 * seconds
         dead = FOREVER if loss.at_ms is None else self.zero + loss.at_ms
         finished = True

@@ -185,6 +185,6 @@ def make_spec(
         raise OptionError(
             f"frames of {spec.readout_ms} ms every {spec.period_ms} ms with {spec.jitter_ms} ms jitter would overlap"
         )
-    if not layout.footer and (spec.payload <= 0 or chosen.ring < 1 or chosen.drop_step < 1):
-        raise OptionError(f"build {chosen.firmware!r} needs ring and drop_step, and buffers larger than their headers")
+    if not layout.footer and (spec.payload <= 0 or chosen.ring < 1):
+        raise OptionError(f"build {chosen.firmware!r} needs ring, and buffers larger than their headers")
     return spec
