@@ -102,7 +102,7 @@ def list_of(item: Check, what: str, length: int | None = None) -> Check:
     def check(value: Any, where: str) -> tuple[Any, ...]:
         if not isinstance(value, list | tuple) or (length is not None and len(value) != length):
             raise fail(where, f"expected a list of {what}, found {shown(value)}")
-        return tuple(item(each, where) for each in value)
+        return tuple(item(each, f"{where}[{i}]") for i, each in enumerate(value))
 
     return check
 

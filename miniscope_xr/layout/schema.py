@@ -210,7 +210,7 @@ BUILD = Table({
 def _build(value: Any, where: str) -> Build:
     given = BUILD(value, where)
     build = Build(given.pop("firmware", ""), **given)
-    if build.header_words and 4 * build.header_words >= max(build.buffer_sectors, 1) * SECTOR:
+    if build.header_words and 4 * build.header_words >= build.buffer_sectors * SECTOR:
         words = build.header_words
         raise fail(f"{where}.buffer_sectors", f"{build.buffer_sectors} sectors hold no data behind {words} words")
     return build

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,50 @@ def test_mio_layouts_load_unmodified(tmp_path: Path) -> None:
         assert load_layout(path).max_words == load_layout(layout).max_words == words
 
 
+@pytest.mark.parametrize("at", ["header.gain", "header_words", "builds", "write_keys", "header.gain.choices", "id"])
+def test_a_few_lines_that_stand_for_gigabytes_are_refused_at_once(at: str, tmp_path: Path) -> None:
+    bomb = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    bomb += [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 10)]
+    text = yaml.safe_dump(changed(at if at.count(".") < 2 else "header.gain", "BOMB")).replace("BOMB", "*a9")
+    path = tmp_path / "bomb.yaml"
+    path.write_text("\n".join(bomb) + "\n" + text)
+    started = time.process_time()
+    with pytest.raises(LayoutError, match="repeats itself by aliases") as error:
+        load_layout(path)
+    assert len(str(error.value)) < 300
+    assert time.process_time() - started < 5
+
+
+def test_aliases_that_repeat_little_are_fine_and_endless_ones_are_not(tmp_path: Path) -> None:
+    path = tmp_path / "alias.yaml"
+    text = yaml.safe_dump({k: v for k, v in MIO.items() if k != "builds"})
+    path.write_text(text + "builds:\n- &one {width: 304, height: 304}\n- {<<: *one, ring: 8}\n")
+    assert [b.ring for b in load_layout(path).builds] == [0, 8]
+    path.write_text(text + "aliases: &me [a, *me]\n")
+    with pytest.raises(LayoutError, match="repeats itself"):
+        load_layout(path)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param({"x": list(range(10**6))}, id="mapping"),
+        pytest.param([[[["deep"] * 1000] * 1000] * 1000], id="nested"),
+        pytest.param("long" * 10**6, id="text"),
+        pytest.param(10**5000, id="number"),
+        pytest.param({"a" * 10**6: 1}, id="name"),
+    ],
+)
+@pytest.mark.parametrize("at", ["sectors", "header.gain", "builds", "id", "sectors.data", "header.gain.choices"])
+def test_a_message_is_short_however_large_the_value(at: str, value: Any) -> None:
+    layout = changed(at.removesuffix(".choices"), value)
+    if at.endswith("choices"):
+        layout["header"]["gain"] = {"word": 4, "choices": value}
+    with pytest.raises(LayoutError) as error:
+        load_layout(layout) if at != "id" or not isinstance(value, str) else load_layout(changed("framez", value))
+    assert len(str(error.value)) < 1000
+
+
 def test_a_layout_object_passes_through() -> None:
     layout = load_layout("daq-wirefree")
     assert isinstance(layout, Layout)
@@ -82,13 +127,34 @@ def test_a_layout_object_passes_through() -> None:
         ("sectors.header", "1022", "sectors.header: expected a whole number, found '1022'"),
         ("sectors.data", 1000, "sectors.data: must lie behind"),
         ("sectors.config", 1022, "sectors.config: is the same sector as header"),
-        ("sectors.size", 500, "sectors.size: 500 is not a power of two"),
+        ("sectors.size", 1024, "sectors.size: a sector is 512 bytes on every SD card, found 1024; leave size out"),
+        ("sectors.size", 512.5, "sectors.size: a sector is 512 bytes"),
         ("sectors.heder", 3, "sectors.heder: unknown name (did you mean 'header'?)"),
         ("buffer.frame_num", ..., "buffer.frame_num: missing"),
         ("buffer.frame_num", 3, "byte 12 already belongs to"),
         ("buffer.frame_num", -1, "buffer.frame_num: -1 is outside"),
         ("buffer.frame_num", True, "buffer.frame_num: expected a whole number, found True"),
         ("buffer.frame_num", {"word": 2, "type": "uint16"}, "buffer.frame_num: the reader needs this field as uint32"),
+        ("buffer.video", 9, "buffer.video: every dataset has something of this name already"),
+        ("buffer.frame", 9, "buffer.frame: every dataset has something of this name already"),
+        ("buffer.time", 9, "buffer.time: every dataset has something of this name already"),
+        ("buffer.complete", 9, "buffer.complete: every dataset has something of this name already"),
+        ("header.warnings", 9, "header.warnings: every dataset has something of this name already"),
+        ("buffer.ewl", {"word": 9, "bits": [3, 2]}, "buffer.ewl.bits: the first bit (3) is above the last (2)"),
+        ("buffer.ewl", {"word": 9, "bits": [0, 32]}, "buffer.ewl.bits[1]: 32 is outside 0 to 31"),
+        ("buffer.ewl", {"word": 9, "type": "int16", "bits": [0, 7]}, "buffer.ewl.bits: bits are those of a whole word"),
+        ("buffer.ewl", {"word": 8, "bits": [0, 7]}, "buffer.ewl: byte 32 already belongs to 'data_length'"),
+        ("buffer.ewl", {"word": 9, "type": "int33"}, "buffer.ewl.type: expected one of uint32, uint16"),
+        ("buffer.ewl", {"word": 9, "minimum": 5, "maximum": 4}, "buffer.ewl.maximum: lies below the minimum 5"),
+        ("header.gain", {"word": 4, "choices": {1: "1x"}, "otherwise": 2}, "header.gain.otherwise: 2 is none of the"),
+        ("buffer.frame_num", {"word": 2, "bits": [0, 15]}, "buffer.frame_num: the reader needs this field as uint32"),
+        ("builds", [{"width": 304}], "builds[0].height: missing or zero"),
+        ("builds", [{"width": 304, "height": 304, "rin": 8}], "builds[0].rin: unknown name (did you mean 'ring'?)"),
+        ("builds", [{"width": 304, "height": 304, "overflow": "x"}], "builds[0].overflow: expected one of lap, pool"),
+        ("builds", [{"width": 304, "height": 304, "header_words": 12}], "builds[0].buffer_sectors: 0 sectors hold no"),
+        ("builds", [{"width": 3, "height": 3, "buffer": {"timestamp": None}}], "builds[0].buffer.timestamp: missing"),
+        ("builds", [{"width": 3, "height": 3, "repeats": ["ewl"]}], "builds[0].repeats: 'ewl' is not both a setting"),
+        ("record", {"field": "x", "length": 4, "start": 1, "total": 0, "fields": {}}, "record.field: no buffer field"),
         ("buffer", ..., "buffer: give either buffer"),
         ("header.gain", {"word": 4, "minimun": 1}, "header.gain.minimun: unknown name (did you mean 'minimum'?)"),
         ("header.gain", {"word": 4, "byte": 16}, "header.gain: give either word"),

@@ -108,7 +108,7 @@ def simulated() -> Iterator[Card]:
 
     for layout in builtin_layouts().values():
         for build in layout.builds:
-            if build.header_words != 9 or layout.height_overwritten:
+            if not build.unsupported and not layout.rank:
                 length = {"seconds": 1} if layout.footer else {"frames": 20}  # v3 stops by time only
                 yield card(f"clean, {layout.id} {build.firmware}", simulate(layout, build.firmware, seed=1, **length))
     some = [("v4-wirefree", "HEAD"), ("v4-wirefree", "battery"), ("v4-wirefree", "f70f880"), ("daq-wirefree", "HEAD"),

@@ -40,7 +40,7 @@ BUILDS = [
     (layout.id, build.firmware)
     for layout in builtin_layouts().values()
     for build in layout.builds
-    if build.header_words != 9 or layout.height_overwritten
+    if not build.unsupported and not layout.rank
 ]
 
 
