@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -152,11 +152,11 @@ def _looks_prepared(layout: Layout, settings: Mapping[str, int], sector: bytes) 
     return not any(sector[:16])
 
 
-def _examine_buffers(source: ByteSource, layout: Layout) -> CardSectors:
+def _examine_buffers(source: ByteSource, layout: Layout, holes: bool) -> CardSectors:
     settings, keyed, sector = _settings(source, layout)
     config = _config(source, layout)
     words = _header_length(source, layout)
-    if config is not None and not words:
+    if config is not None and not words and holes:
         words = _header_length_behind_hole(source, layout, config["buffer_size"])
     build = None
     payload = 0
@@ -215,9 +215,12 @@ def _examine_footers(source: ByteSource, layout: Layout) -> CardSectors:
     return CardSectors(layout, settings, None, keyed, state)
 
 
-def examine(source: ByteSource, layout: Layout) -> CardSectors:
-    """Read what a card says if it has this layout; never raises for a card that does not."""
-    return _examine_buffers(source, layout) if layout.buffer else _examine_footers(source, layout)
+def examine(source: ByteSource, layout: Layout, holes: bool = True) -> CardSectors:
+    """Read what a card says if it has this layout; never raises for a card that does not.
+
+    ``holes=False`` does not look behind writes that failed at the very start.
+    """
+    return _examine_buffers(source, layout, holes) if layout.buffer else _examine_footers(source, layout)
 
 
 def _blank(cards: list[CardSectors]) -> BlankCardError:
@@ -325,6 +328,7 @@ def detect(
         if card.state in ("booted", "prepared", "notebook"):
             raise _blank([card])
         raise _nothing(source, [chosen])
+    source = _Front(source)
     cards = _told_apart(source, _examine_all(source))
     for state in ("recorded", "headers only", "booted", "prepared", "notebook"):
         found = preferred([card for card in cards if card.state == state])
@@ -345,6 +349,25 @@ def prepared(
     """What a card without a recording says, by every layout it can have been prepared for."""
     cards = [examine(source, load_layout(layout))] if layout is not None else _examine_all(source)
     return preferred([card for card in cards if card.state in ("booted", "prepared", "notebook")])
+
+
+class _Front:
+    """A card whose sectors are read once, however many layouts look at them."""
+
+    def __init__(self, source: ByteSource) -> None:
+        self._source, self.size = source, source.size
+        self._known: dict[tuple[int, int], bytes] = {}
+
+    def read(self, offset: int, length: int) -> bytes:
+        if (offset, length) not in self._known:
+            self._known[offset, length] = self._source.read(offset, length)
+        return self._known[offset, length]
+
+    def readv(self, offset: int, buffers: Sequence[Any]) -> int:
+        return self._source.readv(offset, buffers)
+
+    def salvage(self, offset: int, length: int) -> tuple[bytes, list[tuple[int, int]]]:
+        return self._source.salvage(offset, length)
 
 
 class _Seen(Protocol):
@@ -374,8 +397,8 @@ def _told_apart(source: ByteSource, cards: list[CardSectors]) -> list[CardSector
 
     def fits(card: CardSectors) -> bool:
         at = card.layout.sectors.data
-        data = source.read(at * card.layout.sectors.size, 4 * card.words)
-        words = np.frombuffer(data, "<u4").reshape(1, -1)
+        data = _sector(source, card.layout, at)
+        words = np.frombuffer(data[: 4 * card.words], "<u4").reshape(1, -1)
         builds = [(card.layout, b) for b in card.layout.builds if b.header_words == card.words]
         return bool(fitting(builds, words, np.array([at]), card.settings))
 
@@ -384,4 +407,8 @@ def _told_apart(source: ByteSource, cards: list[CardSectors]) -> list[CardSector
 
 
 def _examine_all(source: ByteSource) -> list[CardSectors]:
-    return [examine(source, layout) for layout in builtin_layouts().values()]
+    layouts = builtin_layouts().values()
+    cards = [examine(source, layout, holes=False) for layout in layouts]
+    if any(card.state in ("recorded", "headers only") for card in cards):
+        return cards
+    return [examine(source, layout) for layout in layouts]

@@ -24,7 +24,6 @@ EXPECTED_FAILURES: dict[str, tuple[str, ...]] = {
     "u10s_driver_timeouts": (EXACTLY, ONE_BY_ONE),
     "u12s_timed_over_long": (EXACTLY, ONE_BY_ONE),
     "u15s_scan_low_battery": (EXACTLY, ONE_BY_ONE),
-    "u21s_samd_temp_word1": (EXACTLY, ONE_BY_ONE),
     "u23s_samd_13_words_powerloss": (EXACTLY, ONE_BY_ONE),
 }
 

@@ -150,7 +150,7 @@ def test_show():
 def test_sector_round_trip_keeps_everything_else(layout_id, data):
     layout = load_layout(layout_id)
     old = data.draw(st.binary(min_size=SECTOR, max_size=SECTOR))
-    values = {n: data.draw(st.integers(0, 256**f.size - 1)) for n, f in layout.header.items()}
+    values = {n: data.draw(st.integers(0, 2**f.width - 1)) for n, f in layout.header.items()}
     new = sector.build(layout, values, old, None)
     assert sector.settings_of(layout, new) == values
     assert sector.has_keys(layout, new)

@@ -57,6 +57,8 @@ def build(layout: Layout, values: Mapping[str, int], old: bytes, session: bytes 
     fields = words.parse(struct, old)
     fields.update(zip(words.KEY_NAMES, layout.write_keys, strict=True))
     sector = bytearray(struct.build(fields))
+    for field in layout.header.values():
+        sector[field.offset : field.offset + field.size] = bytes(field.size)  # also the bits beside a bit field
     words.put(sector, layout.header, values)
     ours = read_stamp(old) is not None
     end = _AT + _STAMP.sizeof()
