@@ -37,13 +37,15 @@ def _flat(attrs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fps(store: RecordingStore) -> float | int:
-    """Nominal frames per second; v3 cards do not say, so their clock does."""
+    """Nominal frames per second; where a card does not say, its clock does."""
     card = store.card.index.card
-    if card.config is not None:
-        return int(card.config.get("fs", 0))
+    if card.config is not None and "fs" in card.config:
+        return int(card.config["fs"])
     n = store.frames.count
-    times = store.describe(np.array([0, n - 1])).first["timestamp"].astype(np.int64)
-    return round(1000 * (n - 1) / max(int(times[1] - times[0]), 1), 2) if n > 1 else 0
+    ends = np.array([0, n - 1])
+    frames = int(np.diff(store.frames.frame_num(ends))[0])
+    ticks = np.diff(store.describe(ends).first["timestamp"].astype(np.int64))[0]
+    return round(1000 * store.recording.ticks * frames / max(int(ticks), 1), 2) if frames else 0
 
 
 def recording_attrs(store: RecordingStore) -> dict[str, Any]:

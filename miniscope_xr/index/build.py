@@ -77,9 +77,10 @@ class _Buffers:
 
     def _start(self) -> tuple[int, Header]:
         """The first buffer: at the data sector, or behind a hole that a failed write left there."""
-        sector = self.layout.sectors.data
+        found = self.card.start
+        sector = self.layout.sectors.data if found is None else found
         header = self.headers.at(sector)
-        if header is not None and self._starts(header):
+        if header is not None and (found is not None or self._starts(header)):
             return sector, header
         hit = self.headers.find(
             sector + 1,
@@ -227,14 +228,8 @@ class _Buffers:
         """Runs of a recording whose count the card does not hold; doubts; whether an older one was cut off."""
         runs, doubts, cut = self._without_older(self.walker.runs(*at, None))
         counted = self.facts.low_counts(runs) if runs else None
-        if counted is None or counted(runs) or self.whole:
+        if counted is None or counted(runs) or self.whole:  # a DAQ's clean stop left the low bytes of its counts
             return runs, doubts, cut
-        # A DAQ's clean stop left the low bytes of its counts: perhaps the rest lies behind writes that failed.
-        self.walker.over_holes = True
-        further = self.walker.runs(*at, None)
-        self.walker.over_holes = False
-        if counted(further):
-            return further, [], False
         word = self.config["height"]
         said = (
             f"the counts this card holds the low bytes of ({word & 255} buffers written, {word >> 8 & 255} dropped, "

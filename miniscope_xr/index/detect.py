@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from miniscope_xr.errors import (
     NotACardError,
     UnsupportedCardError,
 )
+from miniscope_xr.index.locate import locate
 from miniscope_xr.layout import Build, Layout, builtin_layouts, load_layout
 from miniscope_xr.layout.tell import fitting
 from miniscope_xr.layout.words import (
@@ -29,6 +30,7 @@ from miniscope_xr.layout.words import values as fields_of
 from miniscope_xr.source.base import ByteSource
 
 _MAX_SIDE = 4096  # px; the largest sensor of the family has 800
+_BLANK = ("booted", "prepared", "notebook")  # states of a card on which nothing is, the surest first
 _HOLE = 16  # buffers at the start of a recording that may be missing
 _MAX_BUFFER = 1 << 20  # bytes; the largest ring buffer of the family has 64,000
 
@@ -52,7 +54,12 @@ class CardSectors:
     build : Build or None
         The firmware build these numbers belong to, where known.
     state : str
-        ``"recorded"``, ``"booted"``, ``"prepared"``, ``"notebook"`` (prepared without write keys) or ``"empty"``.
+        ``"recorded"``, ``"booted"``, ``"prepared"``, ``"notebook"`` (prepared without write keys), ``"headers only"``
+        (buffers, but no config sector) or ``"empty"``.
+    notes : tuple of str
+        What has to be said about the sectors.
+    start : int or None
+        Sector of the first buffer, where it was found by the buffers themselves and not by the layout.
     """
 
     layout: Layout
@@ -64,6 +71,7 @@ class CardSectors:
     payload: int = 0
     build: Build | None = None
     notes: tuple[str, ...] = field(default=())
+    start: int | None = None
 
 
 def _sector(source: ByteSource, layout: Layout, number: int) -> bytes:
@@ -272,20 +280,53 @@ def _refuse_unreadable(card: CardSectors) -> None:
     )
 
 
-def _without_config(card: CardSectors) -> CardSectors | None:
-    """A recording whose config sector is gone, read by the numbers of its firmware build."""
+def _by_build(source: ByteSource, card: CardSectors, build: Build, start: int | None, note: str) -> CardSectors:
+    """A recording read by the numbers of its firmware build; what the card does not say is absent."""
+    layout = card.layout
+    size = build.buffer_sectors * layout.sectors.size
+    config = card.config or {"width": build.width, "height": build.height, "buffer_size": size, "n_buffers_recorded": 0}
+    known = card.keyed or _looks_prepared(layout, card.settings, _sector(source, layout, layout.sectors.header))
+    return replace(
+        card, settings=card.settings if known else {}, config=config, state="recorded", words=build.header_words,
+        payload=config["buffer_size"] - 4 * build.header_words, build=build, notes=(note,), start=start,
+    )  # fmt: skip
+
+
+def _without_config(source: ByteSource, card: CardSectors) -> CardSectors | None:
+    """A recording whose config sector is gone."""
     layout = card.layout
     build = next((b for b in layout.builds if b.header_words == card.words), None)
     if build is None or (card.words == 9 and not layout.height_overwritten):
         return None
-    config = dict.fromkeys(layout.config, 0)
-    config.update(width=build.width, height=build.height, buffer_size=build.buffer_sectors * layout.sectors.size)
     note = (
         f"config sector {layout.sectors.config} is not one; frame size {build.width}x{build.height} is that of "
         f"firmware {build.firmware}"
     )
-    payload = config["buffer_size"] - 4 * card.words
-    return CardSectors(layout, card.settings, config, card.keyed, "recorded", card.words, payload, build, notes=(note,))
+    return _by_build(source, card, build, None, note)
+
+
+def _by_buffers(source: ByteSource, layouts: Sequence[Layout]) -> CardSectors | None:
+    """A recording found by its buffers, whatever became of the sectors before it."""
+    found = locate(source, layouts)
+    if found is None or (found.build.header_words == 9 and not found.layout.height_overwritten):
+        return None
+    layout, data = found.layout, found.layout.sectors.data
+    shift = found.sector - data
+    header, config = layout.sectors.header + shift, (layout.sectors.config or 0) + shift
+    moved = replace(layout, sectors=replace(layout.sectors, header=header, config=config, data=found.sector))
+    whole = found.header.written == found.header.count == 0
+    if shift and whole and header >= 0 and keyed(source, moved):  # only bytes before the card's are gone
+        return replace(examine(source, moved), notes=(f"this image begins at sector {-shift} of its card",))
+    card = examine(source, layout)
+    gone = f", and its first {found.header.written} buffers are gone" if found.header.written else ""
+    if card.config is not None:
+        said = f"the recording was found by its buffers, from sector {found.sector} on{gone}"
+    else:
+        said = (
+            f"the sectors before the recording are not of a Miniscope card: it was found by its buffers, from sector "
+            f"{found.sector} on{gone}; they show firmware {found.build.firmware}, what was set is unknown"
+        )
+    return _by_build(source, card, found.build, found.sector, said)
 
 
 def detect(
@@ -310,37 +351,43 @@ def detect(
     UnsupportedCardError
         A recording that cannot be read faithfully.
     """
-    if layout is not None:
-        chosen = load_layout(layout)
-        card = examine(source, chosen)
-        if card.state == "recorded":
-            return card
-        restored = _without_config(card) if card.state == "headers only" else None
+    chosen = None if layout is None else load_layout(layout)
+    front = _Front(source)
+    cards = [examine(front, chosen)] if chosen else _told_apart(front, _examine_all(front))
+    found = [card for card in cards if card.state == "recorded"]
+    found = preferred(found or [card for c in cards if (card := _restored(source, c, chosen is not None)) is not None])
+    if len(found) > 1:
+        ids = " or ".join(f"layout={card.layout.id!r}" for card in found)
+        raise AmbiguousLayoutError(f"more than one layout fits this card; pass {ids}")
+    if found:
+        return found[0]
+    for card in preferred([card for card in cards if card.state == "headers only"]):
+        _refuse_unreadable(card)
+    counted = any(card.config and card.config["n_buffers_recorded"] for card in cards)
+    blank = next((same for s in _BLANK if (same := preferred([card for card in cards if card.state == s]))), None)
+    if blank is None or counted:
+        restored = _by_buffers(source, [card.layout for card in cards])
         if restored is not None:
             return restored
-        _refuse_unreadable(card)
+    if chosen is not None:
         others = [c for c in _examine_all(source) if c.state == "recorded" and c.layout.id != chosen.id]
         if others:
             raise NotACardError(
                 f"layout {chosen.id!r} does not fit: no recording begins in sector {chosen.sectors.data}; "
                 f"the card looks like layout {others[0].layout.id!r} (leave layout= out to detect it)"
             )
-        if card.state in ("booted", "prepared", "notebook"):
-            raise _blank([card])
-        raise _nothing(source, [chosen])
-    source = _Front(source)
-    cards = _told_apart(source, _examine_all(source))
-    for state in ("recorded", "headers only", "booted", "prepared", "notebook"):
-        found = preferred([card for card in cards if card.state == state])
-        if len(found) > 1 and state in ("recorded", "headers only"):
-            ids = " or ".join(f"layout={card.layout.id!r}" for card in found)
-            raise AmbiguousLayoutError(f"more than one layout fits this card; pass {ids}")
-        if found and state == "recorded":
-            return found[0]
-        if found:
-            _refuse_unreadable(found[0])
-            raise _blank(found)
-    raise _nothing(source, list(builtin_layouts().values()))
+    if blank:
+        raise _blank(blank)
+    raise _nothing(source, [card.layout for card in cards])
+
+
+def _restored(source: ByteSource, card: CardSectors, asked: bool) -> CardSectors | None:
+    """A recording whose config sector is gone: not one that was zeroed when the card was prepared, unless asked for."""
+    if card.state != "headers only":
+        return None
+    at, size = (card.layout.sectors.config or 0) * card.layout.sectors.size, card.layout.sectors.size
+    data, bad = source.salvage(at, size)
+    return _without_config(source, card) if asked or bad or any(data) else None
 
 
 def prepared(

@@ -67,10 +67,9 @@ class Evidence:
             return None
         if mine == theirs:
             return None if len(set(mine)) == 1 else True
-        # a buffer that never reached the card proves nothing
-        if self._header(run, i) is None or self._header(run, source) is None:
-            return None
-        return False
+        # a buffer that never reached the card, or not all of it, proves nothing
+        ends = [k for j in (source, i) for k in (j, j + 1) if k < run.count]
+        return None if any(self._header(run, k) is None for k in ends) else False
 
     def _bytes(self, sector: int, start: int, stop: int) -> bytes:
         return self.headers.source.read(sector * self._size + start, stop - start)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from miniscope_xr.layout import Layout
 from miniscope_xr.layout.words import buffer_header_dtype
 from miniscope_xr.source.base import ByteSource
 
+Hit = TypeVar("Hit")
 _GATHER = 1 << 16  # headers fetched at once: a small object each until they are joined
 # Header field -> the layout's name for it; the last three may be absent (-1 then).
 _NAMES = (
@@ -95,6 +96,31 @@ class HeaderReader:
                 return start + int(k), header
         return None
 
+    def beyond(
+        self, start: int, stop: int, window: int, accept: Callable[[int, Header], bool]
+    ) -> tuple[int, Header] | None:
+        """The first accepted header behind a hole that begins at ``start``, found by :func:`gallop`.
+
+        Every ``window`` sectors of a recording hold a header.
+        """
+
+        def look(at: int) -> tuple[int, Header] | None:
+            return self._first_in(at, min(at + window, stop), accept)
+
+        return gallop(look, start, stop, window)
+
+    def _first_in(self, start: int, stop: int, accept: Callable[[int, Header], bool]) -> tuple[int, Header] | None:
+        """The first accepted header in [start, stop), or None; one read, and what ``accept`` reads."""
+        size = self.sector_size
+        data = self.source.read(start * size, (stop - start) * size)
+        count = max(len(data) - self.dtype.itemsize + size, 0) // size
+        lengths = np.ndarray(count, "<u4", data, strides=size) if count else np.zeros(0, "<u4")
+        for k in np.flatnonzero(lengths == self.words).tolist():
+            header = self.parse(data[k * size : k * size + self.dtype.itemsize])
+            if header is not None and accept(start + k, header):
+                return start + k, header
+        return None
+
 
 def read_rows(
     source: ByteSource,
@@ -119,3 +145,19 @@ def _gathered(source: ByteSource, size: int, offsets: list[int]) -> bytes | byte
         piece = source.read(offset, size)
         out[k * size : k * size + len(piece)] = piece
     return out
+
+
+def gallop(look: Callable[[int], Hit | None], start: int, stop: int, window: int) -> Hit | None:
+    """The first of what ``look(sector)`` finds in windows behind ``start``: tens of looks, however far it is.
+
+    Each step is a window or an eighth of the way so far, so that nothing longer than that is leapt over; then the
+    first window is found by bisecting.
+    """
+    low, at, hit = start - window, start, None
+    while at < stop and (hit := look(at)) is None:
+        low, at = at, at + max(window, (at - start) // 8)
+    while hit is not None and at - low > window:
+        middle = (low + at) // 2
+        found = look(middle)
+        low, at, hit = (middle, at, hit) if found is None else (low, middle, found)
+    return hit

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from miniscope_xr.index.clock import FrameClock
 from miniscope_xr.index.headers import HeaderReader, read_rows
 from miniscope_xr.index.runs import Header, Pattern, Run, ended_at, expected_headers, vouched
 
@@ -44,7 +45,7 @@ class Walker:
         self.end_sector = end_sector
         self.ring = ring
         self.exhaustive = exhaustive
-        self.over_holes = False  # look behind holes off the grid also where no limit is known
+        self.clock = FrameClock(headers)
         self._header_bytes = 4 * headers.words
         self._size = headers.sector_size
         self._buffer_sectors = -(-(headers.payload + self._header_bytes) // self._size)
@@ -208,14 +209,45 @@ class Walker:
         return 2 * max(self.ring, 4) + (len(self.pattern) if self.pattern else 0)
 
     def _resumes(self, run: Run, low: int, most: int) -> int | None:
-        """Where the arithmetic holds again after ``low``: behind failed writes, or a lap that falls on the grid."""
-        for i in range(low + 1, min(low + 2 + self.lookahead, most)):
-            header = self.headers.at(run.sector_of(i))
+        """Where the arithmetic holds again after ``low``: behind odd buffers, failed writes, laps, or a long hole."""
+        near = min(low + 2 + self.lookahead, most)
+        for i in range(low + 1, near):
+            sector = run.sector_of(i)
+            header = self.headers.at(sector)
             if run.matches(i, header):
                 return i
-            if header is not None and header.written == run.first.written + i and header.dropped > run.first.dropped:
+            if header is None or header.written != run.first.written + i or header.dropped <= run.first.dropped:
+                continue
+            if self._confirmed(sector, header):
                 return None  # a drop: the old arithmetic never comes back
-        return None
+        return self._far(run, near, most)
+
+    def _far(self, run: Run, start: int, most: int) -> int | None:
+        """The first buffer behind a hole of any length that the arithmetic still predicts, found by galloping."""
+        low, i = start - 1, start
+        while i < most and not self._ok(run, i):
+            low, i = i, i + 1 + (i - start) // 8
+        if i >= most:
+            i = most - 1
+            if i <= low or not self._ok(run, i):
+                return None
+        while i - low > 1:
+            middle = (low + i) // 2
+            low, i = (low, middle) if self._ok(run, middle) else (middle, i)
+        return i
+
+    def _confirmed(self, sector: int, header: Header) -> bool:
+        """Whether the buffer that follows a header on the card counts on from it: one odd word is no evidence."""
+        following = self.headers.at(sector + self._sectors_of(header))
+        return following is not None and (
+            following.written == header.written + 1
+            and following.dropped >= header.dropped
+            and following.frame >= header.frame
+            and following.time >= header.time
+        )
+
+    def _sectors_of(self, header: Header) -> int:
+        return -(-(header.length + self._header_bytes) // self._size)
 
     def _follows(self, last: Run, header: Header) -> bool:
         """Whether a header can be a later buffer of the same recording as ``last``."""
@@ -246,8 +278,23 @@ class Walker:
         if hit is not None:
             found[:] = ended_at(found, hit[0], self.headers.at(sector))
             return hit
-        if limit is None and not self.over_holes:
-            return None
-        # The counts in the config sector say there is more: buffers between were not written.
-        later = range(place + 1, place + self.lookahead if limit is None else min(place + self.lookahead, limit))
-        return self.headers.find(expected, expected + self.lookahead * self._buffer_sectors, later, follows)
+        return self._over_hole(found, limit)
+
+    def _over_hole(self, found: list[Run], limit: int | None) -> tuple[int, Header] | None:
+        """Where the recording goes on behind a hole off the grid: one with a drop in it, or bytes left out or put in."""
+        last = found[-1]
+
+        def accept(sector: int, header: Header) -> bool:
+            return (
+                header.written >= last.end_place
+                and (limit is None or header.written < limit)
+                and self._follows(last, header)
+                and self.clock.fits(found, header)
+                and (self._confirmed(sector, header) or header.written + 1 == limit)
+            )
+
+        sector = last.sector_of(last.count - 1)
+        hit = self.headers.beyond(sector + 1, self.end_sector, self._buffer_sectors, accept)
+        if hit is not None and hit[0] < last.end_sector:  # what is missing begins within the last buffer
+            found[:] = ended_at(found, hit[0], self.headers.at(sector))
+        return hit

@@ -1,0 +1,122 @@
+"""What is overwritten, left out, shifted or flipped costs what it hit and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from miniscope_xr.tools.simulate import PowerLoss, SimulatedCard, Stall, simulate
+
+SECTOR = 512
+FRAMES = 60
+KINDS: dict[str, dict[str, Any]] = {
+    "v4": {},
+    "v4 with a drop": {"events": [Stall(300, 250)]},
+    "v4, battery died": {"events": [PowerLoss(buffer=290)]},
+    "v4, 10 words": {"build": "f70f880"},
+    "v4, 80 sectors": {"build": "aa04ec3", "events": [PowerLoss(buffer=160)]},
+    "DAQ": {"layout": "daq-wirefree", "frames": 24},
+    "DAQ, battery died": {"layout": "daq-wirefree", "frames": 24, "events": [PowerLoss(buffer=130)]},
+}
+# sectors overwritten, as parts of the card: where a file system begins, and how far it reaches
+HOLES = {
+    "a few buffers": (0.30, 0.33),
+    "a third": (0.20, 0.53),
+    "behind the first frames": (0.08, 0.40),
+    "up to the last frames": (0.45, 0.93),
+    "the front": (0.0, 0.15),
+    "settings and half of it": (0.0, 0.5),
+}
+
+
+@pytest.fixture(scope="module")
+def made() -> Callable[[str], SimulatedCard]:
+    cards: dict[str, SimulatedCard] = {}
+
+    def make(kind: str) -> SimulatedCard:
+        if kind not in cards:
+            cards[kind] = simulate(seed=4, **{"frames": FRAMES, **KINDS[kind]})
+        return cards[kind]
+
+    return make
+
+
+def judged(card: SimulatedCard, data: np.ndarray[Any, Any], path: Path, open_card: Any, **options: Any) -> set[int]:
+    """Frames of a damaged card that come back whole; those called complete have no wrong pixel."""
+    data.tofile(path)
+    frame_num, video, _ = card.expected()
+    true = dict(zip(frame_num.tolist(), video, strict=True))
+    ds = open_card(path, **options)
+    assert len(set(ds.frame_num.values.tolist())) == ds.sizes["frame"]
+    whole = set()
+    complete, numbers = ds.complete.values, ds.frame_num.values.tolist()
+    for number, image, is_whole in zip(numbers, ds.video.values, complete, strict=True):
+        if is_whole and number in true and np.array_equal(image, true[number]):
+            whole.add(number)
+    return whole
+
+
+def untouched(card: SimulatedCard, first: int, stop: int) -> set[int]:
+    """Frames all of whose buffers are on the card and lie outside sectors [first, stop)."""
+    hit = {b.frame_num for b in card.buffers if b.sector < stop and b.sector + b.n_sectors > first}
+    frame_num, _, present = card.expected()
+    return {int(f) for f, p in zip(frame_num, present, strict=True) if p == present.max() and f not in hit}
+
+
+@pytest.mark.parametrize("index", ["bisect", "scan"])
+@pytest.mark.parametrize("hole", HOLES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_hole_costs_only_the_frames_it_hit(
+    kind: str, hole: str, index: str, made: Any, tmp_path: Path, open_card: Any
+) -> None:
+    card = made(kind)
+    data = np.frombuffer(card.data, np.uint8).copy()
+    low, high = (int(part * len(data)) // SECTOR for part in HOLES[hole])
+    first = low if low == 0 else max(low, 1030)
+    data[first * SECTOR : high * SECTOR] = 0
+    whole = judged(card, data, tmp_path / "card.img", open_card, index=index)
+    assert untouched(card, first, high) <= whole
+
+
+@pytest.mark.parametrize("word", range(12))
+@pytest.mark.parametrize("kind", ["v4", "v4 with a drop", "v4, battery died"])
+def test_a_flipped_bit_in_a_header_costs_one_buffer(
+    kind: str, word: int, made: Any, tmp_path: Path, open_card: Any
+) -> None:
+    card = made(kind)
+    frame_num, _, present = card.expected()
+    for bit, number in ((0, 57), (3, 140), (9, 200), (27, 141)):
+        buffer = card.buffers[number]
+        data = np.frombuffer(card.data, np.uint8).copy()
+        data[buffer.sector * SECTOR + 4 * word + bit // 8] ^= 1 << bit % 8
+        whole = judged(card, data, tmp_path / "card.img", open_card)
+        wanted = {int(f) for f, p in zip(frame_num, present, strict=True) if p == present.max()}
+        assert wanted - {buffer.frame_num} <= whole
+
+
+@pytest.mark.parametrize("index", ["bisect", "scan"])
+@pytest.mark.parametrize("sectors", [-2048, -331, -8, 8, 128, 2048])
+@pytest.mark.parametrize("kind", ["v4", "v4 with a drop", "v4, battery died", "DAQ"])
+def test_what_is_left_out_or_put_in_costs_only_the_frames_it_hit(
+    kind: str, sectors: int, index: str, made: Any, tmp_path: Path, open_card: Any
+) -> None:
+    card = made(kind)
+    data = np.frombuffer(card.data, np.uint8)
+    at = card.buffers[len(card.buffers) // 3].sector + 7
+    put_in = np.zeros(max(sectors, 0) * SECTOR, np.uint8)
+    shifted = np.concatenate([data[: at * SECTOR], put_in, data[(at - min(sectors, 0)) * SECTOR :]])
+    whole = judged(card, shifted, tmp_path / "card.img", open_card, index=index)
+    assert untouched(card, at, at + max(-sectors, 1)) <= whole
+
+
+@pytest.mark.parametrize("start", [700, 1022, 1024])
+def test_an_image_without_its_first_sectors_is_read(start: int, made: Any, tmp_path: Path, open_card: Any) -> None:
+    card = made("v4")
+    whole = judged(card, np.frombuffer(card.data, np.uint8)[start * SECTOR :], tmp_path / "card.img", open_card)
+    assert whole == untouched(card, 0, 0)
+    ds = open_card(tmp_path / "card.img")
+    assert ("led" in ds.attrs) == (start <= 1022)
