@@ -281,7 +281,7 @@ class Walker:
         return self._over_hole(found, limit)
 
     def _over_hole(self, found: list[Run], limit: int | None) -> tuple[int, Header] | None:
-        """Where the recording goes on behind a hole off the grid: one with a drop in it, or bytes left out or put in."""
+        """Where the recording goes on behind a hole off the grid: with a drop in it, or bytes left out or put in."""
         last = found[-1]
 
         def accept(sector: int, header: Header) -> bool:
