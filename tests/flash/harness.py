@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -29,9 +30,17 @@ def seen_on(media: bytes, layout: str = "v4-wirefree"):
     return look(FaultDisk(media), replace(DISK, size=len(media)), layout)
 
 
+def chosen(backups: Path, media: bytes, choose) -> Journal:
+    """The journal that `restore` or `resume` finds by itself."""
+    disk = replace(DISK, size=len(media))
+    found = choose(recover.own(FaultDisk(media), disk, journals.find(backups), "v4-wirefree"))
+    assert found is not None
+    return found
+
+
 def job_for(verb: str, media: bytes, backups: Path) -> jobs.Job:
     """What the command would do to this card."""
-    seen = seen_on(media)
+    disk, seen = FaultDisk(media), seen_on(media)
     if verb == "prepare":
         settings = parse_settings(V4, NEW, seen.contents.settings)
         return prepare.prepare(seen, settings, make_plan(V4, settings.values, seen.contents.counts, len(media)))
@@ -42,9 +51,18 @@ def job_for(verb: str, media: bytes, backups: Path) -> jobs.Job:
     if verb == "blank-table":
         return prepare.blank_table(seen)
     if verb == "restore":
-        return recover.restore(seen, recover.find_backup(backups, seen, unfinished=False))
+        return recover.restore(disk, seen, chosen(backups, media, recover.to_restore))
     assert verb == "resume"
-    return recover.resume(seen, recover.find_backup(backups, seen, unfinished=True))
+    return recover.resume(disk, seen, chosen(backups, media, recover.to_resume))
+
+
+def fresh(job: jobs.Job, backups: Path) -> jobs.Job:
+    """The same job; where it goes on in an older journal, in a copy of that below ``backups``."""
+    if job.continues is None:
+        return job
+    old = job.continues.folder
+    copy = shutil.copytree(old, backups / "c" / old.name, dirs_exist_ok=True)
+    return replace(job, continues=journals.load(copy))
 
 
 def starting_point(verb: str, backups: Path) -> bytes:
@@ -93,14 +111,14 @@ class Scene:
         disk = FaultDisk(start)
         jobs.verify_shown(disk, scene.job.seen)
         with tempfile.TemporaryDirectory() as elsewhere:
-            jobs.carry_out(scene.job, disk, Path(elsewhere))
+            jobs.carry_out(fresh(scene.job, Path(elsewhere)), disk, Path(elsewhere))
         scene.end, scene.log = disk.view(), tuple(disk.log)
         return scene
 
 
 def judge(scene: Scene, fault: Fault, backups: Path, job: jobs.Job | None = None) -> list[str]:
     """Run the command with a fault; everything that is not as promised, in words."""
-    job = job or scene.job
+    job = fresh(job or scene.job, backups)
     disk = FaultDisk(scene.start, fault)
     code: int | None
     try:
@@ -172,13 +190,14 @@ def _recovery(scene: Scene, code: int | None, left: bytes, found: Journal | None
     try:
         disk = FaultDisk(left)
         seen = seen_on(left)
-        jobs.carry_out(recover.resume(seen, found), disk, backups / "again")
+        again = fresh(recover.resume(disk, seen, found), backups / "again")
+        jobs.carry_out(again, disk, backups / "again")
         if disk.view() != scene.end:
             wrong.append("resume does not finish the card")
     except RefusedError:  # neither old nor new counts: resume leaves the choice to the user
         pass
     disk = FaultDisk(left)
-    jobs.carry_out(recover.restore(seen_on(left), found), disk, backups / "again")
+    jobs.carry_out(recover.restore(disk, seen_on(left), found), disk, backups / "again")
     if disk.view()[HEADER : HEADER + SECTOR] != scene.start[HEADER : HEADER + SECTOR]:
         wrong.append("restore does not bring the old settings back")
     if scene.verb == "blank-table" and disk.view() != scene.start:

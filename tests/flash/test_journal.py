@@ -13,7 +13,9 @@ from miniscope_xr.tools.flash import journal, journal_format
 from miniscope_xr.tools.flash.errors import JournalError
 from miniscope_xr.tools.flash.journal import Journal
 
-from .fakes import SECTOR
+from .cli import Tool
+from .fakes import SECTOR, v4_card
+from .test_commands import settings, write
 
 CHANGE = {"name": "settings", "offset": 1022 * SECTOR, "length": SECTOR, "data": journal_format.base64.b64encode(
     bytes(range(256)) * 2).decode()}  # fmt: skip
@@ -167,3 +169,18 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
     assert len(found.journals) == 1
     assert found.skipped == ((tmp_path / "d", "cannot be listed: Permission denied"),)
     assert journal.find(tmp_path / "nothing") == journal.Found((), ())
+
+
+def test_one_bad_journal_does_not_block_a_card(tmp_path, capsys):
+    """The settings come back from the good one, and the bad one is named."""
+    tool = Tool(capsys, tmp_path / "backups")
+    card = write(tmp_path / "card.img", v4_card())
+    before = settings(card)
+    assert tool("set", card, "gain=4").code == 0
+    bad = next((tmp_path / "backups").iterdir()) / "20990101T000000.000000Z-set"
+    bad.mkdir()
+    (bad / "journal.json").write_text("{")
+    result = tool("restore", card)
+    assert result.code == 0
+    assert f"skipped {bad / 'journal.json'}: this is not an intact backup of ours" in result.out
+    assert settings(card) == before

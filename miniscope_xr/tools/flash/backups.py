@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from miniscope_xr.tools.flash import ask, jobs, recover
+from miniscope_xr.tools.flash import journal as journals
 from miniscope_xr.tools.flash.disks.find import Disk, identify
-from miniscope_xr.tools.flash.errors import DONE, RefusedError
+from miniscope_xr.tools.flash.errors import DONE
 from miniscope_xr.tools.flash.journal import Journal, load
 from miniscope_xr.tools.flash.look import Look, look
 from miniscope_xr.tools.flash.operation import Progress
-from miniscope_xr.tools.flash.target.linux import open_target
+from miniscope_xr.tools.flash.target.linux import Target, open_target
 from miniscope_xr.tools.flash.verbs import Args, Report, backup_dir, card_to_write, carry_out, say, shown
+
+_Choice = tuple[Journal, Look]
 
 
 def backup_card(args: Args, report: Report, progress: Progress | None) -> int:
@@ -32,36 +35,41 @@ def backup_card(args: Args, report: Report, progress: Progress | None) -> int:
     return DONE
 
 
-def _chosen(args: Args, seen: Look, *, unfinished: bool) -> Journal:
-    return (
-        load(Path(args.backup)) if args.backup else recover.find_backup(backup_dir(args), seen, unfinished=unfinished)
-    )
-
-
-def _look_again(args: Args, disk: Disk, report: Report) -> Look:
-    """Look at a card in the middle of an operation: where it does not show its layout any more, the backup does."""
-    if args.layout is None and args.backup:
-        args.layout = load(Path(args.backup)).layout
-    elif args.layout is None:
-        args.layout = recover.layout_of_backup(backup_dir(args), disk)
-    with open_target(disk, write=False) as target:
-        seen = look(target, disk, args.layout, whole=False)
+def _look_again(args: Args, target: Target, disk: Disk, report: Report, progress: Progress | None) -> _Choice:
+    """Find the backup, and look at the card with the layout it knows: in mid-operation a card may not show its own."""
+    resume = args.command == "resume"
+    if args.backup:
+        old = load(Path(args.backup))
+    else:
+        found = journals.find(backup_dir(args))
+        say([f"skipped {file}: {why}" for file, why in found.skipped], args)
+        mine = recover.own(target, disk, found, args.layout)
+        chosen = recover.to_resume(mine) if resume else recover.to_restore(mine)
+        if chosen is None:
+            what = "unfinished operation" if resume else "backup"
+            raise recover.none_found(what, disk, backup_dir(args), found)
+        old = chosen
+    seen = look(target, disk, args.layout or old.layout, progress, whole=resume)
     shown(args, seen, report)
-    return seen
+    return old, seen
 
 
 def restore_card(args: Args, report: Report, progress: Progress | None) -> int:
     """Put back what an operation changed."""
     disk = card_to_write(args, report)
-    seen = _look_again(args, disk, report)
-    old = _chosen(args, seen, unfinished=False)
-    say([f"from the backup {old.folder} ({old.verb})"], args)
-    job = recover.restore(seen, old)
+    with open_target(disk, write=False) as target:
+        old, seen = _look_again(args, target, disk, report, progress)
+        say([f"from the backup {old.folder} ({old.verb})"], args)
+        job = recover.restore(target, seen, old)
     notes = {
         "zero": ["note: the data the counts describe is gone, so the counts stay zero"],
         "left": ["note: the card was used since, so its counts are left as they are"],
     }
     say(notes.get(job.about["counts"], []), args)
+    if not job.changes:
+        say([f"the card is as it was before {old.verb} already: nothing is written"], args)
+        report.update(phase="done", changes=[], backup=str(old.folder))
+        return DONE
     carry_out(args, job, report, progress)
     return DONE
 
@@ -69,13 +77,9 @@ def restore_card(args: Args, report: Report, progress: Progress | None) -> int:
 def resume_card(args: Args, report: Report, progress: Progress | None) -> int:
     """Finish an interrupted operation."""
     disk = card_to_write(args, report)
-    seen = _look_again(args, disk, report)
-    old = _chosen(args, seen, unfinished=True)
-    if seen.disk.size != old.card["size"]:
-        raise RefusedError(
-            f"the interrupted operation was on a card of {old.card['size']} bytes, this one has {seen.disk.size}"
-        )
+    with open_target(disk, write=False) as target:
+        old, seen = _look_again(args, target, disk, report, progress)
+        job = recover.resume(target, seen, old, discard=args.discard_recording)
     say([f"finishes {old.verb} of {old.folder.name}, which ended at {old.phase}"], args)
-    carry_out(args, recover.resume(seen, old, discard=args.discard_recording), report, progress)
-    old.write("done")
+    carry_out(args, job, report, progress)
     return DONE

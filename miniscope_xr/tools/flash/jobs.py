@@ -37,6 +37,8 @@ class Job:
     session: bytes | None = None
     save_old: bool = True
     about: dict[str, Any] = field(default_factory=dict)
+    continues: Journal | None = None
+    """The journal of an interrupted operation that this one finishes: it keeps the backup, and gets the last word."""
 
 
 def backup(seen: Look, backup_dir: Path, target: Target, verb: str, changes: Sequence[Change] = ()) -> Journal:
@@ -105,15 +107,16 @@ def reopen(
 
 
 def carry_out(job: Job, target: Target, backup_dir: Path, progress: Progress | None = None) -> Journal:
-    """Save what will change, then change it."""
-    seen = job.seen
-    journal = backup(seen, backup_dir, target, job.verb, job.changes)
-    journal.session = job.session.hex() if job.session else ""
-    journal.about = job.about
+    """Save what will change, then change it; an interrupted operation goes on in its own journal."""
+    seen, journal = job.seen, job.continues
+    if journal is None:
+        journal = backup(seen, backup_dir, target, job.verb, job.changes)
+        journal.session = job.session.hex() if job.session else ""
+        journal.about = job.about
     if job.save_old and seen.data_end > seen.data_start:
         old = stale.list_buffers(target, seen.layout, seen.data_end, progress)
         stale.save_list(journal.folder, old, layout=seen.layout.id, session=journal.session, card_id=seen.disk.card_id)
-    run(target, job.changes, journal, progress)
-    if job.verb == "blank-table":
+    run(target, job.changes, journal, progress, resumed=job.continues is not None)
+    if any(change.offset == 0 for change in job.changes):  # where a partition table is
         target.reread_partitions()
     return journal

@@ -31,6 +31,11 @@ class Change:
     length: int
     data: bytes | None = None
 
+    @property
+    def wanted(self) -> bytes:
+        """What will stand there."""
+        return bytes(self.length) if self.data is None else self.data
+
     def pieces(self) -> Iterator[tuple[int, bytes]]:
         """Yield offsets and wanted bytes, in aligned steps upward."""
         at, end = self.offset, self.offset + self.length

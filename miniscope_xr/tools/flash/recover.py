@@ -1,99 +1,290 @@
-"""What ``restore`` and ``resume`` do to a card, and which backup is its own."""
+"""What ``restore`` and ``resume`` do to a card, and which backups are its own.
+
+A journal tells what was going to be done; only the card tells what became of it. Between an interruption and the day
+somebody types ``resume`` the card may have been recorded on, prepared elsewhere, formatted, or put into a drawer while
+another one lies in the reader. So nothing of a journal is carried out before the card was compared with it: every byte
+that will be written over has to be as it was before the operation, or as the operation was going to leave it. A power
+cut leaves a mixture of both, even within one sector; anything else was put there since, and is not ours to lose.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from miniscope_xr.tools.flash import journal as journals
+import numpy as np
+
+from miniscope_xr.errors import MiniscopeError
+from miniscope_xr.layout import builtin_layouts
+from miniscope_xr.tools.flash import stale
 from miniscope_xr.tools.flash.disks.find import Disk
-from miniscope_xr.tools.flash.errors import RefusedError
+from miniscope_xr.tools.flash.errors import JournalError, RefusedError
 from miniscope_xr.tools.flash.jobs import Job
-from miniscope_xr.tools.flash.journal import Journal
-from miniscope_xr.tools.flash.look import Look
-from miniscope_xr.tools.flash.operation import Change
+from miniscope_xr.tools.flash.journal import Found, Journal
+from miniscope_xr.tools.flash.look import Look, check_content, look
+from miniscope_xr.tools.flash.operation import STEP, Change
 from miniscope_xr.tools.flash.prepare import config_change
-from miniscope_xr.tools.flash.target.linux import SECTOR
+from miniscope_xr.tools.flash.sector import read_stamp
+from miniscope_xr.tools.flash.target.linux import SECTOR, Target
+
+_DATA = ("counts", "data", "first data")
+"""Changes of what the camera writes; the others are of what only people write."""
+_FELL_OVER = 2
+"""Bytes that a failing card may have got wrong; whoever makes a new table or file system changes more."""
+_TESTS = ("test data", "probe")
+"""Changes of `qualify`, whose test data is neither as before nor as it will be."""
 
 
-def restore(seen: Look, old: Journal) -> Job:
-    """Put back what an operation changed.
+def stranger(seen: Look, old: Journal) -> str:
+    """Say what proves that a backup is of another card; empty if nothing does."""
+    if why := _other_size(seen.disk, old):
+        return why
+    cid = old.card.get("cid")
+    if cid and seen.disk.cid and cid != seen.disk.cid:
+        return f"the backup is of card {cid}, this is {seen.disk.cid}"
+    card = getattr(seen.contents.stamp, "card", "")
+    stamped, _ = _stamps(old)
+    if card and stamped and card not in stamped:
+        return f"the backup is of card {' or '.join(sorted(stamped))}, this is {card}"
+    return ""
+
+
+def _other_size(disk: Disk, old: Journal) -> str:
+    size = old.card["size"]
+    return "" if size == disk.size else f"the operation was on a card of {size} bytes, this one has {disk.size}"
+
+
+def akin(seen: Look, old: Journal) -> bool:
+    """Tell whether a backup is known to be of this card: by an id, a session, or everything in front of the data."""
+    if stranger(seen, old):
+        return False
+    stamp = seen.contents.stamp
+    cards, sessions = _stamps(old)
+    if stamp and (getattr(stamp, "card", "") in cards or stamp.session in sessions):
+        return True
+    if seen.disk.card_id == old.card.get("card_id") or (seen.disk.cid and seen.disk.cid == old.card.get("cid")):
+        return True
+    start = old.backup.get(0, b"")[: len(seen.start)]
+    return _explained(old, 0, seen.start[: len(start)]) and _explained(old, *_header(seen))
+
+
+def _header(seen: Look) -> tuple[int, bytes]:
+    return seen.layout.sectors.header * SECTOR, seen.contents.header
+
+
+def _stamps(old: Journal) -> tuple[set[str], set[str]]:
+    """Return the ids of cards and sessions that stood, or were going to stand, in the settings sector."""
+    blocks = [data[i : i + SECTOR] for data in old.backup.values() for i in range(0, len(data), SECTOR)]
+    blocks += [change.data for change in _changes(old) if change.data and len(change.data) == SECTOR]
+    stamps = [stamp for block in blocks if (stamp := read_stamp(block))]
+    return {getattr(s, "card", "") for s in stamps} - {""}, {old.session, *(s.session for s in stamps)} - {""}
+
+
+def _changes(old: Journal) -> list[Change]:
+    return [Change.from_json(change) for change in old.changes]
+
+
+def _explained(old: Journal, offset: int, now: bytes, but_for: int = 0) -> bool:
+    """Tell whether every byte (but for so many) is as before the operation or as it was going to be."""
+    before = old.before(offset, len(now))
+    if before is None:
+        return False
+    after = bytearray(before)
+    for change in _changes(old):
+        start, stop = max(offset, change.offset), min(offset + len(now), change.offset + change.length)
+        if start < stop:
+            at = start - change.offset
+            after[start - offset : stop - offset] = change.data[at : at + stop - start] if change.data else bytes(
+                stop - start)  # fmt: skip
+    is_now, was, will = (np.frombuffer(x, np.uint8) for x in (now, before, after))
+    return int(np.count_nonzero((is_now != was) & (is_now != will))) <= but_for
+
+
+def own(target: Target, disk: Disk, found: Found, layout: str | None = None) -> Iterator[Journal]:
+    """Yield the card's own journals, newest first.
+
+    In the middle of an operation a card may not show its layout, so each backup looks with the one it knows.
+    """
+    looks: dict[str, Look | None] = {}
+    for old in found.journals:
+        name = layout or old.layout
+        if name not in looks:
+            try:
+                looks[name] = look(target, disk, name, whole=False)
+            except MiniscopeError:  # the card is too small for it, or it is a file that is not here
+                looks[name] = None
+        seen = looks[name]
+        if seen is not None and akin(seen, old):
+            yield old
+
+
+def to_restore(journals: Iterator[Journal]) -> Journal | None:
+    """Choose what ``restore`` undoes: the newest operation that left something, or the newest backup."""
+    undone = ("restore", "resume")  # a restored card is as its backup says already; a resumed operation has its own
+    return next((j for j in journals if j.verb not in undone and not (j.verb == "qualify" and j.finished)), None)
+
+
+def to_resume(journals: Iterator[Journal]) -> Journal | None:
+    """Choose what ``resume`` finishes: the newest operation, if it was not finished."""
+    newest = next((j for j in journals if j.verb != "backup"), None)
+    return None if newest is None or newest.finished else newest
+
+
+def check_card(seen: Look, old: Journal) -> None:
+    """Refuse a backup of another card.
+
+    Raises
+    ------
+    RefusedError
+        It is of another one; or nothing shows that it is of this one, and the settings here would be lost.
+    """
+    why = stranger(seen, old)
+    if not why and not akin(seen, old) and (seen.contents.prepared or seen.has_recording or seen.signatures):
+        why = "nothing on the card shows that the backup is of it: neither an id, nor a session, nor what it holds"
+    if why:
+        raise RefusedError(
+            f"{seen.disk.path}: {why}; insert the other card, or write the settings in {old.path} with `set`"
+        )
+
+
+def restore(target: Target, seen: Look, old: Journal) -> Job:
+    """Put back what an operation changed; no changes if the card is as it was before.
 
     Counts come back only if the data they count is still there, and are left alone if the card was used since.
+
+    Raises
+    ------
+    RefusedError
+        The backup is of another card or holds nothing; something of somebody's is on the card, or came there since.
     """
-    wanted = [Change.from_json(c) for c in old.changes]
-    if old.verb in ("backup", "qualify"):
-        wanted = config_change(seen)
-    if old.verb in ("backup", "qualify", "wipe"):
-        wanted.append(Change("settings", seen.layout.sectors.header * SECTOR, SECTOR))
-    intact = old.before(seen.data_start, SECTOR) == _now(seen, seen.data_start)
+    wanted = _to_put_back(seen, old)
+    if not any(old.before(change.offset, change.length) for change in wanted):
+        raise RefusedError(f"the backup {old.path} holds nothing that can be put back; choose another with --backup")
+    check_card(seen, old)
+    check_content(seen, writes_data=False, verb=old.verb)
+    kept = all(change.name != "data" for change in wanted)
+    intact = kept or old.before(seen.data_start, SECTOR) == target.read(seen.data_start, SECTOR)
     changes, counts = [], "back"
     for change in wanted:
         before = old.before(change.offset, change.length)
-        if change.name == "counts" and _used_since(seen, old, change.offset):
+        if change.name in ("counts", "first data") and _used(target, old, change):
             counts = "left"
         elif change.name == "counts" and not intact:
             changes.append(Change("counts", change.offset, change.length))
             counts = "zero"
         elif before is not None:
+            if old.verb == "blank-table" and _used(target, old, change, _FELL_OVER):
+                raise RefusedError(
+                    f"{seen.disk.path} has something new at sector {change.offset // SECTOR} since its table was "
+                    "removed; putting the old table back would lose it"
+                )
             changes.append(Change(change.name, change.offset, change.length, before))
-    if not changes:
-        raise RefusedError(f"the backup {old.path} holds nothing that can be put back; choose another with --backup")
+    if all(target.read(change.offset, change.length) == change.wanted for change in changes):
+        changes = []
     return Job("restore", seen, changes, save_old=False, about={"of": str(old.path), "counts": counts})
 
 
-def _now(seen: Look, at: int) -> bytes:
-    return seen.block[at - seen.block_offset : at - seen.block_offset + SECTOR]
+def _to_put_back(seen: Look, old: Journal) -> list[Change]:
+    wanted = config_change(seen) if old.verb in ("backup", "qualify") else _changes(old)
+    if old.verb in ("backup", "qualify", "wipe"):
+        wanted.append(Change("settings", seen.layout.sectors.header * SECTOR, SECTOR))
+    return wanted
 
 
-def _used_since(seen: Look, old: Journal, at: int) -> bool:
-    """Tell whether a sector is neither as it was, nor zero, nor torn between the two."""
-    before = old.before(at, SECTOR) or bytes(SECTOR)
-    return any(now not in (0, was) for now, was in zip(_now(seen, at), before, strict=True))
+def _used(target: Target, old: Journal, change: Change, but_for: int = 0) -> bool:
+    """Tell whether something else stands there now than before the operation, after it, or torn between the two."""
+    now = target.read(change.offset, change.length)
+    if old.before(change.offset, change.length) is None:
+        return now.count(0) != len(now)
+    return not _explained(old, change.offset, now, but_for)
 
 
-def resume(seen: Look, old: Journal, *, discard: str | None = None) -> Job:
+def resume(target: Target, seen: Look, old: Journal, *, discard: str | None = None) -> Job:
     """Finish an interrupted operation: its changes once more; what is done already is not written again.
 
     Raises
     ------
     RefusedError
-        The card was used since: its counts or first data are neither as before nor as intended.
+        It was finished, or is of another card; or the card was used, set or formatted since.
     """
-    changes = [Change.from_json(c) for c in old.changes]
-    places = [c.offset for c in changes if c.name in ("counts", "data")]
-    used = [at for at in places if _used_since(seen, old, at)]
-    if used and discard not in (seen.contents.recording, seen.disk.card_id):
+    if old.finished:
+        raise RefusedError(f"{old.verb} of {old.folder.name} was finished; there is nothing left to do")
+    if not old.trusted:
         raise RefusedError(
-            f"{seen.disk.path} was used since this operation was interrupted (sector {used[0] // SECTOR} is new): "
-            f"finishing it would lose that recording. To give it up: --discard-recording {seen.contents.recording}",
+            f"the journal {old.path} is of an older version, without a checksum over what was going to be written; "
+            "`restore` brings the settings back, `prepare` begins anew"
+        )
+    check_card(seen, old)
+    check_content(seen, writes_data=False, verb=old.verb)
+    changes = _changes(old)
+    for change in changes:
+        if change.name not in (*_DATA, *_TESTS) and _used(target, old, change):
+            raise RefusedError(
+                f"{seen.disk.path}: {change.name} (sector {change.offset // SECTOR}) changed since this operation was "
+                f"interrupted; finishing it would lose that. `{old.verb}` begins anew, `restore` goes back"
+            )
+    used = _recorded_since(target, seen, old, changes)
+    if used is not None and discard not in (seen.contents.recording, seen.disk.card_id):
+        raise RefusedError(
+            f"{seen.disk.path} was used since this operation was interrupted (sector {used} is new): finishing it "
+            f"would lose that recording. To give it up: --discard-recording {seen.contents.recording}",
             recording=seen.contents.recording,
         )
     session = bytes.fromhex(old.session) if old.session else None
-    return Job("resume", seen, changes, session, save_old=False, about={"of": str(old.path)})
+    return Job("resume", seen, changes, session, save_old=False, continues=old)
 
 
-def find_backup(backup_dir: Path, seen: Look, *, unfinished: bool) -> Journal:
-    """Find the newest backup of this card, known by its id or by the session in its settings.
+def _recorded_since(target: Target, seen: Look, old: Journal, changes: list[Change]) -> int | None:
+    """Find a sector of what the camera wrote since; None if all that would be lost was to be lost."""
+    for change in changes:
+        if change.name in _DATA:
+            first = Change(change.name, change.offset, SECTOR)  # the backup holds no more of the data
+            if _used(target, old, first):
+                return change.offset // SECTOR
+    if seen.has_recording:
+        for change in changes:
+            if change.name in ("data", *_TESTS):
+                new = _new_buffer(target, seen, old, change.offset, min(seen.data_end, change.offset + change.length))
+                if new is not None:
+                    return new
+    return None
 
-    Raises
-    ------
-    RefusedError
-        There is none (or, ``unfinished``, the newest operation was finished).
+
+def _new_buffer(target: Target, seen: Look, old: Journal, start: int, stop: int) -> int | None:
+    """Find a buffer that is not of the recording that was going to be wiped, by the list made of that one.
+
+    One sector may have been torn when the power went: the old header in front, zeros behind.
     """
-    session = seen.contents.stamp.session if seen.contents.stamp else None
-    for old in journals.journals(backup_dir):
-        ours = old.card.get("card_id") == seen.disk.card_id or (session is not None and old.session == session)
-        if ours and unfinished and old.phase == "done" and old.verb != "backup":
-            break
-        if ours and (not unfinished or old.changes) and (unfinished or old.verb != "restore"):
-            return old
-    what = "unfinished operation" if unfinished else "backup"
-    raise RefusedError(
-        f"no {what} of card {seen.disk.card_id} in {backup_dir}; name one with --backup, "
-        "or where they are with --backup-dir"
+    listed = _listed(old)
+    layouts = {seen.layout.id: seen.layout, **builtin_layouts()}.values()
+    torn: set[int] = set()
+    for at in range(start, stop, STEP):
+        if target.next_data(at) >= min(at + STEP, stop):
+            continue
+        data = target.read(at, min(STEP, stop - at) // SECTOR * SECTOR)
+        for i in sorted({int(i) for layout in layouts for i in stale.headers_in(data, layout)}):
+            sector, content = at // SECTOR + i, data[i * SECTOR : (i + 1) * SECTOR]
+            if listed is None or sector not in listed.sectors:
+                return sector
+            if not listed.is_old(sector, content):
+                torn.add(sector)
+                if content[-1] or len(torn) > 1:
+                    return sector
+    return None
+
+
+def _listed(old: Journal) -> stale.OldBuffers | None:
+    try:
+        return stale.load_list(old.folder) if (old.folder / stale.NAME).exists() else None
+    except JournalError:  # damaged: then everything counts as new
+        return None
+
+
+def none_found(what: str, disk: Disk, backup_dir: Path, found: Found) -> RefusedError:
+    """Say that there is none, why not one that seems to be, and what could not be read."""
+    named = [old for old in found.journals if old.card.get("card_id") == disk.card_id]
+    why = next((why for old in named if (why := _other_size(disk, old))), "")
+    return RefusedError(
+        f"no {what} of card {disk.card_id} in {backup_dir}{why and f' ({why})'}; name one with --backup, or where they "
+        "are with --backup-dir" + "".join(f"; skipped {file}: {why}" for file, why in found.skipped)
     )
-
-
-def layout_of_backup(backup_dir: Path, disk: Disk) -> str | None:
-    """Return the layout that the newest backup of this card knows."""
-    return next((j.layout for j in journals.journals(backup_dir) if j.card.get("card_id") == disk.card_id), None)
