@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from miniscope_xr.layout import load_layout
-from miniscope_xr.tools.flash import checks, qualify
+from miniscope_xr.tools.flash import checks, probe, qualify, risk
 from miniscope_xr.tools.flash.errors import CardWriteError, CheckFailedError, RefusedError
 from miniscope_xr.tools.flash.plan import make_plan
 from miniscope_xr.tools.flash.settings import parse_settings
 
+from ..measure import qualify_risk
 from .cli import Tool, card_id
 from .fakes import DISK, SECTOR, V4, Fault, FaultDisk, v4_card, with_table
 from .harness import seen_on
@@ -141,6 +144,217 @@ def test_no_matplotlib(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingDependencyError, match=r"miniscope-xr\[plot\]"):
         qualify.draw(measured({})[0], tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(("layout", "limit"), [("v4-wirefree", 70), ("daq-wirefree", 22.2), ("v3-wirefree", 33.3)])
+def test_no_stall_longer_than_the_limit_passes(layout, limit):
+    """From the limit on the camera writes over the buffer that is on its way to the card."""
+    size = 1 << 28
+    plan = plan_for(size, load_layout(layout), **({"record_length": 1} if layout == "v3-wirefree" else {}))
+    assert 1000 * qualify.pattern_of(plan).bridge == pytest.approx(limit, abs=0.05)
+    for stall, passes in ((limit - 1, True), (limit + 0.5, False), (limit + 5, False)):
+        clock = Clock()
+        disk = SlowDisk(bytes(8 << 20), clock, {30: stall / 1000})
+        plan_small = replace(plan, size=8 << 20)
+        result = qualify.measure(disk, plan_small, 2.0, clock=clock, sleep=clock.sleep)
+        assert (qualify.verdict(result, [], size) == []) is passes
+        assert bool(result.overwritten) is not passes
+
+
+PAGE = 4096
+GB = 10**9 // PAGE * PAGE
+
+
+class Media:
+    """A card of any size that keeps what is written, by pages; a fake has less room than it says.
+
+    `real` bytes are there; addresses behind wrap (`wraps`) or go nowhere. The last `cache` bytes written are answered
+    from a write cache, whatever became of them.
+    """
+
+    def __init__(self, size, real=None, wraps=True, cache=0):
+        self.size, self.real, self.wraps, self.cached = size, real or size, wraps, cache // qualify.PROBE
+        self.pages, self.recent, self.writes = {}, {}, 0
+
+    def _at(self, page):
+        at = page % self.real if self.wraps else page
+        return at if at < self.real else None
+
+    def _pages(self, offset, length):
+        assert offset % PAGE == length % PAGE == self.real % PAGE == 0 <= offset <= offset + length <= self.size
+        return range(offset, offset + length, PAGE)
+
+    def write(self, offset, data):
+        self.writes += len(data)
+        for at in self._pages(offset, len(data)):
+            piece = data[at - offset : at - offset + PAGE]
+            if (where := self._at(at)) is not None:
+                self.pages[where] = piece
+            if self.cached:
+                self.recent.pop(at, None)
+                self.recent[at] = piece
+        while len(self.recent) > self.cached:
+            del self.recent[next(iter(self.recent))]
+
+    def read(self, offset, length):
+        return b"".join(
+            self.recent.get(at) or self.pages.get(self._at(at)) or bytes(PAGE) for at in self._pages(offset, length)
+        )
+
+    def flush(self):
+        pass
+
+    def same(self):
+        pass
+
+
+
+@pytest.mark.parametrize("cache", [0, 256 << 10, 8 << 20])
+@pytest.mark.parametrize("real", [1 << 30, 189_697 * PAGE, 2 * GB - 2 * PAGE])
+@pytest.mark.parametrize("wraps", [True, False])
+def test_a_fake_of_any_size_with_any_cache(cache, real, wraps):
+    card = Media(2 * GB, real, wraps, cache)
+    places = qualify.positions(plan_for(2 * GB))
+    assert qualify.probe(card, places, 5)
+
+
+@pytest.mark.slow
+def test_a_fake_with_the_largest_cache():
+    card = Media(4 * GB, 813_802 * PAGE, True, 64 << 20)
+    assert qualify.probe(card, qualify.positions(plan_for(4 * GB)), 5)
+
+
+def test_honest_with_a_cache():
+    card = Media(2 * GB, cache=8 << 20)
+    places = qualify.positions(plan_for(2 * GB))
+    assert qualify.probe(card, places, 5) == []
+    assert card.writes > (64 << 20) + len(places) * qualify.PROBE // 2
+
+
+@pytest.mark.parametrize("size", [SIZE, 2 * GB, 64 * GB, 250 * GB, 2000 * GB])
+def test_wherever_the_block_lands_it_covers_a_mark(size):
+    """The proof for a wrap at any number: no two marks are farther apart than the block is long."""
+    places = probe.places_in(524288, size)
+    first, length = probe.block_of(places[0], places[-1] + qualify.PROBE)
+    assert first + length == places[-1] + qualify.PROBE
+    marks = [p for p in places if p < first]
+    needed = sorted(probe._needed(places, length) & set(marks))
+    for kept in (marks, needed):
+        assert max(b - a for a, b in pairwise([*kept, first])) <= length - qualify.PROBE
+    assert len(places) < 4200
+    if size > 1 << 30:
+        assert length > 64 << 20
+
+
+def test_a_slow_card_is_probed_where_it_matters_only():
+    """A card that takes 50 ms for each mark is done in time all the same."""
+    clock = Clock()
+
+    class Slow(Media):
+        def write(self, offset, data):
+            clock.now += 0.05
+            super().write(offset, data)
+
+    size = 64 * GB
+    card = Slow(size, 8 * GB + 12345 * PAGE)
+    places = probe.places_in(524288, size)
+    assert probe.probe(card, places, 5, clock=clock)
+    assert clock.now < 100
+
+
+@pytest.mark.parametrize("what", ["done", "interrupted", "fake"])
+def test_what_was_there_is_put_back(what):
+    card = Media(1 << 30, 81_380 * PAGE if what == "fake" else None)
+    rng = np.random.default_rng(3)
+    for at in (0, 1016 * SECTOR, *probe.places_in(1 << 20, 1 << 29)[::5]):
+        card.write(at, rng.bytes(PAGE))
+    before = {at: data for at, data in card.pages.items() if any(data)}
+
+    def progress(name, done, total):
+        if what == "interrupted" and name == "block at the end" and done > 4 * probe.STEP:
+            raise KeyboardInterrupt
+
+    if what == "interrupted":
+        with pytest.raises(KeyboardInterrupt):
+            probe.prove(card, 1 << 20, 1 << 29, progress)
+    else:
+        assert bool(probe.prove(card, 1 << 20, 1 << 29, seed=3)) == (what == "fake")
+    assert {at: data for at, data in card.pages.items() if any(data)} == before
+
+
+def waits_of(seed, seconds=60, **stall):
+    """Latencies of a card (s): quick, with a stall of some length every so often."""
+    rng = np.random.default_rng(seed)
+    found = 0.002 * np.exp(rng.normal(0, 0.2, int(100 * seconds)))
+    for ms, every in stall.values():
+        at = rng.random(len(found)) < 0.01 / every
+        found[at] += ms / 1000 * np.exp(rng.normal(0, 0.2, int(at.sum())))
+    return found
+
+
+def chance(latencies, minutes=30):
+    captured = 0.01 * (1 + np.arange(len(latencies)))
+    return risk.estimate(captured, latencies, 0.07, 60 * minutes)
+
+
+def test_the_chance_of_losing_a_buffer():
+    quick, near, over = (chance(waits_of(1, **s)) for s in ({}, {"a": (40, 2)}, {"a": (90, 10)}))
+    assert quick.probability < 0.15 < near.probability < over.probability
+    assert over.probability > 0.9
+    for found in (quick, near, over):
+        assert 0 <= found.low <= found.probability <= found.high <= 1
+    longer = chance(waits_of(1, seconds=1800))
+    assert longer.probability < 0.04  # half an hour of writing says more than a minute
+    assert longer.high - longer.low < near.high - near.low
+    assert "of 30 min loses a buffer: " in quick.describe()
+    assert "90 % interval" in quick.describe()
+
+
+def test_the_chance_is_calibrated():
+    """The script that measures it, on fewer cards; its figures are in the docs."""
+    table = qualify_risk.measure(cards=80, seconds=60, minutes=10, seed=7)
+    told, lost = table[:, 0], table[:, 2]
+    assert qualify_risk.brier(told, lost) < 0.6 * qualify_risk.brier(lost.mean(), lost)
+    assert abs(told.mean() - lost.mean()) < 0.15
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "-inf"])
+def test_lengths_that_are_none(tool, card, seconds):
+    result = tool("qualify", card, f"--seconds={seconds}")
+    assert result.code == 2
+    assert "a number of seconds above 0" in result.err
+    assert card.read_bytes() == EMPTY
+
+
+def test_no_room_for_one_frame(tool, tmp_path):
+    size = (1024 + 300) * SECTOR
+    result = tool("qualify", write(tmp_path / "s.img", b"", size), "--layout", "daq-wirefree")
+    assert result.code == 3
+    assert "too small for a recording" in result.err
+
+
+def test_as_long_as_the_planned_recording(tool, tmp_path, monkeypatch):
+    no_wait(monkeypatch)
+    card = write(tmp_path / "f.img", v4_card(SIZE, buffers=0, record_length=4), SIZE)
+    result = tool("qualify", card, "--full", "--json")
+    assert result.code == 0
+    assert result.json["writes"] == 400
+    assert result.json["risk"]["recording_seconds"] == 4
+
+
+def test_a_card_that_got_slower(tool, card, monkeypatch):
+    with monkeypatch.context() as patch:
+        no_wait(patch)
+        for _ in range(2):
+            result = tool("qualify", card, "--seconds", "1", "--json")
+            assert result.json["slower"] == []
+    no_wait(monkeypatch, [((1024 + 181 * frame) * SECTOR, 0.02) for frame in range(20)])
+    result = tool("qualify", card, "--seconds", "1", "--json")
+    assert result.code == 0
+    assert result.json["slower"] == ["1 of 100 writes takes more than 20.0 ms, 1.0 ms in 2 earlier runs since "
+                                     f"{time.strftime('%Y-%m-%d', time.gmtime())}"]  # fmt: skip
+    assert "slower than before" in result.err
+    assert len(list(tool.backups.glob("*/*/qualify.json"))) == 3
 
 
 def test_an_honest_card():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from miniscope_xr.tools.flash import ask, jobs, prepare, qualify
+from miniscope_xr.tools.flash import ask, history, interrupts, jobs, prepare, qualify
 from miniscope_xr.tools.flash.errors import DONE, CardWriteError, InterruptedWriteError, RefusedError
+from miniscope_xr.tools.flash.journal import Journal
 from miniscope_xr.tools.flash.look import Look
 from miniscope_xr.tools.flash.operation import Change, Progress
 from miniscope_xr.tools.flash.plan import Plan, make_plan
@@ -15,6 +16,7 @@ from miniscope_xr.tools.flash.verbs import Args, Report, backup_dir, card_to_wri
 
 def qualify_card(args: Args, report: Report, progress: Progress | None) -> int:
     """Measure whether the card keeps up with the recording, and whether its capacity is real."""
+    qualify.check_seconds(args.seconds)
     disk = card_to_write(args, report)
     seen = look_at(args, disk, progress, writes_data=False)
     if seen.has_recording:
@@ -26,11 +28,18 @@ def qualify_card(args: Args, report: Report, progress: Progress | None) -> int:
     if seen.contents.prepared:
         values = dict(seen.contents.settings)
     plan = make_plan(seen.layout, values, seen.contents.counts, disk.size)
+    seconds = float(plan.seconds or plan.fits_seconds) if args.full else args.seconds
     shown(args, seen, report)
     say([plan.describe()], args)
-    changes = qualify.changes_for(plan, args.seconds)
-    report["changes"] = [*ask.describe_changes(changes[:1]), f"{len(changes) - 1} probes of {qualify.PROBE} bytes"]
-    say([*report["changes"], f"takes about {args.seconds:.0f} s, and as long again to check and clean up"], args)
+    changes = qualify.changes_for(plan, seconds)
+    report["changes"] = [*ask.describe_changes(changes[:1]), f"{len(changes) - 1} probes up to the card's end"]
+    say(
+        [
+            *report["changes"],
+            f"takes about {seconds:.0f} s, and up to two minutes to probe the capacity; all of it is zero again after",
+        ],
+        args,
+    )
     if args.dry_run:
         report["phase"] = "dry run"
         return DONE
@@ -40,27 +49,40 @@ def qualify_card(args: Args, report: Report, progress: Progress | None) -> int:
         journal = jobs.backup(seen, backup_dir(args), target, "qualify", changes)
         journal.write("intent")
         report["backup"] = str(journal.folder)
-        try:
-            stalls, wrong = _test(target, plan, args.seconds, progress)
-            qualify.clean(target, changes, (seen.block_offset, seen.block), seen.start)
-        except (Exception, KeyboardInterrupt) as error:
-            _clean_after(error, target, changes, seen)
-            what = (
-                "interrupted"
-                if isinstance(error, KeyboardInterrupt)
-                else getattr(error, "strerror", None) or str(error)
-            )
-            raise InterruptedWriteError(
-                f"{what}. Test data may be left on the card: `resume` removes it (journal {journal.path})",
-                card_changed=True, journal=str(journal.path), phase="qualify",
-            ) from error  # fmt: skip
-        journal.write("done")
-    return _report(args, report, stalls, wrong, disk.size)
+        with interrupts.held():
+            stalls, wrong = _test_and_clean(target, plan, seconds, changes, seen, journal, progress)
+            journal.write("done")
+    return _report(args, report, stalls, wrong, plan, journal)
+
+
+def _test_and_clean(
+    target: Target, plan: Plan, seconds: float, changes: list[Change], seen: Look, journal: Journal,
+    progress: Progress | None,
+) -> tuple[qualify.Stalls, list[int]]:  # fmt: skip
+    try:
+        stalls, wrong = _test(target, plan, seconds, progress)
+        qualify.clean(target, changes, (seen.block_offset, seen.block), seen.start)
+    except (Exception, KeyboardInterrupt) as error:
+        _clean_after(error, target, changes, seen)
+        what = (
+            "interrupted" if isinstance(error, KeyboardInterrupt) else getattr(error, "strerror", None) or str(error)
+        )
+        raise InterruptedWriteError(
+            f"{what}. Test data may be left on the card: `resume` removes it (journal {journal.path})",
+            card_changed=True, journal=str(journal.path), phase="qualify",
+        ) from error  # fmt: skip
+    return stalls, wrong
 
 
 def _test(target: Target, plan: Plan, seconds: float, progress: Progress | None) -> tuple[qualify.Stalls, list[int]]:
-    wrong = qualify.probe(target, qualify.positions(plan), seed=int.from_bytes(prepare.new_session()[:4], "big"))
-    return qualify.measure(target, plan, seconds, progress=progress), wrong
+    def step(name: str, done: int, total: int) -> None:
+        interrupts.check()
+        if progress:
+            progress(name, done, total)
+
+    seed = int.from_bytes(prepare.new_session()[:4], "big")
+    wrong = qualify.probe(target, qualify.positions(plan), seed, step)
+    return qualify.measure(target, plan, seconds, progress=step), wrong
 
 
 def _clean_after(error: BaseException, target: Target, changes: list[Change], seen: Look) -> None:
@@ -72,15 +94,23 @@ def _clean_after(error: BaseException, target: Target, changes: list[Change], se
             return
 
 
-def _report(args: Args, report: Report, stalls: qualify.Stalls, wrong: list[int], size: int) -> int:
-    say([*stalls.describe(), *qualify.histogram(stalls)], args)
+def _report(
+    args: Args, report: Report, stalls: qualify.Stalls, wrong: list[int], plan: Plan, journal: Journal
+) -> int:
+    risk = qualify.risk_of(stalls, plan)
+    say([*stalls.describe(), *qualify.histogram(stalls), risk.describe()], args)
     if args.plot:
         qualify.draw(stalls, Path(args.plot))
-    found = qualify.verdict(stalls, wrong, size)
+    found = qualify.verdict(stalls, wrong, plan.size, risk)
+    run = history.Run.of(stalls, plan, wrong, risk, passed=not found)
+    slower = history.compare(run, history.earlier(journal.folder))
+    run.keep(journal.folder)
     report.update(
         phase="done", passed=not found, reasons=found, writes=len(stalls.latencies), dropped=stalls.dropped,
-        longest_ms=float(1000 * stalls.latencies.max()), bridge_ms=1000 * stalls.bridge, fake_at=wrong[:1],
+        overwritten=stalls.overwritten, longest_ms=float(1000 * stalls.latencies.max()), bridge_ms=1000 * stalls.bridge,
+        fake_at=wrong[:1], risk=risk.to_json(), slower=slower,
     )  # fmt: skip
+    say([f"slower than before: {text}" for text in slower], args)
     qualify.complain(found)
     say(["pass: it kept up with the recording, and its capacity is real"], args)
     return DONE

@@ -136,4 +136,5 @@ def register(subparsers: Any) -> None:
         parser.add_argument("--backup", metavar="PATH", help="folder of the backup; else the newest of this card")
     parser = add("qualify", checks.qualify_card, "will this (empty) card drop frames, is its capacity real", _writing)
     parser.add_argument("--seconds", type=float, default=60, help="how long to write as the Miniscope does (60)")
+    parser.add_argument("--full", action="store_true", help="write as long as the planned recording")
     parser.add_argument("--plot", metavar="FILE", help="picture of the write latencies (needs matplotlib)")

@@ -1,12 +1,16 @@
 """Will this card drop frames, and is it as large as it says? Measured by writing as the firmware does.
 
 The firmware captures buffers into a ring and writes them one after another; while one write stalls, the ring fills.
-A card passes if the stalls it showed here never overrun that ring. The reader on this computer is not the
-Miniscope's own, so a pass is evidence, not proof.
+From the moment the camera has gone round the ring, it writes over the buffer that is still on its way to the card, and
+one buffer later the firmware drops. A card passes if no write came so far here. The reader on this computer is not the
+Miniscope's own, so a pass is evidence, not proof. Whether the capacity is real is asked by
+:mod:`miniscope_xr.tools.flash.probe`, and what the waits mean for a longer recording by
+:mod:`miniscope_xr.tools.flash.risk`.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -16,15 +20,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from miniscope_xr.errors import CardReadError
 from miniscope_xr.libraries import need
-from miniscope_xr.tools.flash.errors import CardWriteError, CheckFailedError, RefusedError
+from miniscope_xr.tools.flash.errors import CardWriteError, CheckFailedError, RefusedError, SettingsError
 from miniscope_xr.tools.flash.operation import Change, Progress
 from miniscope_xr.tools.flash.plan import Plan
+from miniscope_xr.tools.flash.probe import PROBE, block_of, places_in, probe
+from miniscope_xr.tools.flash.risk import Risk, estimate, percent
 from miniscope_xr.tools.flash.target.linux import SECTOR, Target
 
-PROBE = 8 * SECTOR
-"""Bytes written at each position to find out whether the capacity is real."""
+__all__ = [
+    "PROBE", "Pattern", "Stalls", "changes_for", "check_empty", "check_seconds", "clean", "complain", "draw",
+    "histogram", "measure", "pattern_of", "positions", "probe", "risk_of", "simulate_ring", "test_end", "verdict",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,8 +45,13 @@ class Pattern:
 
     @property
     def bridge(self) -> float:
-        """Seconds the ring can hold what the camera captures while one write does not end."""
+        """Seconds a buffer may wait for the card: then the camera has gone round the ring and is in its slot again."""
         return self.period * (self.ring - 1) / len(self.sectors)
+
+    def captured(self, writes: int) -> NDArray[np.float64]:
+        """When each of so many buffers is complete (s)."""
+        frame, index = np.divmod(np.arange(writes), len(self.sectors))
+        return np.asarray(frame * self.period + np.array(self.due)[index])
 
 
 def pattern_of(plan: Plan) -> Pattern:
@@ -63,6 +75,7 @@ class Stalls:
     bridge: float
     bytes: int
     seconds: float
+    overwritten: int = 0
 
     def describe(self) -> list[str]:
         """Say it in figures."""
@@ -72,16 +85,24 @@ class Stalls:
         return [
             f"{len(ms)} writes, {self.bytes / 1e6:.1f} MB in {self.seconds:.1f} s",
             f"latency: median {p50:.2f} ms, 99 % {p99:.2f} ms, 99.9 % {p999:.2f} ms; longest {longest} ms",
-            f"the ring bridges {1000 * self.bridge:.1f} ms; waiting: at most {self.backlog}, dropped {self.dropped}",
+            f"the ring bridges {1000 * self.bridge:.1f} ms; waiting: at most {self.backlog}, dropped {self.dropped}, "
+            f"overwritten while they waited {self.overwritten}",
         ]
 
 
-def simulate_ring(pattern: Pattern, latencies: Sequence[float]) -> tuple[int, int]:
-    """Replay write latencies against the ring; return the most buffers waiting at once, and how many were dropped."""
+def simulate_ring(pattern: Pattern, latencies: Sequence[float]) -> tuple[int, int, int]:
+    """Replay write latencies against the ring.
+
+    Returns
+    -------
+    most, dropped, overwritten : int
+        The most buffers waiting at once; how many the firmware drops; and how many of the others were not yet on the
+        card when the camera came to their slot again.
+    """
     per_frame = len(pattern.sectors)
     free_at: list[float] = []  # when each buffer in the ring is on the card
     now = 0.0
-    most = dropped = 0
+    most = dropped = overwritten = 0
     for i, latency in enumerate(latencies):
         captured = i // per_frame * pattern.period + pattern.due[i % per_frame]
         free_at = [t for t in free_at if t > captured]
@@ -91,7 +112,8 @@ def simulate_ring(pattern: Pattern, latencies: Sequence[float]) -> tuple[int, in
         now = max(now, captured) + latency
         free_at.append(now)
         most = max(most, len(free_at))
-    return most, dropped
+        overwritten += now - captured > pattern.bridge * (1 + 1e-9)
+    return most, dropped, overwritten
 
 
 def measure(
@@ -123,49 +145,61 @@ def measure(
         if progress:
             progress("writing as the Miniscope does", at - plan.start, stop - plan.start)
     target.flush()
-    most, dropped = simulate_ring(pattern, latencies)
-    return Stalls(np.array(latencies), most, dropped, pattern.bridge, at - plan.start, clock() - begin)
+    most, dropped, overwritten = simulate_ring(pattern, latencies)
+    return Stalls(np.array(latencies), most, dropped, pattern.bridge, at - plan.start, clock() - begin, overwritten)
+
+
+def risk_of(stalls: Stalls, plan: Plan) -> Risk:
+    """How likely the planned recording is to lose a buffer (one that runs until stopped: as long as the card lasts)."""
+    captured = pattern_of(plan).captured(len(stalls.latencies))
+    return estimate(captured, stalls.latencies, stalls.bridge, plan.seconds or plan.fits_seconds)
+
+
+def check_seconds(seconds: float) -> float:
+    """Refuse a length that is none.
+
+    Raises
+    ------
+    SettingsError
+        It is not a number of seconds above 0.
+    """
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise SettingsError(f"--seconds {seconds:g}: expected how long to write, a number of seconds above 0")
+    return seconds
 
 
 def test_end(plan: Plan, seconds: float) -> int:
-    """Return the first byte behind the stretch that is written."""
+    """Return the first byte behind the stretch that is written.
+
+    Raises
+    ------
+    RefusedError
+        Not one frame fits.
+    """
     frames = max(1, round(seconds * plan.fps))
-    return min(plan.start + frames * plan.frame_bytes, plan.size // SECTOR * SECTOR)
+    end = min(plan.start + frames * plan.frame_bytes, plan.size // SECTOR * SECTOR)
+    if end - plan.start < plan.frame_bytes:
+        raise RefusedError(
+            f"the card has {plan.size} bytes, and one frame needs {plan.frame_bytes} from byte {plan.start} on: too "
+            "small for a recording"
+        )
+    return end
 
 
-def positions(plan: Plan, count: int = 64) -> list[int]:
-    """Choose spread places: evenly, and at every power of two, where fake cards wrap around; the last is the end."""
-    last = (plan.size - PROBE) // PROBE * PROBE
-    evenly = [plan.start + (last - plan.start) * i // (count - 1) for i in range(count)]
-    powers = [p for i in range(20, plan.size.bit_length()) if plan.start < (p := 1 << i) <= last]
-    powers += [p + plan.start for p in powers if p + plan.start <= last]
-    return sorted({-(-p // PROBE) * PROBE for p in [*evenly, *powers]} - {last + PROBE} | {last})
-
-
-def probe(target: Target, places: Sequence[int], seed: int) -> list[int]:
-    """Write distinct data everywhere, then read it all back past the caches; return the places that differ."""
-    for place in places:
-        target.write(place, _distinct(place, seed))
-    target.flush()
-    wrong = []
-    for place in places:
-        try:
-            if target.read(place, PROBE) != _distinct(place, seed):
-                wrong.append(place)
-        except CardReadError:
-            wrong.append(place)
-    return wrong
-
-
-def _distinct(place: int, seed: int) -> bytes:
-    return random.Random(place ^ seed).randbytes(PROBE)
+def positions(plan: Plan) -> list[int]:
+    """Where the capacity is probed: over the whole card behind the settings; the last is its end."""
+    return places_in(plan.start, plan.size)
 
 
 def changes_for(plan: Plan, seconds: float) -> list[Change]:
     """List the test's own places: they have to be zero before, and are made zero again after."""
-    end = test_end(plan, seconds)
-    outside = [p for p in positions(plan) if p + PROBE > end]
-    return [Change("test data", plan.start, end - plan.start), *(Change("probe", p, PROBE) for p in outside)]
+    end, places = test_end(plan, seconds), positions(plan)
+    first, length = block_of(places[0], places[-1] + PROBE)
+    outside = [Change("probe", p, PROBE) for p in places if p + PROBE > end and p < first]
+    behind = max(first, end)
+    if behind < first + length:
+        outside.append(Change("probe", behind, first + length - behind))
+    return [Change("test data", plan.start, end - plan.start), *outside]
 
 
 def check_empty(target: Target, changes: Sequence[Change], progress: Progress | None = None) -> None:
@@ -206,7 +240,7 @@ def clean(target: Target, changes: Sequence[Change], saved: tuple[int, bytes], s
         raise failed
 
 
-def verdict(stalls: Stalls, wrong: Sequence[int], size: int) -> list[str]:
+def verdict(stalls: Stalls, wrong: Sequence[int], size: int, risk: Risk | None = None) -> list[str]:
     """List the reasons to fail the card; none if it passes."""
     found = []
     if wrong:
@@ -214,11 +248,17 @@ def verdict(stalls: Stalls, wrong: Sequence[int], size: int) -> list[str]:
             f"the capacity is fake or the card is broken: data at {len(wrong)} places, the first at "
             f"{wrong[0] / 1e9:.3f} GB of {size / 1e9:.3f} GB, did not come back; throw it away"
         )
-    if stalls.dropped:
+    if stalls.dropped or stalls.overwritten:
         longest, bridge = 1000 * stalls.latencies.max(), 1000 * stalls.bridge
         found.append(
             f"it stalled up to {longest:.0f} ms where the ring bridges {bridge:.0f} ms: {stalls.dropped} of "
-            f"{len(stalls.latencies)} buffers would have been dropped; use a faster card"
+            f"{len(stalls.latencies)} buffers would have been dropped and {stalls.overwritten} overwritten by the "
+            "camera while they waited; use a faster card"
+        )
+    elif risk is not None and risk.probability > 0.5:
+        found.append(
+            f"it lost nothing here, but waits so close to what the ring bridges came that the planned recording will "
+            f"probably lose a buffer ({percent(risk.probability)}); use a faster card, or see with --full"
         )
     return found
 

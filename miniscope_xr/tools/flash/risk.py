@@ -1,0 +1,130 @@
+"""How likely a recording is to lose a buffer on a card of which some minutes of writing were measured.
+
+A buffer is lost when it waits for the card longer than the ring bridges. That is rare, so that a test seldom shows it;
+what it shows is how the longest waits are spread. Two parts, both as samples, so that the answer has an interval:
+
+* **The tail that was seen.** The longest wait of every half second; those above the 80th percentile follow a
+  generalised Pareto distribution (peaks over threshold). Its shape and scale are sampled from their posterior.
+* **What was not seen.** A kind of stall that is too rare for the test: a rate with a Gamma prior that experience with
+  simulated cards sets, in which the time watched without one counts against it.
+
+``tests/measure/qualify_risk.py`` measures how good the figures are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+BLOCK = 0.5
+"""Seconds of which the longest wait is taken."""
+_UNSEEN = 0.03
+"""Shape of the Gamma prior of stalls of a kind not seen."""
+_SHAPE = (0.1, 0.25)
+"""Mean and standard deviation of the prior of the tail's shape; above 0 it is heavier than exponential."""
+_DRAWS = 4000
+
+
+@dataclass(frozen=True)
+class Risk:
+    """Chance that a recording of ``seconds`` loses a buffer, and the interval it lies in at 90 %."""
+
+    probability: float
+    low: float
+    high: float
+    seconds: float
+    watched: float
+
+    def describe(self) -> str:
+        """Say it in one sentence."""
+        length = f"{self.seconds / 60:.4g} min" if self.seconds >= 60 else f"{self.seconds:.3g} s"
+        return (
+            f"chance that a recording of {length} loses a buffer: {percent(self.probability)} "
+            f"(90 % interval {percent(self.low)} to {percent(self.high)}), from {self.watched:.4g} s of writing"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for ``--json``."""
+        return {
+            "probability": self.probability, "interval_90": [self.low, self.high], "recording_seconds": self.seconds,
+        }  # fmt: skip
+
+
+def percent(p: float) -> str:
+    """Write a chance with the digits it has."""
+    if p < 0.001:
+        return "below 0.1 %"
+    return "above 99 %" if p > 0.99 else f"{100 * p:.1f} %" if p < 0.1 else f"{100 * p:.0f} %"
+
+
+def waits(captured: Floats, latencies: Floats) -> Floats:
+    """How long each buffer waits until it is on the card: the writes before it, and its own.
+
+    Parameters
+    ----------
+    captured : array
+        When each buffer was complete (s, ascending).
+    latencies : array
+        How long the card took for each (s).
+    """
+    total = np.cumsum(latencies)
+    begun = np.maximum.accumulate(captured - (total - latencies))
+    return np.asarray(begun + total - captured)
+
+
+def estimate(captured: Floats, latencies: Floats, limit: float, seconds: float) -> Risk:
+    """Estimate the chance that a recording loses a buffer.
+
+    Parameters
+    ----------
+    captured, latencies : array
+        As for :func:`waits`.
+    limit : float
+        Seconds the ring bridges.
+    seconds : float
+        Length of the planned recording.
+    """
+    rng = np.random.default_rng(0)
+    ratio = waits(captured, latencies) / limit
+    number = np.floor(captured / BLOCK).astype(np.int64)
+    starts = np.flatnonzero(np.diff(number, prepend=-1))
+    peaks = np.maximum.reduceat(ratio, starts)
+    watched = max(float(captured[-1]), BLOCK)
+    threshold = float(np.quantile(peaks, 0.8)) if len(peaks) > 4 else float(np.median(peaks))
+    over = peaks[peaks > threshold] - threshold
+    expected = _seen(over, 1 - threshold, len(over) / watched, rng) * seconds
+    expected += rng.gamma(_UNSEEN, 1 / watched, _DRAWS) * seconds
+    chance = 1 - np.exp(-np.minimum(expected, 700))
+    low, high = np.quantile(chance, [0.05, 0.95])
+    return Risk(float(chance.mean()), float(low), float(high), seconds, watched)
+
+
+def _seen(over: Floats, room: float, rate: float, rng: np.random.Generator) -> Floats:
+    """Draw how many waits a second exceed the limit, which is ``room`` above the threshold; ``rate`` exceed that."""
+    if not len(over):
+        return np.full(_DRAWS, 1e9 if room < 0 else 0.0)
+    if room <= 0:
+        return np.full(_DRAWS, rate)
+    shape, scale = np.meshgrid(np.linspace(-0.6, 1.0, 65), over.mean() * np.geomspace(0.1, 10, 97), indexing="ij")
+    z = 1 + shape[..., None] * over / scale[..., None]
+    flat = np.abs(shape) < 1e-9
+    with np.errstate(divide="ignore", invalid="ignore"):
+        density = np.where(
+            flat[..., None], over / scale[..., None], (1 + 1 / np.where(flat, 1, shape))[..., None] * np.log(z)
+        )
+        fit = -len(over) * np.log(scale) - density.sum(-1)
+    fit[(z <= 0).any(-1)] = -np.inf
+    fit -= (shape - _SHAPE[0]) ** 2 / (2 * _SHAPE[1] ** 2)
+    weights = np.exp(fit - fit.max()).ravel()
+    drawn = rng.choice(weights.size, _DRAWS, p=weights / weights.sum())
+    xi, sigma = shape.ravel()[drawn], scale.ravel()[drawn]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        beyond = np.where(
+            np.abs(xi) < 1e-9, np.exp(-room / sigma),
+            np.maximum(1 + xi * room / sigma, 0) ** (-1 / np.where(np.abs(xi) < 1e-9, 1, xi)),
+        )  # fmt: skip
+    return np.asarray(rng.gamma(len(over), 1 / len(over), _DRAWS) * rate * beyond)
