@@ -82,3 +82,11 @@ def did_you_mean(word: str, known: Iterable[object]) -> str:
     """Return `` (did you mean 'x'?)`` for the nearest known name, or an empty string."""
     near = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.6)
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def plain(text: object) -> str:
+    r"""Return text that a terminal shows and does not obey: control characters as ``\x1b``, line ends and tabs too.
+
+    Names come from cards, readers and files; one with escape sequences could redraw what a person is asked.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))

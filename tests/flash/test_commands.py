@@ -103,14 +103,14 @@ def test_keep_leaves_the_data_and_lists_it(tool, card, tmp_path):
     done = tool("prepare", card, "record_length=1", "--keep", "--json")
     assert done.code == 0
     after = card.read_bytes()
-    assert after[DATA:] == before[DATA:]
-    assert zero(after[COUNTS:DATA])
+    assert after[DATA + SECTOR :] == before[DATA + SECTOR :]
+    assert zero(after[COUNTS : DATA + SECTOR]), "firmware that never writes counts must not find the old recording"
     stamp = sector.read_stamp(after[HEADER : HEADER + SECTOR])
     old = stale.load_old_buffers(tmp_path / "backups", stamp.session)
     places = [at for at, _ in v4_buffers(8)]
     assert old.sectors.tolist() == places
     assert old.layout == "v4-wirefree"
-    first = after[DATA : DATA + SECTOR]
+    first = before[DATA : DATA + SECTOR]
     assert old.is_old(places[0], first)
     assert not old.is_old(places[0], bytes(SECTOR))
     assert not old.is_old(places[0] + 1, first)

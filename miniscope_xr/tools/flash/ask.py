@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from miniscope_xr.errors import OptionError
+from miniscope_xr.errors import OptionError, plain
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.look import Look
 from miniscope_xr.tools.flash.operation import Change
 from miniscope_xr.tools.flash.settings import Settings, show
 from miniscope_xr.tools.flash.target.linux import SECTOR
 
-_WIPE_RATE = 20e6
-"""Bytes a second an ordinary card writes; only for the estimate."""
+_RATE = 20e6
+"""Bytes a second of an ordinary card; only for the estimate."""
 
 
 def describe_changes(changes: tuple[Change, ...] | list[Change]) -> Iterator[str]:
@@ -26,9 +26,17 @@ def describe_changes(changes: tuple[Change, ...] | list[Change]) -> Iterator[str
         yield f"{what} {change.name}: {where}{length}"
 
 
-def estimate(changes: tuple[Change, ...] | list[Change]) -> float:
-    """Return the seconds the changes may take on an ordinary card, if all of it has to be written."""
-    return sum(c.length for c in changes) / _WIPE_RATE
+def estimate(changes: Sequence[Change], data_end: int) -> float:
+    """Return the seconds the changes may take on an ordinary card.
+
+    Everything is read once; what is not zero, up to where old data ends, is written and read back too.
+    """
+    moved = 0
+    for change in changes:
+        end = change.offset + change.length
+        dirty = change.length if change.name != "data" else max(0, min(end, data_end) - change.offset)
+        moved += change.length + 2 * dirty
+    return moved / _RATE
 
 
 def show_card(seen: Look) -> Iterator[str]:
@@ -79,7 +87,11 @@ def confirm(card_id: str, yes: bool, streams: Mapping[str, object] | None = None
     source = streams.get("in", sys.stdin)
     if not getattr(source, "isatty", lambda: False)():
         raise RefusedError(f"nobody is there to ask; if this is the card: --yes --card {card_id}", card_id=card_id)
-    print(f"Type the last four characters of the card id {card_id} to go on: ", end="", file=sys.stderr, flush=True)
-    typed = source.readline().strip()  # type: ignore[attr-defined]
+    question = f"Type the last four characters of the card id {plain(card_id)} to go on: "
+    print(question, end="", file=sys.stderr, flush=True)
+    try:
+        typed = source.readline().strip()  # type: ignore[attr-defined]
+    except UnicodeDecodeError:
+        raise RefusedError("what was typed is no text; nothing was written") from None
     if typed.lower() != card_id[-4:].lower():
         raise RefusedError(f"{typed!r} is not {card_id[-4:]!r}; nothing was written")

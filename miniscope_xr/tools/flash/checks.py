@@ -22,7 +22,7 @@ def qualify_card(args: Args, report: Report, progress: Progress | None) -> int:
     if seen.has_recording:
         raise RefusedError(
             f"{disk.path} holds a {seen.lost()}; qualify needs an empty card: copy it with `image`, then `prepare` it",
-            recording=seen.contents.recording,
+            recording=seen.recorded.recording,
         )
     values = {name: f.default or 0 for name, f in seen.layout.header.items()}
     if seen.contents.prepared:

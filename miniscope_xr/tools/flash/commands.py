@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from miniscope_xr.errors import MiniscopeError
+from miniscope_xr.errors import MiniscopeError, plain
 from miniscope_xr.tools.flash import backups, checks, interrupts, verbs
 from miniscope_xr.tools.flash.errors import DONE, FAILED, InterruptedWriteError, exit_code
 from miniscope_xr.tools.flash.operation import Progress
@@ -48,7 +48,7 @@ def _last_words(args: Args, report: Report) -> None:
     if args.json:
         print(json.dumps(report, indent=1))
     if "error" in report:
-        print(f"miniscope-xr {args.command}: {report['error']}", file=sys.stderr)
+        print(plain(f"miniscope-xr {args.command}: {report['error']}"), file=sys.stderr)
 
 
 def _message(error: BaseException) -> str:
@@ -82,7 +82,7 @@ def _settings(parser: argparse.ArgumentParser) -> None:
         "settings",
         nargs="*",
         metavar="NAME=VALUE",
-        help="for example gain=2x record_length=30min; what you do not name stays as it is on the card",
+        help="for example gain=2x record_length=1h30m (also 5400, 90min, 1:30:00); what you do not name stays as it is",
     )
     parser.add_argument(
         "--no-stamp", action="store_true", help="leave the session id and checksum out of bytes 128-511"
@@ -106,7 +106,7 @@ def register(subparsers: Any) -> None:
     """Add the commands to an argparse subparsers object; each sets ``func``, which returns the exit code."""
 
     def add(name: str, command: Command, text: str, *parts: Callable[[argparse.ArgumentParser], None]) -> Any:
-        parser = subparsers.add_parser(name, help=text, description=text)
+        parser = subparsers.add_parser(name, help=text, description=text, allow_abbrev=False)
         for part in parts:
             part(parser)
         parser.set_defaults(func=guarded(command), command=name)
@@ -119,7 +119,9 @@ def register(subparsers: Any) -> None:
         "prepare", verbs.prepare_card, "wipe old data and write the settings of the next recording", _writing, _settings
     )
     parser.add_argument(
-        "--keep", action="store_true", help="keep the data; save a list of it, so that a reader tells old from new"
+        "--keep",
+        action="store_true",
+        help="keep the data but for its first sector; save a list of it, so that a reader tells old from new",
     )
     parser.add_argument(
         "--wipe-minutes", type=float, metavar="M", help="wipe room for M minutes instead of record_length"

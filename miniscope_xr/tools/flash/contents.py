@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from miniscope_xr.errors import AmbiguousLayoutError
 from miniscope_xr.index.detect import examine, preferred
-from miniscope_xr.layout import Layout, builtin_layouts, load_layout, words
+from miniscope_xr.layout import Layout, builtin_layouts, load_layout
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.sector import Stamp, has_keys, read_stamp, settings_of
 from miniscope_xr.tools.flash.target.linux import SECTOR
@@ -76,9 +76,20 @@ class Contents:
         return "settings sector holds something unknown" if any(self.header) else "not prepared"
 
     @property
+    def own(self) -> bool:
+        """False if the stamp says that the settings sector is another layout's."""
+        return self.stamp is None or not _elsewhere(self.stamp, self.layout)
+
+    @property
     def prepared(self) -> bool:
         """True if the settings sector holds settings."""
         return self.stamp is not None or self.keys or (self.state != "empty" and any(self.header[:64]))
+
+
+def _elsewhere(stamp: Stamp, layout: Layout) -> bool:
+    """Tell whether the stamp names a layout whose settings mean something else than this one's."""
+    other = builtin_layouts().get(stamp.layout)
+    return other is not None and other.sectors != layout.sectors
 
 
 def _sector(card: Readable, sector: int | None, layout: Layout) -> bytes:
@@ -87,7 +98,7 @@ def _sector(card: Readable, sector: int | None, layout: Layout) -> bytes:
 
 
 def read_contents(card: Readable, layout: Layout) -> Contents:
-    """Read the card's settings with this layout.
+    """Read the card's settings with this layout; ``counts`` is empty where the config sector cannot be one.
 
     Raises
     ------
@@ -100,11 +111,10 @@ def read_contents(card: Readable, layout: Layout) -> Contents:
             f"{card.size} bytes are too small for {layout.id}, whose data starts at sector {sectors.data}"
         )
     header, config = _sector(card, sectors.header, layout), _sector(card, sectors.config, layout)
-    counts = words.values(layout.config, words.parse(words.config_sector_struct(layout), config))
+    found = examine(_Source(card), layout)
     return Contents(
         layout, header, config, _sector(card, sectors.data, layout), settings_of(layout, header),
-        {name: int(value) for name, value in counts.items()}, has_keys(layout, header), read_stamp(header),
-        examine(_Source(card), layout).state,
+        dict(found.config or {}), has_keys(layout, header), read_stamp(header), found.state,
     )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def backup(seen: Look, backup_dir: Path, target: Target, verb: str, changes: Seq
     """Read what an operation will change, twice, for its journal."""
     saved = {0: seen.start, seen.block_offset: seen.block}
     for change in changes:
-        if change.name in ("table", "copy of the table"):
+        if change.name in ("table", "copy of the table", "end of the volume"):
             saved[change.offset] = read_twice(target, change.offset, change.length)
     folder = journals.new_folder(backup_dir, seen.disk.card_id, verb)
     return Journal(
@@ -114,7 +114,8 @@ def carry_out(job: Job, target: Target, backup_dir: Path, progress: Progress | N
         journal.session = job.session.hex() if job.session else ""
         journal.about = job.about
     if job.save_old and seen.data_end > seen.data_start:
-        old = stale.list_buffers(target, seen.layout, seen.data_end, progress)
+        also = [found.layout for found in seen.found if found.layout.id != seen.layout.id]
+        old = stale.list_buffers(target, seen.layout, seen.data_end, progress, also=also)
         stale.save_list(journal.folder, old, layout=seen.layout.id, session=journal.session, card_id=seen.disk.card_id)
     run(target, job.changes, journal, progress, resumed=job.continues is not None)
     if any(change.offset == 0 for change in job.changes):  # where a partition table is

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from miniscope_xr.layout import Build, Layout
+from miniscope_xr.source.base import SECTOR
 from miniscope_xr.tools.flash.errors import RefusedError
 
 _MARGIN = 1.05
@@ -43,7 +44,9 @@ class Plan:
 
     def describe(self) -> str:
         """Say it in one sentence for the question and ``--dry-run``."""
-        length = f"{self.seconds / 60:.4g} min" if self.seconds else "until stopped"
+        length = "until stopped"
+        if self.seconds:
+            length = f"{self.seconds / 60:.4g} min" if self.seconds >= 120 else f"{self.seconds} s"
         return (
             f"{self.build.width}x{self.build.height} at {self.fps} frames/s = {self.rate / 1e6:.3f} MB/s; "
             f"planned {length}; {self.fits_seconds / 60:.1f} min fit on this card"
@@ -59,6 +62,31 @@ def frame_bytes(layout: Layout, build: Build) -> int:
     full, rest = divmod(build.width * build.height, payload)
     last = -(-(rest + header) // layout.sectors.size) if rest else 0
     return (full * build.buffer_sectors + last) * layout.sectors.size
+
+
+def buffers_a_frame(layout: Layout, build: Build) -> int:
+    """Return how many buffers (v3: frames) of this build hold one frame."""
+    if build.frame_sectors:
+        return 1
+    payload = build.buffer_sectors * layout.sectors.size - 4 * build.header_words
+    return -(-build.width * build.height // payload)
+
+
+def holds(layout: Layout, config: Mapping[str, int], size: int) -> bool:
+    """Tell whether as many buffers as this config sector counts can be on a card of ``size`` bytes."""
+    counted = config.get("n_buffers_recorded", 0)
+    if not counted:
+        return True
+    least = SECTOR  # a buffer whose build is unknown takes a sector at least
+    if layout.builds:
+        build = choose_build(layout, config)
+        least = frame_bytes(layout, build) // buffers_a_frame(layout, build)
+    return counted * least <= size + frame_room(layout)
+
+
+def frame_room(layout: Layout) -> int:
+    """Return the bytes by which a count may be beyond the end: the firmware counts a buffer before it is written."""
+    return max((frame_bytes(layout, build) for build in layout.builds), default=0)
 
 
 def choose_build(layout: Layout, config: Mapping[str, int]) -> Build:

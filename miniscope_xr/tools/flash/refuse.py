@@ -8,6 +8,12 @@ from dataclasses import dataclass
 
 from miniscope_xr.tools.flash.disks.find import Disk
 from miniscope_xr.tools.flash.errors import BusyError, RefusedError, SettingsError
+from miniscope_xr.tools.flash.signatures import SIGNATURE_BYTES, at_end, at_start
+from miniscope_xr.tools.flash.signatures import START as _SIGNATURES
+
+__all__ = [
+    "SIGNATURE_BYTES", "_SIGNATURES", "Reason", "at_end", "check", "parse_size", "reasons", "signatures",
+]  # fmt: skip
 
 MAX_SIZE = 2 * 10**12
 LARGE = 256 * 10**9 * 1.08  # a 256 GB card may be sold as 256 GiB
@@ -26,9 +32,9 @@ class Reason:
 
 def parse_size(text: str) -> int:
     """Read ``512G``, ``512GB`` or a number of bytes."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]?)(i?)b?", text.strip().lower(), re.ASCII)
     if match is None:
-        raise SettingsError(f"--expect-size {text}: write the size as 512G or in bytes")
+        raise SettingsError(f"--expect-size {text[:40]}: write the size as 512G or in bytes")
     unit = 1024 if match[3] else 1000
     return int(float(match[1]) * unit ** " kmgt".index(match[2] or " "))
 
@@ -109,34 +115,10 @@ def check(disk: Disk, *, image: bool = False, expect_size: int | None = None) ->
     raise RefusedError(message, overrides=[r.override for r in found if r.override])
 
 
-# What a partition table, file system or volume looks like from its first bytes: (byte, magic, name).
-_SIGNATURES = (
-    (510, b"\x55\xaa", "a partition table or FAT boot sector"),
-    (512, b"EFI PART", "a GPT partition table"),
-    (3, b"NTFS    ", "an NTFS file system"),
-    (3, b"EXFAT   ", "an exFAT file system"),
-    (0, b"ER\x02\x00", "an Apple partition map"),
-    (32, b"NXSB", "an APFS container"),
-    (0, b"LUKS\xba\xbe", "a LUKS encrypted volume"),
-    (0, b"XFSB", "an XFS file system"),
-    (0, b"hsqs", "a SquashFS file system"),
-    (512, b"LABELONE", "an LVM volume"),
-    (1024, b"H+\x00\x04", "an HFS+ file system"),
-    (1024, b"HX\x00\x05", "an HFS+ file system"),
-    (1024, b"\x10\x20\xf5\xf2", "an F2FS file system"),
-    (1080, b"\x53\xef", "an ext2, ext3 or ext4 file system"),
-    (4086, b"SWAPSPACE2", "swap space"),
-    (4086, b"SWAP-SPACE", "swap space"),
-    (4096, b"\xfc\x4e\x2b\xa9", "a Linux RAID member"),
-    (32769, b"CD001", "an ISO 9660 file system"),
-    (65600, b"_BHRfS_M", "a btrfs file system"),
-)
-SIGNATURE_BYTES = 66 * 1024
-
-
-def signatures(start: bytes, end: bytes = b"") -> list[str]:
-    """Find partition tables and file systems in the first 66 KiB (and a GPT copy in the last sector) of a disk."""
-    found = [name for at, magic, name in _SIGNATURES if start[at : at + len(magic)] == magic]
-    if end[-512:-504] == b"EFI PART" and "a GPT partition table" not in found:
-        found.append("the copy of a GPT partition table")
+def signatures(start: bytes, end: bytes = b"", size: int = 0) -> list[str]:
+    """Name the partition tables, file systems and volumes at the start and the end of a disk of ``size`` bytes."""
+    found = at_start(start)
+    for each in at_end(end, size):
+        if each.name not in found and not ("GPT" in each.name and "a GPT partition table" in found):
+            found.append(each.name)
     return found

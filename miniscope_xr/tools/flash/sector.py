@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from construct import Bytes, Int32ul, Int64ul, Struct
+from miniscope_xr.layout import Layout, stamp, words
+from miniscope_xr.layout.stamp import Stamp, read_stamp
 
-from miniscope_xr.layout import Layout, words
-
-_MAGIC = b"MSXR"
-_AT = 128
-_CRC_AT = 508
-_STAMP = Struct("magic" / Bytes(4), "version" / Int32ul, "session" / Bytes(16), "time" / Int64ul, "layout" / Bytes(32))
+__all__ = ["Kept", "Stamp", "build", "has_keys", "read_stamp", "settings_of"]
 
 
 @dataclass(frozen=True)
-class Stamp:
-    """What this tool left in bytes 128-511 of a header sector; no firmware reads there."""
+class Kept:
+    """The settings a recording that stays on the card was made with, and its first data sector as it will be."""
 
-    session: str
-    time: int
-    layout: str
-    intact: bool
-
-
-def read_stamp(sector: bytes) -> Stamp | None:
-    """Read the stamp of a header sector, or None if this tool did not write (one into) it."""
-    if sector[_AT : _AT + 4] != _MAGIC:
-        return None
-    found = _STAMP.parse(sector[_AT:])
-    crc = int.from_bytes(sector[_CRC_AT:], "little")
-    layout = found.layout.rstrip(b"\0").decode("utf-8", "replace")
-    return Stamp(found.session.hex(), found.time, layout, crc == zlib.crc32(sector[:_CRC_AT]))
+    header: bytes
+    first: bytes
 
 
 def settings_of(layout: Layout, sector: bytes) -> dict[str, int]:
@@ -48,27 +31,33 @@ def has_keys(layout: Layout, sector: bytes) -> bool:
     return tuple(parsed[name] for name in words.KEY_NAMES) == layout.write_keys
 
 
-def build(layout: Layout, values: Mapping[str, int], old: bytes, session: bytes | None, time: int = 0) -> bytes:
+def build(
+    layout: Layout,
+    values: Mapping[str, int],
+    old: bytes,
+    session: bytes | None,
+    time: int = 0,
+    kept: Kept | None = None,
+) -> bytes:
     """Build the new header sector: ``values`` and keys over ``old``, whose other words stay as they were.
 
-    ``session`` (16 bytes) is stamped with a CRC32 unless it is None or foreign bytes are in its place.
+    ``session`` (16 bytes) is stamped with a CRC32 unless it is None, or foreign bytes or settings of the layout are in
+    its place. ``kept`` goes into the stamp too.
     """
     struct = words.header_sector_struct(layout)
     fields = words.parse(struct, old)
     fields.update(zip(words.KEY_NAMES, layout.write_keys, strict=True))
-    sector = bytearray(struct.build(fields))
+    raw = bytearray(struct.build(fields))
     for field in layout.header.values():
-        sector[field.offset : field.offset + field.size] = bytes(field.size)  # also the bits beside a bit field
-    words.put(sector, layout.header, values)
-    ours = read_stamp(old) is not None
-    end = _AT + _STAMP.sizeof()
-    if ours:
-        sector[_AT:end] = bytes(end - _AT)
-        sector[_CRC_AT:] = bytes(4)
-    if session is not None and not any(sector[_AT:end]) and not any(sector[_CRC_AT:]):
-        name = layout.id.encode()[:32].ljust(32, b"\0")
-        sector[_AT:end] = _STAMP.build(
-            {"magic": _MAGIC, "version": 1, "session": session, "time": time, "layout": name}
-        )
-        sector[_CRC_AT:] = zlib.crc32(sector[:_CRC_AT]).to_bytes(4, "little")
-    return bytes(sector)
+        raw[field.offset : field.offset + field.size] = bytes(field.size)  # also the bits beside a bit field
+    words.put(raw, layout.header, values)
+    sector = stamp.without(bytes(raw))
+    own = any(field.offset + field.size > stamp.AT for field in layout.header.values())
+    if session is None or own or not stamp.fits(sector, kept is not None):
+        return sector
+    older = read_stamp(old)
+    card = bytes.fromhex(older.card) if older else b""
+    if kept is None:
+        return stamp.stamped(sector, session, layout.id, time, card=card)
+    first = stamp.first_hash(kept.first)
+    return stamp.stamped(sector, session, layout.id, time, card=card, kept=kept.header[: stamp.AT], first=first)

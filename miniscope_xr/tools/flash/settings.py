@@ -19,6 +19,12 @@ _SUFFIXES: Mapping[str, Mapping[str, int]] = {
     "px": {"px": 1},
 }
 _NUMBER = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*([a-z%]*)", re.ASCII)
+_TIMES = (
+    re.compile(r"(?:(?P<h>\d+)\s*h)?\s*(?:(?P<m>\d+)\s*m(?:in)?)?\s*(?:(?P<s>\d+)\s*s(?:ec)?)?", re.ASCII),
+    re.compile(r"(?P<h>\d+):(?P<m>[0-5]\d):(?P<s>[0-5]\d)", re.ASCII),
+)
+_LONGEST = 40
+"""Characters of a value; none that means something has more."""
 _WORDS = {"on": "on", "true": "on", "yes": "on", "off": "off", "false": "off", "no": "off"}
 
 
@@ -39,7 +45,17 @@ def show(field: Field, raw: int) -> str:
     meaning = (field.choices or {}).get(raw)
     if meaning is not None and meaning != str(raw):
         return f"{raw} ({meaning})"
+    if field.units == "s" and raw > 60:
+        return f"{raw} s ({duration(raw)})"
     return f"{raw} {field.units}" if field.units else str(raw)
+
+
+def duration(seconds: int) -> str:
+    """Return a length of time as people say it, for example ``45 s``, ``30 min`` or ``1 h 30 min``."""
+    hours, rest = divmod(seconds, 3600)
+    minutes, left = divmod(rest, 60)
+    parts = [f"{number} {unit}" for number, unit in ((hours, "h"), (minutes, "min"), (left, "s")) if number]
+    return " ".join(parts) or "0 s"
 
 
 def _options(field: Field) -> str:
@@ -48,9 +64,27 @@ def _options(field: Field) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
 
 
+def _seconds(text: str) -> int | None:
+    """Read ``1h30m``, ``90m``, ``1min 30s`` or ``1:30:00``; None for anything else."""
+    for pattern in _TIMES:
+        match = pattern.fullmatch(text)
+        if match and any(match.groups()):
+            hours, minutes, seconds = (int(match[part] or 0) for part in "hms")
+            return 3600 * hours + 60 * minutes + seconds
+    return None
+
+
 def _number(field: Field, text: str) -> int:
-    match = _NUMBER.fullmatch(text.strip().lower())
+    word = text.strip().lower()
+    match = _NUMBER.fullmatch(word) if len(word) <= _LONGEST else None
+    if field.units == "s" and len(word) <= _LONGEST and (match is None or match[2] == "m"):
+        seconds = _seconds(word)
+        if seconds is not None:
+            return seconds
+    if match is None and field.units == "s" and re.fullmatch(r"\d+:\d+", word[:_LONGEST], re.ASCII):
+        raise SettingsError(f"{field.name}={word}: minutes or hours? write H:MM:SS (1:30:00), 90s, 30min or 1h30m")
     if match is None:
+        text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
         raise SettingsError(f"{field.name}={text}: expected a number{f' in {field.units}' if field.units else ''}")
     units = _SUFFIXES.get(field.units or "", {})
     if match[2] and match[2] not in units:
@@ -69,6 +103,9 @@ def _choice(field: Field, text: str) -> int:
     word = text.strip().lower()
     for raw, meaning in field.choices.items():
         if word == str(raw) or word == meaning.lower() or _WORDS.get(word) == meaning.lower():
+            return raw
+    for raw, meaning in field.choices.items():  # 3.5 for 3.5x, where it is no code itself
+        if "." in word and word == meaning.lower().removesuffix("x"):
             return raw
     try:
         raw = _number(field, text)
@@ -114,8 +151,10 @@ def _given(layout: Layout, words: Sequence[str]) -> dict[str, int]:
     return given
 
 
-def _scan(layout: Layout, values: dict[str, int], given: Mapping[str, int], notes: list[str]) -> None:
-    """Let length and first focus follow from the focus scan unless they were given, as the lab notebook does."""
+def _scan(
+    layout: Layout, values: dict[str, int], given: Mapping[str, int], notes: list[str], *, derive: bool
+) -> None:
+    """Check a focus scan; ``derive`` lets length and first focus follow from it, as the lab notebook does."""
     if not values.get("ewl_scan_mode"):
         return
     start, stop = values["ewl_scan_start"], values["ewl_scan_stop"]
@@ -125,20 +164,24 @@ def _scan(layout: Layout, values: dict[str, int], given: Mapping[str, int], note
             raise SettingsError(f"{name}=0: the focus scan would never move on; give a value of 1 or more")
     if stop < start:
         raise SettingsError(f"ewl_scan_stop={stop} is below ewl_scan_start={start}: the firmware scans upward only")
-    if "ewl" not in given:
+    if derive and "ewl" not in given:
         values["ewl"] = start
     if values["ewl"] == 0:
         raise SettingsError(
             "ewl=0: the focus scan starts at ewl and never runs if that is 0; give ewl=1 or more"
-            + (" or ewl_scan_start=1 or more" if "ewl" not in given else "")
+            + (" or ewl_scan_start=1 or more" if derive and "ewl" not in given else "")
         )
     if values["ewl"] != start:
         notes.append(f"the firmware starts the focus scan at ewl={values['ewl']}, not at ewl_scan_start={start}")
     if (stop - values["ewl"]) % step:
         notes.append(f"the last step of the focus scan may pass ewl_scan_stop={stop} by one step of {step}")
-    if "record_length" not in given:
-        values["record_length"] = int(((stop - start) / step + 1) * seconds)
-        notes.append(f"record_length={values['record_length']} s, so that the focus scan fits")
+    needed = int(((stop - start) / step + 1) * seconds)
+    if derive and "record_length" not in given:
+        values["record_length"] = needed
+        notes.append(f"record_length={needed} s, so that the focus scan fits")
+    elif 0 < values["record_length"] < needed:
+        length = values["record_length"]
+        notes.append(f"the focus scan takes {needed} s; record_length={length} ends it before, {needed} would fit it")
 
 
 def parse_settings(layout: Layout, words: Sequence[str], current: Mapping[str, int] | None = None) -> Settings:
@@ -167,14 +210,53 @@ def parse_settings(layout: Layout, words: Sequence[str], current: Mapping[str, i
         field = layout.header[name]
         if not field.used and raw != (field.default or 0):
             notes.append(f"{name}: {field.description}")
+    notes += _meant(layout, words, given)
     if current is None or any(name.startswith("ewl") for name in given):
-        _scan(layout, values, given, notes)
+        begun = "ewl_scan_mode" in given and not base.get("ewl_scan_mode")
+        _scan(layout, values, given, notes, derive=current is None or begun)
     notes += [
         f"{name}={show(layout.header[name], raw)} on the card: {complaint}"
         for name, raw in values.items()
         if name not in given and (complaint := problem(layout.header[name], raw))
     ]
     return Settings(values, tuple(notes))
+
+
+def check_words(layouts: Sequence[Layout], words: Sequence[str]) -> None:
+    """Check ``NAME=VALUE`` words before any card is looked at: they have to be right for one of the layouts.
+
+    Raises
+    ------
+    SettingsError
+        They are wrong for all; says what is wrong for the layout that knows most of the names.
+    """
+    wrong = []
+    for layout in layouts:
+        try:
+            _given(layout, words)
+            return
+        except SettingsError as error:
+            known = sum(word.partition("=")[0] in layout.header for word in words)
+            wrong.append((known, error))
+    if wrong:
+        raise max(wrong, key=lambda each: each[0])[1]
+
+
+def _meant(layout: Layout, words: Sequence[str], given: Mapping[str, int]) -> list[str]:
+    """Say in words what a bare number means, where people take it for something else."""
+    notes = []
+    for word in words:
+        name, _, text = word.partition("=")
+        field, raw = layout.header[name], given[name]
+        if not re.fullmatch(r"\s*\d+\s*", text, re.ASCII):
+            continue
+        if field.units == "s" and raw:
+            notes.append(f"{name}={raw} means {raw} second{'s' * (raw != 1)}; write {raw}min for minutes")
+        meaning = (field.choices or {}).get(raw, "")
+        other = [code for code, said in (field.choices or {}).items() if said == f"{raw}x" and code != raw]
+        if other:
+            notes.append(f"{name}={raw} is the code for {meaning}; for {raw}x write {name}={raw}x")
+    return notes
 
 
 def problem(field: Field, raw: int) -> str:

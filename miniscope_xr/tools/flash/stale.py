@@ -22,11 +22,13 @@ from miniscope_xr.tools.flash.errors import JournalError
 from miniscope_xr.tools.flash.journal import default_dir, journals, save
 from miniscope_xr.tools.flash.operation import STEP, Progress
 from miniscope_xr.tools.flash.sector import read_stamp
-from miniscope_xr.tools.flash.target.linux import Target
+from miniscope_xr.tools.flash.target.linux import SECTOR, Target
 
 NAME = "old_buffers.json"
 _LOOK_EVERY = 1 << 20
 """Old data shorter than this (11 frames of a v4 recording) may be overlooked; ``wipe --whole`` overlooks nothing."""
+_LONG = 256
+"""Sectors of a buffer or frame up to which its header is looked for wherever it may start."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +56,16 @@ def sector_hash(content: bytes) -> int:
 def _span(layout: Layout) -> int:
     """Return the bytes that hold at least one whole buffer or frame, wherever they start."""
     largest = max([b.frame_sectors or b.buffer_sectors for b in layout.builds], default=0) or 2048
-    return (2 * largest + 1) * layout.sectors.size
+    return (2 * largest + 1) * SECTOR
 
 
 def headers_in(data: bytes, layout: Layout) -> NDArray[np.int64]:
     """Find the sectors of ``data`` that look like a buffer header, or (v3) like a frame's last sector."""
-    size = layout.sectors.size
-    sectors = np.frombuffer(data, np.uint8, len(data) // size * size).reshape(-1, size)
+    sectors = np.frombuffer(data, np.uint8, len(data) // SECTOR * SECTOR).reshape(-1, SECTOR)
     if layout.buffer:
         dtype = words.buffer_header_dtype(layout, layout.min_words)
         h = np.ascontiguousarray(sectors[:, : dtype.itemsize]).view(dtype)[:, 0]
-        largest = max([b.buffer_sectors for b in layout.builds], default=256) * size
+        largest = max([b.buffer_sectors for b in layout.builds], default=256) * SECTOR
         lengths = layout.header_words or range(layout.min_words, 65)
         good = np.isin(h["length"], list(lengths)) & (h["data_length"] <= largest) & (h["data_length"] > 0)
         good &= (h["frame_buffer_count"] < 1024) & (h["write_buffer_count"] <= h["buffer_count"])
@@ -79,37 +80,75 @@ def headers_in(data: bytes, layout: Layout) -> NDArray[np.int64]:
 
 
 def find_extent(target: Target, layout: Layout, progress: Progress | None = None) -> int:
-    """Find where old data ends: the data's start if nothing on the card looks like a recording.
+    """Find where old data of one layout ends: the data's start if nothing on the card looks like a recording."""
+    return find_extents(target, [layout], progress)[layout.id]
 
-    Looks into every MiB of the card, at a stretch long enough to hold a buffer.
+
+def find_extents(target: Target, layouts: Sequence[Layout], progress: Progress | None = None) -> dict[str, int]:
+    """Find where old data ends, by layout: its data's start where nothing looks like a recording of that layout.
+
+    Looks into every MiB of the card, at a stretch long enough to hold a buffer header of any layout (a tenth of a MiB
+    for those of the family); frames too long for that are looked for where the first one at the data's start puts them.
     """
-    start = layout.sectors.data * layout.sectors.size
-    span, last = _span(layout), -1
+    start = min(layout.sectors.data for layout in layouts) * SECTOR
+    window = _window(layouts)
     next_data = getattr(target, "next_data", lambda at: at)
+    last: dict[str, int] = {}
     for at in range(start, target.size, _LOOK_EVERY):
-        if next_data(at) < min(at + span, target.size) and len(headers_in(_read(target, at, span), layout)):
-            last = at
+        if next_data(at) < min(at + _LOOK_EVERY, target.size):
+            data = _read(target, at, window)
+            blank = data.count(0) == len(data)
+            for layout in layouts:
+                if (not blank and len(headers_in(data, layout))) or _long_frame(target, layout, at):
+                    last[layout.id] = at
         if progress:
             progress("looking for old data", at - start, target.size - start)
+    return {layout.id: _end_behind(target, layout, last.get(layout.id, -1)) for layout in layouts}
+
+
+def _window(layouts: Sequence[Layout]) -> int:
+    """Return the bytes in which one header of each layout lies, wherever its buffers (or short frames) start."""
+    lengths = [b.buffer_sectors for layout in layouts for b in layout.builds]
+    lengths += [b.frame_sectors for layout in layouts for b in layout.builds if b.frame_sectors <= _LONG]
+    lengths += [_LONG for layout in layouts if not layout.builds]
+    return (max(lengths, default=_LONG) + 1) * SECTOR
+
+
+def _long_frame(target: Target, layout: Layout, at: int) -> bool:
+    """Tell whether a long frame of this layout ends where, behind ``at``, the grid of its frames has its next end."""
+    for build in layout.builds:
+        if build.frame_sectors > _LONG:
+            begun = max(0, at // SECTOR - layout.sectors.data) // build.frame_sectors
+            end = (layout.sectors.data + (begun + 1) * build.frame_sectors) * SECTOR
+            if end <= target.size and len(headers_in(target.read(end - SECTOR, SECTOR), layout)):
+                return True
+    return False
+
+
+def _end_behind(target: Target, layout: Layout, last: int) -> int:
+    """Return the end of the data whose last sign was found in the MiB at ``last`` (-1: nowhere)."""
     if last < 0:
-        return start
+        return layout.sectors.data * SECTOR
+    span = _span(layout)
     tail = headers_in(_read(target, last, _LOOK_EVERY + span), layout)
-    return min(target.size, last + (int(tail[-1]) + 1) * layout.sectors.size + span)
+    return min(target.size, last + (int(tail[-1]) + 1) * SECTOR + span) if len(tail) else min(target.size, last + span)
 
 
 def _read(target: Target, at: int, length: int) -> bytes:
     return target.read(at, min(length, target.size - at))
 
 
-def list_buffers(target: Target, layout: Layout, end: int, progress: Progress | None = None) -> OldBuffers:
-    """List everything up to ``end`` that looks like a buffer header."""
-    size = layout.sectors.size
+def list_buffers(
+    target: Target, layout: Layout, end: int, progress: Progress | None = None, *, also: Sequence[Layout] = ()
+) -> OldBuffers:
+    """List everything up to ``end`` that looks like a buffer header of ``layout`` (or of ``also``)."""
+    size = SECTOR
     start = layout.sectors.data * size
     sectors: list[int] = []
     hashes: list[int] = []
     for at in range(start, end, STEP):
         data = _read(target, at, min(STEP, end - at))
-        for i in headers_in(data, layout).tolist():
+        for i in sorted({i for each in (layout, *also) for i in headers_in(data, each).tolist()}):
             sectors.append(at // size + i)
             hashes.append(sector_hash(data[i * size : (i + 1) * size]))
         if progress:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from miniscope_xr.errors import MiniscopeError
+from miniscope_xr.errors import MiniscopeError, OptionError, plain
+from miniscope_xr.layout import Layout, builtin_layouts, load_layout
 from miniscope_xr.tools.flash import ask, jobs, prepare, refuse
 from miniscope_xr.tools.flash.disks.find import Disk, backend, identify
 from miniscope_xr.tools.flash.errors import DONE
 from miniscope_xr.tools.flash.journal import default_dir
-from miniscope_xr.tools.flash.look import Look, check_content, look
+from miniscope_xr.tools.flash.look import Look, check_content, look, loss
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.plan import Plan, make_plan
-from miniscope_xr.tools.flash.settings import Settings, parse_settings
+from miniscope_xr.tools.flash.settings import Settings, check_words, parse_settings
 from miniscope_xr.tools.flash.target.linux import open_target
 
 Report = dict[str, Any]
@@ -27,7 +29,7 @@ Args = argparse.Namespace
 def say(lines: Iterable[str], args: Args) -> None:
     """To the terminal; with ``--json`` to stderr, where it does not mix with the result."""
     for line in lines:
-        print(line, file=sys.stderr if args.json else sys.stdout)
+        print(plain(line), file=sys.stderr if args.json else sys.stdout)
 
 
 def card_to_write(args: Args, report: Report) -> Disk:
@@ -44,11 +46,37 @@ def expected_size(args: Args) -> int | None:
     return refuse.parse_size(args.expect_size) if args.expect_size else None
 
 
+def check_values(args: Args) -> None:
+    """Check everything that was typed before the card is looked at.
+
+    Raises
+    ------
+    SettingsError, OptionError, LayoutError
+        It would not do for any card.
+    """
+    expected_size(args)
+    layouts: Iterable[Layout] = [load_layout(args.layout)] if args.layout else builtin_layouts().values()
+    check_words(list(layouts), getattr(args, "settings", []))
+    minutes = getattr(args, "wipe_minutes", None)
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise OptionError(
+            f"--wipe-minutes {minutes:g}: expected more than 0; `wipe --whole` clears a card to its end, `prepare "
+            "--keep` wipes nothing"
+        )
+    if minutes is not None and args.keep:
+        raise OptionError("--keep wipes nothing, so --wipe-minutes has no meaning with it; leave one of them out")
+
+
 def look_at(args: Args, disk: Disk, progress: Progress | None, *, writes_data: bool, whole: bool = True) -> Look:
-    """Look at the card, and refuse what is on it."""
+    """Look at the card, and refuse what is on it; ``--dry-run`` says what would be refused for a recording."""
     with open_target(disk, write=False) as target:
         seen = look(target, disk, args.layout, progress, whole=whole)
-    check_content(seen, discard=args.discard_recording, writes_data=writes_data, verb=args.command)
+    check_content(
+        seen, discard=args.discard_recording, writes_data=writes_data, verb=args.command, dry_run=args.dry_run
+    )
+    refused = loss(seen, args.discard_recording, args.command) if writes_data or seen.foreign else None
+    if args.dry_run and refused:
+        say([f"without --dry-run this is refused: {refused}"], args)
     return seen
 
 
@@ -62,8 +90,8 @@ def _plan(args: Args, seen: Look, values: Mapping[str, int]) -> Plan:
 def carry_out(args: Args, job: jobs.Job, report: Report, progress: Progress | None) -> None:
     """Show, ask, do."""
     report["changes"] = list(ask.describe_changes(list(job.changes)))
-    seconds = max(ask.estimate(list(job.changes)), 1)
-    say([*report["changes"], f"takes up to about {seconds:.0f} s at 20 MB/s"], args)
+    seconds = max(ask.estimate(job.changes, job.seen.data_end), 1)
+    say([*report["changes"], f"takes up to about {seconds:.0f} s at 20 MB/s, reading and reading back included"], args)
     if args.dry_run:
         report["phase"] = "dry run"
         say(["dry run: nothing is written"], args)
@@ -84,7 +112,7 @@ def backup_dir(args: Args) -> Path:
 def shown(args: Args, seen: Look, report: Report, settings: Settings | None = None) -> None:
     """Show the card, and its settings old and new."""
     report["layout"] = seen.layout.id
-    report["recording"] = seen.contents.recording if seen.has_recording else None
+    report["recording"] = seen.recorded.recording if seen.has_recording else None
     say(ask.show_card(seen), args)
     if settings is not None:
         report["settings"] = dict(settings.values)
@@ -95,32 +123,44 @@ def shown(args: Args, seen: Look, report: Report, settings: Settings | None = No
 
 def prepare_card(args: Args, report: Report, progress: Progress | None) -> int:
     """Wipe old data, then write the settings."""
+    check_values(args)
     disk = card_to_write(args, report)
     seen = look_at(args, disk, progress, writes_data=not args.keep)
-    settings = parse_settings(seen.layout, args.settings, seen.contents.settings if seen.contents.prepared else None)
+    settings = parse_settings(seen.layout, args.settings, prepare.current_settings(seen))
     plan = _plan(args, seen, settings.values)
-    wiped = plan if args.wipe_minutes is None else replace(plan, seconds=round(args.wipe_minutes * 60))
+    wiped = plan if args.wipe_minutes is None else replace(plan, seconds=max(1, round(args.wipe_minutes * 60)))
     shown(args, seen, report, settings)
     report["plan"] = {"rate": plan.rate, "seconds": plan.seconds, "fits_seconds": plan.fits_seconds, "end": wiped.end}
     say([plan.describe()], args)
-    carry_out(args, prepare.prepare(seen, settings, wiped, keep=args.keep, stamp=not args.no_stamp), report, progress)
+    job = prepare.prepare(seen, settings, wiped, keep=args.keep, stamp=not args.no_stamp)
+    carry_out(args, job, report, progress)
     return DONE
 
 
 def set_card(args: Args, report: Report, progress: Progress | None) -> int:
     """Change settings only."""
+    check_values(args)
+    if not args.settings:
+        raise OptionError("name what to set, as NAME=VALUE, for example gain=2x; `info` shows what is set")
     disk = card_to_write(args, report)
     seen = look_at(args, disk, progress, writes_data=False)
-    settings = parse_settings(seen.layout, args.settings, seen.contents.settings)
+    current = prepare.current_settings(seen)
+    settings = parse_settings(seen.layout, args.settings, seen.contents.settings if current is None else current)
     plan = _plan(args, seen, settings.values)
+    if seen.has_recording and args.no_stamp:
+        lost = "--no-stamp: what the recording on the card was made with is not kept, it will be read with the new"
+        settings = replace(settings, notes=(*settings.notes, lost))
     shown(args, seen, report, settings)
     say([plan.describe()], args)
-    carry_out(args, prepare.change_settings(seen, settings, stamp=not args.no_stamp), report, progress)
+    given_up = loss(seen, args.discard_recording, args.command) is None
+    job = prepare.change_settings(seen, settings, stamp=not args.no_stamp, may_lose=given_up)
+    carry_out(args, job, report, progress)
     return DONE
 
 
 def wipe_card(args: Args, report: Report, progress: Progress | None) -> int:
     """Zero the recording and its counts."""
+    check_values(args)
     disk = card_to_write(args, report)
     seen = look_at(args, disk, progress, writes_data=True)
     shown(args, seen, report)
@@ -131,6 +171,7 @@ def wipe_card(args: Args, report: Report, progress: Progress | None) -> int:
 
 def blank_table(args: Args, report: Report, progress: Progress | None) -> int:
     """Remove a partition table or file system."""
+    check_values(args)
     disk = card_to_write(args, report)
     seen = look_at(args, disk, progress, writes_data=False, whole=False)
     shown(args, seen, report)
@@ -155,7 +196,7 @@ def list_cards(args: Args, report: Report, progress: Progress | None) -> int:
         if (why and not args.all) or not disk.size:
             continue
         rows.append({**disk.to_json(), "refused": [r.message for r in why]})
-        say([disk.describe() + ("" if not why else "\n    no: " + "; ".join(r.message for r in why))], args)
+        say([disk.describe(), *(["    no: " + "; ".join(r.message for r in why)] if why else [])], args)
     if not rows:
         say(["no card found; insert one (`list --all` shows why each disk is not one)"], args)
     report.pop("device")
