@@ -140,8 +140,6 @@ def prepare_card(args: Args, report: Report, progress: Progress | None) -> int:
 def set_card(args: Args, report: Report, progress: Progress | None) -> int:
     """Change settings only."""
     check_values(args)
-    if not args.settings:
-        raise OptionError("name what to set, as NAME=VALUE, for example gain=2x; `info` shows what is set")
     disk = card_to_write(args, report)
     seen = look_at(args, disk, progress, writes_data=False)
     current = prepare.current_settings(seen)
@@ -152,6 +150,10 @@ def set_card(args: Args, report: Report, progress: Progress | None) -> int:
         settings = replace(settings, notes=(*settings.notes, lost))
     shown(args, seen, report, settings)
     say([plan.describe()], args)
+    if not args.settings:
+        place = seen.layout.sectors.header
+        say([f"nothing to set: name it as NAME=VALUE, for example gain=2x; sector {place} stays as it is"], args)
+        return DONE
     given_up = loss(seen, args.discard_recording, args.command) is None
     job = prepare.change_settings(seen, settings, stamp=not args.no_stamp, may_lose=given_up)
     carry_out(args, job, report, progress)
