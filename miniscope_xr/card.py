@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from xarray.backends import CachingFileManager
 
-from miniscope_xr.errors import CardChangedError, CardReadError, OptionError, RecordingError
+from miniscope_xr.errors import CardReadError, OptionError, PathTypeError, RecordingError
 from miniscope_xr.frames.buffers import BufferReader, FooterBufferReader
-from miniscope_xr.frames.header_tables import HeaderTables
+from miniscope_xr.frames.cache import HeaderTables, Recent
+from miniscope_xr.frames.due import DueTimes
 from miniscope_xr.frames.reader import FrameReader, FrameRows, Int
-from miniscope_xr.frames.recent import Recent
 from miniscope_xr.index.build import CardIndex, build_index
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.layout import Layout
 from miniscope_xr.layout.words import buffer_header_dtype, dtype_of, footer_struct
 from miniscope_xr.source.base import ByteSource, Tolerant
 from miniscope_xr.source.local import open_device
+from miniscope_xr.source.owned import OwnedSource
 from miniscope_xr.source.remote import is_url
 
 _AHEAD = 32  # frames
 _KEPT = 1 << 16  # rows, of about 100 bytes
+
+
+def address(path: Any) -> str:
+    """Where a card is: an absolute path, or a URL as it was given.
+
+    Raises
+    ------
+    PathTypeError
+        What was given is no path: bytes, an open file, a number.
+    """
+    if not isinstance(path, str | os.PathLike) or not isinstance(name := os.fspath(path), str):
+        kind = "bytes" if isinstance(path, bytes | bytearray | memoryview) else type(path).__name__
+        raise PathTypeError(f"expected the path of a card or image, or a URL (text or pathlib.Path), not {kind}")
+    return name if is_url(name) else os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111
+
+
+def _identity(layout: Layout, tolerant: bool, source: ByteSource) -> bytes:
+    """Read the sectors that tell one card from another: settings, counts and the first header."""
+    sectors = layout.sectors
+    start = min(sectors.header, sectors.data if sectors.config is None else sectors.config)
+    readable = Tolerant(source) if tolerant else source
+    return readable.read(start * sectors.size, (sectors.data + 1 - start) * sectors.size)
 
 
 class CardStore:
@@ -50,46 +71,33 @@ class CardStore:
         errors: str = "raise",
         whole: bool = False,
     ) -> None:
-        name = os.fspath(path)
-        self.path = name if is_url(name) else os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111
-        # mode= must be given: without it an unpickled manager cannot reopen
-        self._manager = CachingFileManager(open_device, self.path, mode="r")
+        self.path = address(path)
+        self.salvage = errors == "fill"
+        self._source = OwnedSource(self.path, open_device)
         try:
-            source: ByteSource = self._manager.acquire()
-            self.salvage = errors == "fill"
-            self.index: CardIndex = build_index(source, layout, index, errors, whole)
-            self._identity = self._read_identity(source)
+            self.index: CardIndex = build_index(self._source, layout, index, errors, whole)
+            self._source.remember(partial(_identity, self.index.layout, self.salvage))
         except BaseException:
-            self._manager.close()
+            self._source.close()
             raise
 
-    def _read_identity(self, source: ByteSource) -> bytes:
-        """Read the sectors that tell one card from another: settings, counts and the first header."""
-        sectors = self.index.layout.sectors
-        start = min(sectors.header, sectors.data if sectors.config is None else sectors.config)
-        readable = Tolerant(source) if self.salvage else source
-        return readable.read(start * sectors.size, (sectors.data + 1 - start) * sectors.size)
+    def __deepcopy__(self, memo: dict[int, Any]) -> CardStore:
+        """A copied dataset is of the same card: nothing here changes once it is open."""
+        return self
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash that tells this card from another in the same reader."""
-        return hashlib.sha256(self._identity).hexdigest()[:32]
+        return hashlib.sha256(self._source.identity).hexdigest()[:32]
 
     def source(self) -> ByteSource:
-        """Return the card, checked to be the one that was opened."""
-        device: ByteSource = self._manager.acquire()
-        if self._read_identity(device) != self._identity:
-            raise CardChangedError(
-                errno.ESTALE,
-                "this is not the card that was opened (its settings, counts or first buffer differ); "
-                "put the first card back, or open this one anew",
-                self.path,
-            )
-        return device
+        """Return the card, checked to be the one that was opened; it is good for as long as anybody holds it."""
+        self._source.verify()
+        return self._source
 
     def close(self) -> None:
         """Close the descriptor; reading again reopens it."""
-        self._manager.close()
+        self._source.close()
 
     def recording(self, number: int | None) -> Recording:
         """One recording of the card; None where it must be the only one."""
@@ -124,39 +132,62 @@ class CardStore:
         return FrameReader(buffers, fill, until)
 
 
-class RecordingStore:
-    """One recording of an open card, with the header rows read last kept for the next coordinate."""
+Image = np.ndarray[Any, np.dtype[np.uint8]] | np.ndarray[Any, np.dtype[np.float32]]
 
-    def __init__(self, card: CardStore, recording: Recording, fill: bool = False, until: int | None = None) -> None:
+
+class RecordingStore:
+    """One recording of an open card, with the header rows read last kept for the next coordinate.
+
+    Parameters
+    ----------
+    card : CardStore
+    recording : Recording
+    fill : bool
+        Insert blank frames for missing frame numbers.
+    until : int or None
+        Last frame number to return.
+    nan : bool
+        Pixels that are not on the card are NaN (and all pixels float32) instead of 0.
+    """
+
+    def __init__(
+        self, card: CardStore, recording: Recording, fill: bool = False, until: int | None = None, nan: bool = False
+    ) -> None:  # fmt: skip
         self.card = card
         self.recording = recording
+        self.nan = nan
         self.frames = card.frames(recording, fill, until)
         self._reset()
 
     def _reset(self) -> None:
         self._frame_rows: Recent[FrameRows] = Recent(_KEPT)
+        self._whole_rows: Recent[FrameRows] = Recent(_KEPT)
         self._header_tables = HeaderTables(_KEPT // 2)
         self._buffer_rows: Recent[np.ndarray[Any, Any]] = Recent(_KEPT)
         self._ahead: tuple[int, Iterator[np.ndarray[Any, np.dtype[np.uint8]]]] = (-1, iter(()))
         self._careful = 0  # row up to which frames are read one by one
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"card": self.card, "recording": self.recording, "frames": self.frames}
+        return {"card": self.card, "recording": self.recording, "nan": self.nan, "frames": self.frames}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._reset()
 
-    def pixels(self, rows: Int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def pixels(self, rows: Int) -> Image:
         """Pixels of some rows of the frame axis; the headers between them are kept for :meth:`describe`."""
         source = self.card.source()
         headers = self.frames.header_table(len(rows))
-        pixels = self.frames.pixels(source, rows, headers)
+        read = self.frames.pixels_or_nan if self.nan else self.frames.pixels
+        pixels = read(source, rows, headers)
         self._header_tables.put(rows, headers)
         return pixels
 
-    def image(self, row: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def image(self, row: int) -> Image:
         """Pixels of one row of the frame axis."""
+        if self.nan:
+            image: Image = self.frames.pixels_or_nan(self.card.source(), np.array([row]))[0]
+            return image
         return self._images(row, 1)[0]
 
     def frame(self, row: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -183,10 +214,38 @@ class RecordingStore:
     def _images(self, row: int, count: int) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
         return self.frames.images(self.card.source(), np.arange(row, row + count))
 
-    def describe(self, rows: Int) -> FrameRows:
-        """Header rows; several coordinates of the same frames cost one read."""
+    def describe(self, rows: Int, whole: bool = True) -> FrameRows:
+        """Header rows; several coordinates of the same frames cost one read.
+
+        ``whole=False`` does not look for unreadable sectors behind the headers (see :meth:`FrameReader.describe`).
+        """
         source = self.card.source()
-        return self._frame_rows.get(rows, lambda: self.frames.describe(source, rows, self._header_tables.take(rows)))
+        whole = whole and self.card.salvage
+        known = self._whole_rows if whole else self._frame_rows
+        keep = self.card.salvage and not whole  # they also tell which sectors could be read
+        return known.get(
+            rows, lambda: self.frames.describe(source, rows, self._header_tables.take(rows, keep), whole)
+        )
+
+    def times(self, rows: Int, end: bool = False) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Timestamps of some rows in ms: of a frame's first buffer on the card, or its last; else when it was due.
+
+        NaN only in a recording in which no frame has a time.
+        """
+        found = self.describe(rows, whole=False)
+        ticks = (found.last if end else found.first)["timestamp"].astype(np.float64)
+        lost = np.flatnonzero(found.present == 0)
+        if len(lost):
+            config = self.card.index.card.config or {}
+            period = 1000 * self.recording.ticks / (config.get("fs", 0) or 20)
+            ticks[lost] = DueTimes(self.frames, self.card.source(), period).at(rows[lost])
+        times: np.ndarray[Any, np.dtype[np.float64]] = ticks // self.recording.ticks
+        return times
+
+    def time_of(self, row: int) -> float:
+        """Timestamp of one row in ms, from one header where that can be."""
+        first = self.frames.first_timestamp(self.card.source(), row)
+        return float(self.times(np.array([row]))[0]) if first is None else first // self.recording.ticks
 
     def buffer_rows(self, rows: Int) -> np.ndarray[Any, Any]:
         """Headers of some buffers of the recording as they are on the card (structured array)."""

@@ -50,6 +50,10 @@ class UnsupportedCardError(MiniscopeError, ValueError):
     """A recording of a firmware we recognise and know we cannot read faithfully."""
 
 
+class PathTypeError(MiniscopeError, TypeError):
+    """What was given as a card is no path: bytes, an open file, None."""
+
+
 class RecordingError(MiniscopeError, ValueError):
     """Which recording, group or frame range is meant is unclear or does not exist."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from miniscope_xr.card import CardStore, RecordingStore
+from miniscope_xr.card import CardStore, RecordingStore, address
 from miniscope_xr.errors import EndOfRecordingError, NotOpenError, OptionError
 from miniscope_xr.index.detect import keyed
 from miniscope_xr.layout import Layout, load_layout
@@ -153,7 +154,7 @@ class SDCard:
 
     def check_valid(self) -> bool:
         """Whether the header sector has the four write keys (no firmware checks them; the lab notebook writes none)."""
-        with open_device(self.drive) as device:
+        with contextlib.closing(open_device(address(self.drive))) as device:
             layout = load_layout(self._asked) if self._asked is not None else self.layout
             return keyed(device, layout)
 

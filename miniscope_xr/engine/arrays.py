@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from xarray.backends import BackendArray
-from xarray.core import indexing
 
 from miniscope_xr.card import RecordingStore
-from miniscope_xr.frames.reader import FrameRows, Int
+from miniscope_xr.engine.quarantine import indexing
+from miniscope_xr.frames.axis import Int
 
 _BATCH = 512  # frames in memory at once when only a part of each is wanted
 
@@ -44,6 +44,10 @@ class CardArray(BackendArray):
         rows = np.arange(*first.indices(n)) if isinstance(first, slice) else np.arange(n)[first]
         return self.read(rows, tuple(rest))
 
+    def single(self, row: int) -> np.ndarray[Any, Any] | None:
+        """Return one row by a shorter way, where there is one."""
+        return None
+
     def read(self, rows: Int, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
         """Values of some rows; ``rest`` indexes the other axes."""
         raise NotImplementedError
@@ -57,12 +61,23 @@ class CardArray(BackendArray):
         return (recording.number, recording.n_buffers, str(recording.runs[0]), self.store.card.salvage)
 
 
+def in_units(name: str, raw: np.ndarray[Any, Any], scale: float) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Physical values of a scaled field; a battery of 0 is one the firmware had not measured yet."""
+    unmeasured = (raw == 0) if name == "battery_voltage" else np.zeros(len(raw), bool)
+    values: np.ndarray[Any, np.dtype[np.float64]] = np.where(unmeasured, np.nan, raw * scale)
+    return values
+
+
 class Pixels(CardArray):
-    """Video: uint8 (frame, y, x)."""
+    """Video (frame, y, x): uint8, or float32 where pixels that are not on the card are NaN."""
 
     def __init__(self, store: RecordingStore) -> None:
         shape = (store.frames.count, store.recording.height, store.recording.width)
-        super().__init__(store, shape, np.dtype(np.uint8))
+        super().__init__(store, shape, np.dtype(np.float32 if store.nan else np.uint8))
+
+    def single(self, row: int) -> np.ndarray[Any, Any]:
+        """One frame."""
+        return self.store.image(row)
 
     def read(self, rows: Int, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
         """Whole frames where all of them is wanted, else in batches of bounded memory."""
@@ -72,7 +87,7 @@ class Pixels(CardArray):
             _outer(self.store.pixels(rows[at : at + _BATCH]), rest).copy()
             for at in range(0, len(rows), _BATCH)
         ]  # fmt: skip
-        return np.concatenate(parts) if parts else _outer(np.empty((0, *self.shape[1:]), np.uint8), rest)
+        return np.concatenate(parts) if parts else _outer(np.empty((0, *self.shape[1:]), self.dtype), rest)
 
 
 def _is_all(key: Any, n: int) -> bool:
@@ -88,50 +103,47 @@ def _outer(values: np.ndarray[Any, Any], rest: tuple[Any, ...]) -> np.ndarray[An
 class FrameColumn(CardArray):
     """One value a frame, from the headers on the card.
 
-    ``name`` is ``"time"``, ``"time_last"``, ``"buffers_present"``, ``"complete"`` or a header field's name.
+    ``name`` is ``"time"``, ``"time_last"``, ``"buffers_present"`` or ``"complete"``, or with ``field=True`` that of a
+    header field, whatever it is called.
     """
 
-    def __init__(self, store: RecordingStore, name: str, dtype: np.dtype[Any], scale: float | None = None) -> None:
+    def __init__(
+        self, store: RecordingStore, name: str, dtype: np.dtype[Any], scale: float | None = None, field: bool = False
+    ) -> None:  # fmt: skip
         super().__init__(store, (store.frames.count,), dtype)
         self.name = name
         self.scale = scale
+        self.field = field
 
     def read(self, rows: Int, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
         """Read the headers of these frames and take one value of each."""
-        found = self.store.describe(rows)
-        if self.name == "buffers_present":
-            return found.present
-        if self.name == "complete":
-            return found.complete
+        if self.field:
+            return self._words(rows)
         if self.name in ("time", "time_last"):
-            return self._times(found)
+            return self._as_time(self.store.times(rows, end=self.name == "time_last"))
+        found = self.store.describe(rows)
+        return found.complete if self.name == "complete" else found.present
+
+    def _words(self, rows: Int) -> np.ndarray[Any, Any]:
+        found = self.store.describe(rows, whole=False)
         values = found.first[self.name]
-        return values * self.scale if self.scale else values
+        if not self.scale:
+            return values
+        physical = in_units(self.name, values, self.scale)
+        physical[found.present == 0] = np.nan
+        return physical
 
     def prober(self) -> Callable[[int], Any]:
-        """Return a function that gives one row's time from one header (None for a blank frame)."""
-        source = self.store.card.source()
+        """Return a function that gives one row's time, from one header where that can be."""
+        return lambda row: self._as_time(np.array([self.store.time_of(row)]))[0]
 
-        def time_of(row: int) -> Any:
-            raw = self.store.frames.first_timestamp(source, row)
-            if raw is None:
-                return None
-            time = int(raw // self.store.recording.ticks)
-            return np.timedelta64(time, "ms") if self.dtype.kind == "m" else time
-
-        return time_of
-
-    def _times(self, found: FrameRows) -> np.ndarray[Any, Any]:
-        raw = (found.first if self.name == "time" else found.last)["timestamp"]
-        times = (raw // self.store.recording.ticks).astype(np.int64)
-        if self.dtype.kind != "m":
-            return np.where(found.present > 0, times, np.iinfo(np.int64).min)
-        values = times.astype("timedelta64[ms]")
-        values[found.present == 0] = np.timedelta64("NaT")
-        return values
+    def _as_time(self, times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Durations, or whole numbers of ms; what is not known is NaT, or the least number there is."""
+        whole = np.where(np.isnan(times), np.iinfo(np.int64).min, times).astype(np.int64)
+        return whole.astype("timedelta64[ms]") if self.dtype.kind == "m" else whole
 
     def _token(self) -> tuple[Any, ...]:
-        return (*super()._token(), self.name, self.scale)
+        return (*super()._token(), self.name, self.scale, self.field)
 
 
 class FrameNumbers(CardArray):
@@ -146,19 +158,19 @@ class FrameNumbers(CardArray):
 
 
 class BufferColumn(CardArray):
-    """One word of every buffer header, as it is on the card."""
+    """One word of every buffer header, as it is on the card; with ``name=None`` the buffer's sector."""
 
-    def __init__(self, store: RecordingStore, name: str, dtype: np.dtype[Any], scale: float | None) -> None:
+    def __init__(self, store: RecordingStore, name: str | None, dtype: np.dtype[Any], scale: float | None) -> None:
         super().__init__(store, (store.recording.n_buffers,), dtype)
         self.name = name
         self.scale = scale
 
     def read(self, rows: Int, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
         """Return the word of these buffers' headers, scaled where the layout says so."""
-        if self.name == "sector":
+        if self.name is None:
             return self.store.buffer_sectors(rows)
         values = self.store.buffer_rows(rows)[self.name]
-        return values * self.scale if self.scale else values
+        return in_units(self.name, values, self.scale) if self.scale else values
 
     def _token(self) -> tuple[Any, ...]:
         return (*super()._token(), self.name, self.scale)

@@ -7,6 +7,7 @@ headers; what the label then selects among them is decided by xarray's plain ind
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -14,18 +15,17 @@ from typing import Any
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped,unused-ignore]
 import xarray as xr
-from xarray.core import indexing
 from xarray.indexes import Index, PandasIndex
 
 from miniscope_xr.engine.arrays import FrameColumn
-from miniscope_xr.engine.variable import CardVariable
+from miniscope_xr.engine.quarantine import CardVariable, indexing
 from miniscope_xr.frames.reader import Int
 
 _MANY = 64  # labels for which reading all headers is no more work than bisecting for each
 
 
 class Clock:
-    """Times of some rows of a recording, each looked up once; rows without a time (blank frames) are passed over."""
+    """Times of some rows of a recording, each looked up once."""
 
     def __init__(self, column: FrameColumn, rows: Int) -> None:
         self.rows = rows
@@ -33,37 +33,23 @@ class Clock:
         self._known: dict[int, Any] = {}
 
     def at(self, i: int) -> Any:
-        """Time at position ``i``, or None."""
+        """Time at position ``i``."""
         if i not in self._known:
             self._known[i] = self._time_of(int(self.rows[i]))
         return self._known[i]
 
     def first(self, holds: Callable[[Any], bool]) -> int:
         """Return the first position whose time fulfils what all later ones do; the number of rows if none does."""
-        low, high = 0, len(self.rows)
-        while low < high:
-            middle = (low + high) // 2
-            timed = self._timed(middle, high, 1)
-            if timed is None or holds(self.at(timed)):
-                high = middle
-            else:
-                low = timed + 1
-        timed = self._timed(low, len(self.rows), 1)
-        return len(self.rows) if timed is None else timed
+        return bisect_left(range(len(self.rows)), True, key=lambda i: holds(self.at(i)))
 
-    def _timed(self, start: int, stop: int, step: int) -> int | None:
-        return next((i for i in range(start, stop, step) if self.at(i) is not None), None)
-
-    def around(self, start: int, stop: int) -> list[int]:
-        """Return the positions with a time in [start, stop), and the nearest one on each side."""
-        before, after = self._timed(start - 1, -1, -1), self._timed(stop, len(self.rows), 1)
-        inside = [i for i in range(start, stop) if self.at(i) is not None]
-        return [i for i in (before, *inside, after) if i is not None]
+    def around(self, start: int, stop: int) -> range:
+        """Return the positions in [start, stop), and the nearest one on each side."""
+        return range(max(start - 1, 0), min(stop + 1, len(self.rows)))
 
     @property
     def rises(self) -> bool:
         """Whether the times that were looked at are in order."""
-        times = [time for _, time in sorted(self._known.items()) if time is not None]
+        times = [time for _, time in sorted(self._known.items())]
         return all(a <= b for a, b in pairwise(times))
 
 
@@ -124,8 +110,8 @@ class TimeIndex(Index):
     def concat(
         cls, indexes: Sequence[Any], dim: Hashable, positions: Iterable[Iterable[int]] | None = None
     ) -> TimeIndex:
-        """Join the times of several recordings."""
-        return cls.of(PandasIndex.concat([index.plain for index in indexes], dim, positions))
+        """Join the times of several recordings, plain indexes among them."""
+        return cls.of(PandasIndex.concat([_plain(index) for index in indexes], dim, positions))
 
     def create_variables(self, variables: Mapping[Any, xr.Variable] | None = None) -> dict[Any, xr.Variable]:
         """Make the coordinate: lazy as long as the times are not known."""
@@ -159,7 +145,7 @@ class TimeIndex(Index):
         """Find what the plain index finds, by bisecting the card where that is less work."""
         label = labels[self.name]
         if self._plain is not None or self.column is None or self.rows is None or (np.diff(self.rows) <= 0).any():
-            return self._sel_all(labels, method, tolerance)
+            return self.plain.sel(labels, method, tolerance)
         clock = Clock(self.column, self.rows)
         find = self._slice if isinstance(label, slice) else self._points
         found = None
@@ -170,25 +156,15 @@ class TimeIndex(Index):
                 raise
         except (TypeError, ValueError, AttributeError):
             pass  # the label is none: the plain index says so best
-        return found if found is not None and clock.rises else self._sel_all(labels, method, tolerance)
-
-    def _sel_all(self, labels: dict[Any, Any], method: str | None, tolerance: Any) -> Any:
-        """Ask the plain index of all times that there are; blank frames have none."""
-        times = self.plain.index
-        blank = times.isna() if times.dtype.kind == "m" else times == np.iinfo(np.int64).min
-        if not blank.any():
-            return self.plain.sel(labels, method, tolerance)
-        near = np.flatnonzero(~blank)
-        found = PandasIndex(times[near], self.dim, self.plain.coord_dtype).sel(labels, method, tolerance)
-        return indexing.IndexSelResult({self.dim: _places(near, found.dim_indexers[self.dim])})
+        return found if found is not None and clock.rises else self.plain.sel(labels, method, tolerance)
 
     def join(self, other: Any, how: str = "inner") -> TimeIndex:
         """Union or intersection of two recordings' times."""
-        return type(self).of(self.plain.join(other.plain, how))
+        return type(self).of(self.plain.join(_plain(other), how))
 
     def reindex_like(self, other: Any, method: Any = None, tolerance: Any = None) -> dict[Hashable, Any]:
         """Positions of another index's times in this one."""
-        return dict(self.plain.reindex_like(other.plain, method, tolerance))
+        return dict(self.plain.reindex_like(_plain(other), method, tolerance))
 
     def equals(self, other: Index, **options: Any) -> bool:
         """Whether the times are equal; the same rows of the same card are without being read."""
@@ -253,6 +229,12 @@ class TimeIndex(Index):
         near = np.array(sorted(rows), np.int64)
         found = self._few([clock.at(i) for i in near.tolist()]).sel({self.name: label}, method, tolerance)
         return indexing.IndexSelResult({self.dim: _places(near, found.dim_indexers[self.dim])})
+
+
+def _plain(index: Any) -> PandasIndex:
+    """The plain index behind one of ours, or the index itself."""
+    plain: PandasIndex = index.plain if isinstance(index, TimeIndex) else index
+    return plain
 
 
 def _places(near: Int, found: Any) -> Any:

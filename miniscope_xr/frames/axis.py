@@ -148,6 +148,15 @@ class FrameAxis:
             return None
         return self._rows[k] + frame_num - self._starts[k]
 
+    def skip_blank(self, row: int, step: int) -> int:
+        """The nearest row from ``row`` on, forwards (1) or backwards (-1), that is not blank; past the end if none."""
+        while 0 <= row < len(self):
+            k, _ = self._at(row)
+            if self._run[k] != BLANK:
+                return row
+            row = self._rows[k + 1] if step > 0 else self._rows[k] - 1
+        return row
+
     def gaps(self) -> list[tuple[int, int]]:
         """(row behind the gap, frame numbers missing before it) wherever numbers never reached the card."""
         ends = np.concatenate(([0], self._start + self._count))[:-1]

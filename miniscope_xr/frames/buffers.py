@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,29 @@ from miniscope_xr.source.base import ByteSource, Tolerant, is_gone
 
 Rows = np.ndarray[Any, Any]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+class Buffer(NamedTuple):
+    """One buffer whose header vouches for it.
+
+    Attributes
+    ----------
+    header : structured array of one
+    data : bytes
+    landed : int
+        Bytes of ``data`` from its start that reached the card as far as the headers tell (fewer than all behind a
+        power loss).
+    readable : bool
+        No sector of it is unreadable; the bytes of those that are, are zeros.
+    whole : bool
+        All the data its header promises is there, and readable.
+    """
+
+    header: Rows
+    data: bytes
+    landed: int
+    readable: bool
+    whole: bool
 
 
 class BufferReader:
@@ -81,14 +104,11 @@ class BufferReader:
 
     # -- data -----------------------------------------------------------------------------------------
 
-    def data(self, source: ByteSource, run: Run, i: int) -> tuple[bytes | None, bool | None]:
-        """Read the data of one buffer, or None where its header does not vouch for it.
-
-        The second value: whether all of it reached the card; None where sectors of it cannot be read.
-        """
+    def buffer(self, source: ByteSource, run: Run, i: int) -> Buffer | None:
+        """Read one buffer, or None where its header does not vouch for it."""
         offset = run.sector_of(i) * self.sector_size
         room = run.sector_count(i) * self.sector_size
-        readable: bool | None = True
+        readable = True
         try:
             data = source.read(offset, room)
         except CardReadError as error:
@@ -98,14 +118,16 @@ class BufferReader:
             data, bad = source.salvage(offset, room)
             if bad and is_gone(source):
                 raise
-            readable = None if bad else True
-        if not self._vouched_by(data, run, i):
-            return None, True
-        length = self._length_in(data, run, i)
+            readable = not bad
+        header = self._header_in(data, run, i)
+        if header is None:
+            return None
+        length = self._length_in(header, run, i)
         data = data[self.head : self.head + length]
         if length and not data:
-            return None, True  # the image ends right behind the header
-        return data, readable and len(data) == length and self.landed(run, i, length)
+            return None  # the image ends right behind the header
+        landed = min(len(data), self.reached(run, i, length))
+        return Buffer(header, data, landed, readable, readable and landed == length)
 
     def earlier_copy(self, source: ByteSource, run: Run, i: int) -> bytes | None:
         """Data of buffer ``i`` that a slow card let through one ring too early, in the place of another."""
@@ -124,20 +146,24 @@ class BufferReader:
         expected["write_buffer_count"] = expected["write_buffer_count"] - self.ring
         if not vouched(header, expected, self.words, self.payload)[0]:
             return None
-        return data[self.head : self.head + self._length_in(data, run, i)]
+        return data[self.head : self.head + self._length_in(header, run, i)]
 
-    def landed(self, run: Run, i: int, length: int) -> bool:
-        """Whether the power lasted for all of a buffer."""
+    def reached(self, run: Run, i: int, length: int) -> int:
+        """Return the bytes of a buffer that reached the card before the power was lost: all but of the very last."""
         torn = self.recording.torn
-        return torn is None or run is not self.recording.runs[-1] or i < run.count - 1 or torn >= length
+        last = torn is not None and run is self.recording.runs[-1] and i >= run.count - 1
+        return min(torn, length) if last and torn is not None else length
 
-    def _length_in(self, data: bytes, run: Run, i: int) -> int:
+    def _length_in(self, header: Rows, run: Run, i: int) -> int:
         """Return the data bytes of a buffer as its own header says."""
-        return int(np.frombuffer(data, self.dtype, 1)["data_length"][0])
+        return int(header["data_length"][0])
 
-    def _vouched_by(self, data: bytes, run: Run, i: int) -> bool:
-        """Whether the bytes of a buffer begin with its header."""
-        return len(data) >= self.head and bool(self.vouched(np.frombuffer(data, self.dtype, 1), run, np.array([i]))[0])
+    def _header_in(self, data: bytes, run: Run, i: int) -> Rows | None:
+        """The header at the start of a buffer's bytes, where it vouches for them."""
+        if len(data) < self.head:
+            return None
+        header = np.frombuffer(data, self.dtype, 1)
+        return header if self.vouched(header, run, np.array([i]))[0] else None
 
 
 class FooterBufferReader(BufferReader):
@@ -158,12 +184,12 @@ class FooterBufferReader(BufferReader):
         """None: a footer does not say the length of its frame."""
         return np.zeros(len(table), bool)
 
-    def _length_in(self, data: bytes, run: Run, i: int) -> int:
+    def _length_in(self, header: Rows, run: Run, i: int) -> int:
         return run.length_of(i)
 
-    def _vouched_by(self, data: bytes, run: Run, i: int) -> bool:
+    def _header_in(self, data: bytes, run: Run, i: int) -> Rows | None:
         end = run.length_of(i)
         if len(data) < end:
-            return False
+            return None
         footer = np.frombuffer(data, self.dtype, 1, end - self.dtype.itemsize)
-        return int(footer["frame_num"][0]) == run.frame_of(i)
+        return footer if int(footer["frame_num"][0]) == run.frame_of(i) else None

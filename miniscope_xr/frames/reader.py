@@ -6,15 +6,17 @@ checked; a buffer whose header does not vouch for it is left out (its pixels sta
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from miniscope_xr.frames.axis import FrameAxis, Int, Piece
+from miniscope_xr.errors import CardChangedError
+from miniscope_xr.frames.axis import BLANK, FrameAxis, Int, Piece
 from miniscope_xr.frames.buffers import BufferReader
-from miniscope_xr.frames.header_tables import HeaderTable
+from miniscope_xr.frames.cache import HeaderTable
 from miniscope_xr.frames.stencil import Rows, Stencil, aligned_empty, tiles
 from miniscope_xr.index.runs import Run
 from miniscope_xr.source.base import ByteSource
@@ -35,6 +37,20 @@ class FrameRows:
     last: np.ndarray[Any, Any]
     present: np.ndarray[Any, np.dtype[np.uint32]]
     complete: np.ndarray[Any, np.dtype[np.bool_]]
+
+
+class Assembled(NamedTuple):
+    """One frame put together buffer by buffer.
+
+    ``present`` has bit b set where buffer b is on the card, ``there`` is True where a pixel is; ``headers`` are
+    those of its buffers in card order, ``places`` their places in the frame.
+    """
+
+    present: int
+    complete: bool
+    there: np.ndarray[Any, np.dtype[np.bool_]]
+    headers: np.ndarray[Any, Any]
+    places: Int
 
 
 class FrameReader:
@@ -113,14 +129,28 @@ class FrameReader:
         self._fill(source, rows, out, headers)
         return out.reshape(len(rows), self.recording.height, self.recording.width)
 
+    def pixels_or_nan(
+        self, source: ByteSource, rows: Int, headers: HeaderTable | None = None
+    ) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Pixels of some rows: float32 (len(rows), height, width), NaN where they are not on the card."""
+        out = aligned_empty((len(rows), self.frame_bytes))
+        assembled = self._fill(source, rows, out, headers)
+        values = out.astype(np.float32)
+        for k, frame in assembled:
+            values[k][~frame.there] = np.nan
+        return values.reshape(len(rows), self.recording.height, self.recording.width)
+
     def images(self, source: ByteSource, rows: Int) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
         """Pixels of some rows, each an array of its own: keeping one does not keep the others."""
         out = [aligned_empty((self.frame_bytes,)) for _ in rows]
         self._fill(source, rows, out)
         return [image.reshape(self.recording.height, self.recording.width) for image in out]
 
-    def _fill(self, source: ByteSource, rows: Int, out: Rows, headers: HeaderTable | None = None) -> None:
-        """Read the pixels of some rows into as many rows of ``out``."""
+    def _fill(
+        self, source: ByteSource, rows: Int, out: Rows, headers: HeaderTable | None = None
+    ) -> list[tuple[int, Assembled]]:
+        """Read the pixels of some rows into as many rows of ``out``; return those put together buffer by buffer."""
+        assembled = []
         for at, count, number, frame in self.axis.spans(rows):
             stencil = self._stencil(number)
             doubtful: Sequence[int] = range(count)
@@ -129,11 +159,18 @@ class FrameReader:
                 words = None if headers is None else headers.words[span, : stencil.header_words]
                 doubtful = stencil.read(source, frame - stencil.run.first.frame, out[span], words)
                 doubtful = self._with_lapped(source, stencil.run, frame, doubtful, count)
+                doubtful = self._with_torn(stencil.run, frame, doubtful, count)
                 if headers is not None:
                     headers.known[span] = True
                     headers.known[span][doubtful] = False
-            for k in doubtful:
-                self._slow(source, int(rows[at + k]), out[at + k])
+            assembled += [(at + k, self._assemble(source, int(rows[at + k]), out[at + k])) for k in doubtful]
+        return assembled
+
+    def _with_torn(self, run: Run, frame: int, doubtful: list[int], count: int) -> list[int]:
+        """Rows to put together buffer by buffer: the doubtful ones, and the last of a recording the power cut off."""
+        last = run.last_frame - frame
+        torn = self.recording.torn is not None and run is self.recording.runs[-1] and 0 <= last < count
+        return sorted({*doubtful, last}) if torn else doubtful
 
     def _with_lapped(self, source: ByteSource, run: Run, frame: int, doubtful: list[int], count: int) -> list[int]:
         """Rows of a stretch to read buffer by buffer: the doubtful ones, and those with an earlier copy of a buffer.
@@ -162,34 +199,56 @@ class FrameReader:
             self._stencils[number] = self.buffers.stencil(run) if fits else None
         return self._stencils[number]
 
-    def _slow(self, source: ByteSource, row: int, out: np.ndarray[Any, Any]) -> tuple[int, bool]:
-        """One frame buffer by buffer; returns its buffers as bits, and whether every byte of it is there."""
+    def _assemble(self, source: ByteSource, row: int, out: np.ndarray[Any, Any]) -> Assembled:
+        """Put one frame together buffer by buffer; pixels that are not on the card are 0.
+
+        Raises
+        ------
+        CardChangedError
+            Some of it is missing from an image that was written to since it was opened.
+        """
         out[:] = 0
         present = 0
         covered = np.zeros(self._slots, bool)
+        there = np.zeros(self.frame_bytes, bool)
+        headers, indexes = [np.zeros(0, self.dtype)], []
         # Of two copies of one buffer the earlier one was read from the ring sooner after its capture, so it
         # goes on top; the later one may hold what the camera wrote over the slot since.
         for piece in reversed(self.pieces(row)):
             run = self.recording.runs[piece.run]
             for i in reversed(range(piece.start, piece.stop)):
-                index = run.index_of(i)
-                data, whole = self.buffers.data(source, run, i)
-                if data is None:
+                buffer = self.buffers.buffer(source, run, i)
+                if buffer is None:
                     continue
+                index = run.index_of(i)
+                headers.append(buffer.header)
+                indexes.append(index)
                 start = index * self.payload
-                stop = min(start + len(data), self.frame_bytes)
-                if stop > start:
-                    out[start:stop] = np.frombuffer(data, np.uint8, stop - start)
+                size = self._put(out, start, buffer.data)
+                there[start : start + min(size, buffer.landed)] = buffer.readable
                 earlier = self.buffers.earlier_copy(source, run, i)
                 if earlier is not None:
-                    stop = min(start + len(earlier), self.frame_bytes)
-                    out[start:stop] = np.frombuffer(earlier, np.uint8, max(stop - start, 0))
-                if whole is None:
-                    continue  # unreadable sectors: its other pixels are kept, the buffer counts as missing
+                    self._put(out, start, earlier)
+                if not buffer.readable:
+                    continue  # its other pixels are kept, the buffer counts as missing
                 present |= 1 << index
                 if index < self._slots:
-                    covered[index] |= whole and len(data) >= min(self.payload, self.frame_bytes - start)
-        return present, bool(covered.all()) and not present >> self._slots
+                    covered[index] |= buffer.whole and len(buffer.data) >= min(self.payload, self.frame_bytes - start)
+        complete = bool(covered.all()) and not present >> self._slots
+        if not complete and not self.buffers.salvage and self.pieces(row) and source.changed:
+            raise CardChangedError(
+                errno.ESTALE,
+                f"frame {self.frame_num(np.array([row]))[0]} is not whole, and the image was written to since it was "
+                "opened; open it again",
+                source.path,
+            )
+        return Assembled(present, complete, there, np.concatenate(headers[::-1]), np.array(indexes[::-1], np.int64))
+
+    def _put(self, out: np.ndarray[Any, Any], start: int, data: bytes) -> int:
+        """Put the data of a buffer in its place; what is too long for the frame is left out."""
+        size = max(min(len(data), self.frame_bytes - start), 0)
+        out[start : start + size] = np.frombuffer(data, np.uint8, size)
+        return size
 
     @property
     def _slots(self) -> int:
@@ -225,11 +284,17 @@ class FrameReader:
             headers, good = self.header_rows(source, self.recording.runs[pieces[0].run], np.array([pieces[0].start]))
             if good[0]:
                 return int(headers["timestamp"][0])
-        found = self.describe(source, np.array([row]))
+        found = self.describe(source, np.array([row]), whole=False)
         return int(found.first["timestamp"][0]) if found.present[0] else None
 
-    def describe(self, source: ByteSource, rows: Int, headers: HeaderTable | None = None) -> FrameRows:
-        """Headers, buffers and completeness of some rows, from the headers on the card (those in hand are not read)."""
+    def describe(
+        self, source: ByteSource, rows: Int, headers: HeaderTable | None = None, whole: bool = True
+    ) -> FrameRows:
+        """Headers, buffers and completeness of some rows, from the headers on the card (those in hand are not read).
+
+        With ``whole=False`` a buffer with unreadable sectors behind its header counts as present: only headers are
+        read. Otherwise, where unreadable sectors are left out, every sector of the frames has to be looked at.
+        """
         n = len(rows)
         result = FrameRows(
             self.frame_num(rows), np.zeros(n, self.dtype), np.zeros(n, self.dtype),
@@ -237,12 +302,42 @@ class FrameReader:
         )  # fmt: skip
         for at, count, number, frame in self.axis.spans(rows):
             span = slice(at, at + count)
-            if number < 0 or self.buffers.salvage:
-                for k in range(at, at + count):
-                    self._describe_slow(source, int(rows[k]), k, result)
-            else:
-                self._describe_fast(source, number, frame, span, rows, result, headers)
+            if number == BLANK:
+                continue
+            doubtful: Sequence[int] = range(count)
+            if number >= 0:
+                table, doubtful = headers, ()
+                if whole and self.buffers.salvage:
+                    table, doubtful = self._look_at_all(source, number, frame, span, n, headers)
+                self._describe_fast(source, number, frame, span, rows, result, table)
+            for k in doubtful:
+                self._describe_slow(source, int(rows[at + k]), at + k, result)
         return result
+
+    def _look_at_all(
+        self, source: ByteSource, number: int, frame: int, span: slice, n: int, headers: HeaderTable | None
+    ) -> tuple[HeaderTable, Sequence[int]]:
+        """Headers of whole frames of a run, every sector of which can be read; and which frames are not like that."""
+        count = span.stop - span.start
+        table = self.header_table(n)
+        table.words[span] = 0
+        table.known[span] = True
+        stencil = self._stencil(number)
+        if stencil is None:
+            return table, range(count)
+        doubtful: list[int] = []
+        seen = np.zeros(count, bool) if headers is None else headers.known[span]
+        if headers is not None:
+            table.words[span][seen] = headers.words[span][seen]
+        unseen = np.flatnonzero(~seen)
+        for part in np.split(unseen, np.flatnonzero(np.diff(unseen) > 1) + 1):
+            for some in (part[at : at + stencil.batch] for at in range(0, len(part), stencil.batch)):
+                first, out = int(some[0]), aligned_empty((len(some), self.frame_bytes))
+                words = table.words[span][first : first + len(some), : stencil.header_words]
+                bad = stencil.read(source, frame + first - stencil.run.first.frame, out, words)
+                doubtful += [first + k for k in bad]
+        table.words[span][doubtful] = 0
+        return table, self._with_torn(stencil.run, frame, doubtful, count)
 
     def _describe_fast(
         self, source: ByteSource, number: int, frame: int, span: slice, rows: Int, result: FrameRows,
@@ -269,7 +364,8 @@ class FrameReader:
         final = run.last_frame - frame
         if 0 <= final < count:
             end = run.count - 1
-            result.complete[span.start + final] &= self.buffers.landed(run, end, run.length_of(end))
+            length = run.length_of(end)
+            result.complete[span.start + final] &= self.buffers.reached(run, end, length) == length
 
     def _headers_of(
         self, source: ByteSource, run: Run, i: Int, span: slice, headers: HeaderTable | None
@@ -285,12 +381,12 @@ class FrameReader:
         return table
 
     def _describe_slow(self, source: ByteSource, row: int, k: int, result: FrameRows) -> None:
-        headers, index = self.headers(source, row)
-        if len(headers):
+        frame = self._assemble(source, row, np.empty(self.frame_bytes, np.uint8))
+        index = frame.places
+        if len(index):
             # of two copies of one buffer the later one is the frame's: the earlier one lapped the ring
             order = np.lexsort((np.arange(len(index)), index))
             first = order[np.searchsorted(index[order], index.min(), side="right") - 1]
-            result.first[k], result.last[k] = headers[first], headers[order[-1]]
-        present, complete = self._slow(source, row, np.empty(self.frame_bytes, np.uint8))
-        result.present[k] = present & 0xFFFFFFFF
-        result.complete[k] = complete and present > 0
+            result.first[k], result.last[k] = frame.headers[first], frame.headers[order[-1]]
+        result.present[k] = frame.present & 0xFFFFFFFF
+        result.complete[k] = frame.complete and frame.present > 0

@@ -27,7 +27,7 @@ from miniscope_xr.layout.words import (
     parse,
 )
 from miniscope_xr.layout.words import values as fields_of
-from miniscope_xr.source.base import ByteSource
+from miniscope_xr.source.base import Readable as ByteSource
 
 _MAX_SIDE = 4096  # px; the largest sensor of the family has 800
 _BLANK = ("booted", "prepared", "notebook")  # states of a card on which nothing is, the surest first

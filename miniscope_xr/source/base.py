@@ -9,10 +9,12 @@ from typing import Any, Protocol
 from miniscope_xr.errors import CardReadError
 
 SECTOR = 512
+Spans = list[tuple[int, int]]
+"""(offset, length) in bytes."""
 
 
-class ByteSource(Protocol):
-    """Bytes of a card: an image, a block device, a server."""
+class Readable(Protocol):
+    """Bytes that can be read from any place: all that telling one card from another asks for."""
 
     @property
     def size(self) -> int:
@@ -20,15 +22,47 @@ class ByteSource(Protocol):
         ...
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return up to ``length`` bytes; fewer only at the end."""
+        """Return up to ``length`` bytes; fewer only at the end.
+
+        Raises
+        ------
+        CardReadError
+            A sector cannot be read, or an image became shorter since it was opened.
+        """
+        ...
+
+
+class ByteSource(Readable, Protocol):
+    """Bytes of a card: an image, a block device, a server."""
+
+    @property
+    def path(self) -> str:
+        """Where they come from."""
+        ...
+
+    @property
+    def changed(self) -> bool:
+        """Whether an image was written to since it was opened; False of disks and servers, which do not tell."""
         ...
 
     def readv(self, offset: int, buffers: Sequence[Any]) -> int:
         """Fill writable buffers one after another from ``offset``; return the bytes read."""
         ...
 
-    def salvage(self, offset: int, length: int) -> tuple[bytes, list[tuple[int, int]]]:
-        """Read around bad sectors: zero-filled bytes, and the (offset, length) spans that are unreadable."""
+    def gather(self, offsets: Sequence[int], length: int) -> bytes | None:
+        """Return ``length`` bytes from each of many offsets, joined; None where that has to be done one by one."""
+        ...
+
+    def salvage(self, offset: int, length: int) -> tuple[bytes, Spans]:
+        """Read around bad sectors: zero-filled bytes, and the spans that are unreadable."""
+        ...
+
+    def send(self, out: int, offset: int, length: int) -> int | None:
+        """Copy bytes into the file descriptor ``out`` past this process; None where the system cannot."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is open; closing twice is fine."""
         ...
 
 
@@ -53,8 +87,17 @@ class Tolerant:
     def __init__(self, source: ByteSource) -> None:
         self.source = source
         self.size = source.size
+        self.path = source.path
         self.readv = source.readv
+        self.gather = source.gather
         self.salvage = source.salvage
+        self.send = source.send
+        self.close = source.close
+
+    @property
+    def changed(self) -> bool:
+        """Whether an image was written to since it was opened."""
+        return self.source.changed
 
     def read(self, offset: int, length: int) -> bytes:
         """Return up to ``length`` bytes; fewer only at the end."""
@@ -65,14 +108,8 @@ class Tolerant:
                 raise
             return self.source.salvage(offset, length)[0]
 
-    def gather(self, offsets: Sequence[int], length: int) -> bytes | None:
-        """Return ``length`` bytes from each of many offsets, joined, where the source can do that."""
-        gather = getattr(self.source, "gather", None)
-        found: bytes | None = None if gather is None else gather(offsets, length)
-        return found
 
-
-def fingerprint(source: ByteSource, sectors: Sequence[int], sector_size: int = SECTOR) -> str:
+def fingerprint(source: Readable, sectors: Sequence[int], sector_size: int = SECTOR) -> str:
     """Hash of the card's size and of the given sectors: tells one card from another in the same reader."""
     digest = hashlib.sha256(str(source.size).encode())
     for sector in sectors:

@@ -18,7 +18,7 @@ from itertools import repeat
 from typing import Any
 
 from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError, NotACardError
-from miniscope_xr.source.base import SECTOR, pour
+from miniscope_xr.source.base import SECTOR, ByteSource, Spans, pour
 from miniscope_xr.source.remote import RemoteSource, is_url
 from miniscope_xr.source.salvage import Salvage
 
@@ -95,7 +95,8 @@ class Device:
                 raise NotACardError(f"{self.path} is neither a file nor a disk; give a card's device or image file")
             self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
             self.is_block = raw
-            self.size = _block_size(self._fd, self.path) if raw else os.fstat(self._fd).st_size
+            self._stat = os.fstat(self._fd)
+            self.size = _block_size(self._fd, self.path) if raw else self._stat.st_size
         except OSError as error:
             self.close()
             raise _open_error(self.path, error) from error
@@ -120,6 +121,14 @@ class Device:
             os.close(self._fd)
             self._fd = -1
 
+    @property
+    def changed(self) -> bool:
+        """Whether an image was written to since it was opened (one that only grew is still being copied)."""
+        if self.is_block or self._fd < 0:
+            return False
+        now = os.fstat(self._fd)
+        return now.st_mtime_ns != self._stat.st_mtime_ns and now.st_size <= self.size
+
     def __enter__(self) -> Device:
         return self
 
@@ -131,12 +140,22 @@ class Device:
             self.close()
 
     def _error(self, error: OSError, offset: int, length: int) -> CardReadError:
+        if self.closed:
+            return CardReadError(errno.EBADF, "was closed while it was being read; open it again", self.path)
         first, last = offset // SECTOR, max(offset, offset + length - 1) // SECTOR
         which = f"sector {first}" if first == last else f"sectors {first} to {last}"
         return CardReadError(
             error.errno or errno.EIO,
             f"{which} (byte {offset}) cannot be read: {error.strerror or error}; "
             "check the reader, copy the card with ddrescue, or open it with errors='fill'",
+            self.path,
+        )
+
+    def _cut(self, end: int) -> CardReadError:
+        return CardReadError(
+            errno.EIO,
+            f"it ends at byte {end} but had {self.size} bytes when it was opened: it was cut or is being written anew; "
+            "open it again when it is whole",
             self.path,
         )
 
@@ -151,7 +170,7 @@ class Device:
         return data[offset - start : offset - start + length]
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return up to ``length`` bytes from ``offset``; fewer only at the end of the card."""
+        """Return up to ``length`` bytes from ``offset``; fewer only at the end the card had when it was opened."""
         length = max(0, min(length, self.size - offset))
         pieces = []
         done = 0
@@ -165,7 +184,7 @@ class Device:
                     raise self._error(error, *around.bad[0]) from error
                 piece = around.data
             if not piece:
-                break
+                raise self._cut(offset + done)
             pieces.append(piece)
             done += len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -243,7 +262,7 @@ class Device:
                 raise  # the output's, not the card's
             raise self._error(error, offset, length) from error
 
-    def salvage(self, offset: int, length: int) -> tuple[bytes, list[tuple[int, int]]]:
+    def salvage(self, offset: int, length: int) -> tuple[bytes, Spans]:
         """Read ``length`` bytes around bad sectors.
 
         Returns
@@ -273,8 +292,9 @@ class Device:
         flag = getattr(os, "O_DIRECT", 0)
         fd = self._fd
         if self.is_block and flag:
+            # by the descriptor, not by the path: that may name another card by now
             with contextlib.suppress(OSError):
-                fd = os.open(self.path, os.O_RDONLY | flag)
+                fd = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | flag)
         try:
             yield fd
         finally:
@@ -282,10 +302,6 @@ class Device:
                 os.close(fd)
 
 
-def open_device(path: str | os.PathLike[str], mode: str = "r") -> Any:
-    """Open a card or the URL of an image for reading (``mode`` is there for file managers and must be ``"r"``)."""
-    if mode != "r":
-        raise ValueError(f"cards are opened for reading only, not mode {mode!r}")
-    if is_url(path):
-        return RemoteSource(str(path))
-    return Device(path)
+def open_device(path: str | os.PathLike[str]) -> ByteSource:
+    """Open a card, an image or the URL of one for reading."""
+    return RemoteSource(str(path)) if is_url(path) else Device(path)

@@ -9,22 +9,28 @@ from __future__ import annotations
 import errno
 import re
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
 from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError, MissingDependencyError
-from miniscope_xr.source.base import pour
+from miniscope_xr.source.base import Spans, pour
 
 _BLOCK = 64 * 1024
-_KEPT = 64  # blocks
+_KEPT = 256  # blocks
+_AHEAD = 64  # blocks; as many as that come in one request where block after block was asked for
+_STEADY = 4  # blocks in a row that make it worth reading ahead
 _AT_ONCE = 32  # requests side by side: more gain little and overrun small servers
-_SPAN = 1 << 20  # headers no further apart than this come in one request
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_SPAN = 1 << 20  # headers no further apart than this, all together, come in one request
+_NEAR = 32 << 10  # bytes between two headers that are fetched along rather than asked around
+_MOST = 4 << 20  # bytes of one request for headers
+# "https://..", and fsspec's chains: "simplecache::https://..", "zip://card.img::s3://.."; caches take plain paths too
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+://|(simplecache|filecache|blockcache|cached)::")
 
 
 def is_url(path: object) -> bool:
-    """Whether ``path`` is a URL and not a file or device."""
+    """Whether ``path`` is a URL (or a chain of them, as fsspec understands it) and not a file or device."""
     return isinstance(path, str) and _URL.match(path) is not None
 
 
@@ -47,12 +53,13 @@ class RemoteSource:
     CardNotFoundError, CardPermissionError, CardReadError, MissingDependencyError
     """
 
-    is_block = False
+    changed = False  # a server does not tell
 
     def __init__(self, url: str) -> None:
         self.path = url
         self.closed = False
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._expected, self._steady = -1, 0  # the block that would come next, and how many came in a row
         self._lock = threading.Lock()
         try:
             from fsspec.core import url_to_fs  # type: ignore[import-untyped,unused-ignore]
@@ -119,12 +126,26 @@ class RemoteSource:
             if number in self._blocks:
                 self._blocks.move_to_end(number)
                 return self._blocks[number]
-        data = self._fetch(number * _BLOCK, min((number + 1) * _BLOCK, self.size))
+        count = self._worth(number)
+        data = self._fetch(number * _BLOCK, min((number + count) * _BLOCK, self.size))
         with self._lock:
-            self._blocks[number] = data
+            for k in range(count):
+                self._blocks[number + k] = data[k * _BLOCK : (k + 1) * _BLOCK]
             while len(self._blocks) > _KEPT:
                 self._blocks.popitem(last=False)
-        return data
+        return data[:_BLOCK]
+
+    def _worth(self, number: int) -> int:
+        """How many blocks to ask for at once: one, but twice as many each time when one after another is wanted.
+
+        A search that walks along a recording forwards or backwards is met halfway; one that leaps about is not.
+        """
+        with self._lock:
+            self._steady = self._steady + 1 if number == self._expected else 0
+            count = min(1 << max(self._steady - _STEADY + 1, 0), _AHEAD)
+            left = -(-self.size // _BLOCK) - number
+            self._expected = number + count
+            return max(min(count, left), 1)
 
     def read(self, offset: int, length: int) -> bytes:
         """Return up to ``length`` bytes from ``offset``; fewer only at the end of the image."""
@@ -146,25 +167,42 @@ class RemoteSource:
         """Return ``length`` bytes from each of many offsets: near ones by one request, far ones side by side."""
         if not offsets or min(offsets) < 0 or max(offsets) + length > self.size:
             return None
-        start, stop = min(offsets), max(offsets) + length
         if len(offsets) == 1:
-            return self.read(start, length)
-        if stop - start <= _SPAN:
-            data = self._fetch(start, stop)
-            return b"".join(data[at - start : at - start + length] for at in offsets)
+            return self.read(offsets[0], length)
+        order = sorted(set(offsets))
+        spans = [[order[0], order[0] + length]]
+        for at in order[1:]:
+            near = at - spans[-1][1] <= _NEAR and at + length - spans[-1][0] <= _MOST
+            if near or order[-1] + length - order[0] <= _SPAN:
+                spans[-1][1] = at + length
+            else:
+                spans.append([at, at + length])
+        parts = self._fetch_all(spans)
+        starts = [start for start, _ in spans]
+        pieces = []
+        for at in offsets:
+            k = bisect_right(starts, at) - 1
+            pieces.append(parts[k][at - starts[k] : at - starts[k] + length])
+        joined = b"".join(pieces)
+        return joined if len(joined) == length * len(offsets) else None
+
+    def _fetch_all(self, spans: list[list[int]]) -> list[bytes]:
+        """Several requests, side by side."""
+        if len(spans) == 1:
+            return [self._fetch(*spans[0])]
+        starts, stops = zip(*spans, strict=True)
         try:
-            parts = self._fs.cat_ranges(
-                [self._name] * len(offsets),
-                list(offsets),
-                [at + length for at in offsets],
-                on_error="raise",
-                batch_size=_AT_ONCE,
+            parts: list[bytes] = self._fs.cat_ranges(
+                [self._name] * len(spans), list(starts), list(stops), on_error="raise", batch_size=_AT_ONCE
             )
         except Exception as error:
             raise self._error(error) from error
-        joined = b"".join(parts)
-        return joined if len(joined) == length * len(offsets) else None
+        return parts
 
-    def salvage(self, offset: int, length: int) -> tuple[bytes, list[tuple[int, int]]]:
+    def salvage(self, offset: int, length: int) -> tuple[bytes, Spans]:
         """Read as usual: a server has no bad sectors."""
         return self.read(offset, length), []
+
+    def send(self, out: int, offset: int, length: int) -> int | None:
+        """Leave copying to the caller: None."""
+        return None

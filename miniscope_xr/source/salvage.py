@@ -7,11 +7,9 @@ import mmap
 from collections.abc import Callable
 from typing import Any
 
-from miniscope_xr.source.base import SECTOR
+from miniscope_xr.source.base import SECTOR, Spans
 
 _CHUNK = 64 * 1024
-Spans = list[tuple[int, int]]
-"""(offset, length) in bytes."""
 
 
 class Salvage:

@@ -50,7 +50,7 @@ class CountingDevice(Device):
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[CountingDevice]]:
-    monkeypatch.setattr(store, "open_device", lambda path, mode="r": CountingDevice(path))
+    monkeypatch.setattr(store, "open_device", CountingDevice)
     return CountingDevice
 
 

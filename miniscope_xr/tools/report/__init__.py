@@ -9,7 +9,7 @@ from miniscope_xr.libraries import need
 from miniscope_xr.tools.stream.outputs import refuse_existing, refuse_source, whole_file
 
 if TYPE_CHECKING:
-    from miniscope_xr.backend import LayoutLike
+    from miniscope_xr.engine.options import LayoutLike
     from miniscope_xr.tools.stream.footage import PathLike
 
 

@@ -15,7 +15,7 @@ from miniscope_xr.tools.stream.summary import Projections, whole_frames
 from miniscope_xr.tools.stream.timing import BLANK, Times, frame_numbers, frame_rate, milliseconds
 
 if TYPE_CHECKING:
-    from miniscope_xr.backend import LayoutLike
+    from miniscope_xr.engine.options import LayoutLike
     from miniscope_xr.tools.check.check import RecordingReport
     from miniscope_xr.tools.stream.footage import PathLike
 

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.card import RecordingStore
+from miniscope_xr.engine.dataset import frames_dataset
 from miniscope_xr.errors import OptionError, OutputError
 from miniscope_xr.tools.stream.footage import BATCH_BYTES, SMALL_BATCH_BYTES, Footage, Frames, Images, PathLike, select
 from miniscope_xr.tools.stream.outputs import (
@@ -228,7 +229,4 @@ def recording_to_video(
     progress: bool = True,
 ) -> None:  # fmt: skip
     """Write a recording of an open card as :func:`dataset_to_video` does."""
-    from miniscope_xr.backend import _Builder
-
-    ds = _Builder(store, timedelta=True, scale=True, dropped=frozenset()).frames()
-    dataset_to_video(ds, path, codec=codec, color=color, force=force, progress=progress)
+    dataset_to_video(frames_dataset(store), path, codec=codec, color=color, force=force, progress=progress)

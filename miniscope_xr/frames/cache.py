@@ -1,15 +1,23 @@
-"""Headers that came along with pixels, kept until somebody asks for the coordinates of those frames."""
+"""What was read last, kept for whoever asks next: a dozen coordinates, and the pixels, come with the same headers.
+
+Two kinds, both bounded. :class:`HeaderTables` keeps raw headers that came along with pixels (``ds.load()`` would read
+every header again without it). :class:`Recent` keeps values worked out for some rows, until other rows are asked for
+often enough.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from miniscope_xr.frames.axis import Int
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,15 +63,15 @@ class HeaderTables:
         table = self._tables.pop(first, None)
         self._frames -= 0 if table is None else len(table.known)
 
-    def take(self, rows: Int) -> HeaderTable | None:
-        """Return what is known of a stretch of rows, and forget the tables that it covers."""
+    def take(self, rows: Int, keep: bool = False) -> HeaderTable | None:
+        """Return what is known of a stretch of rows, and forget the tables that it covers unless told to ``keep``."""
         if not _follow(rows):
             return None
         first, stop = int(rows[0]), int(rows[-1]) + 1
         with self._lock:
             parts = [(at, t) for at, t in self._tables.items() if at < stop and at + len(t.known) > first]
             for at, part in parts:
-                if first <= at and at + len(part.known) <= stop:
+                if not keep and first <= at and at + len(part.known) <= stop:
                     self._forget(at)
         if len(parts) == 1 and parts[0][0] == first and len(parts[0][1].known) == len(rows):
             return parts[0][1]
@@ -81,3 +89,48 @@ class HeaderTables:
 def _follow(rows: Int) -> bool:
     """Whether each row follows the one before; one row alone is not worth keeping."""
     return len(rows) > 1 and int(rows[-1] - rows[0]) == len(rows) - 1 and bool((np.diff(rows) == 1).all())
+
+
+class Recent(Generic[T]):
+    """Values by the rows they are of; the oldest go once there are more than ``most`` rows in all.
+
+    The newest always stays, however many rows it has.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._rows = 0
+        self._known: OrderedDict[tuple[int, ...], tuple[Int, T]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def _key(rows: Int) -> tuple[int, ...]:
+        return (len(rows), int(rows[0]), int(rows[-1])) if len(rows) else ()
+
+    def find(self, rows: Int) -> T | None:
+        """Return the value for ``rows``, or None where it is not known."""
+        with self._lock:
+            asked, value = self._known.get(self._key(rows), (None, None))
+        return value if asked is not None and np.array_equal(asked, rows) else None
+
+    def get(self, rows: Int, read: Callable[[], T]) -> T:
+        """Return the value for ``rows``, read where it is not known."""
+        value = self.find(rows)
+        if value is None:
+            value = read()
+            self.put(rows, value)
+        return value
+
+    def put(self, rows: Int, value: T) -> None:
+        """Remember the value for ``rows``."""
+        key = self._key(rows)
+        with self._lock:
+            self._forget(key)
+            while self._known and self._rows + len(rows) > self._most:
+                self._forget(next(iter(self._known)))
+            self._known[key] = rows, value
+            self._rows += len(rows)
+
+    def _forget(self, key: tuple[int, ...]) -> None:
+        known = self._known.pop(key, None)
+        self._rows -= 0 if known is None else len(known[0])

@@ -1,4 +1,9 @@
-"""Variables over a card: their dask keys name the card, and one frame of them is cheap to take."""
+"""All that is used of xarray's inside, in one place: what its next version may move is mended here.
+
+Variables over a card: their dask keys name the card, one frame of them is cheap to take, any chunks may be asked for.
+Each of these only replaces something slower (or a warning): where xarray has other insides, it falls back on xarray's
+own way.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +13,9 @@ import numpy as np
 import xarray as xr
 from xarray.core import indexing
 
-from miniscope_xr.engine.arrays import Pixels
+__all__ = ["CardVariable", "PreferredChunks", "indexing", "lazy_variable"]
 
 _ALL = slice(None)
-_WHOLE = (_ALL,) * 3
 # whether a variable of this xarray is these four things and nothing else
 _PLAIN = {"_dims", "_data", "_attrs", "_encoding"} == {
     name for kind in xr.Variable.__mro__ for name in getattr(kind, "__slots__", ("?",) * (kind is not object))
@@ -57,9 +61,11 @@ class _Row(indexing.ExplicitlyIndexedNDArrayMixin):
         return values.copy() if copy else values
 
     def get_duck_array(self) -> Any:
-        if self.made is not None or not _is_whole_video(self.lazy):
+        image = None
+        if self.made is None and _is_uncut(self.lazy):
+            image = self.lazy.array.single(self.position)
+        if image is None:
             return self._now().get_duck_array()
-        image = self.lazy.array.store.image(self.position)
         if self.cached:
             self.made = indexing.as_indexable(image)  # type: ignore[no-untyped-call]
         return image
@@ -89,10 +95,10 @@ class _Row(indexing.ExplicitlyIndexedNDArrayMixin):
         return self._now().transpose(order)
 
 
-def _is_whole_video(lazy: indexing.LazilyIndexedArray) -> bool:
-    """Whether these are frames of which nothing was cut off: one of them can be read without xarray's layers."""
-    whole = isinstance(lazy.key, indexing.BasicIndexer) and lazy.key.tuple == _WHOLE
-    return whole and isinstance(lazy.array, Pixels)
+def _is_uncut(lazy: indexing.LazilyIndexedArray) -> bool:
+    """Whether nothing of the array was cut off: one frame of it can be read without xarray's layers."""
+    key = lazy.key
+    return isinstance(key, indexing.BasicIndexer) and all(part == _ALL for part in key.tuple)
 
 
 def _still_lazy(data: Any) -> tuple[indexing.LazilyIndexedArray | None, bool]:
@@ -155,3 +161,24 @@ class CardVariable(xr.Variable):
             kwargs["from_array_kwargs"] = options
         chunked = super().chunk(chunks, *args, **kwargs)
         return xr.Variable(chunked.dims, chunked.data, chunked.attrs, chunked.encoding, fastpath=True)
+
+
+class PreferredChunks(dict[str, int]):
+    """Sizes of chunks that are good to read, where none is stored.
+
+    ``chunks={}`` takes them. xarray also compares them with the chunks somebody asks for, and warns that those
+    separate stored ones: it looks them up without a default then, and finds nothing.
+    """
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a size for those who have a default for it."""
+        return default if default is None else super().get(name, default)
+
+    def __getitem__(self, name: str) -> int:
+        raise KeyError(name)
+
+
+def lazy_variable(dims: tuple[str, ...], array: Any, chunks: dict[str, int], attrs: dict[str, Any]) -> xr.Variable:
+    """Make a variable of an array that reads the card when it is looked at."""
+    encoding = {"preferred_chunks": PreferredChunks(chunks), "card": array.store.card.fingerprint}
+    return CardVariable(dims, indexing.LazilyIndexedArray(array), attrs, encoding)

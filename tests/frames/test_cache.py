@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from miniscope_xr.card import CardStore, RecordingStore
-from miniscope_xr.frames.header_tables import HeaderTable, HeaderTables
+from miniscope_xr.frames.cache import HeaderTable, HeaderTables
 from miniscope_xr.tools.simulate import FailedWrite, Stall, simulate
 
 STRETCH = st.tuples(st.integers(0, 50), st.integers(2, 30)).map(lambda a: np.arange(a[0], a[0] + a[1]))

@@ -1,0 +1,83 @@
+"""Attributes of datasets: flat, so that every file format takes them, and in words where a number is a code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from miniscope_xr.card import CardStore, RecordingStore
+from miniscope_xr.layout import Field
+
+
+def flat(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes every file format takes: no None, no bool, no empty list."""
+    return {k: v for k, v in attrs.items() if v is not None and v != []}
+
+
+def _settings(card: CardStore) -> dict[str, Any]:
+    """Every setting as on the card; ``gain_meaning`` says what the code in ``gain`` stands for, and so on."""
+    found = card.index.card
+    said: dict[str, Any] = {}
+    for name, value in found.settings.items():
+        said[name] = int(value)
+        choices = found.layout.header[name].choices
+        meaning = str((choices or {}).get(value, value))
+        if meaning != str(value):
+            said[f"{name}_meaning"] = meaning
+    return said
+
+
+def _fps(store: RecordingStore) -> float | int:
+    """Nominal frames per second; where a card does not say, its clock does."""
+    card = store.card.index.card
+    if card.config is not None and "fs" in card.config:
+        return int(card.config["fs"])
+    ends = np.array([0, store.frames.count - 1])
+    frames = int(np.diff(store.frames.frame_num(ends))[0])
+    return round(1000 * frames / max(float(np.diff(store.times(ends))[0]), 1), 2) if frames else 0
+
+
+def recording_attrs(store: RecordingStore) -> dict[str, Any]:
+    """Flat attributes of one recording."""
+    recording, card = store.recording, store.card.index.card
+    return flat({
+        **_settings(store.card),
+        "layout": card.layout.id,
+        "fs": _fps(store),
+        "width": recording.width,
+        "height": recording.height,
+        "buffer_size": None if card.config is None else int(card.config["buffer_size"]),
+        "recording": recording.number,
+        "n_buffers_recorded": recording.n_recorded,
+        "n_buffers_dropped": recording.n_dropped,
+        "n_buffers_found": recording.n_buffers,
+        "status": recording.status,
+        "warnings": list(recording.warnings),
+    })  # fmt: skip
+
+
+def card_attrs(card: CardStore) -> dict[str, Any]:
+    """Flat attributes of the card: its layout, settings and number of recordings."""
+    found = card.index.card
+    return flat({
+        **_settings(card),
+        "layout": found.layout.id,
+        "write_keys": int(found.keyed),
+        "n_recordings": len(card.index.recordings),
+    })  # fmt: skip
+
+
+def field_attrs(item: Field | None, scaled: bool) -> dict[str, Any]:
+    """Attributes of a header field. Units of time go into the name: xarray would decode them as durations."""
+    if item is None:
+        return {}
+    attrs: dict[str, Any] = {"long_name": item.description or item.name}
+    if item.scale is not None and not scaled:
+        attrs["scale_factor"] = item.scale
+    elif item.units and item.units not in ("ms", "s"):
+        attrs["units"] = item.units
+    elif item.units:
+        attrs["long_name"] += f" ({item.units})"
+    return attrs

@@ -1,0 +1,153 @@
+"""The Dataset of one recording: its video with what the headers say of each frame, or its buffers in a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from miniscope_xr.card import CardStore, RecordingStore
+from miniscope_xr.engine.arrays import BufferColumn, CardArray, FrameColumn, FrameNumbers, Pixels
+from miniscope_xr.engine.attrs import card_attrs, field_attrs, recording_attrs
+from miniscope_xr.engine.options import Options
+from miniscope_xr.engine.quarantine import lazy_variable
+from miniscope_xr.engine.time_index import TimeIndex
+from miniscope_xr.index.recording import Recording
+from miniscope_xr.layout import Field
+
+_DEFAULTS = Options()
+_CHUNK_BYTES = 24_000_000  # about 256 frames of 304x304
+_OWN = {
+    "frame": "row of the recording",
+    "time": "timestamp of the frame's first buffer",
+    "time_last": "timestamp of the frame's last buffer",
+    "buffers_present": "bit b set: buffer b of the frame is on the card",
+    "complete": "all buffers of the frame are on the card",
+    "video": "fluorescence",
+    "y": "row of pixels",
+    "x": "column of pixels",
+}
+"""What a dataset of frames calls its own; a header field of such a name becomes ``header_<name>``."""
+
+
+def open_card(path: Any, options: Options) -> CardStore:
+    """Open the card that a Dataset is to be made of."""
+    return CardStore(path, options.layout, options.index, options.errors, whole=options.until is not None)
+
+
+def recording_dataset(card: CardStore, recording: Recording, options: Options) -> xr.Dataset:
+    """Make the Dataset of a recording's frames, every value of it read when it is looked at."""
+    nan = options.partial == "nan"
+    return frames_dataset(RecordingStore(card, recording, options.gaps == "fill", options.until, nan), options)
+
+
+def frames_dataset(store: RecordingStore, options: Options = _DEFAULTS) -> xr.Dataset:
+    """Make the Dataset of an open recording's frames."""
+    return Frames(store, options).dataset()
+
+
+def buffers_dataset(card: CardStore, recording: Recording, options: Options) -> xr.Dataset:
+    """Make the table of a recording's buffers: every word of their headers as it is on the card."""
+    store = RecordingStore(card, recording)
+    dtype = store.card.header_dtype
+    fields = _fields(store)
+    n = recording.n_buffers
+    arrays: dict[str, tuple[CardArray, dict[str, Any]]] = {}
+    for name in dtype.names or ():
+        scale = _scale(fields.get(name), options)
+        kind = np.dtype(np.float64) if scale else dtype[name].newbyteorder("=")
+        shown = f"header_{name}" if name in ("buffer", "sector") else name
+        arrays[shown] = BufferColumn(store, name, kind, scale), field_attrs(fields.get(name), options.scaled)
+    sector = BufferColumn(store, None, np.dtype(np.int64), None)
+    arrays["sector"] = sector, {"long_name": "sector of the buffer on the card"}
+    kept = {
+        name: lazy_variable(("buffer",), array, {}, attrs)
+        for name, (array, attrs) in arrays.items()
+        if name not in options.dropped
+    }
+    number = {} if "buffer" in options.dropped else {"buffer": np.arange(n, dtype=np.int64)}
+    return xr.Dataset(kept, number, recording_attrs(store))
+
+
+def card_dataset(card: CardStore) -> xr.Dataset:
+    """Make the root of a tree: what the card says of itself."""
+    return xr.Dataset(attrs=card_attrs(card))
+
+
+def _fields(store: RecordingStore) -> dict[str, Field]:
+    layout = store.card.index.card.layout
+    return dict(layout.footer or layout.buffer)
+
+
+def _scale(item: Field | None, options: Options) -> float | None:
+    return item.scale if item is not None and options.scaled else None
+
+
+class Frames:
+    """A recording's frames, as the variables of a Dataset."""
+
+    def __init__(self, store: RecordingStore, options: Options) -> None:
+        self.store = store
+        self.options = options
+        recording = store.recording
+        pixel = 4 if store.nan else 1
+        self.count = store.frames.count
+        self.chunks = {"frame": max(_CHUNK_BYTES // max(recording.width * recording.height * pixel, 1), 1)}
+        self.time = np.dtype("timedelta64[ms]" if options.timedelta else np.int64)
+
+    def dataset(self) -> xr.Dataset:
+        """Make the Dataset, with whatever the options leave out left out."""
+        options = self.options
+        coords = {name: variable for name, variable in self._coords().items() if name not in options.dropped}
+        videos = {} if "video" in options.dropped else {"video": self._video()}
+        ds = xr.Dataset(videos, coords, recording_attrs(self.store))
+        rows = None
+        if options.partial == "drop":
+            rows = np.flatnonzero(self.store.describe(np.arange(self.count)).complete)
+            ds = self._chosen(ds, rows)
+        return self._time_indexed(ds, rows) if options.time_index and "time" in coords else ds
+
+    def _chosen(self, ds: xr.Dataset, rows: np.ndarray[Any, Any]) -> xr.Dataset:
+        """Only some rows, counted anew."""
+        ds = ds.isel(frame=rows)
+        if "frame" in ds.coords:
+            ds = ds.assign_coords(frame=self._rows(len(rows)))
+        return ds
+
+    def _rows(self, count: int) -> xr.Variable:
+        return xr.Variable("frame", np.arange(count, dtype=np.int64), {"long_name": _OWN["frame"]})
+
+    def _video(self) -> xr.Variable:
+        recording = self.store.recording
+        chunks = {**self.chunks, "y": recording.height, "x": recording.width}
+        return lazy_variable(("frame", "y", "x"), Pixels(self.store), chunks, {"long_name": _OWN["video"]})
+
+    def _coords(self) -> dict[str, xr.Variable]:
+        store, fields = self.store, _fields(self.store)
+        units = {} if self.options.timedelta else {"units": "milliseconds"}
+        arrays: dict[str, tuple[CardArray, dict[str, Any]]] = {
+            "frame_num": (FrameNumbers(store), field_attrs(fields.get("frame_num"), False)),
+            "time": (FrameColumn(store, "time", self.time), {"long_name": _OWN["time"], **units}),
+            "time_last": (FrameColumn(store, "time_last", self.time), {"long_name": _OWN["time_last"], **units}),
+            **{
+                name: (FrameColumn(store, name, np.dtype(dtype)), {"long_name": _OWN[name]})
+                for name, dtype in (("buffers_present", np.uint32), ("complete", np.bool_))
+            },
+        }
+        for name, item in fields.items():
+            if name != "frame_num" and name in (store.card.header_dtype.names or ()):
+                shown = f"header_{name}" if name in _OWN else name
+                arrays[shown] = self._column(name, item), field_attrs(item, self.options.scaled)
+        coords = {name: lazy_variable(("frame",), array, self.chunks, attrs) for name, (array, attrs) in arrays.items()}
+        return {**coords, "frame": self._rows(self.count)}
+
+    def _column(self, name: str, item: Field) -> CardArray:
+        scale = _scale(item, self.options)
+        dtype = np.dtype(np.float64) if scale else self.store.card.header_dtype[name]
+        return FrameColumn(self.store, name, dtype.newbyteorder("="), scale, field=True)
+
+    def _time_indexed(self, ds: xr.Dataset, rows: np.ndarray[Any, Any] | None) -> xr.Dataset:
+        rows = np.arange(self.count) if rows is None else rows
+        index = TimeIndex("time", "frame", FrameColumn(self.store, "time", self.time), rows)
+        return ds.assign_coords(xr.Coordinates(index.create_variables({"time": ds["time"].variable}), {"time": index}))
