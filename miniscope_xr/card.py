@@ -242,9 +242,9 @@ class RecordingStore:
         times: np.ndarray[Any, np.dtype[np.float64]] = ticks // self.recording.ticks
         return times
 
-    def time_of(self, row: int) -> float:
+    def time_of(self, row: int, source: ByteSource) -> float:
         """Timestamp of one row in ms, from one header where that can be."""
-        first = self.frames.first_timestamp(self.card.source(), row)
+        first = self.frames.first_timestamp(source, row)
         return float(self.times(np.array([row]))[0]) if first is None else first // self.recording.ticks
 
     def buffer_rows(self, rows: Int) -> np.ndarray[Any, Any]:

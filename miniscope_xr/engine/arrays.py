@@ -135,7 +135,8 @@ class FrameColumn(CardArray):
 
     def prober(self) -> Callable[[int], Any]:
         """Return a function that gives one row's time, from one header where that can be."""
-        return lambda row: self._as_time(np.array([self.store.time_of(row)]))[0]
+        source = self.store.card.source()
+        return lambda row: self._as_time(np.array([self.store.time_of(row, source)]))[0]
 
     def _as_time(self, times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Durations, or whole numbers of ms; what is not known is NaT, or the least number there is."""

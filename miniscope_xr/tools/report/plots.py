@@ -23,7 +23,7 @@ class _Headers:
         self.ds = ds
         self.numbers = frame_numbers(ds, slice(None))
         times = milliseconds(ds["time"].values)
-        self.seen = times != BLANK
+        self.seen = ds["buffers_present"].values > 0 if "buffers_present" in ds.variables else times != BLANK
         self.times = times[self.seen] / 1000.0
 
     def values(self, name: str) -> np.ndarray[Any, Any]:
