@@ -27,7 +27,7 @@ from miniscope_xr.layout.words import (
     parse,
 )
 from miniscope_xr.layout.words import values as fields_of
-from miniscope_xr.source.base import Readable as ByteSource
+from miniscope_xr.source.base import ByteSource, Readable, Through
 
 _MAX_SIDE = 4096  # px; the largest sensor of the family has 800
 _BLANK = ("booted", "prepared", "notebook")  # states of a card on which nothing is, the surest first
@@ -74,12 +74,12 @@ class CardSectors:
     start: int | None = None
 
 
-def _sector(source: ByteSource, layout: Layout, number: int) -> bytes:
+def _sector(source: Readable, layout: Layout, number: int) -> bytes:
     size = layout.sectors.size
     return source.read(number * size, size)
 
 
-def _settings(source: ByteSource, layout: Layout) -> tuple[dict[str, int], bool, bytes]:
+def _settings(source: Readable, layout: Layout) -> tuple[dict[str, int], bool, bytes]:
     """Settings, whether all write keys are there, and the sector itself."""
     data = _sector(source, layout, layout.sectors.header)
     if len(data) < layout.sectors.size:
@@ -89,12 +89,12 @@ def _settings(source: ByteSource, layout: Layout) -> tuple[dict[str, int], bool,
     return {name: int(value) for name, value in fields_of(layout.header, values).items()}, keyed, data
 
 
-def keyed(source: ByteSource, layout: Layout) -> bool:
+def keyed(source: Readable, layout: Layout) -> bool:
     """Whether the header sector has the four write keys."""
     return _settings(source, layout)[1]
 
 
-def _config(source: ByteSource, layout: Layout) -> dict[str, int] | None:
+def _config(source: Readable, layout: Layout) -> dict[str, int] | None:
     """The config sector where it can be one, else None."""
     if layout.sectors.config is None:
         return None
@@ -114,7 +114,7 @@ def _config(source: ByteSource, layout: Layout) -> dict[str, int] | None:
     return config if plausible else None
 
 
-def _header_length(source: ByteSource, layout: Layout) -> int:
+def _header_length(source: Readable, layout: Layout) -> int:
     """Words of the buffer header at the start of the data, 0 where there is none."""
     data = _sector(source, layout, layout.sectors.data)
     if len(data) < 4 * layout.min_words:
@@ -129,7 +129,7 @@ def _header_length(source: ByteSource, layout: Layout) -> int:
     return words if small and 0 < int(header["data_length"]) <= _MAX_BUFFER else 0
 
 
-def _header_length_behind_hole(source: ByteSource, layout: Layout, buffer_bytes: int) -> int:
+def _header_length_behind_hole(source: Readable, layout: Layout, buffer_bytes: int) -> int:
     """Words of the first buffer header behind writes that failed at the very start, 0 where there is none."""
     size = layout.sectors.size
     data = source.read(layout.sectors.data * size, _HOLE * buffer_bytes)
@@ -160,7 +160,7 @@ def _looks_prepared(layout: Layout, settings: Mapping[str, int], sector: bytes) 
     return not any(sector[:16])
 
 
-def _examine_buffers(source: ByteSource, layout: Layout, holes: bool) -> CardSectors:
+def _examine_buffers(source: Readable, layout: Layout, holes: bool) -> CardSectors:
     settings, keyed, sector = _settings(source, layout)
     config = _config(source, layout)
     words = _header_length(source, layout)
@@ -189,7 +189,7 @@ def _examine_buffers(source: ByteSource, layout: Layout, holes: bool) -> CardSec
 
 
 def _sized(
-    source: ByteSource, layout: Layout, words: int, config: dict[str, int]
+    source: Readable, layout: Layout, words: int, config: dict[str, int]
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     """The config sector with a buffer size the first full buffer agrees with; and what had to be said."""
     sizes = {b.buffer_sectors * layout.sectors.size for b in layout.builds if b.header_words == words}
@@ -201,14 +201,14 @@ def _sized(
     return {**config, "buffer_size": found}, (said,)
 
 
-def _footer(source: ByteSource, layout: Layout, build: Build, number: int) -> dict[str, Any] | None:
+def _footer(source: Readable, layout: Layout, build: Build, number: int) -> dict[str, Any] | None:
     size = layout.sectors.size
     end = layout.sectors.data * size + (number + 1) * build.frame_sectors * size
     data = source.read(end - 16, 16)
     return parse(footer_struct(layout), data) if len(data) == 16 else None
 
 
-def _examine_footers(source: ByteSource, layout: Layout) -> CardSectors:
+def _examine_footers(source: Readable, layout: Layout) -> CardSectors:
     settings, keyed, sector = _settings(source, layout)
     for build in layout.builds:
         first, second = (_footer(source, layout, build, n) for n in (0, 1))
@@ -223,7 +223,7 @@ def _examine_footers(source: ByteSource, layout: Layout) -> CardSectors:
     return CardSectors(layout, settings, None, keyed, state)
 
 
-def examine(source: ByteSource, layout: Layout, holes: bool = True) -> CardSectors:
+def examine(source: Readable, layout: Layout, holes: bool = True) -> CardSectors:
     """Read what a card says if it has this layout; never raises for a card that does not.
 
     ``holes=False`` does not look behind writes that failed at the very start.
@@ -245,7 +245,7 @@ def _blank(cards: list[CardSectors]) -> BlankCardError:
     return BlankCardError(f"blank card, layout {ids}: {said}")
 
 
-def _nothing(source: ByteSource, layouts: list[Layout]) -> NotACardError:
+def _nothing(source: Readable, layouts: list[Layout]) -> NotACardError:
     first = min(layout.sectors.header for layout in layouts)
     last = max(layout.sectors.data for layout in layouts)
     size = layouts[0].sectors.size
@@ -398,23 +398,17 @@ def prepared(
     return preferred([card for card in cards if card.state in ("booted", "prepared", "notebook")])
 
 
-class _Front:
+class _Front(Through):
     """A card whose sectors are read once, however many layouts look at them."""
 
     def __init__(self, source: ByteSource) -> None:
-        self._source, self.size = source, source.size
+        super().__init__(source)
         self._known: dict[tuple[int, int], bytes] = {}
 
     def read(self, offset: int, length: int) -> bytes:
         if (offset, length) not in self._known:
-            self._known[offset, length] = self._source.read(offset, length)
+            self._known[offset, length] = self.source.read(offset, length)
         return self._known[offset, length]
-
-    def readv(self, offset: int, buffers: Sequence[Any]) -> int:
-        return self._source.readv(offset, buffers)
-
-    def salvage(self, offset: int, length: int) -> tuple[bytes, list[tuple[int, int]]]:
-        return self._source.salvage(offset, length)
 
 
 class _Seen(Protocol):
@@ -436,7 +430,7 @@ def preferred(found: list[T]) -> list[T]:
     return [each for each in found if each.layout.rank == least]
 
 
-def _told_apart(source: ByteSource, cards: list[CardSectors]) -> list[CardSectors]:
+def _told_apart(source: Readable, cards: list[CardSectors]) -> list[CardSectors]:
     """Cards without those whose layout the first buffer header contradicts, where another layout fits."""
     with_headers = [card for card in cards if card.words and card.state in ("recorded", "headers only")]
     if len(with_headers) < 2:
@@ -453,7 +447,7 @@ def _told_apart(source: ByteSource, cards: list[CardSectors]) -> list[CardSector
     return [card for card in cards if not fit or card not in with_headers or card in fit]
 
 
-def _examine_all(source: ByteSource) -> list[CardSectors]:
+def _examine_all(source: Readable) -> list[CardSectors]:
     layouts = builtin_layouts().values()
     cards = [examine(source, layout, holes=False) for layout in layouts]
     if any(card.state in ("recorded", "headers only") for card in cards):

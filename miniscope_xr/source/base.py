@@ -81,23 +81,50 @@ def is_gone(source: ByteSource) -> bool:
     return all(source.salvage(sector * SECTOR, SECTOR)[1] for sector in (0, last // 2, last))
 
 
-class Tolerant:
-    """A source that reads unreadable sectors as zeros, unless the whole card is gone."""
+class Through:
+    """A source that hands everything on to another one; its kinds do some of it otherwise."""
 
     def __init__(self, source: ByteSource) -> None:
         self.source = source
         self.size = source.size
-        self.path = source.path
-        self.readv = source.readv
-        self.gather = source.gather
-        self.salvage = source.salvage
-        self.send = source.send
-        self.close = source.close
+
+    @property
+    def path(self) -> str:
+        """Where the bytes come from."""
+        return self.source.path
 
     @property
     def changed(self) -> bool:
         """Whether an image was written to since it was opened."""
         return self.source.changed
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return up to ``length`` bytes; fewer only at the end."""
+        return self.source.read(offset, length)
+
+    def readv(self, offset: int, buffers: Sequence[Any]) -> int:
+        """Fill writable buffers one after another."""
+        return self.source.readv(offset, buffers)
+
+    def gather(self, offsets: Sequence[int], length: int) -> bytes | None:
+        """Return ``length`` bytes from each of many offsets, joined, where that can be done at once."""
+        return self.source.gather(offsets, length)
+
+    def salvage(self, offset: int, length: int) -> tuple[bytes, Spans]:
+        """Read around bad sectors."""
+        return self.source.salvage(offset, length)
+
+    def send(self, out: int, offset: int, length: int) -> int | None:
+        """Copy bytes into the file descriptor ``out``, where the system can."""
+        return self.source.send(out, offset, length)
+
+    def close(self) -> None:
+        """Close the source behind."""
+        self.source.close()
+
+
+class Tolerant(Through):
+    """A source that reads unreadable sectors as zeros, unless the whole card is gone."""
 
     def read(self, offset: int, length: int) -> bytes:
         """Return up to ``length`` bytes; fewer only at the end."""
