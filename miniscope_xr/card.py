@@ -20,7 +20,7 @@ from miniscope_xr.index.recording import Recording
 from miniscope_xr.layout import Layout
 from miniscope_xr.layout.words import buffer_header_dtype, dtype_of, footer_struct
 from miniscope_xr.source.base import ByteSource, Tolerant
-from miniscope_xr.source.local import open_device
+from miniscope_xr.source.open import open_device
 from miniscope_xr.source.owned import OwnedSource
 from miniscope_xr.source.remote import is_url
 
@@ -72,10 +72,11 @@ class CardStore:
         whole: bool = False,
     ) -> None:
         self.path = address(path)
-        self.salvage = errors == "fill"
         self._source = OwnedSource(self.path, open_device)
         try:
-            self.index: CardIndex = build_index(self._source, layout, index, errors, whole)
+            self.unread = self._source.unread
+            self.salvage = errors == "fill" or bool(self.unread)
+            self.index: CardIndex = build_index(self._source, layout, index, "fill" if self.unread else errors, whole)
             self._source.remember(partial(_identity, self.index.layout, self.salvage))
         except BaseException:
             self._source.close()
@@ -112,6 +113,12 @@ class CardStore:
         if not 0 <= number < len(found):
             raise RecordingError(f"recording={number}: this card holds {names}")
         return found[int(number)]
+
+    def unread_in(self, recording: Recording) -> int:
+        """Sectors of a recording that its copy lacks, as the map beside the copy says."""
+        size = self.index.layout.sectors.size
+        start, stop = recording.start_sector * size, recording.end_sector * size
+        return -(-sum(max(min(at + n, stop) - max(at, start), 0) for at, n in self.unread) // size)
 
     @property
     def header_dtype(self) -> np.dtype[Any]:

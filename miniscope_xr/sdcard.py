@@ -16,7 +16,7 @@ from miniscope_xr.card import CardStore, RecordingStore, address
 from miniscope_xr.errors import EndOfRecordingError, NotOpenError, OptionError
 from miniscope_xr.index.detect import keyed
 from miniscope_xr.layout import Layout, load_layout
-from miniscope_xr.source.local import open_device
+from miniscope_xr.source.open import open_device
 from miniscope_xr.source.remote import is_url
 
 Image = np.ndarray[Any, np.dtype[np.uint8]]

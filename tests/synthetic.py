@@ -196,6 +196,7 @@ class SyntheticCard:
 
     path = "synthetic card"
     changed = False
+    unread = ()
 
     def gather(self, offsets: Sequence[int], length: int) -> bytes | None:
         """Leave it to the caller to read one by one."""

@@ -39,6 +39,12 @@ def _fps(store: RecordingStore) -> float | int:
     return round(1000 * frames / max(float(np.diff(store.times(ends))[0]), 1), 2) if frames else 0
 
 
+def _unread(store: RecordingStore) -> list[str]:
+    sectors = store.card.unread_in(store.recording)
+    said = f"{sectors} sectors of this recording could not be read when the card was copied, as the map beside the copy"
+    return [f"{said} says: the buffers they belong to count as missing"] if sectors else []
+
+
 def recording_attrs(store: RecordingStore) -> dict[str, Any]:
     """Flat attributes of one recording."""
     recording, card = store.recording, store.card.index.card
@@ -54,7 +60,7 @@ def recording_attrs(store: RecordingStore) -> dict[str, Any]:
         "n_buffers_dropped": recording.n_dropped,
         "n_buffers_found": recording.n_buffers,
         "status": recording.status,
-        "warnings": list(recording.warnings),
+        "warnings": [*recording.warnings, *_unread(store)],
     })  # fmt: skip
 
 

@@ -45,6 +45,11 @@ class ByteSource(Readable, Protocol):
         """Whether an image was written to since it was opened; False of disks and servers, which do not tell."""
         ...
 
+    @property
+    def unread(self) -> Spans:
+        """Places of a copy that could not be read from the card, as a map beside it says."""
+        ...
+
     def readv(self, offset: int, buffers: Sequence[Any]) -> int:
         """Fill writable buffers one after another from ``offset``; return the bytes read."""
         ...
@@ -97,6 +102,11 @@ class Through:
     def changed(self) -> bool:
         """Whether an image was written to since it was opened."""
         return self.source.changed
+
+    @property
+    def unread(self) -> Spans:
+        """Places of a copy that could not be read from the card."""
+        return self.source.unread
 
     def read(self, offset: int, length: int) -> bytes:
         """Return up to ``length`` bytes; fewer only at the end."""

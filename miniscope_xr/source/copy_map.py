@@ -41,6 +41,24 @@ def same_card(one: str, other: str) -> bool:
     return size == other_size and all(known.get(sector, digest) == digest for sector, digest in marks)
 
 
+def same_content(one: str, other: str) -> bool:
+    """Whether two :func:`card_marks` can be of a card and a copy of it, which may be shorter."""
+    return same_card(" ".join(["-", *one.split()[1:]]), " ".join(["-", *other.split()[1:]]))
+
+
+def marked_card(text: str) -> str:
+    """The :func:`card_marks` in a map of ours; empty in one of ddrescue's own."""
+    found = re.search(r"^# card: (.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else ""
+
+
+def unread_spans(text: str) -> list[tuple[int, int]]:
+    """Bytes that a map does not call read (not tried, bad, or given up on for now); none if it is no map."""
+    found = [(int(start, 0), int(length, 0), status) for start, length, status in _ROW.findall(text)]
+    whole = bool(found) and found[0][0] == 0 and all(a + n == b for (a, n, _), (b, _, _) in pairwise(found))
+    return [(start, length) for start, length, status in found if status != "+"] if whole else []
+
+
 @dataclass
 class CopyMap:
     """Which bytes of ``end`` are copied (``+``), unreadable (``-``) or not tried (``?``).
@@ -109,10 +127,9 @@ class CopyMap:
                 None if path is None else str(path),
             )  # fmt: skip
         end = spans[-1][0] + spans[-1][1]
-        card = re.search(r"^# card: (.+)$", text, re.MULTILINE)
         untried = [start for start, _, status in spans if status == "?"]
         bad = [(start, length) for start, length, status in spans if status in "-*/"]
-        return cls(end, card[1].strip() if card else "", min(untried, default=end), bad)
+        return cls(end, marked_card(text), min(untried, default=end), bad)
 
     def save(self, path: Path) -> None:
         """Write the map so that it is whole at any time: the old one stays until the new one is on the disk."""

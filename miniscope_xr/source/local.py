@@ -18,8 +18,7 @@ from itertools import repeat
 from typing import Any
 
 from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError, NotACardError
-from miniscope_xr.source.base import SECTOR, ByteSource, Spans, pour
-from miniscope_xr.source.remote import RemoteSource, is_url
+from miniscope_xr.source.base import SECTOR, Spans, pour
 from miniscope_xr.source.salvage import Salvage
 
 _WINDOW = 4 << 20  # bytes
@@ -79,6 +78,8 @@ class Device:
     ------
     CardNotFoundError, CardPermissionError, NotACardError, CardReadError
     """
+
+    unread: Spans = []  # noqa: RUF012 - what a map says, only a copy with a map has
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
@@ -300,8 +301,3 @@ class Device:
         finally:
             if fd != self._fd:
                 os.close(fd)
-
-
-def open_device(path: str | os.PathLike[str]) -> ByteSource:
-    """Open a card, an image or the URL of one for reading."""
-    return RemoteSource(str(path)) if is_url(path) else Device(path)

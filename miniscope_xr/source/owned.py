@@ -175,6 +175,11 @@ class OwnedSource:
         """Whether an image was written to since its descriptor was opened."""
         return self._ask(lambda source: source.changed)
 
+    @property
+    def unread(self) -> Spans:
+        """Places of a copy that could not be read from the card."""
+        return self._ask(lambda source: source.unread)
+
     def read(self, offset: int, length: int) -> bytes:
         """Return up to ``length`` bytes; fewer only at the end."""
         source = self._acquire()

@@ -54,6 +54,7 @@ class RemoteSource:
     """
 
     changed = False  # a server does not tell
+    unread: Spans = []  # noqa: RUF012 - nor has it a map beside an image
 
     def __init__(self, url: str) -> None:
         self.path = url

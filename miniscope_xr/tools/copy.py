@@ -22,7 +22,7 @@ from miniscope_xr.errors import CardReadError, NotACardError, OptionError, Outpu
 from miniscope_xr.layout import Layout, builtin_layouts, load_layout
 from miniscope_xr.source.base import ByteSource, Tolerant, is_gone
 from miniscope_xr.source.copy_map import FRONT, CopyMap, card_marks, same_card
-from miniscope_xr.source.local import open_device
+from miniscope_xr.source.open import open_device
 from miniscope_xr.tools.flash.errors import CheckFailedError, RefusedError
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.stale import find_extent
