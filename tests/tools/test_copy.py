@@ -231,7 +231,7 @@ def test_a_reader_that_is_pulled_in_the_middle_of_a_step(card, out, monkeypatch)
     with pytest.raises(CardReadError, match="no such device"):
         image.copy_image(str(card), out)
     assert "-" not in {line.split()[-1] for line in (out.parent / "out.img.map").read_text().splitlines()}
-    monkeypatch.setattr(image, "open_device", device.open_device)
+    monkeypatch.setattr(image, "open_device", open_device)
     assert image.copy_image(str(card), out).bad == ()
     assert same(card, out)
 
