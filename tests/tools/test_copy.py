@@ -14,6 +14,7 @@ from miniscope_xr import SDCard
 from miniscope_xr.errors import CardReadError, OptionError, OutputError, OutputExistsError
 from miniscope_xr.source import local as device
 from miniscope_xr.source.copy_map import CopyMap, card_marks, same_card
+from miniscope_xr.source.open import open_device
 from miniscope_xr.tools import copy as image
 from miniscope_xr.tools.flash.errors import CheckFailedError, RefusedError
 
