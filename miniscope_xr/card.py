@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from miniscope_xr.errors import CardReadError, OptionError, PathTypeError, RecordingError
+from miniscope_xr.errors import BlankCardError, CardReadError, NotACardError, OptionError, PathTypeError, RecordingError
 from miniscope_xr.frames.buffers import BufferReader, FooterBufferReader
 from miniscope_xr.frames.cache import HeaderTables, Recent
 from miniscope_xr.frames.due import DueTimes
@@ -20,6 +21,7 @@ from miniscope_xr.index.recording import Recording
 from miniscope_xr.layout import Layout
 from miniscope_xr.layout.words import buffer_header_dtype, dtype_of, footer_struct
 from miniscope_xr.source.base import ByteSource, Tolerant
+from miniscope_xr.source.magic import KIND_BYTES, file_kind
 from miniscope_xr.source.open import open_device
 from miniscope_xr.source.owned import OwnedSource
 from miniscope_xr.source.remote import is_url
@@ -40,6 +42,15 @@ def address(path: Any) -> str:
         kind = "bytes" if isinstance(path, bytes | bytearray | memoryview) else type(path).__name__
         raise PathTypeError(f"expected the path of a card or image, or a URL (text or pathlib.Path), not {kind}")
     return name if is_url(name) else os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111
+
+
+def _named(error: NotACardError, path: str, source: ByteSource) -> str:
+    """Begin with the file, and say what it seems to be where that is no card."""
+    kind = None
+    if not isinstance(error, BlankCardError):
+        with contextlib.suppress(OSError):
+            kind = file_kind(source.read(0, KIND_BYTES))
+    return f"{path}: {error}" if kind is None else f"{path} is {kind}, not a Miniscope card or an image of one"
 
 
 def _identity(layout: Layout, tolerant: bool, source: ByteSource) -> bytes:
@@ -78,6 +89,10 @@ class CardStore:
             self.salvage = errors == "fill" or bool(self.unread)
             self.index: CardIndex = build_index(self._source, layout, index, "fill" if self.unread else errors, whole)
             self._source.remember(partial(_identity, self.index.layout, self.salvage))
+        except NotACardError as error:
+            said = _named(error, self.path, self._source)
+            self._source.close()
+            raise type(error)(said) from error
         except BaseException:
             self._source.close()
             raise

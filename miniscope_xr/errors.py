@@ -7,7 +7,8 @@ that knows nothing of this package still catches it. A message says what was fou
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 
 
 class MiniscopeError(Exception):
@@ -94,3 +95,43 @@ def plain(text: object) -> str:
     Names come from cards, readers and files; one with escape sequences could redraw what a person is asked.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))
+
+
+def message_of(error: BaseException) -> str:
+    """One line for a person: no error number, the path first."""
+    path, text = getattr(error, "filename", None), getattr(error, "strerror", None)
+    return f"{path}: {text}" if path and text else str(text or error)
+
+
+# What a call in Python would be given as NAME=VALUE, in the messages of the library.
+_ARGUMENT = re.compile(r"\b([a-z_]+)=('[^']*'|\"[^\"]*\"|True|-?\d+(?:\.\d+)?|(?=[\s;:,.)]|$))(?: \(--[\w-]+\))?")
+_OPTIONS = {"layout", "recording", "gaps", "errors", "until", "partial", "frames", "fps", "codec", "force", "start"}
+_WITH_UNTIL = "`video` and `export`"
+
+
+def at_the_shell(text: str, known: Callable[[str], bool] = lambda name: True) -> str:
+    """Say a message of the library as a person at the shell would type it.
+
+    Parameters
+    ----------
+    text
+        Message with arguments as Python writes them.
+    known
+        Whether the command that says it has an option of this name; else the commands that have it are named.
+
+    Examples
+    --------
+    >>> at_the_shell("open it with errors='fill'; until=40 returns it whole")
+    'open it with --errors fill; --until 40 returns it whole'
+    """
+
+    def option(match: re.Match[str]) -> str:
+        name, value = match[1], match[2].strip("'\"")
+        if name == "index":
+            return "`check --deep`"
+        if name not in _OPTIONS:
+            return match[0]
+        said = f"--{name}" + (f" {value}" if value and value != "True" else "")
+        return said if known(name) else f"{said} (an option of {_WITH_UNTIL})"
+
+    return _ARGUMENT.sub(option, text)

@@ -378,7 +378,7 @@ def test_a_swapped_card_is_noticed_when_a_closed_dataset_reopens(swapped: Any) -
     ds.close()
 
 
-@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+@pytest.mark.parametrize("scheduler", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
 def test_a_swapped_card_is_noticed_through_dask(swapped: Any, scheduler: str, open_card: Any) -> None:
     path, swap = swapped
     ds = open_card(path, chunks={})

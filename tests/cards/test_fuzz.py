@@ -67,6 +67,7 @@ def read(path: Path, data: bytes, counted: type[CountingDevice]) -> None:
     fuzz.read(path, data, done)
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**32),
     kinds=st.lists(st.sampled_from(list(fuzz.DAMAGE)), min_size=1, max_size=5),

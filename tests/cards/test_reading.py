@@ -36,6 +36,8 @@ BUILDS = [
     if not build.unsupported  # the v4 9-word build is refused, see test_bad_input
     if not layout.rank  # the simulator's firmware of 2026 is of its own kind
 ]
+FIRST_BUILDS = [next(b for b in BUILDS if b[0] == layout) for layout in dict.fromkeys(layout for layout, _ in BUILDS)]
+EVERY_BUILD = [b if b in FIRST_BUILDS else pytest.param(*b, marks=pytest.mark.slow) for b in BUILDS]
 
 
 def expected_of(name: str) -> list[tuple[Any, Any, Any, Any]]:
@@ -135,7 +137,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(("layout", "build"), BUILDS)
+@pytest.mark.parametrize(("layout", "build"), EVERY_BUILD)
 def test_a_simulated_card_is_read_exactly(layout: str, build: str, case: str, tmp_path: Path) -> None:
     events = CASES[case]
     if layout == "v3-wirefree" and any(isinstance(e, RecordAgain | LostInterrupt) for e in events):

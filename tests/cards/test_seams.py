@@ -9,6 +9,7 @@ import pytest
 from tests.measure import seams
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", range(0, 32, 4))
 def test_no_older_recording_is_returned_without_a_word(start: int, tmp_path: Path) -> None:
     pairs = [seams.measure(seed, tmp_path) for seed in range(start, start + 4)]
@@ -16,6 +17,7 @@ def test_no_older_recording_is_returned_without_a_word(start: int, tmp_path: Pat
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_scanning_judges_as_bisecting_does(tmp_path: Path) -> None:
     for seed in range(40, 46):
         one, two = (seams.measure(seed, tmp_path, index) for index in ("bisect", "scan"))

@@ -48,9 +48,7 @@ def test_round_trip(tmp_path):
     folder = journal.new_folder(tmp_path, "abc/../x", "set")
     assert folder.parent.parent == tmp_path
     change = {"name": "x", "offset": 512, "length": 512, "data": None}
-    before = Journal(
-        folder, "set", {"size": 8192}, {0: b"a" * 512, 4096: b"b" * 512}, [change], "v4-wirefree", "00ff"
-    )
+    before = Journal(folder, "set", {"size": 8192}, {0: b"a" * 512, 4096: b"b" * 512}, [change], "v4-wirefree", "00ff")
     before.write("intent")
     after = journal.load(folder)
     assert (after.verb, after.card, after.backup, after.changes) == (

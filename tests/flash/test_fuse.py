@@ -29,7 +29,11 @@ def _has_fuse() -> bool:
     return subprocess.run([sys.executable, "-c", "import mfusepy"], capture_output=True).returncode == 0
 
 
-pytestmark = [needs_loops, pytest.mark.skipif(not _has_fuse(), reason="needs /dev/fuse, libfuse and mfusepy")]
+pytestmark = [
+    pytest.mark.slow,
+    needs_loops,
+    pytest.mark.skipif(not _has_fuse(), reason="needs /dev/fuse, libfuse and mfusepy"),
+]
 
 
 class FuseDisk:

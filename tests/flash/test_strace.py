@@ -26,7 +26,11 @@ def _can_trace() -> bool:
     return subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True).returncode == 0
 
 
-pytestmark = [needs_loops, pytest.mark.skipif(not _can_trace(), reason="needs strace, and leave to trace")]
+pytestmark = [
+    pytest.mark.slow,
+    needs_loops,
+    pytest.mark.skipif(not _can_trace(), reason="needs strace, and leave to trace"),
+]
 
 
 def cases(scene: Scene) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from miniscope_xr import check
+from miniscope_xr.tools.check.result import clock
 from miniscope_xr.tools.simulate import FailedWrite, LostInterrupt, PowerLoss, SimulatedCard, Stall, Truncate, simulate
 from tests.conftest import real_cards, real_names
 
@@ -66,6 +67,69 @@ def test_failed_writes_are_seen_deep(make_card: Any) -> None:
     result = check(path, deep=True)
     assert "2 buffers in the middle of the recording never reached the card" in str(result)
     assert result.recordings[0].complete_frames == 39
+
+
+def test_frames_that_lack_buffers_are_named_by_row_and_by_the_devices_number(make_card: Any) -> None:
+    path, card = make_card(frames=60, events=[Stall(500, 400), Stall(1500, 700)])
+    frame_num, _, present = card.expected()
+    rows = np.flatnonzero(present != 31).tolist()
+    assert rows[0] != frame_num[rows[0]] or rows[-1] != frame_num[rows[-1]], "frames were lost before one of them"
+    for deep in (False, True):
+        result = check(path, deep=deep)
+        partial = next(p for p in result.all_problems if p.kind == "partial frames")
+        assert partial.numbers["rows"] == [row for row in rows if row != len(frame_num) - 1]
+        assert partial.numbers["frame_nums"] == [int(frame_num[row]) for row in partial.numbers["rows"]]
+        assert f"row {rows[-1]} (device frame {frame_num[rows[-1]]})" in str(result)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("events", [[FailedWrite(52, 2)], [FailedWrite(100, 200)]])
+def test_no_problem_found_is_never_said_while_frames_lack_buffers(events: Any, deep: bool, make_card: Any) -> None:
+    path, card = make_card(frames=60, events=events)
+    _, _, present = card.expected()
+    result = check(path, deep=deep)
+    report = result.recordings[0]
+    assert "no problem found" not in str(result)
+    assert list(report.lacking) == np.flatnonzero(present != 31).tolist()
+    assert report.partial_frames == len(report.lacking)
+    failed = [p for p in result.all_problems if p.kind == "failed writes"]
+    assert deep or not failed
+    assert all(len(p.numbers["rows"]) == len(p.numbers["frames"]) == len(report.lacking) for p in failed)
+
+
+def test_a_recording_that_ends_within_a_frame_says_so_and_is_no_problem(make_card: Any) -> None:
+    path, card = make_card(frames=None, seconds=2.02)
+    lacking = np.flatnonzero(card.expected()[2] != 31).tolist()
+    result = check(path)
+    assert lacking == list(result.recordings[0].lacking)
+    assert result.ok
+    assert ("no problem found" in str(result)) is not bool(lacking)
+    assert ("ends within it" in str(result)) is bool(lacking)
+
+
+def test_a_long_recording_says_how_much_of_it_was_looked_at(make_card: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("miniscope_xr.tools.check.check._LOOKED_AT", 100)
+    path, _ = make_card(frames=60)
+    assert "no problem found in the 20 of 60 frames that were looked at (--deep" in str(check(path))
+    assert "no problem found" in str(check(path, deep=True)).splitlines()
+
+
+def test_a_cut_v3_image_claims_no_count(make_card: Any) -> None:
+    whole = simulate("v3-wirefree", seconds=3)
+    path, _ = make_card("v3-wirefree", seconds=3, events=[Truncate(len(whole.data) - 5_000_000)])
+    said = str(check(path))
+    assert " of 0" not in said
+
+
+def test_a_length_of_time_has_one_way_to_be_written() -> None:
+    assert [clock(s) for s in (3.42, 59.94, 59.96, 60.0, 61, 3723)] == [
+        "3.4 s",
+        "59.9 s",
+        "1:00",
+        "1:00",
+        "1:01",
+        "1:02:03",
+    ]
 
 
 def test_two_camera_frames_under_one_number_are_named(make_card: Any) -> None:

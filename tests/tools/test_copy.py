@@ -197,9 +197,7 @@ def test_a_bad_sector_in_front(card, out, monkeypatch, bad):
 
 
 def test_marks_tell_cards_apart(tmp_path):
-    sources = [
-        device.Device(write(tmp_path / f"{led}.img", v4_card(SIZE, buffers=8, led=led), SIZE)) for led in (1, 2)
-    ]
+    sources = [device.Device(write(tmp_path / f"{led}.img", v4_card(SIZE, buffers=8, led=led), SIZE)) for led in (1, 2)]
     try:
         one, other = map(card_marks, sources)
     finally:

@@ -40,6 +40,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_image(tmp_path_factory.mktemp("long") / "long.img", FRAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc/self/status")
 @pytest.mark.parametrize("to", FORMATS)
 def test_an_export_never_holds_the_recording(image: Path, tmp_path: Path, to: str) -> None:

@@ -30,6 +30,8 @@ from ..small_disk import grow, small_disk
 distributed = pytest.importorskip("distributed", reason="needs dask.distributed")
 zarr = pytest.importorskip("zarr", reason="needs zarr")
 
+pytestmark = pytest.mark.slow  # clusters and processes
+
 Open = Callable[..., xr.Dataset]
 Make = Callable[..., tuple[Path, SimulatedCard]]
 SMALL = {"width": 64, "height": 1000}

@@ -13,9 +13,12 @@ from miniscope_xr.errors import CardReadError
 from miniscope_xr.frames.reader import FrameReader
 from miniscope_xr.index.runs import expected_headers, vouched
 from miniscope_xr.layout import Layout
-from miniscope_xr.tools.check.result import CheckResult, Problem, RecordingReport, count
+from miniscope_xr.tools.check.result import CheckResult, Places, Problem, RecordingReport, count
 from miniscope_xr.tools.check.scan import scan_headers, scan_problems
 from miniscope_xr.tools.stream.outputs import progress_bar
+
+_LOOKED_AT = 2000  # buffers whose headers `check` reads unless it is deep: a second or two on a card
+_STEP = 1 << 13  # frames described at once
 
 __all__ = ["CheckResult", "Problem", "RecordingReport", "check"]
 
@@ -63,7 +66,8 @@ def _report(store: RecordingStore, deep: bool, progress: bool) -> RecordingRepor
     span = float(end - start)
     frames = int(numbers[1] - numbers[0])
     period = span / frames if frames > 0 and span > 0 else None
-    partial = reader.partial_rows()
+    places = Places(reader.frame_num(np.arange(n)))
+    complete, looked_at, lacking = _lacking(store, deep, progress)
     problems: list[Problem] = []
     gap_seconds = [0.0]
     if edges:
@@ -78,21 +82,21 @@ def _report(store: RecordingStore, deep: bool, progress: bool) -> RecordingRepor
             f"{max(gap_seconds):.2f} s between the frames on either side",
             {"frames": lost, "gaps": len(edges), "longest": longest, "seconds": seconds_lost},
         ))  # fmt: skip
-    inner = [row for row in partial if row != n - 1]
+    inner = [row for row in lacking if row != n - 1]
+    notes = []
     if inner:
-        first_partial = reader.frame_num(np.array(inner[:1]))[0]
         problems.append(Problem(
             "partial frames",
-            f"{count(len(inner), 'frame')} lack buffers (the first is frame {int(first_partial)}); "
-            "their missing pixels are 0, see buffers_present",
-            {"frames": len(inner)},
+            f"{count(len(inner), 'frame')} lack buffers ({places.named(inner)}); their missing pixels are black",
+            {"frames": len(inner), **places.of_rows(inner)},
         ))  # fmt: skip
-    complete = jitter = None
+    if lacking and lacking[-1] == n - 1:
+        notes.append(f"the last frame, {places.named(lacking[-1:])}, lacks buffers: the recording ends within it")
+    jitter = None
     if deep:
         scan = scan_headers(store, progress)
-        complete = _complete(store, progress)
         jitter = float(np.mean(scan.jitter)) if scan.jitter else None
-        problems += scan_problems(scan)
+        problems += scan_problems(scan, places)
     if recording.status == "interrupted":
         problems.append(Problem(
             "interrupted",
@@ -100,19 +104,20 @@ def _report(store: RecordingStore, deep: bool, progress: bool) -> RecordingRepor
             f"Miniscope was switched on again since); {count(n, 'frame')} were found all the same",
         ))  # fmt: skip
     elif recording.status == "truncated":
+        whole = f" of {recording.n_recorded:,}" if recording.n_recorded else ""  # a v3 card keeps no count
         problems.append(Problem(
             "truncated",
-            f"the image ends at byte {store.card.source().size}, before the recording does: "
-            f"{count(recording.n_buffers, 'buffer')} of {recording.n_recorded:,} are there; copy the card again",
-            {"found": recording.n_buffers, "recorded": recording.n_recorded},
+            f"the image ends at byte {store.card.source().size:,}, before the recording does: "
+            f"{count(recording.n_buffers, 'buffer')}{whole} are there; copy the card again",
+            {"found": recording.n_buffers, "recorded": recording.n_recorded or None},
         ))  # fmt: skip
     problems += [Problem("warning", _sentence(text)) for text in recording.warnings if "overwrote" not in text]
     battery = _battery(store)
     return RecordingReport(
-        recording.number, recording.status, n, complete, lost, len(partial), recording.n_buffers,
+        recording.number, recording.status, n, complete, lost, len(lacking), recording.n_buffers,
         recording.n_dropped or recording.runs[-1].first.dropped, span + (period or 0.0),
         None if period is None else 1 / period, longest, max(gap_seconds), seconds_lost, jitter, *battery,
-        problems=tuple(problems),
+        problems=tuple(problems), lacking=tuple(lacking), looked_at=looked_at, notes=tuple(notes),
     )  # fmt: skip
 
 
@@ -120,15 +125,23 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _complete(store: RecordingStore, progress: bool) -> int:
-    total = 0
+def _lacking(store: RecordingStore, deep: bool, progress: bool) -> tuple[int | None, int, list[int]]:
+    """Whole frames (None where not all were looked at), frames looked at, and the rows that lack buffers.
+
+    Deep, the headers of all frames are read; else those of a short recording, or of frames all over a long one, beside
+    what the counters tell without reading.
+    """
     n = store.frames.count
-    with progress_bar(n, "frames", "frame", progress) as bar:
-        for start in range(0, n, 1 << 13):
-            rows = np.arange(start, min(start + (1 << 13), n))
-            total += int(store.frames.describe(store.card.source(), rows).complete.sum())
-            bar.update(len(rows))
-    return total
+    rows = np.arange(n)
+    if not deep and store.recording.n_buffers > _LOOKED_AT:
+        rows = np.unique(np.linspace(0, n - 1, max(_LOOKED_AT * n // store.recording.n_buffers, 2)).astype(np.int64))
+    lacking = set(store.frames.partial_rows())
+    with progress_bar(len(rows), "frames", "frame", progress) as bar:
+        for start in range(0, len(rows), _STEP):
+            part = rows[start : start + _STEP]
+            lacking.update(part[~store.frames.describe(store.card.source(), part).complete].tolist())
+            bar.update(len(part))
+    return (n - len(lacking) if len(rows) == n else None), len(rows), sorted(lacking)
 
 
 def _stale(card: CardStore) -> Problem | None:

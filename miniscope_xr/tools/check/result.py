@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,12 @@ class RecordingReport:
     battery_start: float | None
     battery_end: float | None
     problems: tuple[Problem, ...] = ()
+    lacking: tuple[int, ...] = ()
+    """Rows known to lack buffers: all of them where every header was read, else what was seen."""
+    looked_at: int = 0
+    """Frames whose every header was read."""
+    notes: tuple[str, ...] = ()
+    """What is no problem and yet not to be passed over."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +79,20 @@ class CheckResult:
         lines = [f"{self.card}: layout {self.layout}, {count(len(self.recordings), 'recording')}"]
         for r in self.recordings:
             lines += [f"recording {r.number}: {line}" for line in _describe(r)]
+            lines += [f"  note: {text}" for text in r.notes]
             lines += [f"  PROBLEM: {p.sentence}" for p in r.problems]
         lines += [f"PROBLEM: {p.sentence}" for p in self.problems]
         if self.ok:
-            lines.append("no problem found" + ("" if self.deep else " (--deep reads every buffer header)"))
+            lines.append(self._all_well())
         return "\n".join(lines)
+
+    def _all_well(self) -> str:
+        """Close with what was looked at; "no problem found" is not said while a frame lacks a buffer."""
+        said = "nothing else was found" if any(r.lacking for r in self.recordings) else "no problem found"
+        frames, looked_at = sum(r.frames for r in self.recordings), sum(r.looked_at for r in self.recordings)
+        if looked_at < frames:
+            said += f" in the {looked_at:,} of {frames:,} frames that were looked at"
+        return said if self.deep else f"{said} (--deep reads every buffer header)"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the sentences."""
@@ -87,9 +104,38 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
+def clock(seconds: float) -> str:
+    """Write a length of time as 1:02:03, 2:03 or 3.4 s."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Names frames by their row in the dataset and by the device's own number, which differ where frames were lost."""
+
+    numbers: np.ndarray[Any, Any]
+
+    def rows(self, frame_nums: Iterable[int]) -> list[int]:
+        """Rows of some device frame numbers, rising."""
+        return [int(row) for row in np.searchsorted(self.numbers, sorted(frame_nums))]
+
+    def of_rows(self, rows: Sequence[int]) -> dict[str, Any]:
+        """Numbers for programs: every row, and what the device calls it."""
+        return {"rows": list(rows), "frame_nums": [int(self.numbers[row]) for row in rows]}
+
+    def named(self, rows: Sequence[int], most: int = 5) -> str:
+        """Write ``row 390 (device frame 399), row 391 (device frame 400) and 3 more``."""
+        named = [f"row {row} (device frame {int(self.numbers[row])})" for row in rows[:most]]
+        return ", ".join(named) + (f" and {len(rows) - most:,} more" if len(rows) > most else "")
+
+
 def _describe(r: RecordingReport) -> list[str]:
     rate = "" if r.frames_per_second is None else f" at {r.frames_per_second:.2f} frames/s"
-    lines = [f"{r.status}, {count(r.frames, 'frame')} in {r.seconds:.1f} s{rate}, {count(r.buffers, 'buffer')}"]
+    lines = [f"{r.status}, {count(r.frames, 'frame')} in {clock(r.seconds)}{rate}, {count(r.buffers, 'buffer')}"]
     if r.battery_start is not None and r.battery_end is not None:
         lines.append(f"battery {r.battery_start:.2f} V at the start, {r.battery_end:.2f} V at the end")
     if r.jitter_ms is not None:

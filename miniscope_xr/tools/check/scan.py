@@ -9,7 +9,7 @@ import numpy as np
 
 from miniscope_xr.card import RecordingStore
 from miniscope_xr.index.runs import Run
-from miniscope_xr.tools.check.result import Problem, count
+from miniscope_xr.tools.check.result import Places, Problem, count
 from miniscope_xr.tools.stream.outputs import progress_bar
 
 _STEP = 1 << 15  # headers read at once
@@ -101,16 +101,16 @@ def _suspects(found: HeaderScan, store: RecordingStore, number: int) -> None:
             found.suspect_frames.add(run.frame_of(int(i[late])))
 
 
-def scan_problems(scan: HeaderScan) -> list[Problem]:
+def scan_problems(scan: HeaderScan, places: Places) -> list[Problem]:
     """What the headers of a recording tell, as problems."""
     problems = []
     if scan.missing:
+        rows = places.rows(scan.missing_frames)
         problems.append(Problem(
             "failed writes",
             f"{count(scan.missing, 'buffer')} in the middle of the recording never reached the card (in "
-            f"{count(len(scan.missing_frames), 'frame')}, the first is {min(scan.missing_frames)}); "
-            "the card refused these writes, replace it",
-            {"buffers": scan.missing, "frames": sorted(scan.missing_frames)[:100]},
+            f"{count(len(rows), 'frame')}: {places.named(rows)}); the card refused these writes, replace it",
+            {"buffers": scan.missing, "frames": sorted(scan.missing_frames), "rows": rows},
         ))  # fmt: skip
     if scan.lapped:
         problems.append(Problem(
@@ -120,12 +120,12 @@ def scan_problems(scan: HeaderScan) -> list[Problem]:
             {"buffers": scan.lapped},
         ))  # fmt: skip
     if scan.suspect:
+        rows = places.rows(scan.suspect_frames)
         problems.append(Problem(
             "suspect buffers",
             f"{count(scan.suspect, 'buffer')} may be mixed with later pixels: the camera came round the ring buffer "
-            f"before they were written (frames {', '.join(map(str, sorted(scan.suspect_frames)[:10]))}"
-            f"{' ...' if len(scan.suspect_frames) > 10 else ''})",
-            {"buffers": scan.suspect, "frames": sorted(scan.suspect_frames)[:100]},
+            f"before they were written (in {places.named(rows, 10)})",
+            {"buffers": scan.suspect, "frames": sorted(scan.suspect_frames), "rows": rows},
         ))  # fmt: skip
     if scan.overflow:
         problems.append(Problem(

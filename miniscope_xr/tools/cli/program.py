@@ -1,31 +1,55 @@
-"""The command line, ``miniscope-xr``.
-
-Exit codes: 0 done, 2 bad value or usage, 3 refused, 4 busy or no permission, 5 failed with the card unchanged,
-6 failed with the card changed, 7 the check found problems.
-"""
+"""The command line, ``miniscope-xr``: its parser and its entry point."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
-import sys
+import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 from miniscope_xr._version import __version__
-from miniscope_xr.errors import MiniscopeError
 from miniscope_xr.tools import archive
-from miniscope_xr.tools.cli import copying, demo, read, write
+from miniscope_xr.tools.cli import copying, demo, read, runner, write
 from miniscope_xr.tools.flash import commands as flash_commands
-from miniscope_xr.tools.flash.errors import FAILED, exit_code
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Help whose last paragraph, a table, keeps its lines."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return textwrap.indent(text, indent)
+        return super()._fill_text(text, width, indent)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of ours: every command's help ends with the exit codes, and options are never abbreviated.
+
+    With abbreviations ``--ye`` would mean ``--yes``, and what a script writes today could mean another option
+    tomorrow.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        codes = "\n".join(f"  {code}  {text}" for code, text in runner.EXIT_CODES.items())
+        given = {"epilog": f"exit codes:\n{codes}", "formatter_class": _Formatter, "allow_abbrev": False, **options}
+        super().__init__(*args, **given)
+
+    def error(self, message: str) -> Any:
+        """End with exit code 2, in words of the shell."""
+        for python, plain in _PLAIN.items():
+            message = message.replace(python, plain)
+        super().error(message)
+
+
+_PLAIN = {"invalid int value: ": "not a whole number: ", "invalid float value: ": "not a number: "}
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser with every command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="miniscope-xr",
-        description="Read, prepare and check the SD cards of wire-free UCLA Miniscopes.",
-        epilog="`miniscope-xr COMMAND --help` explains a command.",
+        description="Read, prepare and check the SD cards of wire-free UCLA Miniscopes. "
+        "`miniscope-xr COMMAND --help` explains a command.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -34,26 +58,11 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def message_of(error: BaseException) -> str:
-    """One line for a person: no errno, the path first."""
-    path, text = getattr(error, "filename", None), getattr(error, "strerror", None)
-    return f"{path}: {text}" if path and text else str(text or error)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code."""
-    args = build_parser().parse_args(argv)
-    try:
-        code = int(args.func(args))
-        sys.stdout.flush()
-        return code
-    except MiniscopeError as error:
-        print(f"miniscope-xr {args.command}: {message_of(error)}", file=sys.stderr)
-        return exit_code(error)
-    except KeyboardInterrupt:
-        print(f"miniscope-xr {args.command}: interrupted", file=sys.stderr)
-        return FAILED
-    except BrokenPipeError:  # `miniscope-xr info card | head`
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    """Run one command; returns its exit code (2 is argparse's own way to leave).
+
+    0 done, 2 bad value or usage, 3 refused, 4 busy or no permission, 5 failed with the card unchanged, 6 failed with
+    the card changed, 7 the check found problems.
+    """
+    runner.prepare_streams()
+    return runner.run(build_parser().parse_args(argv))

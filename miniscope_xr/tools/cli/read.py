@@ -7,8 +7,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from miniscope_xr.errors import BlankCardError, OptionError
+from miniscope_xr.card import CardStore
+from miniscope_xr.errors import BlankCardError, OptionError, at_the_shell, plain
+from miniscope_xr.index.detect import prepared
 from miniscope_xr.layout import Layout, builtin_layouts, load_layout
+from miniscope_xr.source.local import Device
+from miniscope_xr.source.open import open_device
+from miniscope_xr.tools.check.check import check
+from miniscope_xr.tools.cli.next_step import next_step
+from miniscope_xr.tools.flash.disks.find import identify
+from miniscope_xr.tools.flash.errors import DONE, PROBLEMS
+from miniscope_xr.tools.simulate import PowerLoss, Stall, calcium_scene
+from miniscope_xr.tools.simulate import simulate as make
+from miniscope_xr.tools.stream.outputs import refuse_existing, whole_file
 
 
 def _card(parser: argparse.ArgumentParser) -> None:
@@ -29,16 +40,19 @@ def _setting_lines(layout: Layout, settings: dict[str, int]) -> list[str]:
 
 
 def _device(path: str) -> dict[str, Any]:
-    from miniscope_xr.tools.flash.disks.find import identify
-
+    if "://" in path:
+        source = open_device(path)
+        return {"card_id": "", "model": "", "kind": "a card by its address", "path": path, "size": source.size}
     return identify(path).to_json()
+
+
+def _heading(path: str, device: dict[str, Any]) -> str:
+    number = f", card {device['card_id']}" if device["card_id"] else ""
+    return plain(f"{path}: {device['model'] or device['kind']}, {device['size'] / 1e9:.2f} GB{number}")
 
 
 def info(args: argparse.Namespace) -> int:
     """What is on a card: settings, recordings, gaps."""
-    from miniscope_xr.card import CardStore
-    from miniscope_xr.tools.check.check import check
-
     device = _device(args.card)
     try:
         opened = CardStore(args.card, args.layout)
@@ -56,18 +70,15 @@ def info(args: argparse.Namespace) -> int:
             "config": None if found.card.config is None else dict(found.card.config), "check": result.to_dict(),
         }, indent=1))  # fmt: skip
         return 0
-    size = device["size"] / 1e9
-    print(f"{args.card}: {device['model'] or device['kind']}, {size:.2f} GB, card {device['card_id']}")
+    print(_heading(args.card, device))
     print(f"layout {found.layout.id}: {found.layout.description}")
     print("settings" + ("" if found.card.keyed else " (without write keys, as the lab notebook leaves them)") + ":")
     print("\n".join(_setting_lines(found.layout, dict(found.card.settings))))
-    print("\n".join(str(result).split("\n")[1:]))
+    print(at_the_shell("\n".join(str(result).split("\n")[1:]), known=lambda name: name in vars(args)))
     return 0
 
 
 def _info_blank(args: argparse.Namespace, device: dict[str, Any], error: BlankCardError) -> int:
-    from miniscope_xr.index.detect import prepared
-    from miniscope_xr.source.local import Device
 
     with Device(args.card) as source:
         cards = prepared(source, args.layout)
@@ -77,8 +88,8 @@ def _info_blank(args: argparse.Namespace, device: dict[str, Any], error: BlankCa
             "layouts": {card.layout.id: dict(card.settings) for card in cards},
         }, indent=1))  # fmt: skip
         return 0
-    print(f"{args.card}: {device['model'] or device['kind']}, {device['size'] / 1e9:.2f} GB, card {device['card_id']}")
-    print(error)
+    print(_heading(args.card, device))
+    print(f"{error}. {next_step(error, args.card)}")
     for card in cards:
         print(f"settings, read as {card.layout.id}:")
         print("\n".join(_setting_lines(card.layout, dict(card.settings))))
@@ -87,11 +98,9 @@ def _info_blank(args: argparse.Namespace, device: dict[str, Any], error: BlankCa
 
 def check_command(args: argparse.Namespace) -> int:
     """What is wrong with a card; exit code 7 when something is."""
-    from miniscope_xr.tools.check.check import check
-    from miniscope_xr.tools.flash.errors import DONE, PROBLEMS
-
     result = check(args.card, deep=args.deep, layout=args.layout, progress=True)
-    print(json.dumps(result.to_dict(), indent=1) if args.json else result)
+    said = at_the_shell(str(result), known=lambda name: name in vars(args))
+    print(json.dumps(result.to_dict(), indent=1) if args.json else said)
     return DONE if result.ok else PROBLEMS
 
 
@@ -124,10 +133,6 @@ def layouts(args: argparse.Namespace) -> int:
 
 def simulate(args: argparse.Namespace) -> int:
     """Write a card image as the firmware would."""
-    from miniscope_xr.tools.simulate import PowerLoss, Stall, calcium_scene
-    from miniscope_xr.tools.simulate import simulate as make
-    from miniscope_xr.tools.stream.outputs import refuse_existing, whole_file
-
     refuse_existing(Path(args.out), args.force)
     layout = load_layout(args.layout)
     build = next((b for b in layout.builds if args.build in (None, b.firmware)), None)

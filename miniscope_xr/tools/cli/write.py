@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+import xarray as xr
+
 from miniscope_xr.errors import OptionError
+from miniscope_xr.tools.export import export as write
+from miniscope_xr.tools.export.formats import FORMATS
+from miniscope_xr.tools.report import write_report
+from miniscope_xr.tools.stream.timing import frame_rate
+from miniscope_xr.tools.video.codecs import CONTAINERS
+from miniscope_xr.tools.video.write import dataset_to_video, time_stamps_path
 
 
 def _rows(text: str) -> slice:
@@ -39,6 +47,9 @@ def _common(parser: argparse.ArgumentParser, out: str) -> None:
 
 def _selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recording", type=int, metavar="N", help="which recording, where the card holds several")
+    parser.add_argument(
+        "--until", type=int, metavar="FRAME", help="last frame number to write, where `info` says the end is in doubt"
+    )
     parser.add_argument("--gaps", choices=("skip", "fill"), default="skip", help="fill: blank frames for lost ones")
     parser.add_argument("--errors", choices=("raise", "fill"), default="raise", help="fill: black for bad sectors")
     parser.add_argument("--frames", type=_rows, metavar="A:B", help="some rows of the recording, for example 100:200")
@@ -48,18 +59,14 @@ def _selection(parser: argparse.ArgumentParser) -> None:
 
 
 def _open(args: argparse.Namespace) -> Any:
-    import xarray as xr
-
     return xr.open_dataset(
-        args.card, engine="miniscope", layout=args.layout, recording=args.recording, gaps=args.gaps, errors=args.errors
-    )
+        args.card, engine="miniscope", layout=args.layout, recording=args.recording, until=args.until, gaps=args.gaps,
+        errors=args.errors,
+    )  # fmt: skip
 
 
 def video(args: argparse.Namespace) -> int:
     """Write a recording as a video."""
-    from miniscope_xr.tools.stream.timing import frame_rate
-    from miniscope_xr.tools.video.write import dataset_to_video, time_stamps_path
-
     with _open(args) as ds:
         rate = frame_rate(ds, args.fps)
         dataset_to_video(
@@ -74,8 +81,6 @@ def video(args: argparse.Namespace) -> int:
 
 def export(args: argparse.Namespace) -> int:
     """Write a recording for another program."""
-    from miniscope_xr.tools.export import export as write
-
     with _open(args) as ds:
         made = write(
             ds, args.out, args.to, frames=args.frames, fps=args.fps, start=args.start, codec=args.codec,
@@ -89,8 +94,6 @@ def export(args: argparse.Namespace) -> int:
 
 def report(args: argparse.Namespace) -> int:
     """Write a page about a card."""
-    from miniscope_xr.tools.report import write_report
-
     if not args.out.lower().endswith((".html", ".htm")):
         raise OptionError(f"{args.out}: a report ends in .html")
     write_report(args.card, args.out, layout=args.layout, force=args.force, progress=not args.quiet)
@@ -101,9 +104,6 @@ def report(args: argparse.Namespace) -> int:
 
 def register(subparsers: Any) -> None:
     """Add the commands to an argparse subparsers object; each sets ``func``, which returns the exit code."""
-    from miniscope_xr.tools.export.formats import FORMATS
-    from miniscope_xr.tools.video.codecs import CONTAINERS
-
     parser = subparsers.add_parser(
         "video", help="write a recording as a video",
         description="Write a recording as a video at its true frame rate, and its time stamps as CSV beside it.",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from miniscope_xr.errors import MiniscopeError, plain
+from miniscope_xr.errors import MiniscopeError, at_the_shell, message_of, plain
 from miniscope_xr.tools.flash import backups, checks, interrupts, verbs
 from miniscope_xr.tools.flash.errors import DONE, FAILED, InterruptedWriteError, exit_code
 from miniscope_xr.tools.flash.operation import Progress
@@ -31,7 +31,7 @@ def guarded(command: Command) -> Callable[[Args], int]:
             except KeyboardInterrupt:  # while a card is written it ends as an InterruptedWriteError
                 report.update(exit=FAILED, error="interrupted; the card was not changed")
             except (MiniscopeError, OSError) as error:
-                report.update(exit=exit_code(error), error=_message(error))
+                report.update(exit=exit_code(error), error=message_of(error))
                 report.update(getattr(error, "facts", {}))
                 if isinstance(error, InterruptedWriteError):
                     report.update(
@@ -48,12 +48,8 @@ def _last_words(args: Args, report: Report) -> None:
     if args.json:
         print(json.dumps(report, indent=1))
     if "error" in report:
-        print(plain(f"miniscope-xr {args.command}: {report['error']}"), file=sys.stderr)
-
-
-def _message(error: BaseException) -> str:
-    path, text = getattr(error, "filename", None), getattr(error, "strerror", None)
-    return f"{path}: {text}" if path and text else str(text or error)
+        said = at_the_shell(str(report["error"]), lambda name: hasattr(args, name))
+        print(plain(f"miniscope-xr {args.command}: {said}"), file=sys.stderr)
 
 
 def _common(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from miniscope_xr.tools.report.collect import Array, Lost, clock
+from miniscope_xr.tools.check.result import clock
+from miniscope_xr.tools.report.collect import Array, Lost
 
 _W, _H = 1000, 100
 _POINTS = 800

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.errors import CardReadError
+from miniscope_xr.tools.check.result import clock
 from miniscope_xr.tools.stream.footage import Footage, Images
 from miniscope_xr.tools.stream.outputs import progress_bar
 from miniscope_xr.tools.stream.summary import Projections, whole_frames
@@ -111,15 +112,6 @@ def _projections(ds: xr.Dataset, progress: bool) -> Projections:
                 sums.add(whole_frames(footage.columns, rows, images))
             bar.update(1)
     return sums
-
-
-def clock(seconds: float) -> str:
-    """Write a time as 1:02:03, 2:03 or 3.4 s."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
 def _pictures(ds: xr.Dataset, rows: Times) -> Images:

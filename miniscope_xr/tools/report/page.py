@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from miniscope_xr.tools.check.check import CheckResult, Problem
+from miniscope_xr.tools.check.result import CheckResult, Problem, clock
 from miniscope_xr.tools.export.job import SOFTWARE
 from miniscope_xr.tools.report.charts import chart, timeline
-from miniscope_xr.tools.report.collect import Findings, clock
+from miniscope_xr.tools.report.collect import Findings
 from miniscope_xr.tools.report.pictures import contrast, data_uri, shrunk, stretched
 from miniscope_xr.tools.report.player import make_player
 from miniscope_xr.tools.report.style import STYLE
@@ -44,7 +44,7 @@ def _verdict(result: CheckResult) -> str:
 def _facts(found: Findings) -> str:
     report, attrs = found.report, found.attrs
     facts = {
-        "Length": clock(found.seconds),
+        "Length": clock(report.seconds),
         "Frames": f"{report.frames:,}",
         "Lost frames": f"{report.frames_lost:,}",
         "Partial frames": f"{report.partial_frames:,}",

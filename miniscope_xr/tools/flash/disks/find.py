@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -10,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from miniscope_xr.errors import CardNotFoundError, NotACardError
+from miniscope_xr.errors import CardNotFoundError, CardPermissionError, NotACardError
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,11 @@ def identify(path: str, disks: Disks | None = None) -> Disk:
         raise CardNotFoundError(
             error.errno, "there is no file or device here; `list` shows the candidates", path
         ) from error
+    except (OSError, ValueError) as error:  # a name too long, a file where a folder should be, no permission
+        code = getattr(error, "errno", None) or errno.EINVAL
+        kind = CardPermissionError if isinstance(error, PermissionError) else CardNotFoundError
+        text = getattr(error, "strerror", None) or str(error)
+        raise kind(code, f"cannot be looked at: {text}; `list` shows the candidates", path) from error
     if stat.S_ISREG(mode):
         return image_file(path, disks.loops_on(os.path.realpath(path)))
     if stat.S_ISBLK(mode) or (sys.platform == "darwin" and stat.S_ISCHR(mode)):

@@ -1,0 +1,211 @@
+"""What a person reads at the shell: one sentence without Python in it, whatever is named, wherever it is printed."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miniscope_xr.errors import at_the_shell
+from miniscope_xr.tools.cli import build_parser, main
+from miniscope_xr.tools.cli.runner import EXIT_CODES
+from miniscope_xr.tools.simulate import blank
+
+COMMANDS = sorted(build_parser()._subparsers._group_actions[0].choices)  # type: ignore[union-attr,arg-type]
+PYTHON = ("Traceback", "Error", "errno", "None", "open_dataset", "xr.", "force=", "layout=", "errors=", "a fault of")
+READING = {
+    "info": [],
+    "check": [],
+    "video": ["out.avi"],
+    "export": ["out.zarr"],
+    "report": ["out.html"],
+    "image": ["out.img"],
+    "backup": [],
+    "prepare": ["--image", "--dry-run", "--layout", "v4-wirefree"],
+}
+
+
+def _files(folder: Path) -> dict[str, str]:
+    """Names of things that are no cards, by what is wrong with them."""
+    (folder / "folder").mkdir()
+    (folder / "loop").symlink_to(folder / "loop")
+    (folder / "empty.img").write_bytes(b"")
+    (folder / "short.img").write_bytes(b"short")
+    (folder / "noise.img").write_bytes(b"\x01\x02\x03" * 700_000)
+    return {
+        "nothing there": "gone.img",
+        "a file as a folder": "noise.img/x",
+        "a name too long": "a" * 300 + ".img",
+        "another encoding": os.fsdecode(b"g\xfcnther.img"),
+        "no character of this terminal": "\N{MOUSE}.img",
+        "a folder": "folder",
+        "a link to itself": "loop",
+        "empty": "empty.img",
+        "too short": "short.img",
+        "noise": "noise.img",
+        "a device that is no disk": os.devnull,
+        "an address without a server": "file:///nothing/here.img",
+        "an unknown kind of address": "nosuch://host/card.img",
+    }
+
+
+@pytest.mark.parametrize("command", READING)
+def test_what_is_no_card_is_one_sentence(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = _files(tmp_path)
+    there = set(tmp_path.iterdir())
+    for what, name in before.items():
+        code = main([command, name, *READING[command]])
+        said = capsys.readouterr().err
+        assert code in (2, 3, 4, 5), what
+        assert said.startswith(f"miniscope-xr {command}: "), what
+        assert len(said.strip().splitlines()) == 1, (what, said)
+        assert not [word for word in PYTHON if word in said.replace(name, "")], (what, said)
+    assert set(tmp_path.iterdir()) == there, "nothing was written"
+
+
+@pytest.mark.parametrize("command", ["info", "check", "video"])
+@pytest.mark.parametrize("name", ["noise.img", "empty.img", "short.img"])
+def test_what_is_no_card_is_named(
+    command: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _files(tmp_path)
+    main([command, name, *READING[command]])
+    assert name in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["card.img/x.avi", "a" * 300 + ".avi", "folder", "\0.avi"])
+def test_an_output_that_cannot_be_is_one_sentence(
+    out: str, make_card: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_card(frames=5)[0].rename(tmp_path / "card.img")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["video", "card.img", out]) in (2, 5)
+    said = capsys.readouterr().err
+    assert len(said.strip().splitlines()) == 1
+    assert not [word for word in PYTHON if word in said]
+
+
+def _shell(words: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    program = f'"{sys.executable}" -m miniscope_xr {words}'
+    return subprocess.run(
+        ["sh", "-c", program], cwd=folder, capture_output=True, check=False, env={**os.environ, **environment}
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="streams as a Linux shell gives them")
+@pytest.mark.parametrize(
+    ("stream", "code"), [(">/dev/full", 5), (">&-", 0), ("2>&-", 0), (">/dev/full 2>/dev/full", 5), ("| true", 0)]
+)
+def test_a_stream_that_takes_nothing(stream: str, code: int, make_card: Any, tmp_path: Path) -> None:
+    make_card(frames=5)[0].rename(tmp_path / "card.img")
+    done = _shell(f"info card.img {stream}", tmp_path)
+    assert done.returncode == code
+    assert b"Traceback" not in done.stderr
+    assert b"Exception ignored" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 1
+
+
+@pytest.mark.slow
+def test_a_terminal_that_lacks_the_characters(make_card: Any, tmp_path: Path) -> None:
+    make_card(frames=5)[0].rename(tmp_path / "\N{MOUSE}.img")
+    done = _shell('info "\N{MOUSE}.img"', tmp_path, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    assert rb"\U0001f401.img: image file" in done.stdout
+
+
+def test_a_fault_of_ours_is_one_sentence_too(
+    make_card: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = make_card(frames=5)
+
+    def broken(*args: Any, **options: Any) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr("miniscope_xr.tools.cli.read.check", broken)
+    assert main(["check", str(path)]) == 5
+    said = capsys.readouterr().err
+    assert "a fault of miniscope-xr" in said
+    assert "please report it" in said
+    assert len(said.strip().splitlines()) == 1
+    monkeypatch.setenv("MINISCOPE_XR_TRACEBACK", "1")
+    main(["check", str(path)])
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("python", "shell"),
+    [
+        ("open it with errors='fill'", "open it with --errors fill"),
+        ("force=True (--force) to overwrite", "--force to overwrite"),
+        ("until=40 returns it whole", "--until 40 returns it whole"),
+        ("pass recording= one of: 0", "pass --recording one of: 0"),
+        ("index='scan' compares every frame", "`check --deep` compares every frame"),
+        ("pass layout='v4-wirefree' or layout='x'", "pass --layout v4-wirefree or --layout x"),
+        ("gain=2 led=10", "gain=2 led=10"),
+    ],
+)
+def test_the_library_s_words_become_the_shell_s(python: str, shell: str) -> None:
+    assert at_the_shell(python) == shell
+
+
+def test_an_option_the_command_lacks_names_those_that_have_it() -> None:
+    said = at_the_shell("until=40 returns it whole", known=lambda name: False)
+    assert said == "--until 40 (an option of `video` and `export`) returns it whole"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_lists_the_exit_codes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    said = capsys.readouterr().out
+    for code, text in EXIT_CODES.items():
+        assert f"  {code}  {text}" in said
+
+
+def test_options_are_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["check", "card.img", "--dee"])
+    assert ended.value.code == 2
+    assert "unrecognized arguments: --dee" in capsys.readouterr().err
+
+
+def _new(content: Callable[[io.BufferedWriter], Any]) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            file.truncate(4_000_000)
+            content(file)
+
+    return write
+
+
+CARDS = {
+    "zeros": (_new(lambda file: None), "miniscope-xr prepare card.img --layout v4-wirefree --image gain=2x led=10"),
+    "erased": (_new(lambda file: file.write(b"\xff" * 4_000_000)), "miniscope-xr prepare card.img"),
+    "exFAT": (_new(lambda file: file.write(b"\xeb\x76\x90EXFAT   ")), "an exFAT file system"),
+    "prepared": (lambda path: blank("v4-wirefree").write(path), "miniscope-xr set card.img --layout v4-wirefree"),
+}
+
+
+@pytest.mark.parametrize("command", ["info", "check"])
+@pytest.mark.parametrize("kind", CARDS)
+def test_a_card_without_a_recording_gets_the_next_command(
+    kind: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make, wanted = CARDS[kind]
+    make(tmp_path / "card.img")
+    monkeypatch.chdir(tmp_path)
+    main([command, "card.img"])
+    said = capsys.readouterr()
+    assert wanted in said.out + said.err
