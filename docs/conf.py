@@ -1,4 +1,4 @@
-"""The documentation site: the how-to pages, the architecture page and the reference, without a warning or not at all."""
+"""The documentation site: how-to pages, architecture and reference, without a warning or not at all."""
 
 from __future__ import annotations
 
