@@ -245,9 +245,7 @@ class RecordingStore:
         whole = whole and self.card.salvage
         known = self._whole_rows if whole else self._frame_rows
         keep = self.card.salvage and not whole  # they also tell which sectors could be read
-        return known.get(
-            rows, lambda: self.frames.describe(source, rows, self._header_tables.take(rows, keep), whole)
-        )
+        return known.get(rows, lambda: self.frames.describe(source, rows, self._header_tables.take(rows, keep), whole))
 
     def times(self, rows: Int, end: bool = False) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Timestamps of some rows in ms: of a frame's first buffer on the card, or its last; else when it was due.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,8 @@ def _setting_lines(layout: Layout, settings: dict[str, int]) -> list[str]:
 
 def _device(path: str) -> dict[str, Any]:
     if "://" in path:
-        source = open_device(path)
-        return {"card_id": "", "model": "", "kind": "a card by its address", "path": path, "size": source.size}
+        with contextlib.closing(open_device(path)) as source:
+            return {"card_id": "", "model": "", "kind": "a card by its address", "path": path, "size": source.size}
     return identify(path).to_json()
 
 
