@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from miniscope_xr.errors import AmbiguousLayoutError
-from miniscope_xr.index.detect import examine, preferred
+from miniscope_xr.errors import AmbiguousLayoutError, MiniscopeError
+from miniscope_xr.index.detect import detect, examine, preferred
 from miniscope_xr.layout import Layout, builtin_layouts, load_layout
 from miniscope_xr.tools.flash.errors import RefusedError
+from miniscope_xr.tools.flash.plan import possible_builds
 from miniscope_xr.tools.flash.sector import Stamp, has_keys, read_stamp, settings_of
 from miniscope_xr.tools.flash.target.linux import SECTOR
 
@@ -92,9 +93,8 @@ def _elsewhere(stamp: Stamp, layout: Layout) -> bool:
     return other is not None and other.sectors != layout.sectors
 
 
-def _sector(card: Readable, sector: int | None, layout: Layout) -> bytes:
-    size = layout.sectors.size
-    return bytes(size) if sector is None else card.read(sector * size, size)
+def _sector(card: Readable, sector: int | None) -> bytes:
+    return bytes(SECTOR) if sector is None else card.read(sector * SECTOR, SECTOR)
 
 
 def read_contents(card: Readable, layout: Layout) -> Contents:
@@ -106,15 +106,19 @@ def read_contents(card: Readable, layout: Layout) -> Contents:
         The card is too small to hold a recording of this layout.
     """
     sectors = layout.sectors
-    if card.size < (sectors.data + 1) * sectors.size:
+    if card.size < (sectors.data + 1) * SECTOR:
         raise RefusedError(
             f"{card.size} bytes are too small for {layout.id}, whose data starts at sector {sectors.data}"
         )
-    header, config = _sector(card, sectors.header, layout), _sector(card, sectors.config, layout)
+    header, config = _sector(card, sectors.header), _sector(card, sectors.config)
     found = examine(_Source(card), layout)
+    counts = dict(found.config or {})
+    builds = [found.build] if found.build else possible_builds(layout, counts)
+    if len(builds) == 1:  # the card tells whose words these are
+        layout = layout.of(builds[0])
     return Contents(
-        layout, header, config, _sector(card, sectors.data, layout), settings_of(layout, header),
-        dict(found.config or {}), has_keys(layout, header), read_stamp(header), found.state,
+        layout, header, config, _sector(card, sectors.data), settings_of(layout, header), counts,
+        has_keys(layout, header), read_stamp(header), found.state,
     )  # fmt: skip
 
 
@@ -126,6 +130,15 @@ def _evidence(found: Contents) -> int:
     if found.stamp and found.stamp.layout == found.layout.id:
         return len(_STATES)
     return _STATES.index(found.state)
+
+
+def _as_read(card: Readable, fitting: list[Contents]) -> list[Contents]:
+    """Return what was read with the layout with which the reader reads this card; empty if it reads none."""
+    try:
+        meant = detect(_Source(card)).layout.id
+    except MiniscopeError:
+        return []
+    return [contents for contents in fitting if contents.layout.id == meant]
 
 
 def inspect_card(card: Readable, layout: str | Layout | None = None) -> Contents:
@@ -146,16 +159,18 @@ def inspect_card(card: Readable, layout: str | Layout | None = None) -> Contents
     if layout is not None:
         return read_contents(card, load_layout(layout))
     known = builtin_layouts()
-    least = min((known_layout.sectors.data + 1) * known_layout.sectors.size for known_layout in known.values())
+    least = min((each.sectors.data + 1) * SECTOR for each in known.values())
     if card.size < least:
         raise RefusedError(f"{card.size} bytes are too small for a card of a Miniscope; it needs at least {least}")
     found = []
     for candidate in known.values():
-        if card.size >= (candidate.sectors.data + 1) * candidate.sectors.size:
+        if card.size >= (candidate.sectors.data + 1) * SECTOR:
             contents = read_contents(card, candidate)
             found.append((_evidence(contents), contents))
     best = max(score for score, _ in found)
     fitting = preferred([contents for score, contents in found if score == best])
+    if fitting[0].state in ("recorded", "headers only"):  # layouts that share sectors are told apart by the buffers
+        fitting = _as_read(card, [contents for score, contents in found if score == best]) or fitting
     if best == 0 or len(fitting) > 1:
         why = "nothing on the card says" if best == 0 else "the card does not tell for certain"
         raise AmbiguousLayoutError(

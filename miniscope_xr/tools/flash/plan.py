@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -55,21 +57,23 @@ class Plan:
 
 def frame_bytes(layout: Layout, build: Build) -> int:
     """Return the bytes one frame takes on the card, headers and padding included."""
-    if build.frame_sectors:
-        return build.frame_sectors * layout.sectors.size
-    header = 4 * build.header_words
-    payload = build.buffer_sectors * layout.sectors.size - header
-    full, rest = divmod(build.width * build.height, payload)
-    last = -(-(rest + header) // layout.sectors.size) if rest else 0
-    return (full * build.buffer_sectors + last) * layout.sectors.size
+    return SECTOR * (build.frame_sectors or sum(build.sectors_for(length) for length in build.lengths()))
 
 
-def buffers_a_frame(layout: Layout, build: Build) -> int:
-    """Return how many buffers (v3: frames) of this build hold one frame."""
-    if build.frame_sectors:
-        return 1
-    payload = build.buffer_sectors * layout.sectors.size - 4 * build.header_words
-    return -(-build.width * build.height // payload)
+def buffers_a_frame(build: Build) -> int:
+    """Return how many buffers of this build hold one frame (v3: one)."""
+    return 1 if build.frame_sectors else len(build.lengths())
+
+
+def frame_rate(layout: Layout, build: Build, values: Mapping[str, int]) -> int:
+    """Return the frames a second the firmware makes of these settings; the fastest there is where it is not known."""
+    field = layout.header.get("fs")
+    if field is None or not field.used:
+        return _FASTEST
+    if build.fs:
+        return math.ceil(build.fs)
+    said = re.search(r"\d+(?:\.\d+)?", field.means(values["fs"]))
+    return math.ceil(float(said[0])) or _FASTEST if said else _FASTEST
 
 
 def holds(layout: Layout, config: Mapping[str, int], size: int) -> bool:
@@ -80,7 +84,7 @@ def holds(layout: Layout, config: Mapping[str, int], size: int) -> bool:
     least = SECTOR  # a buffer whose build is unknown takes a sector at least
     if layout.builds:
         build = choose_build(layout, config)
-        least = frame_bytes(layout, build) // buffers_a_frame(layout, build)
+        least = frame_bytes(layout, build) // buffers_a_frame(build)
     return counted * least <= size + frame_room(layout)
 
 
@@ -89,13 +93,22 @@ def frame_room(layout: Layout) -> int:
     return max((frame_bytes(layout, build) for build in layout.builds), default=0)
 
 
+def possible_builds(layout: Layout, config: Mapping[str, int]) -> list[Build]:
+    """Return the builds that can have written this config sector; all where there is none."""
+    if layout.build is not None:
+        return [layout.build]
+    fitting = [
+        build
+        for build in layout.builds
+        if build.buffer_sectors * SECTOR == config.get("buffer_size")
+        and config.get("width") == (build.config_frame or (build.width, build.height))[0]
+    ]
+    return fitting or list(layout.builds)
+
+
 def choose_build(layout: Layout, config: Mapping[str, int]) -> Build:
     """Choose the build whose config is on the card, else the layout's first (its newest)."""
-    for build in layout.builds:
-        same_buffer = build.buffer_sectors * layout.sectors.size == config.get("buffer_size")
-        if same_buffer and build.width == config.get("width"):
-            return build
-    return layout.builds[0]
+    return possible_builds(layout, config)[0]
 
 
 def make_plan(
@@ -116,9 +129,8 @@ def make_plan(
             f"layout {layout.id} names no firmware builds, so the rate of its data is unknown; add builds:"
         )
     build = choose_build(layout, config)
-    obeyed = "fs" in layout.header and layout.header["fs"].used
-    fps = values["fs"] if obeyed and values["fs"] else _FASTEST
-    start = layout.sectors.data * layout.sectors.size
+    fps = frame_rate(layout.of(build), build, values)
+    start = layout.sectors.data * SECTOR
     plan = Plan(build, fps, frame_bytes(layout, build), start, size, values.get("record_length", 0))
     if must_fit and plan.fits_seconds < plan.seconds:
         raise RefusedError(

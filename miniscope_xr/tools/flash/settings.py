@@ -23,6 +23,8 @@ _TIMES = (
     re.compile(r"(?:(?P<h>\d+)\s*h)?\s*(?:(?P<m>\d+)\s*m(?:in)?)?\s*(?:(?P<s>\d+)\s*s(?:ec)?)?", re.ASCII),
     re.compile(r"(?P<h>\d+):(?P<m>[0-5]\d):(?P<s>[0-5]\d)", re.ASCII),
 )
+_SCAN = ("ewl_scan_start", "ewl_scan_stop", "ewl_scan_step", "ewl_scan_interval")
+_FASTEST = 30
 _LONGEST = 40
 """Characters of a value; none that means something has more."""
 _WORDS = {"on": "on", "true": "on", "yes": "on", "off": "off", "false": "off", "no": "off"}
@@ -124,8 +126,7 @@ def parse_value(field: Field, text: str) -> int:
     if field.choices:
         return _choice(field, text)
     raw = _number(field, text)
-    low = field.minimum or 0
-    high = min(2 ** (8 * field.size) - 1, 2**32 - 1 if field.maximum is None else field.maximum)
+    low, high = field.limits
     if not low <= raw <= high:
         units = f" {field.units}" if field.units else ""
         raise SettingsError(f"{field.name}={text} is outside {low} to {high}{units}: {field.description}")
@@ -155,10 +156,10 @@ def _scan(
     layout: Layout, values: dict[str, int], given: Mapping[str, int], notes: list[str], *, derive: bool
 ) -> None:
     """Check a focus scan; ``derive`` lets length and first focus follow from it, as the lab notebook does."""
-    if not values.get("ewl_scan_mode"):
+    if not values.get("ewl_scan_mode") or not {*_SCAN, "ewl", "record_length"} <= values.keys():
         return
-    start, stop = values["ewl_scan_start"], values["ewl_scan_stop"]
-    step, seconds = values["ewl_scan_step"], values["ewl_scan_interval"]
+    seconds: float
+    start, stop, step, seconds = (values[name] for name in _SCAN)
     for name, value in (("ewl_scan_step", step), ("ewl_scan_interval", seconds)):
         if value == 0:
             raise SettingsError(f"{name}=0: the focus scan would never move on; give a value of 1 or more")
@@ -175,6 +176,8 @@ def _scan(
         notes.append(f"the firmware starts the focus scan at ewl={values['ewl']}, not at ewl_scan_start={start}")
     if (stop - values["ewl"]) % step:
         notes.append(f"the last step of the focus scan may pass ewl_scan_stop={stop} by one step of {step}")
+    if layout.header["ewl_scan_interval"].units == "frames":  # each step lasts one frame more
+        seconds = (seconds + 1) / (values.get("fs") or _FASTEST)
     needed = int(((stop - start) / step + 1) * seconds)
     if derive and "record_length" not in given:
         values["record_length"] = needed
@@ -184,7 +187,12 @@ def _scan(
         notes.append(f"the focus scan takes {needed} s; record_length={length} ends it before, {needed} would fit it")
 
 
-def parse_settings(layout: Layout, words: Sequence[str], current: Mapping[str, int] | None = None) -> Settings:
+def parse_settings(
+    layout: Layout,
+    words: Sequence[str],
+    current: Mapping[str, int] | None = None,
+    rivals: Sequence[Layout] = (),
+) -> Settings:
     """Check ``NAME=VALUE`` words against a layout.
 
     Parameters
@@ -196,6 +204,9 @@ def parse_settings(layout: Layout, words: Sequence[str], current: Mapping[str, i
     current
         Raw values on the card, which stay where none is given; None for a card that was never prepared: the
         layout's defaults.
+    rivals
+        What the card's firmware may be as well, as far as anything tells: where one of them makes something else of a
+        value that is given, a note says so.
 
     Raises
     ------
@@ -211,6 +222,7 @@ def parse_settings(layout: Layout, words: Sequence[str], current: Mapping[str, i
         if not field.used and raw != (field.default or 0):
             notes.append(f"{name}: {field.description}")
     notes += _meant(layout, words, given)
+    notes += [note for name, raw in given.items() for note in differences(layout, name, raw, rivals)]
     if current is None or any(name.startswith("ewl") for name in given):
         begun = "ewl_scan_mode" in given and not base.get("ewl_scan_mode")
         _scan(layout, values, given, notes, derive=current is None or begun)
@@ -259,12 +271,41 @@ def _meant(layout: Layout, words: Sequence[str], given: Mapping[str, int]) -> li
     return notes
 
 
+def differences(layout: Layout, name: str, raw: int, rivals: Sequence[Layout]) -> list[str]:
+    """Say which other firmware makes something else of a setting."""
+    said: dict[str, list[str]] = {}
+    for rival in rivals:
+        if text := _difference(layout.header[name], raw, rival):
+            who = f"firmware {rival.build.firmware}" if rival.build else rival.id
+            said.setdefault(text, []).append(who + (f" (--layout {rival.id})" if rival.id != layout.id else ""))
+    return [f"{name}={raw}: {' and '.join(who)} {text}" for text, who in said.items()]
+
+
+def _difference(field: Field, raw: int, rival: Layout) -> str:
+    """Say what a firmware makes of a setting that is meant for another; empty if it is the same."""
+    other = rival.header.get(field.name)
+    if other is None or other.offset != field.offset:
+        end = field.offset + field.size
+        there = [n for n, f in rival.header.items() if f.offset < end and field.offset < f.offset + f.size]
+        return f"reads {' and '.join(there)} there" if there else "has no such setting"
+    fixed = rival.build.fs if rival.build and field.name == "fs" else None
+    if not other.used:
+        return "does not read it" if field.used else ""
+    if fixed and fixed != raw:
+        return f"runs at {fixed:g} frames/s whatever is set"
+    if field.means(raw) != other.means(raw):
+        return f"takes it for {other.means(raw)}"
+    if field.units != other.units:
+        return f"counts it in {other.units}"
+    low, high = other.limits
+    return "" if other.choices or low <= raw <= high else f"takes {low} to {high} only"
+
+
 def problem(field: Field, raw: int) -> str:
     """Say what is wrong with a value that is on the card already; empty if nothing is."""
+    low, high = field.limits
     if field.choices and raw not in field.choices:
         return f"the firmware silently ignores it; use {_options(field)}"
-    if field.maximum is not None and raw > field.maximum:
-        return f"above the largest useful value {field.maximum}"
-    if field.minimum is not None and raw < field.minimum:
-        return f"below the smallest useful value {field.minimum}"
-    return ""
+    if raw > high:
+        return f"above the largest useful value {high}"
+    return f"below the smallest useful value {low}" if raw < low else ""

@@ -18,7 +18,7 @@ from miniscope_xr.tools.flash.errors import DONE
 from miniscope_xr.tools.flash.journal import default_dir
 from miniscope_xr.tools.flash.look import Look, check_content, look, loss
 from miniscope_xr.tools.flash.operation import Progress
-from miniscope_xr.tools.flash.plan import Plan, make_plan
+from miniscope_xr.tools.flash.plan import Plan, make_plan, possible_builds
 from miniscope_xr.tools.flash.settings import Settings, check_words, parse_settings
 from miniscope_xr.tools.flash.target.linux import open_target
 
@@ -80,6 +80,22 @@ def look_at(args: Args, disk: Disk, progress: Progress | None, *, writes_data: b
     return seen
 
 
+def rivals(seen: Look, named: str | None) -> list[Layout]:
+    """Return what else may run in the Miniscope this card is for: other builds, and layouts with the same sectors.
+
+    The card tells its build where something was recorded; the user tells the layout where one is named.
+    """
+    layout = seen.layout
+    if layout.build is not None:
+        return []
+    builds = possible_builds(layout, seen.contents.counts)
+    found = [layout.of(build) for build in builds[1:] if not build.unsupported]
+    if named is None:
+        same = [known for known in builtin_layouts().values() if known.sectors == layout.sectors]
+        found += [known.of(build) for known in same if known.id != layout.id for build in known.builds]
+    return found
+
+
 def _plan(args: Args, seen: Look, values: Mapping[str, int]) -> Plan:
     asked = any(word.startswith(("record_length=", "fs=", "ewl_scan")) for word in args.settings)
     return make_plan(
@@ -126,7 +142,9 @@ def prepare_card(args: Args, report: Report, progress: Progress | None) -> int:
     check_values(args)
     disk = card_to_write(args, report)
     seen = look_at(args, disk, progress, writes_data=not args.keep)
-    settings = parse_settings(seen.layout, args.settings, prepare.current_settings(seen))
+    settings = parse_settings(
+        seen.layout, args.settings, prepare.current_settings(seen), rivals(seen, args.layout)
+    )
     plan = _plan(args, seen, settings.values)
     wiped = plan if args.wipe_minutes is None else replace(plan, seconds=max(1, round(args.wipe_minutes * 60)))
     shown(args, seen, report, settings)
@@ -143,7 +161,9 @@ def set_card(args: Args, report: Report, progress: Progress | None) -> int:
     disk = card_to_write(args, report)
     seen = look_at(args, disk, progress, writes_data=False)
     current = prepare.current_settings(seen)
-    settings = parse_settings(seen.layout, args.settings, seen.contents.settings if current is None else current)
+    settings = parse_settings(
+        seen.layout, args.settings, seen.contents.settings if current is None else current, rivals(seen, args.layout)
+    )
     plan = _plan(args, seen, settings.values)
     if seen.has_recording and args.no_stamp:
         lost = "--no-stamp: what the recording on the card was made with is not kept, it will be read with the new"
