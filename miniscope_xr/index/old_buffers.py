@@ -1,18 +1,121 @@
-"""The list of old buffers that ``prepare --keep`` saved on this computer: it shows where a recording ends, exactly."""
+"""The list of old buffers that ``prepare --keep`` saved on this computer: it shows where a recording ends, exactly.
+
+``DATA/lists/<session>.npz`` (DATA is the user's data folder, ``~/.local/share/miniscope-xr`` on Linux; the session
+stands in the card's header sector, so a copy of the card has it too) holds, for every sector that looked like a buffer
+header (v3: a frame's last sector) before the card was prepared,
+
+- ``sectors`` (int64, ascending), ``hashes`` (uint64: the first 8 bytes of the sector's BLAKE2b hash, little-endian),
+- ``end`` (the byte up to which was listed), ``layout``, ``session``, ``card_id``.
+
+A sector that still has its hash belongs to an older recording.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
+import re
+import zipfile
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 from typing import overload
 
-from miniscope_xr.errors import MiniscopeError
+import numpy as np
+from numpy.typing import NDArray
+
 from miniscope_xr.index.runs import Run
-from miniscope_xr.layout import Layout
+from miniscope_xr.layout import SECTOR, Layout
+from miniscope_xr.layout.stamp import read_stamp
 from miniscope_xr.source.base import ByteSource
 
-_STAMP = slice(128, 132), b"MSXR"  # what `prepare` leaves in the header sector, where no firmware reads
+
+@dataclass(frozen=True)
+class OldBuffers:
+    """Sectors that held buffer headers before the card was prepared, and the hashes of their content."""
+
+    sectors: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
+    end: int
+    layout: str = ""
+    session: str = ""
+    card_id: str = ""
+
+    def is_old(self, sector: int, content: bytes) -> bool:
+        """Tell whether this sector still is what it was before the card was prepared."""
+        i = int(np.searchsorted(self.sectors, sector))
+        return i < len(self.sectors) and int(self.sectors[i]) == sector and int(self.hashes[i]) == sector_hash(content)
+
+    def to_bytes(self) -> bytes:
+        """Return the content of the file."""
+        file = io.BytesIO()
+        np.savez_compressed(
+            file, sectors=self.sectors, hashes=self.hashes, end=np.array(self.end), layout=np.array(self.layout),
+            session=np.array(self.session), card_id=np.array(self.card_id),
+        )  # fmt: skip
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> OldBuffers:
+        """Read the content of the file; a :class:`ValueError` says what is wrong with it."""
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as found:
+                sectors, hashes = found["sectors"], found["hashes"]
+                names = (str(found[name]) for name in ("layout", "session", "card_id"))
+                old = cls(sectors.astype(np.int64), hashes.astype(np.uint64), int(found["end"]), *names)
+        except (KeyError, EOFError, OSError, TypeError, zipfile.BadZipFile) as error:
+            raise ValueError(f"it has not what such a list has: {error}") from error
+        if old.sectors.ndim != 1 or old.sectors.shape != old.hashes.shape or np.any(np.diff(old.sectors) <= 0):
+            raise ValueError("its sectors and hashes do not go together")
+        return old
+
+
+def sector_hash(content: bytes) -> int:
+    """Return the hash of one sector's content."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
+
+
+def lists_dir() -> Path:
+    """Return where this user's lists are."""
+    import platformdirs  # costs start-up time, and most cards need no list
+
+    return platformdirs.user_data_path("miniscope-xr", appauthor=False) / "lists"
+
+
+def find_list(header: bytes, folder: Path | None = None) -> OldBuffers | None:
+    """Return the list that was saved when this header sector was written; None if there is none that can be read."""
+    stamp = read_stamp(header)
+    if stamp is None or not stamp.intact or not re.fullmatch("[0-9a-f]{32}", stamp.session):
+        return None
+    try:
+        return OldBuffers.from_bytes(_content((folder or lists_dir()) / f"{stamp.session}.npz"))
+    except (OSError, ValueError):
+        return None
+
+
+def _content(path: Path) -> bytes:
+    """Read a regular file; a pipe of this name is not waited for."""
+    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+        return file.read() if path.is_file() else b""
+
+
+def first_old(old: OldBuffers, sectors: Sequence[int], read: Callable[[int], bytes]) -> int:
+    """Find the first of a recording's buffers that belongs to an older recording; their number if none does.
+
+    ``sectors`` are the buffers' first sectors in card order, ``read`` returns a sector's bytes. A recording overwrites
+    from the start on, so what is old is at the end, and bisecting finds where it begins.
+    """
+    low, high = 0, len(sectors)
+    while low < high:
+        middle = (low + high) // 2
+        if old.is_old(sectors[middle], read(sectors[middle])):
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 class Starts(Sequence[int]):
@@ -46,17 +149,7 @@ def first_listed(source: ByteSource, layout: Layout, sectors: Sequence[int]) -> 
 
     None where the card carries no stamp of ours or this computer has no list of it.
     """
-    size = layout.sectors.size
-    header = source.read(layout.sectors.header * size, size)
-    where, magic = _STAMP
-    if header[where] != magic:
-        return None
-    from miniscope_xr.tools.flash import stale  # the writing side's notes; most cards never need it
-
-    try:
-        old = stale.old_buffers_of(header)
-    except MiniscopeError:  # a list that cannot be read is no list
-        return None
+    old = find_list(source.read(layout.sectors.header * SECTOR, SECTOR))
     if old is None:
         return None
-    return stale.first_old(old, sectors, lambda sector: source.read(sector * size, size))
+    return first_old(old, sectors, lambda sector: source.read(sector * SECTOR, SECTOR))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from miniscope_xr.layout import load_layout
-from miniscope_xr.tools.flash import journal, stale
+from miniscope_xr.tools.flash import journal, sector, stale
 from miniscope_xr.tools.flash.errors import JournalError
 from miniscope_xr.tools.flash.journal import Journal
 
@@ -21,6 +22,7 @@ from .fakes import SECTOR, V4, FaultDisk, v4_buffers, v4_card
 from .loops import needs_loops, run
 from .test_commands import write
 
+pwd = pytest.importorskip("pwd", reason="users of a Unix system") if os.name == "posix" else None
 V3, DAQ = load_layout("v3-wirefree"), load_layout("daq-wirefree")
 
 
@@ -224,10 +226,39 @@ def test_the_format_of_the_list(tmp_path, capsys):
     size = 16 << 20
     card = write(tmp_path / "c.img", v4_card(size), size)
     assert Tool(capsys, tmp_path / "b")("set", card, "gain=2").code == 0
-    content = json.loads(next((tmp_path / "b").glob(f"*/*/{stale.NAME}")).read_text())
-    assert content["format"] == 1
-    assert content["layout"] == "v4-wirefree"
-    assert content["card_id"] == card_id(card)
-    assert len(content["sectors"]) == len(content["hashes"]) == 8
-    first = card.read_bytes()[1024 * SECTOR : 1025 * SECTOR]
-    assert content["hashes"][0] == f"{stale.sector_hash(first):016x}"
+    session = sector.read_stamp(card.read_bytes()[1022 * SECTOR : 1023 * SECTOR]).session
+    beside = next((tmp_path / "b").glob(f"*/*/{stale.NAME}"))
+    for file in (beside, tmp_path / "b" / "lists" / f"{session}.npz"):
+        content = np.load(file)
+        assert content["layout"] == "v4-wirefree"
+        assert content["card_id"] == card_id(card)
+        assert content["session"] == session
+        assert len(content["sectors"]) == len(content["hashes"]) == 8
+        first = card.read_bytes()[1024 * SECTOR : 1025 * SECTOR]
+        assert content["hashes"][0] == stale.sector_hash(first)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="needs root")
+def test_after_sudo_the_list_is_the_callers(tmp_path, capsys, monkeypatch):
+    """`sudo prepare --keep`, then reading as the user: the list lies in the user's folder and is the user's."""
+    nobody = pwd.getpwnam("nobody")
+    home = Path(tempfile.mkdtemp(prefix="home-", dir="/tmp"))
+    os.chown(home, nobody.pw_uid, nobody.pw_gid)
+    try:
+        entry = pwd.struct_passwd((*nobody[:5], str(home), nobody[6]))
+        monkeypatch.setattr(pwd, "getpwuid", lambda uid: entry)
+        monkeypatch.setenv("SUDO_UID", str(nobody.pw_uid))
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "root"))
+        size = 16 << 20
+        card = write(tmp_path / "c.img", v4_card(size), size)
+        words = ("--image", "--yes", "--card", card_id(card))
+        assert Tool(capsys, tmp_path).raw("prepare", card, "record_length=1", "--keep", *words).code == 0
+        assert os.geteuid() == 0
+        header = card.read_bytes()[1022 * SECTOR : 1023 * SECTOR]
+        file = home / ".local/share/miniscope-xr/lists" / f"{sector.read_stamp(header).session}.npz"
+        for path in (file, *list(file.parents)[:4]):
+            assert path.stat().st_uid == nobody.pw_uid
+        monkeypatch.setenv("XDG_DATA_HOME", str(home / ".local/share"))
+        assert len(stale.old_buffers_of(header).sectors) == 8
+    finally:
+        shutil.rmtree(home)

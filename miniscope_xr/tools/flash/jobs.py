@@ -117,6 +117,8 @@ def carry_out(job: Job, target: Target, backup_dir: Path, progress: Progress | N
         also = [found.layout for found in seen.found if found.layout.id != seen.layout.id]
         old = stale.list_buffers(target, seen.layout, seen.data_end, progress, also=also)
         stale.save_list(journal.folder, old, layout=seen.layout.id, session=journal.session, card_id=seen.disk.card_id)
+        if all(change.name != "data" for change in job.changes):  # it stays, and a reader has to tell it from new data
+            stale.hand_to_reader(journal.folder, backup_dir, journal.session)
     run(target, job.changes, journal, progress, resumed=job.continues is not None)
     if any(change.offset == 0 for change in job.changes):  # where a partition table is
         target.reread_partitions()

@@ -1,56 +1,38 @@
 """Old data on a card: how far it reaches, and a list of it by which a reader finds where a new recording ends.
 
-``old_buffers.json`` is ``{"format": 1, "card_id", "session", "layout", "end", "sectors": [...], "hashes": [...]}``:
-for every sector that looked like a buffer header (v3: a frame's last sector) before the card was prepared, its number
-and the first 8 bytes of its BLAKE2b hash as hex. A sector that still has its hash belongs to an older recording.
+The list lies beside the journal (``old_buffers.npz``, for ``resume``) and where readers look
+(:mod:`miniscope_xr.index.old_buffers`, which describes it).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from miniscope_xr.index.old_buffers import OldBuffers, find_list, first_old, lists_dir, sector_hash
 from miniscope_xr.layout import Layout, words
 from miniscope_xr.tools.flash.errors import JournalError
 from miniscope_xr.tools.flash.journal import default_dir, journals, save
 from miniscope_xr.tools.flash.operation import STEP, Progress
-from miniscope_xr.tools.flash.sector import read_stamp
 from miniscope_xr.tools.flash.target.linux import SECTOR, Target
 
-NAME = "old_buffers.json"
+__all__ = [
+    "NAME", "OldBuffers", "find_extent", "find_extents", "first_old", "hand_to_reader", "headers_in", "list_buffers",
+    "load_list", "load_old_buffers", "old_buffers_of", "save_list", "sector_hash",
+]  # fmt: skip
+
+NAME = "old_buffers.npz"
 _LOOK_EVERY = 1 << 20
 """Old data shorter than this (11 frames of a v4 recording) may be overlooked; ``wipe --whole`` overlooks nothing."""
 _LONG = 256
 """Sectors of a buffer or frame up to which its header is looked for wherever it may start."""
-
-
-@dataclass(frozen=True)
-class OldBuffers:
-    """Sectors that held buffer headers before the card was prepared, and the hashes of their content."""
-
-    sectors: NDArray[np.int64]
-    hashes: NDArray[np.uint64]
-    end: int
-    layout: str = ""
-    session: str = ""
-    card_id: str = ""
-
-    def is_old(self, sector: int, content: bytes) -> bool:
-        """Tell whether this sector still is what it was before the card was prepared."""
-        i = int(np.searchsorted(self.sectors, sector))
-        return i < len(self.sectors) and int(self.sectors[i]) == sector and int(self.hashes[i]) == sector_hash(content)
-
-
-def sector_hash(content: bytes) -> int:
-    """Return the hash of one sector's content."""
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
 
 
 def _span(layout: Layout) -> int:
@@ -157,49 +139,90 @@ def list_buffers(
 
 
 def save_list(folder: Path, old: OldBuffers, *, layout: str, session: str, card_id: str) -> None:
-    """Write the list beside the journal."""
-    content = {
-        "format": 1, "card_id": card_id, "session": session, "layout": layout, "end": old.end,
-        "sectors": old.sectors.tolist(), "hashes": [f"{h:016x}" for h in old.hashes.tolist()],
-    }  # fmt: skip
-    save(folder / NAME, json.dumps(content).encode())
+    """Write the list beside the journal, where ``resume`` looks."""
+    save(folder / NAME, replace(old, layout=layout, session=session, card_id=card_id).to_bytes())
+
+
+def hand_to_reader(folder: Path, backup_dir: Path, session: str) -> Path | None:
+    """Write the list where a reader looks for it: among the lists of the person who reads the card.
+
+    That is the one who called ``sudo``, where somebody did. With another backup folder than the usual one it lies in
+    ``lists`` there. None if there is no list, or no session by which it could be found.
+    """
+    content = (folder / NAME).read_bytes() if (folder / NAME).exists() else b""
+    if not content or not session:
+        return None
+    if backup_dir != default_dir():
+        return _put(backup_dir / "lists", session, content)
+    with as_caller() as home:
+        return _put(home or lists_dir(), session, content)
+
+
+def _put(place: Path, session: str, content: bytes) -> Path:
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JournalError(
+            error.errno,
+            f"cannot be made ({error.strerror}), and a reader needs the list in it to tell old data from new; give "
+            "--backup-dir",
+            str(place),
+        ) from error
+    save(place / f"{session}.npz", content)
+    return place / f"{session}.npz"
+
+
+@contextlib.contextmanager
+def as_caller() -> Iterator[Path | None]:
+    """Act as the person who called ``sudo``, and yield that person's folder of lists; None where nobody did.
+
+    What is written then belongs to that person, and no link in his or her folders is followed with root's rights.
+    """
+    caller = _caller()
+    if caller is None:
+        yield None
+        return
+    uid, gid, home = caller
+    group = os.getegid()
+    os.setegid(gid)
+    try:
+        os.seteuid(uid)
+        try:
+            yield home / ".local/share/miniscope-xr/lists"
+        finally:
+            os.seteuid(0)
+    finally:
+        os.setegid(group)
+
+
+def _caller() -> tuple[int, int, Path] | None:
+    """Return user, group and home of the person who called ``sudo``."""
+    number = os.environ.get("SUDO_UID", "")
+    if sys.platform != "linux" or os.geteuid() != 0 or not number.isdecimal() or number == "0":
+        return None
+    try:
+        import pwd  # not on Windows
+
+        entry = pwd.getpwuid(int(number))
+    except (KeyError, OverflowError):
+        return None
+    return entry.pw_uid, entry.pw_gid, Path(entry.pw_dir)
 
 
 def load_list(folder: Path) -> OldBuffers:
     """Read the list of one backup folder."""
     file = folder / NAME
     try:
-        content: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return OldBuffers(
-            np.array(content["sectors"], np.int64), np.array([int(h, 16) for h in content["hashes"]], np.uint64),
-            int(content["end"]), str(content["layout"]), str(content["session"]), str(content["card_id"]),
-        )  # fmt: skip
+        return OldBuffers.from_bytes(file.read_bytes())
     except OSError as error:
         raise JournalError(error.errno, f"the list of old data cannot be read: {error.strerror}", str(file)) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise JournalError(22, f"this is not a list of old data ({error})", str(file)) from error
-
-
-def first_old(old: OldBuffers, sectors: Sequence[int], read: Callable[[int], bytes]) -> int:
-    """Find the first of a recording's buffers that belongs to an older recording; their number if none does.
-
-    ``sectors`` are the buffers' first sectors in card order, ``read`` returns a sector's bytes. A recording overwrites
-    from the start on, so what is old is at the end, and bisecting finds where it begins.
-    """
-    low, high = 0, len(sectors)
-    while low < high:
-        middle = (low + high) // 2
-        if old.is_old(sectors[middle], read(sectors[middle])):
-            high = middle
-        else:
-            low = middle + 1
-    return low
 
 
 def old_buffers_of(header: bytes, backup_dir: Path | str | None = None) -> OldBuffers | None:
     """Return the list that was saved when this header sector was written; None if this computer has none."""
-    stamp = read_stamp(header)
-    return load_old_buffers(backup_dir, stamp.session) if stamp and stamp.intact else None
+    return find_list(header, Path(backup_dir) / "lists" if backup_dir else None)
 
 
 def load_old_buffers(backup_dir: Path | str | None, card: str) -> OldBuffers | None:
@@ -210,7 +233,7 @@ def load_old_buffers(backup_dir: Path | str | None, card: str) -> OldBuffers | N
     backup_dir
         Where the backups are; None for the default folder.
     card
-        The session id in the card's header sector (:func:`miniscope_xr.tools.flash.sector.read_stamp`), which a copy
+        The session id in the card's header sector (:func:`miniscope_xr.layout.stamp.read_stamp`), which a copy
         of the card has too, or its card id.
     """
     for journal in journals(Path(backup_dir) if backup_dir else default_dir()):
