@@ -5,34 +5,29 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from miniscope_xr.errors import AmbiguousLayoutError, MiniscopeError
 from miniscope_xr.index.detect import detect, examine, preferred
 from miniscope_xr.layout import Layout, builtin_layouts, load_layout
+from miniscope_xr.source.base import Readable, Spans, pour
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.plan import possible_builds
 from miniscope_xr.tools.flash.sector import Stamp, has_keys, read_stamp, settings_of
 from miniscope_xr.tools.flash.target.linux import SECTOR
 
 
-class Readable(Protocol):
-    """What looking at a card needs."""
+class WholeSectors:
+    """A card that is read in whole sectors, as the reader's detection wants to read it: any bytes."""
 
-    size: int
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Return the bytes there."""
-        ...
-
-
-class _Source:
-    """A card that is read in whole sectors, as the layout detection wants to read it: any bytes."""
+    path, changed = "", False
+    unread: Spans = []  # noqa: RUF012 (nobody adds to it)
 
     def __init__(self, card: Readable) -> None:
         self._card, self.size = card, card.size
 
     def read(self, offset: int, length: int) -> bytes:
+        """Return up to ``length`` bytes; fewer only at the end."""
         stop = min(offset + length, self.size)
         first = offset // SECTOR * SECTOR
         if stop <= offset:
@@ -40,10 +35,30 @@ class _Source:
         return self._card.read(first, -(-stop // SECTOR) * SECTOR - first)[offset - first : stop - first]
 
     def readv(self, offset: int, buffers: Sequence[Any]) -> int:
-        raise NotImplementedError
+        """Fill writable buffers one after another."""
+        return pour(self.read(offset, sum(len(buffer) for buffer in buffers)), buffers)
 
-    def salvage(self, offset: int, length: int) -> tuple[bytes, list[tuple[int, int]]]:
-        raise NotImplementedError
+    def gather(self, offsets: Sequence[int], length: int) -> bytes | None:
+        """Have it done one by one."""
+        return None
+
+    def salvage(self, offset: int, length: int) -> tuple[bytes, Spans]:
+        """Read sector by sector; what cannot be read is zero."""
+        pieces, bad = [], []
+        for at in range(offset, min(offset + length, self.size), SECTOR):
+            try:
+                pieces.append(self.read(at, min(SECTOR, offset + length - at)))
+            except OSError:
+                pieces.append(bytes(min(SECTOR, offset + length - at)))
+                bad.append((at, len(pieces[-1])))
+        return b"".join(pieces), bad
+
+    def send(self, out: int, offset: int, length: int) -> int | None:
+        """Have it copied by the caller."""
+        return None
+
+    def close(self) -> None:
+        """Leave the card to whoever opened it."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +126,7 @@ def read_contents(card: Readable, layout: Layout) -> Contents:
             f"{card.size} bytes are too small for {layout.id}, whose data starts at sector {sectors.data}"
         )
     header, config = _sector(card, sectors.header), _sector(card, sectors.config)
-    found = examine(_Source(card), layout)
+    found = examine(WholeSectors(card), layout)
     counts = dict(found.config or {})
     builds = [found.build] if found.build else possible_builds(layout, counts)
     if len(builds) == 1:  # the card tells whose words these are
@@ -135,7 +150,7 @@ def _evidence(found: Contents) -> int:
 def _as_read(card: Readable, fitting: list[Contents]) -> list[Contents]:
     """Return what was read with the layout with which the reader reads this card; empty if it reads none."""
     try:
-        meant = detect(_Source(card)).layout.id
+        meant = detect(WholeSectors(card)).layout.id
     except MiniscopeError:
         return []
     return [contents for contents in fitting if contents.layout.id == meant]
