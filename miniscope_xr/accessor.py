@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import xarray as xr
@@ -11,9 +11,8 @@ import xarray as xr
 from miniscope_xr.errors import OptionError
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from miniscope_xr.tools.check.check import CheckResult
+    from miniscope_xr.tools.export.options import ExportOptions
     from miniscope_xr.tools.report.player import Player
     from miniscope_xr.tools.stream.footage import Frames, PathLike
 
@@ -64,31 +63,14 @@ class MiniscopeAccessor:
 
         dataset_to_video(self._ds, path, codec, frames, fps, color, time_stamps, force, progress)
 
-    def export(
-        self,
-        path: PathLike,
-        to: str | None = None,
-        *,
-        frames: Frames = None,
-        fps: float | str | None = None,
-        start: datetime | str | None = None,
-        codec: str = "FFV1",
-        animal: str = "",
-        researcher: str = "",
-        experiment: str = "",
-        force: bool = False,
-        progress: bool = True,
-    ) -> Path:
+    def export(self, path: PathLike, to: str | None = None, **options: Unpack[ExportOptions]) -> Path:
         """Write for another program: miniscope-daq, minian, zarr, netcdf, hdf5, tiff or nwb.
 
         Parameters are those of :func:`miniscope_xr.tools.export.export`; ``to=None`` goes by the ending of ``path``.
         """
         from miniscope_xr.tools.export import export
 
-        return export(
-            self._ds, path, to, frames=frames, fps=fps, start=start, codec=codec, animal=animal,
-            researcher=researcher, experiment=experiment, force=force, progress=progress,
-        )  # fmt: skip
+        return export(self._ds, path, to, **options)
 
     def check(self, deep: bool = False) -> CheckResult:
         """Say what is wrong with the card behind this Dataset; see :func:`miniscope_xr.check`."""

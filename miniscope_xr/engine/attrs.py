@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.card import CardStore, RecordingStore
+from miniscope_xr.frames.rate import clock_step
 from miniscope_xr.layout import Field
 
 
@@ -34,9 +35,12 @@ def _fps(store: RecordingStore) -> float | int:
     card = store.card.index.card
     if card.config is not None and "fs" in card.config:
         return int(card.config["fs"])
-    ends = np.array([0, store.frames.count - 1])
-    frames = int(np.diff(store.frames.frame_num(ends))[0])
-    return round(1000 * frames / max(float(np.diff(store.times(ends))[0]), 1), 2) if frames else 0
+
+    def look(rows: np.ndarray[Any, np.dtype[np.int64]]) -> Any:
+        return store.times(rows), store.frames.frame_num(rows)
+
+    step = clock_step(store.frames.count, look)
+    return 0 if step is None else round(1000 / step, 2)
 
 
 def _unread(store: RecordingStore) -> list[str]:

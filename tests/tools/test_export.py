@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -88,15 +88,52 @@ class TestZarr:
             np.testing.assert_array_equal(back["frame_num"].values, ds["frame_num"].values)
         with (tmp_path / "out" / "timestamps.csv").open() as file:
             rows = list(csv.DictReader(file))
-        first = ds["time"].values.astype("timedelta64[ms]").astype(int) / 1000
-        last = ds["time_last"].values.astype("timedelta64[ms]").astype(int) / 1000
-        np.testing.assert_allclose([float(r["timestamp_first"]) for r in rows], first)
-        np.testing.assert_allclose([float(r["timestamp_last"]) for r in rows], last)
         began = datetime.fromisoformat("2026-03-14T15:09:26+00:00").timestamp()
-        np.testing.assert_allclose([float(r["unix_time"]) for r in rows], began + first)
+        first = began + ds["time"].values.astype("timedelta64[ms]").astype(int) / 1000
+        last = began + ds["time_last"].values.astype("timedelta64[ms]").astype(int) / 1000
+        for name, times in (("timestamp_first", first), ("timestamp_last", last), ("unix_time", first)):
+            np.testing.assert_allclose([float(r[name]) for r in rows], times, rtol=0, atol=1e-3)
+
+
+    def test_a_name_that_promises_ome_keeps_it(self, ds: xr.Dataset, tmp_path: Path) -> None:
+        have("zarr")
+        import zarr
+
+        export(ds, tmp_path / "a.ome.zarr")
+        group = zarr.open_group(tmp_path / "a.ome.zarr", mode="r")
+        (image,) = group.attrs["ome"]["multiscales"]
+        assert [axis["name"] for axis in image["axes"]] == ["t", "y", "x"]
+        video = group[image["datasets"][0]["path"]]
+        assert list(video.metadata.dimension_names) == ["t", "y", "x"]
+        assert image["datasets"][0]["coordinateTransformations"][0]["scale"] == pytest.approx([0.05, 1, 1], rel=0.01)
+        np.testing.assert_array_equal(video[:], ds["video"].values)
 
 
 class TestNetcdf:
+    def test_text_is_characters(self, ds: xr.Dataset, tmp_path: Path) -> None:
+        """Octave and MATLAB skip NC_STRING, or fail on it."""
+        have("netcdf")
+        import h5py
+
+        export(ds.assign_attrs(warnings=["one", "two"]), tmp_path / "a.nc", start="2026-03-14T15:09:26+00:00")
+        with h5py.File(tmp_path / "a.nc") as file:
+            for item in (file, *file.values()):
+                for name in item.attrs:
+                    assert not h5py.check_string_dtype(item.attrs.get_id(name).dtype) or item.attrs.get_id(
+                        name
+                    ).dtype.kind == "S", name
+            assert file.attrs["warnings"] == b"one\ntwo"
+            assert file.attrs["recording_start"] == b"2026-03-14T15:09:26+00:00"
+
+    def test_blank_frames_have_times(self, card: Any, tmp_path: Path) -> None:
+        have("netcdf")
+        with xr.open_dataset(card[0], engine="miniscope", gaps="fill") as filled:
+            export(filled, tmp_path / "a.nc")
+        with xr.open_dataset(tmp_path / "a.nc", engine="h5netcdf") as back:
+            steps = np.diff(back["time"].values.astype("timedelta64[ms]").astype(int))
+        assert (steps > 0).all()
+
+
     @pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])
     def test_gives_back_the_dataset(self, ds: xr.Dataset, tmp_path: Path, engine: str) -> None:
         have("netcdf")
@@ -127,23 +164,32 @@ class TestHdf5:
             np.testing.assert_array_equal(file["headers/frame_num"][...], ds["frame_num"].values)
             np.testing.assert_array_equal(file["headers/battery_voltage"][...], ds["battery_voltage"].values)
             np.testing.assert_allclose(file["headers/time"][...], ds["timestamp"].values / 1000)
+            assert file["headers/complete"].dtype == np.uint8  # HDF5's booleans are skipped by MATLAB and Octave
+            last = ds["time_last"].values.astype("timedelta64[ms]").astype(int) / 1000
+            np.testing.assert_allclose(file["headers/time_last"][...], last)
+            assert file["headers/time_last"].attrs["units"] == "s"
+            assert file["gap_lengths"][...].sum() == len(lost)
             assert file.attrs["led"] == 17
             gaps = [k for _, first, last in file["gaps"][...] for k in range(first, last + 1)]
         assert gaps == lost
 
 
 class TestTiff:
-    def test_is_a_big_stack_with_a_page_a_frame(self, ds: xr.Dataset, tmp_path: Path, lost: list[int]) -> None:
+    def test_is_a_stack_that_imagej_opens_with_its_times(self, ds: xr.Dataset, tmp_path: Path, lost: list[int]) -> None:
         have("tiff")
         import tifffile
 
         export(ds, tmp_path / "a.tif")
+        assert (tmp_path / "a.tif").read_bytes()[2:4] in (b"\x2a\x00", b"\x00\x2a")  # classic: ImageJ has no BigTIFF
         with tifffile.TiffFile(tmp_path / "a.tif") as file:
-            assert file.is_bigtiff
             assert len(file.pages) == ds.sizes["frame"]
             assert file.series[0].axes == "TYX"
             np.testing.assert_array_equal(file.asarray(), ds["video"].values)
-            about = json.loads(file.pages[0].description)
+            assert file.pages[0].description.startswith("ImageJ=")
+            found = file.imagej_metadata
+        assert found["frames"] == ds.sizes["frame"]
+        assert found["finterval"] == pytest.approx(0.05, rel=0.01)
+        about = json.loads(found["Info"])
         assert about["settings"]["led"] == 17
         assert [k for gap in about["gaps"] for k in range(gap["first"], gap["last"] + 1)] == lost
 
@@ -154,8 +200,38 @@ class TestTiff:
         with xr.open_dataset(card[0], engine="miniscope", gaps="fill") as filled:
             export(filled, tmp_path / "a.tif")
         with tifffile.TiffFile(tmp_path / "a.tif") as file:
+            about = json.loads(file.imagej_metadata["Info"])
+        assert [k for gap in about["gaps"] for k in range(gap["first"], gap["last"] + 1)] == lost
+
+    def test_from_4_gb_on_it_is_a_big_one(
+        self, ds: xr.Dataset, tmp_path: Path, lost: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        have("tiff")
+        import tifffile
+
+        from miniscope_xr.tools.export import tiff
+
+        monkeypatch.setattr(tiff, "_CLASSIC", ds["video"].nbytes)
+        export(ds, tmp_path / "a.tif")
+        with tifffile.TiffFile(tmp_path / "a.tif") as file:
+            assert file.is_bigtiff
+            assert file.series[0].axes == "TYX"
+            np.testing.assert_array_equal(file.asarray(), ds["video"].values)
             about = json.loads(file.pages[0].description)
         assert [k for gap in about["gaps"] for k in range(gap["first"], gap["last"] + 1)] == lost
+
+    def test_a_name_that_promises_ome_keeps_it(self, ds: xr.Dataset, tmp_path: Path) -> None:
+        have("tiff")
+        import tifffile
+
+        export(ds, tmp_path / "a.ome.tif", start="2026-03-14T15:09:26+01:00")
+        with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
+            assert file.is_ome
+            assert file.series[0].axes == "TYX"
+            np.testing.assert_array_equal(file.asarray(), ds["video"].values)
+            text = file.ome_metadata
+        assert 'TimeIncrement="0.05"' in text
+        assert "<AcquisitionDate>2026-03-14T15:09:26+01:00</AcquisitionDate>" in text
 
     def test_headers_lie_beside_it(self, ds: xr.Dataset, tmp_path: Path) -> None:
         have("tiff")
@@ -187,9 +263,117 @@ class TestNwb:
             assert file.devices["Miniscope"].led0 == 17
             assert file.subject.subject_id == "m1"
             assert file.session_start_time == datetime.fromisoformat("2026-03-14T15:09:26+00:00")
+            plane = series.imaging_plane
+            assert np.isnan(plane.excitation_lambda)
+            assert np.isnan(plane.optical_channel[0].emission_lambda)
+            assert (plane.location, plane.indicator) == ("not given", "not given")
         found = [k for _, g in gaps.iterrows() for k in range(int(g.first_frame_num), int(g.last_frame_num) + 1)]
         assert found == lost
         assert pynwb.validate(path=tmp_path / "a.nwb") == []
+
+
+    FACTS: ClassVar[dict[str, Any]] = {
+        "animal": "m1", "sex": "M", "age": "P90D", "species": "Mus musculus", "location": "CA1", "indicator": "GCaMP6f",
+        "session_id": "day1", "researcher": "Roe, Jane", "institution": "A lab", "keywords": "miniscope, calcium",
+        "experiment": "open field", "wavelengths": "475,525", "start": "2026-03-14T15:09:26+01:00",
+    }  # fmt: skip
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("gaps", ["skip", "fill"])
+    def test_inspectors_have_nothing_to_warn_of(self, tmp_path: Path, gaps: str) -> None:
+        have("nwb")
+        inspector = pytest.importorskip("nwbinspector")
+        card = simulate(frames=330, events=[GAP]).write(tmp_path / "a.img")
+        with xr.open_dataset(card, engine="miniscope", gaps=gaps) as ds:
+            export(ds, tmp_path / "a.nwb", **self.FACTS)
+        said = list(inspector.inspect_nwbfile(nwbfile_path=str(tmp_path / "a.nwb")))
+        assert [m for m in said if "SUGGESTION" not in str(m.importance)] == []
+        self._validate_as_dandi(tmp_path / "a.nwb")
+
+    @staticmethod
+    def _validate_as_dandi(path: Path) -> None:
+        try:
+            from dandi.files import dandi_file
+        except ImportError:
+            return
+        problems = [p for p in dandi_file(path).get_validation_errors() if p.severity and p.severity.name != "HINT"]
+        assert problems == []
+
+    def test_an_even_clock_is_a_rate(self, tmp_path: Path) -> None:
+        have("nwb")
+        import pynwb
+
+        card = simulate(frames=12, width=64, height=64, period_ms=50).write(tmp_path / "a.img")
+        with xr.open_dataset(card, engine="miniscope") as ds:
+            assert len(set(np.diff(ds["time"].values))) == 1
+            export(ds, tmp_path / "a.nwb")
+            first = int(ds["timestamp"][0])
+        with pynwb.NWBHDF5IO(tmp_path / "a.nwb", "r") as io:
+            series = io.read().acquisition["OnePhotonSeries"]
+            assert series.timestamps is None
+            assert (series.rate, series.starting_time) == (20, first / 1000)
+        assert pynwb.validate(path=tmp_path / "a.nwb") == []
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [{"sex": "male"}, {"age": "90 days"}, {"species": "mouse"}, {"wavelengths": "525"}, {"wavelengths": "525,475"}],
+    )
+    def test_what_archives_would_refuse_is_refused_before(
+        self, ds: xr.Dataset, tmp_path: Path, wrong: dict[str, str]
+    ) -> None:
+        with pytest.raises(OptionError, match=f"{next(iter(wrong))}=.*expected"):
+            export(ds, tmp_path / "a.nwb", **wrong)
+        assert not list(tmp_path.iterdir())
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("name", "options"),
+        [
+            ("a.zarr", {"start": "2026-03-14T15:09:26"}),
+            ("a.zarr", {"animal": "m1"}),
+            ("a.zarr", {"fps": 20}),
+            ("a.h5", {"start": "2026-03-14T15:09:26"}),
+            ("a.h5", {"animal": "m1"}),
+            ("a.tif", {"codec": "FFV1"}),
+            ("a.nc", {"researcher": "me"}),
+            ("a.nwb", {"codec": "GREY"}),
+        ],
+    )
+    def test_what_a_format_cannot_hold_is_refused(
+        self, ds: xr.Dataset, tmp_path: Path, name: str, options: dict[str, Any]
+    ) -> None:
+        with pytest.raises(OptionError, match=r"cannot hold it \(.*can\)"):
+            export(ds, tmp_path / name, **options)
+        assert not list(tmp_path.iterdir())
+
+    def test_a_name_that_is_none_is_pythons_own_error(self, ds: xr.Dataset, tmp_path: Path) -> None:
+        with pytest.raises(TypeError, match="did you mean 'animal'"):
+            export(ds, tmp_path / "a.nwb", animl="m1")  # type: ignore[call-arg]
+
+
+class TestJoined:
+    def test_times_that_go_back_are_told(self, ds: xr.Dataset, tmp_path: Path) -> None:
+        have("hdf5")
+        joined = xr.concat([ds.isel(frame=slice(4)).load(), ds.isel(frame=slice(4)).load()], "frame")
+        with pytest.warns(UserWarning, match="times go back from .* before row 4"):
+            export(joined, tmp_path / "a.h5")
+
+
+class TestGapsOfAClock:
+    def test_a_v3_loses_frames_that_only_its_clock_shows(self, tmp_path: Path) -> None:
+        have("hdf5")
+        import h5py
+
+        card = simulate("v3-wirefree", frames=60, events=[Stall(500, 200), Stall(1500, 260)])
+        with xr.open_dataset(card.write(tmp_path / "a.img"), engine="miniscope") as ds:
+            taken = round(int((ds["time"][-1] - ds["time"][0]).values.astype("timedelta64[ms]").astype(int)) / 50) + 1
+            assert ds.attrs["fs"] == 20
+            export(ds, tmp_path / "a.h5")
+        with h5py.File(tmp_path / "a.h5") as file:
+            assert file["mov"].attrs["fr"] == 20
+            assert file["gap_lengths"][...].sum() == taken - 60 > 0
+            assert (file["gaps"][:, 1:] == -1).all()
 
 
 class TestMiniscopeDaq:
@@ -234,8 +418,45 @@ class TestMiniscopeDaq:
         assert meta["animalName"] == "m1"
         assert meta["recordingStartTime"]["hour"] == 15
         notes = (session / "notes.csv").read_text().splitlines()
-        assert notes[0] == "Time Stamp (ms),Note"
+        assert notes[0] == "Time Stamp (ms), Note"
         assert any(str(lost[0]) in note for note in notes[2:])
+
+    def test_the_frame_rate_is_an_integer_as_datajoint_wants_it(self, tmp_path: Path) -> None:
+        have("miniscope-daq")
+        card = simulate(frames=10, width=64, height=64, period_ms=51.2).write(tmp_path / "a.img")
+        with xr.open_dataset(card, engine="miniscope") as ds:
+            made = export(ds, tmp_path / "out", to="miniscope-daq")
+        device = json.loads((made / "Miniscope" / "metaData.json").read_text())
+        assert int(device["frameRate"].replace("FPS", "")) == 20
+        assert device["measuredFrameRate"] == pytest.approx(1000 / 51.2, abs=0.2)
+
+    def test_a_start_with_a_zone_is_the_same_folder_on_every_computer(
+        self, ds: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        have("miniscope-daq")
+        monkeypatch.setenv("TZ", "Asia/Tokyo")
+        options: dict[str, Any] = {"to": "miniscope-daq", "start": "2026-03-14T15:09:26-08:00", "frames": slice(2)}
+        assert export(ds, tmp_path, **options) == tmp_path / "2026_03_14" / "15_09_26"
+
+    def test_another_recording_has_a_folder_of_its_own(self, ds: xr.Dataset, tmp_path: Path) -> None:
+        have("miniscope-daq")
+        options: dict[str, Any] = {"to": "miniscope-daq", "start": "2026-03-14T15:09:26", "frames": slice(2)}
+        first = export(ds, tmp_path, **options)
+        second = export(ds.assign_attrs(recording=1), tmp_path, **options)
+        assert (first.name, second.name) == ("15_09_26", "15_09_26_recording_1")
+
+    def test_another_cards_folder_is_kept_even_when_forced(self, ds: xr.Dataset, tmp_path: Path) -> None:
+        have("miniscope-daq")
+        options: dict[str, Any] = {"to": "miniscope-daq", "start": "2026-03-14T15:09:26", "frames": slice(2)}
+        made = export(ds, tmp_path / "out", **options)
+        before = (made / "Miniscope" / "0.avi").read_bytes()
+        other = simulate(frames=4, width=64, height=64, seed=9).write(tmp_path / "b.img")
+        with (
+            xr.open_dataset(other, engine="miniscope") as theirs,
+            pytest.raises(OutputExistsError, match="another card"),
+        ):
+            export(theirs, tmp_path / "out", force=True, **options)
+        assert (made / "Miniscope" / "0.avi").read_bytes() == before
 
     def test_only_exact_codecs(self, ds: xr.Dataset, tmp_path: Path) -> None:
         have("miniscope-daq")
@@ -286,7 +507,9 @@ class TestDisks:
 class TestEveryFormat:
     def test_an_existing_output_is_kept_unless_forced(self, ds: xr.Dataset, tmp_path: Path, to: str) -> None:
         have(to)
-        options: dict[str, Any] = {"frames": slice(0, 4), "start": "2026-03-14T15:09:26"}
+        options: dict[str, Any] = {"frames": slice(0, 4)}
+        if "start" in FORMATS[to].carries:
+            options["start"] = "2026-03-14T15:09:26"
         made = export(ds, target(tmp_path, to), to=to, **options)
         before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
         with pytest.raises(OutputExistsError):

@@ -18,6 +18,7 @@ import xarray as xr
 
 from miniscope_xr import MiniscopeError, SDCard
 from miniscope_xr.errors import MissingDependencyError, OptionError, OutputError, OutputExistsError
+from miniscope_xr.tools.cli import main
 from miniscope_xr.tools.simulate import SimulatedCard, Stall, calcium_scene, noise_camera
 from miniscope_xr.tools.stream.timing import filled_times, frame_rate, measured_rate
 from miniscope_xr.tools.video.write import dataset_to_video, write_video
@@ -224,6 +225,23 @@ class TestTimeStamps:
         times = np.array([blank, 100, 150, blank, blank, 300, blank], np.int64)
         assert filled_times(times, np.arange(7)).tolist() == [50, 100, 150, 200, 250, 300, 350]
 
+    def test_say_which_frames_are_blank_or_partial(self, make_card: Make, open_card: Open, tmp_path: Path) -> None:
+        path, _ = make_card(frames=50, events=[Stall(200, 900)])
+        ds = open_card(path, gaps="fill")
+        written = dataset_to_video(ds, tmp_path / "a.avi")
+        rows = rows_of(tmp_path / "a_timeStamps.csv")
+        present, complete = ds["buffers_present"].values, ds["complete"].values
+        right = ["blank" if not p else "complete" if c else "partial" for p, c in zip(present, complete, strict=True)]
+        assert [r["Frame Status"] for r in rows] == right
+        assert {r["Buffer Index"] for r in rows if r["Frame Status"] == "blank"} == {"-1"}
+        assert (written.blank, written.partial, written.lost) == (right.count("blank"), right.count("partial"), 0)
+        assert written.blank > 0
+
+    def test_have_a_name_of_their_own_beside_another_video(self, ds: xr.Dataset, tmp_path: Path) -> None:
+        dataset_to_video(ds, tmp_path / "a.avi", frames=slice(0, 4))
+        dataset_to_video(ds, tmp_path / "a.mkv", frames=slice(0, 4))
+        assert left_in(tmp_path) == {"a.avi", "a_timeStamps.csv", "a.mkv", "a_mkv_timeStamps.csv"}
+
     def test_can_be_left_out(self, ds: xr.Dataset, tmp_path: Path) -> None:
         dataset_to_video(ds, tmp_path / "a.avi", time_stamps=False, frames=slice(0, 2))
         assert left_in(tmp_path) == {"a.avi"}
@@ -309,6 +327,29 @@ class TestWholeOrNotThere:
         (tmp_path / "file").write_text("")
         with pytest.raises(OutputError):
             dataset_to_video(ds, tmp_path / "file" / "a.avi")
+
+
+class TestCommand:
+    def test_says_frames_length_and_what_was_lost(
+        self, make_card: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path, card = make_card(frames=50, events=[Stall(200, 900)])
+        numbers = card.expected()[0]
+        lost = int(numbers[-1]) + 1 - len(numbers)
+        assert main(["video", str(path), str(tmp_path / "a.avi")]) == 0
+        said = capsys.readouterr().out
+        assert f"{len(numbers)} frames, {len(numbers) / 20:.1f} s at 20 frames/s; {lost} lost frames left out" in said
+        assert "--gaps fill" in said
+        assert main(["video", str(path), str(tmp_path / "b.avi"), "--gaps", "fill"]) == 0
+        assert f"{lost} of them black" in capsys.readouterr().out
+
+    def test_a_range_beyond_the_end_is_said(
+        self, clean_card: tuple[Path, SimulatedCard], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["video", str(clean_card[0]), str(tmp_path / "a.avi"), "--frames", "50:2000"]) == 0
+        said = capsys.readouterr()
+        assert "10 frames" in said.out
+        assert said.err == "--frames 50:2000 goes beyond the recording, which has rows 0 to 59\n"
 
 
 class TestWords:

@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _written(write: Callable[[], None]) -> bool:
+def _written(write: Callable[[], object]) -> bool:
     """Whether an output was written; without the library it needs, say which and go on."""
     try:
         write()

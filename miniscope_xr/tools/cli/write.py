@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 import xarray as xr
@@ -10,8 +11,8 @@ import xarray as xr
 from miniscope_xr.errors import OptionError
 from miniscope_xr.tools.export import export as write
 from miniscope_xr.tools.export.formats import FORMATS
+from miniscope_xr.tools.export.options import ABOUT
 from miniscope_xr.tools.report import write_report
-from miniscope_xr.tools.stream.timing import frame_rate
 from miniscope_xr.tools.video.codecs import CONTAINERS
 from miniscope_xr.tools.video.write import dataset_to_video, time_stamps_path
 
@@ -65,28 +66,47 @@ def _open(args: argparse.Namespace) -> Any:
     )  # fmt: skip
 
 
+def _beyond(rows: slice | None, count: int) -> str:
+    """Say that a range goes on behind the end of the recording, which Python's slices pass over."""
+    if rows is None or all(edge is None or -count <= edge <= count for edge in (rows.start, rows.stop)):
+        return ""
+    first, stop = ("" if edge is None else edge for edge in (rows.start, rows.stop))
+    return f"--frames {first}:{stop} goes beyond the recording, which has rows 0 to {count - 1}"
+
+
+def _say_beyond(args: argparse.Namespace, count: int) -> None:
+    if (said := _beyond(args.frames, count)) and not args.quiet:
+        print(said, file=sys.stderr)
+
+
 def video(args: argparse.Namespace) -> int:
     """Write a recording as a video."""
     with _open(args) as ds:
-        rate = frame_rate(ds, args.fps)
-        dataset_to_video(
-            ds, args.out, codec=args.codec, frames=args.frames, fps=rate, color=args.color,
+        count = ds.sizes["frame"]
+        written = dataset_to_video(
+            ds, args.out, codec=args.codec, frames=args.frames, fps=args.fps, color=args.color,
             time_stamps=not args.no_time_stamps, force=args.force, progress=not args.quiet,
         )  # fmt: skip
+    _say_beyond(args, count)
     if not args.quiet:
-        beside = "" if args.no_time_stamps else f", time stamps in {time_stamps_path(args.out)}"
-        print(f"wrote {args.out}: {args.codec} at {rate:g} frames/s{beside}")
+        print(f"wrote {args.out}: {args.codec}, {written}")
+        if written.lost and args.gaps == "skip":
+            print("  --gaps fill puts a black frame where one was lost, so that the film runs at true speed throughout")
+        if not args.no_time_stamps:
+            print(f"  time stamps: {time_stamps_path(args.out)}")
     return 0
 
 
 def export(args: argparse.Namespace) -> int:
     """Write a recording for another program."""
+    told = {name: getattr(args, name) for name in ("fps", "start", "codec", *ABOUT)}
     with _open(args) as ds:
+        count = ds.sizes["frame"]
         made = write(
-            ds, args.out, args.to, frames=args.frames, fps=args.fps, start=args.start, codec=args.codec,
-            animal=args.animal, researcher=args.researcher, experiment=args.experiment, force=args.force,
-            progress=not args.quiet,
+            ds, args.out, args.to, frames=args.frames, force=args.force, progress=not args.quiet,
+            **{name: value for name, value in told.items() if value is not None},
         )  # fmt: skip
+    _say_beyond(args, count)
     if not args.quiet:
         print(f"wrote {made}")
     return 0
@@ -126,9 +146,12 @@ def register(subparsers: Any) -> None:
     _selection(parser)
     parser.add_argument("--to", choices=tuple(FORMATS), help="format; else the ending of OUT says it")
     parser.add_argument("--start", metavar="TIME", help="when the recording began, e.g. 2026-03-14T15:09:26")
-    parser.add_argument("--codec", default="FFV1", help="of a miniscope-daq folder: FFV1 (default) or GREY")
-    for name in ("animal", "researcher", "experiment"):
-        parser.add_argument(f"--{name}", default="", metavar="NAME", help="goes into miniscope-daq and nwb")
+    parser.add_argument("--codec", help="of a miniscope-daq folder: FFV1 (default) or GREY")
+    session = parser.add_argument_group(
+        "what the card does not know", "A format that cannot hold one of these says so; nwb holds all of them."
+    )
+    for name, text in ABOUT.items():
+        session.add_argument(f"--{name.replace('_', '-')}", metavar="TEXT", help=text)
     parser.set_defaults(func=export)
 
     parser = subparsers.add_parser(

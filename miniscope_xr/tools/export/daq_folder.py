@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from miniscope_xr.errors import OptionError
+import xarray as xr
+
+from miniscope_xr.errors import OptionError, OutputExistsError
 from miniscope_xr.frames.stencil import cores
 from miniscope_xr.tools.export.job import SOFTWARE, Job
 from miniscope_xr.tools.stream.timing import write_time_stamps
@@ -18,6 +22,35 @@ from miniscope_xr.tools.video.write import check_even, write_rows
 
 FRAMES_PER_FILE = 1000
 _NAME = "Miniscope"
+
+
+def session_folder(ds: xr.Dataset, base: Path, start: datetime) -> Path:
+    """Return the folder of a recording below the one that holds the days: by day and time of day.
+
+    A card does not say when its later recordings began, so they would all have the folder of the first: theirs say
+    which recording they are.
+
+    Raises
+    ------
+    OutputExistsError
+        Another recording's folder has that name, which ``force`` would replace.
+    """
+    number = int(ds.attrs.get("recording", 0))
+    folder = base / f"{start:%Y_%m_%d}" / (f"{start:%H_%M_%S}" + (f"_recording_{number}" if number else ""))
+    try:
+        other = json.loads((folder / "metaData.json").read_text(encoding="utf-8"))["recordedCard"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return folder
+    if other != _card_of(ds):
+        raise OutputExistsError(
+            errno.EEXIST, "holds another card's recording of that time: give another folder, or start= (--start)",
+            str(folder),
+        )  # fmt: skip
+    return folder
+
+
+def _card_of(ds: xr.Dataset) -> str:
+    return str(ds["video"].encoding.get("card", ""))
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
@@ -37,9 +70,11 @@ def _session(job: Job) -> dict[str, Any]:
             "msecSinceEpoch": round(start.timestamp() * 1000),
         },
         "recordingStartTimeSource": job.start_source,
+        "recordingStartTimeZone": start.isoformat()[-6:],
         "miniscopes": [_NAME],
         "cameras": [],
         "software": SOFTWARE,
+        "recordedCard": _card_of(job.footage.ds),
     }  # fmt: skip
 
 
@@ -53,7 +88,7 @@ def _device(job: Job, codec: str) -> dict[str, Any]:
         "framesPerFile": FRAMES_PER_FILE,
         "compression": codec,
         "ROI": {"leftEdge": 0, "topEdge": 0, "width": footage.width, "height": footage.height},
-        "frameRate": f"{settings.get('fs') or round(job.fps):g}FPS",
+        "frameRate": f"{max(round(job.fps), 1)}FPS",  # DataJoint's element-miniscope reads an integer
         "measuredFrameRate": job.fps,
         "gain": settings.get("gain", 0),
         "led0": settings.get("led", 0),
@@ -74,8 +109,8 @@ def _videos(job: Job, folder: Path, codec: str) -> None:
 
     pool = ThreadPoolExecutor(cores())
     try:
-        for done in pool.map(one, range(0, count, FRAMES_PER_FILE)):
-            assert done is None
+        for _ in pool.map(one, range(0, count, FRAMES_PER_FILE)):  # raises what a writer raised
+            pass
     finally:
         halt.set()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -91,12 +126,12 @@ def write(job: Job) -> None:
     folder = job.path / _NAME
     folder.mkdir(parents=True)
     _videos(job, folder, codec)
-    write_time_stamps(folder / "timeStamps.csv", footage.times, footage.slots, footage.numbers)
+    write_time_stamps(folder / "timeStamps.csv", footage.times, footage.slots, footage.numbers, footage.status)
     _write_json(folder / "metaData.json", _device(job, codec))
     _write_json(job.path / "metaData.json", _session(job))
-    times = job.seconds()
+    times = footage.times
     with (job.path / "notes.csv").open("w", encoding="utf-8", newline="") as file:
+        file.write("Time Stamp (ms), Note\n")  # with the space, as Miniscope-DAQ writes it
         notes = csv.writer(file, lineterminator="\n")
-        notes.writerow(["Time Stamp (ms)", "Note"])
         notes.writerow([0, f"start of the recording: {job.start_source}"])
-        notes.writerows([round(times[gap.row] * 1000), str(gap)] for gap in job.gaps())
+        notes.writerows([int(times[gap.row]), str(gap)] for gap in footage.gaps)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from miniscope_xr.tools.export.options import ABOUT
+
 
 @dataclass(frozen=True)
 class Format:
@@ -23,6 +25,8 @@ class Format:
         Modules of optional libraries that its writer uses.
     extra
         The extra of this package that brings them.
+    carries
+        Options that it can hold besides which frames; others are refused.
     table
         Whether a table of header values goes beside it.
     batch_bytes
@@ -38,6 +42,7 @@ class Format:
     text: str
     needs: tuple[str, ...]
     extra: str
+    carries: frozenset[str] = frozenset()
     table: bool = False
     batch_bytes: int = 4_000_000
     plain: bool = False
@@ -45,53 +50,32 @@ class Format:
 
 FORMATS = {
     "miniscope-daq": Format(
-        "daq_folder",
-        (),
-        True,
-        "folder of AVIs as Miniscope-DAQ writes it (FFV1 or GREY)",
-        ("cv2",),
-        "video",
-        batch_bytes=1_500_000,
+        "daq_folder", (), True, "folder of AVIs as Miniscope-DAQ writes it (FFV1 or GREY)", ("cv2",), "video",
+        frozenset({"fps", "start", "codec", "animal", "researcher", "experiment"}), batch_bytes=1_500_000,
     ),
     "minian": Format(
-        "minian",
-        (),
-        True,
-        "folder of zarr arrays (format 2) that minian's open_minian reads",
-        ("zarr",),
-        "zarr",
-        batch_bytes=2_000_000,
+        "minian", (), True, "folder of zarr arrays (format 2) that minian's open_minian reads", ("zarr",), "zarr",
+        frozenset({"start"}), batch_bytes=2_000_000,
     ),
-    "zarr": Format("zarr_store", (".zarr",), True, "one zarr store (format 3)", ("zarr",), "zarr"),
+    "zarr": Format(
+        "zarr_store", (".zarr",), True, "one zarr store (format 3), an OME-Zarr where its name ends in .ome.zarr",
+        ("zarr",), "zarr",
+    ),
     "netcdf": Format(
-        "netcdf",
-        (".nc", ".nc4", ".netcdf"),
-        False,
-        "NetCDF-4, for xarray and others",
-        ("h5netcdf",),
-        "netcdf",
-        plain=True,
+        "netcdf", (".nc", ".nc4", ".netcdf"), False, "NetCDF-4, for xarray and others", ("h5netcdf",), "netcdf",
+        frozenset({"start"}), plain=True,
     ),
     "hdf5": Format(
-        "hdf5",
-        (".h5", ".hdf5"),
-        False,
-        "HDF5 with /mov, for CaImAn, suite2p, EXTRACT, MATLAB",
-        ("h5py",),
-        "hdf5",
-        plain=True,
+        "hdf5", (".h5", ".hdf5"), False, "HDF5 with /mov, for CaImAn, suite2p, EXTRACT, MATLAB", ("h5py",), "hdf5",
+        frozenset({"fps"}), plain=True,
     ),
     "tiff": Format(
-        "tiff",
-        (".tif", ".tiff"),
-        False,
-        "BigTIFF stack: Fiji, suite2p, CaImAn",
-        ("tifffile",),
-        "tiff",
-        table=True,
-        plain=True,
+        "tiff", (".tif", ".tiff"), False, "TIFF stack for ImageJ, Fiji, suite2p, CaImAn; BigTIFF from 4 GB on, "
+        "an OME-TIFF where its name ends in .ome.tif", ("tifffile",), "tiff",
+        frozenset({"fps", "start"}), table=True, plain=True,
     ),
     "nwb": Format(
-        "nwb", (".nwb",), False, "Neurodata Without Borders, OnePhotonSeries", ("pynwb", "ndx_miniscope"), "nwb"
+        "nwb", (".nwb",), False, "Neurodata Without Borders, OnePhotonSeries", ("pynwb", "ndx_miniscope"), "nwb",
+        frozenset({"fps", "start", *ABOUT}),
     ),
-}
+}  # fmt: skip

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from miniscope_xr.libraries import need
 from miniscope_xr.tools.export.job import SOFTWARE, Job
+from miniscope_xr.tools.export.surviving import surviving
 
 _OTHER_NAMES = ("data", "1", "images")
 """suite2p reads ``data``; CIAtah ``/1``; NoRMCorre's and EXTRACT's examples ``images``."""
@@ -14,27 +19,37 @@ def write(job: Job) -> None:
     h5py = need("h5py", "hdf5")
     footage = job.footage
     shape = footage.count, footage.height, footage.width
-    with h5py.File(job.path, "w", rdcc_nbytes=0) as file:
+    # no chunk cache: every chunk is written once and whole
+    with surviving(job.path) as raw, h5py.File(raw, "w", rdcc_nbytes=0) as file:
         movie = file.create_dataset("mov", shape, "u1", chunks=(footage.step, *shape[1:]))
         for rows, images in job.parts():
             movie[rows] = images
+            raw.check()
         for name in _OTHER_NAMES:
             file[name] = h5py.SoftLink("/mov")
-        movie.attrs.update({"fr": job.fps, "start_time": 0.0, "dimensions": "frame, y, x"})
-        headers = file.create_group("headers")
-        headers["time"] = job.seconds()
-        headers["time"].attrs["units"] = "s"
-        for name, values in footage.columns.items():
-            if name != "time":
-                plain = values.astype("timedelta64[ms]").astype("int64") if values.dtype.kind == "m" else values
-                headers[name] = plain
-                headers[name].attrs.update(footage.ds[name].attrs)
-                if plain is not values:
-                    headers[name].attrs["units"] = "ms"
-        gaps = [(gap.row, gap.first, gap.last) for gap in job.gaps()]
-        table = file.create_dataset("gaps", (len(gaps), 3), "i8")
-        if gaps:
-            table[...] = gaps
-        table.attrs["columns"] = "row before which frames are missing, first and last frame number missing"
+        movie.attrs.update({"fr": job.fps, "start_time": float(job.seconds()[0]), "dimensions": "frame, y, x"})
+        _write_headers(job, file.create_group("headers"))
+        _write_gaps(job, file)
         file.attrs.update(job.settings())
-        file.attrs.update({"software": SOFTWARE, "start": job.start.isoformat(), "start_source": job.start_source})
+        file.attrs["software"] = SOFTWARE
+
+
+def _write_headers(job: Job, headers: Any) -> None:
+    """One array a field, as plain numbers: times in s, flags as uint8 (MATLAB and Octave skip HDF5's booleans)."""
+    for name, values in job.footage.columns.items():
+        attrs = dict(job.footage.ds[name].attrs)
+        if values.dtype.kind == "m":
+            values, attrs["units"] = job.seconds(name), "s"
+        headers[name] = values.astype(np.uint8) if values.dtype.kind == "b" else values
+        headers[name].attrs.update(attrs)
+
+
+def _write_gaps(job: Job, file: Any) -> None:
+    gaps = job.footage.gaps
+    rows = [(gap.row, gap.first, gap.last) for gap in gaps]
+    file["gaps"] = np.array(rows, np.int64).reshape(-1, 3)
+    file["gaps"].attrs["columns"] = (
+        "row before which frames are missing, first and last frame number missing (-1: only the clock shows the gap)"
+    )
+    file["gap_lengths"] = np.array([gap.count for gap in gaps], np.int64)
+    file["gap_lengths"].attrs["long_name"] = "frames missing in each gap"

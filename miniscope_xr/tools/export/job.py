@@ -13,23 +13,9 @@ import numpy as np
 from miniscope_xr._version import __version__
 from miniscope_xr.tools.stream.footage import Footage, Images
 from miniscope_xr.tools.stream.readahead import read_ahead
-from miniscope_xr.tools.stream.timing import BLANK, filled_times, milliseconds
 
 SOFTWARE = f"miniscope-xr {__version__}"
 _ROWS = 1000  # of a table at a time: as text a row takes ten times its size
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Frames that never reached the card: numbers ``first`` to ``last``, missing before row ``row``."""
-
-    row: int
-    first: int
-    last: int
-
-    def __str__(self) -> str:
-        n = self.last - self.first + 1
-        return f"frame {self.first} lost" if n == 1 else f"{n} frames lost ({self.first} to {self.last})"
 
 
 @dataclass(frozen=True)
@@ -51,11 +37,13 @@ class Job:
     codec
         Of the videos inside, where the format has any.
     about
-        ``animal``, ``researcher``, ``experiment``: what a card does not know.
+        What a card does not know and the user told; see :data:`~miniscope_xr.tools.export.options.ABOUT`.
     bar
         Progress.
     beside
         Table of header values to write beside a file that has no room for them.
+    ome
+        Whether its name promises OME metadata.
     """
 
     footage: Footage
@@ -65,8 +53,9 @@ class Job:
     start_source: str
     bar: Any
     codec: str = "FFV1"
-    about: dict[str, str] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
     beside: Path | None = None
+    ome: bool = False
 
     def parts(self) -> Iterator[tuple[slice, Images]]:
         """Yield rows and frames, reading ahead; the progress bar follows."""
@@ -78,24 +67,21 @@ class Job:
         finally:
             ahead.close()
 
-    def seconds(self) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Return the time of every frame that was read, in s."""
-        return filled_times(self.footage.times, self.footage.numbers) / 1000.0
+    @property
+    def start_given(self) -> bool:
+        """Whether someone said when the recording began."""
+        return self.start_source == "given by the user"
 
-    def gaps(self) -> list[Gap]:
-        """Return the gaps of what was read."""
-        numbers = self.footage.numbers
-        present = self.footage.columns.get("buffers_present")
-        rows = np.arange(len(numbers)) if present is None else np.flatnonzero(present)
-        kept = numbers[rows]
-        return [
-            Gap(int(rows[k + 1]), int(kept[k]) + 1, int(kept[k + 1]) - 1) for k in np.flatnonzero(np.diff(kept) > 1)
-        ]
+    def seconds(self, name: str = "time") -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Return a time of every frame that was read, in s; a blank frame has the time it was due."""
+        return self.footage.clock(name) / 1000.0
 
     def write_table(self) -> None:
-        """Write the header values as CSV beside the file: a row a frame, times in ms, nothing for a blank frame."""
-        assert self.beside is not None
+        """Write the header values as CSV beside the file: a row a frame, times in ms."""
+        if self.beside is None:
+            return
         columns = {"frame": np.arange(self.footage.count), **self.footage.columns}
+        columns |= {name: self.footage.clock(name) for name, values in columns.items() if values.dtype.kind == "m"}
         with self.beside.open("w", encoding="ascii", newline="\n") as file:
             file.write(",".join(columns) + "\n")
             for start in range(0, self.footage.count, _ROWS):
@@ -111,8 +97,6 @@ class Job:
 
 
 def _as_text(values: np.ndarray[Any, Any]) -> list[str]:
-    if values.dtype.kind == "m":
-        return ["" if t == BLANK else str(t) for t in milliseconds(values).tolist()]
     if values.dtype.kind == "f":
-        return [f"{v:.6g}" for v in values.tolist()]
+        return ["" if v != v else f"{v:.6g}" for v in values.tolist()]
     return [str(int(v)) for v in values.tolist()]

@@ -1,4 +1,8 @@
-"""NWB: a OnePhotonSeries with the true time of every frame, the Miniscope as its device, headers as a table."""
+"""NWB: a OnePhotonSeries with the true time of every frame, the Miniscope as its device, headers as a table.
+
+NWB asks for things no card knows: where in the brain, which indicator, which wavelengths. What the user does not tell
+is written as "not given" (wavelengths: NaN), never guessed.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,16 @@ import numpy as np
 
 from miniscope_xr.libraries import need
 from miniscope_xr.tools.export.job import SOFTWARE, Job
+from miniscope_xr.tools.export.surviving import surviving
+
+_NOT_GIVEN = "not given"
+_DISTANCE = 9
+"""Decimals of s to which steps between frames are one: what NWB's inspector takes for an even clock."""
 
 
 def _device(job: Job) -> Any:
     settings = job.settings()
-    known: dict[str, Any] = {"gain": str(settings["gain"])} if "gain" in settings else {}
+    known: dict[str, Any] = {"gain": str(settings.get("gain_meaning", settings["gain"]))} if "gain" in settings else {}
     if "led" in settings:
         known["led0"] = int(settings["led"])
     return need("ndx_miniscope", "nwb").Miniscope(
@@ -31,16 +40,19 @@ def _series(job: Job, file: Any, device: Any) -> Any:
     """Declare the movie; its pixels and times are filled in while the card is read."""
     pynwb = need("pynwb", "nwb")
     footage = job.footage
-    channel = pynwb.ophys.OpticalChannel(name="OpticalChannel", description="green", emission_lambda=525.0)
+    excitation, emission = job.about.get("wavelengths", (np.nan, np.nan))
+    channel = pynwb.ophys.OpticalChannel(
+        name="OpticalChannel", description="the only channel of the Miniscope", emission_lambda=emission
+    )
     plane = file.create_imaging_plane(
         name="ImagingPlane", description="field of view of the Miniscope", device=device, optical_channel=channel,
-        excitation_lambda=475.0, indicator="unknown", location="unknown", imaging_rate=job.fps,
+        excitation_lambda=excitation, imaging_rate=job.fps, indicator=job.about.get("indicator", _NOT_GIVEN),
+        location=job.about.get("location", _NOT_GIVEN),
     )  # fmt: skip
     shape = footage.count, footage.width, footage.height
     return pynwb.ophys.OnePhotonSeries(
         name="OnePhotonSeries",
         description="fluorescence as it is on the card (0 where a buffer is missing)",
-        comments=str(job.start_source),
         imaging_plane=plane,
         device=device,
         unit="a.u.",
@@ -72,60 +84,93 @@ def _headers(job: Job) -> Any:
 
 def _gaps(job: Job) -> Any:
     """Return frames that never reached the card as time intervals, or None."""
-    pynwb = need("pynwb", "nwb")
     times = job.seconds()
-    gaps = job.gaps()
+    gaps = job.footage.gaps
     if not gaps:
         return None
-    table = pynwb.epoch.TimeIntervals(name="lost_frames", description="frames that never reached the card")
-    for name in ("first_frame_num", "last_frame_num"):
-        table.add_column(name, name.replace("_", " "))
+    table = need("pynwb", "nwb").epoch.TimeIntervals(
+        name="lost_frames", description="frames that never reached the card, between the two frames around them"
+    )
+    table.add_column("first_frame_num", "number of the first lost frame; -1 where only the clock shows the gap")
+    table.add_column("last_frame_num", "number of the last lost frame; -1 where only the clock shows the gap")
+    table.add_column("n_frames", "how many frames were lost")
+    blank = job.footage.blank
     for gap in gaps:
-        before = float(times[gap.row - 1])
+        before = max(k for k in range(max(gap.row - 1 - gap.count, 0), gap.row) if not blank[k])
         table.add_interval(
-            start_time=before, stop_time=float(times[gap.row]), first_frame_num=gap.first, last_frame_num=gap.last
-        )
+            start_time=float(times[before]), stop_time=float(times[gap.row]),
+            first_frame_num=gap.first, last_frame_num=gap.last, n_frames=gap.count,
+        )  # fmt: skip
     return table
 
 
-def _fill(job: Job, series: Any, headers: Any) -> None:
+def _fill(job: Job, series: Any, headers: Any, check: Any) -> None:
     """Stream the frames into the datasets of a file that is open for writing, then their times and headers."""
     data = series.data.dataset
     for rows, images in job.parts():
         data[rows] = images.transpose(0, 2, 1)
-    series.timestamps.dataset[...] = job.seconds()
+        check()
+    _fill_times(job, series.timestamps.dataset)
     for name, values in job.footage.columns.items():
-        if values.dtype.kind == "m":
-            values = values.astype("timedelta64[ms]").astype(np.float64) / 1000
-        headers[name].data.dataset[...] = values
+        headers[name].data.dataset[...] = job.seconds(name) if values.dtype.kind == "m" else values
 
 
-def write(job: Job) -> None:
-    """Declare the file, fill it in one pass over the card, then add what is only known at the end."""
-    pynwb = need("pynwb", "nwb")
-    file = pynwb.NWBFile(
-        session_description=job.about.get("experiment") or "recording of a wire-free Miniscope",
+def _fill_times(job: Job, timestamps: Any) -> None:
+    """Write a time for every frame; where the clock is even, the first one and the rate, as NWB asks for."""
+    times = job.seconds()
+    steps = np.unique(np.diff(times).round(_DISTANCE))
+    if len(steps) != 1 or steps[0] <= 0:
+        timestamps[...] = times
+        return
+    group = timestamps.parent
+    del group["timestamps"]
+    start = group.create_dataset("starting_time", data=float(times[0]))
+    start.attrs.update({"rate": np.float32(1 / steps[0]), "unit": "seconds"})
+
+
+def _file(job: Job) -> Any:
+    """Make the file's own entry: who, what, when, by what the user told."""
+    pynwb, about = need("pynwb", "nwb"), job.about
+    people = dict.fromkeys(about[name] for name in ("experimenter", "researcher") if name in about)
+    names = {"animal": "subject_id", "sex": "sex", "age": "age", "species": "species"}
+    animal = {theirs: about[ours] for ours, theirs in names.items() if ours in about}
+    return pynwb.NWBFile(
+        session_description=f"recording of a wire-free Miniscope ({job.settings().get('layout', 'unknown layout')})",
+        experiment_description=about.get("experiment"),
         identifier=str(uuid.uuid4()),
         session_start_time=job.start,
-        experimenter=[job.about["researcher"]] if job.about.get("researcher") else None,
-        subject=pynwb.file.Subject(subject_id=job.about["animal"]) if job.about.get("animal") else None,
+        session_id=about.get("session_id"),
+        experimenter=list(people) or None,
+        institution=about.get("institution"),
+        keywords=about.get("keywords"),
+        subject=pynwb.file.Subject(**animal) if animal else None,
         source_script=SOFTWARE,
         source_script_file_name="miniscope-xr",
         notes=f"session_start_time: {job.start_source}",
     )
+
+
+def write(job: Job) -> None:
+    """Declare the file, fill it in one pass over the card, then add what is only known at the end."""
+    pynwb, h5py = need("pynwb", "nwb"), need("h5py", "nwb")
+    file = _file(job)
     device = _device(job)
     file.add_device(device)
     series, headers = _series(job, file, device), _headers(job)
     file.add_acquisition(series)
     file.add_acquisition(headers)
-    h5py = need("h5py", "nwb")
     # no chunk cache: every chunk is written once and whole, and pynwb would keep 32 MB of them
-    with h5py.File(job.path, "w", rdcc_nbytes=0) as whole, pynwb.NWBHDF5IO(file=whole, mode="w") as io:
+    with (
+        surviving(job.path) as raw,
+        h5py.File(raw, "w", rdcc_nbytes=0) as whole,
+        pynwb.NWBHDF5IO(file=whole, mode="w") as io,
+    ):
         io.write(file)
-        _fill(job, series, headers)
+        _fill(job, series, headers, raw.check)
     gaps = _gaps(job)
-    if gaps is not None:
-        with pynwb.NWBHDF5IO(str(job.path), "a") as io:
-            file = io.read()
-            file.add_time_intervals(gaps)
-            io.write(file)
+    if gaps is None:
+        return
+    with surviving(job.path, "r+b") as raw, h5py.File(raw, "r+") as whole, pynwb.NWBHDF5IO(file=whole, mode="a") as io:
+        read = io.read()
+        read.add_time_intervals(gaps)
+        io.write(read)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from datetime import datetime
 from importlib import import_module
 from pathlib import Path
+from typing import Unpack
 
 import xarray as xr
 
@@ -14,9 +14,10 @@ from miniscope_xr.libraries import need
 from miniscope_xr.tools.export.folders import whole_folder
 from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.job import Job
-from miniscope_xr.tools.stream.footage import Footage, Frames, PathLike, header_names, select
+from miniscope_xr.tools.export.options import ExportOptions, check_names, facts, refuse_dropped, session_start
+from miniscope_xr.tools.stream.footage import Footage, PathLike, header_names, select
 from miniscope_xr.tools.stream.outputs import progress_bar, refuse_source, refuse_too_large, whole_file
-from miniscope_xr.tools.stream.timing import frame_rate
+from miniscope_xr.tools.stream.timing import frame_rate, warn_of_jumps
 
 
 def format_of(path: Path, to: str | None) -> str:
@@ -34,37 +35,18 @@ def format_of(path: Path, to: str | None) -> str:
     raise OptionError(f"{path.name}: its ending names no format; pass to= (--to) one of {', '.join(FORMATS)}")
 
 
-def recording_start(ds: xr.Dataset, start: datetime | str | None) -> tuple[datetime, str]:
-    """Return when the recording began (with its time zone), and how that is known: a card has no clock."""
-    if start is not None:
-        try:
-            given = datetime.fromisoformat(start) if isinstance(start, str) else start
-        except ValueError as error:
-            raise OptionError(f"start={start!r}: expected a date and time such as 2026-03-14T15:09:26") from error
-        return given.astimezone(), "given by the user"
-    source = Path(str(ds.encoding.get("source", "")))
-    if source.is_file():
-        return datetime.fromtimestamp(source.stat().st_mtime).astimezone(), (
-            "not known: a card has no clock; this is when its image was last written"
-        )
-    return datetime.now().astimezone(), "not known: a card has no clock; this is when it was exported"
+def is_ome(path: Path) -> bool:
+    """Whether the name promises the metadata of the Open Microscopy Environment: ``a.ome.tif``, ``a.ome.zarr``."""
+    return Path(path.stem).suffix.lower() == ".ome"
 
 
-def export(
-    ds: xr.Dataset,
-    path: PathLike,
-    to: str | None = None,
-    *,
-    frames: Frames = None,
-    fps: float | str | None = None,
-    start: datetime | str | None = None,
-    codec: str = "FFV1",
-    animal: str = "",
-    researcher: str = "",
-    experiment: str = "",
-    force: bool = False,
-    progress: bool = True,
-) -> Path:
+def carried(path: Path) -> dict[str, frozenset[str]]:
+    """Options that each format holds; an OME-Zarr says its frame rate, a plain one does not."""
+    held = {name: known.carries for name, known in FORMATS.items()}
+    return {**held, "zarr": held["zarr"] | {"fps"}} if is_ome(path) else held
+
+
+def export(ds: xr.Dataset, path: PathLike, to: str | None = None, **options: Unpack[ExportOptions]) -> Path:
     """Write a recording for another program; returns what was written.
 
     Parameters
@@ -75,42 +57,46 @@ def export(
         File or folder; appears when it is whole. For ``miniscope-daq`` the folder that holds the days.
     to
         One of :data:`FORMATS`; None goes by the ending of ``path``.
-    frames
-        A slice or list of rows; None for all.
-    fps
-        None: measured from the time stamps; ``"nominal"``: the setting on the card; or a number.
-    start
-        When the recording began; None takes the time of the image file, and the output says so.
-    codec
-        For ``miniscope-daq``: ``FFV1`` or ``GREY``.
-    animal, researcher, experiment
-        Go into ``miniscope-daq`` and ``nwb``.
-    force
-        Overwrite an existing output.
-    progress
-        Show a progress bar (on a terminal).
+    options
+        Those of :class:`~miniscope_xr.tools.export.options.ExportOptions`: which frames, their rate, when and what
+        was recorded.
+
+    Raises
+    ------
+    OptionError
+        A value that cannot be, or an option that the format cannot hold.
+    OutputExistsError
+        The output is there and ``force`` is not given, or is no regular file or folder of an export.
+    OutputError
+        It could not be written, for example on a full disk; nothing is left of it.
+    MissingDependencyError
+        The format's library is not installed.
     """
-    path = Path(path)
-    name = format_of(path, to)
+    out = Path(path)
+    check_names(options)
+    name = format_of(out, to)
     chosen = FORMATS[name]
-    writer = import_module(f"miniscope_xr.tools.export.{chosen.module}")
+    source, force = ds.encoding.get("source"), options.get("force", False)
+    began, known = session_start(source, options.get("start"))
+    refuse_dropped(options, name, carried(out))
+    about = facts(options)
     for module in chosen.needs:
         need(module, chosen.extra, f"this export ({name})")
-    source = ds.encoding.get("source")
-    part = select(ds, frames)
+    writer = import_module(f"miniscope_xr.tools.export.{chosen.module}")
+    part = select(ds, options.get("frames"))
     footage = Footage(part, header_names(part), chosen.batch_bytes)
-    rate = frame_rate(part, fps)
-    began, known = recording_start(ds if source else part, start)
+    rate = frame_rate(part, options.get("fps"))
     if name == "miniscope-daq":
-        path = path / f"{began:%Y_%m_%d}" / f"{began:%H_%M_%S}"
-    about = {"animal": animal, "researcher": researcher, "experiment": experiment}
-    refuse_source(path, source)
+        out = writer.session_folder(part, out, began)
+    refuse_source(out, source)
     if chosen.plain:
-        refuse_too_large(path, part["video"].nbytes)
+        refuse_too_large(out, part["video"].nbytes)
     with ExitStack() as outputs:
-        made = outputs.enter_context((whole_folder if chosen.folder else whole_file)(path, force))
-        table = path.with_name(f"{path.stem}_headers.csv")
+        made = outputs.enter_context((whole_folder if chosen.folder else whole_file)(out, force))
+        table = out.with_name(f"{out.stem}_headers.csv")
         beside = outputs.enter_context(whole_file(table, force)) if chosen.table else None
-        bar = outputs.enter_context(progress_bar(footage.count, path.name, show=progress))
-        writer.write(Job(footage, made, rate, began, known, bar, codec, about, beside))
-    return path
+        bar = outputs.enter_context(progress_bar(footage.count, out.name, show=options.get("progress", True)))
+        codec = options.get("codec") or "FFV1"
+        writer.write(Job(footage, made, rate, began, known, bar, codec, about, beside, is_ome(out)))
+        warn_of_jumps(footage.times)
+    return out

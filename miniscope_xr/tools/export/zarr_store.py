@@ -43,5 +43,20 @@ def add_headers(headers: xr.Dataset, path: Path, zarr_format: int) -> None:
 
 def write(job: Job) -> None:
     """Write format 3: video (frame, y, x) with every header coordinate."""
-    headers = write_store(job, job.path, "video", ("frame", "y", "x"), 3)
-    add_headers(headers, job.path, 3)
+    if not job.ome:
+        add_headers(write_store(job, job.path, "video", ("frame", "y", "x"), 3), job.path, 3)
+        return
+    headers = write_store(job, job.path, "video", ("t", "y", "x"), 3)
+    add_headers(headers.rename(frame="t").assign_attrs(ome=_multiscales(job)), job.path, 3)
+
+
+def _multiscales(job: Job) -> dict[str, Any]:
+    """Metadata of OME-Zarr 0.5: one image of one resolution, its axes, and s from frame to frame."""
+    scale = {"type": "scale", "scale": [1 / job.fps, 1.0, 1.0]}
+    axes = [
+        {"name": "t", "type": "time", "unit": "second"},
+        {"name": "y", "type": "space"},
+        {"name": "x", "type": "space"},
+    ]
+    image = {"name": "video", "axes": axes, "datasets": [{"path": "video", "coordinateTransformations": [scale]}]}
+    return {"version": "0.5", "multiscales": [image]}

@@ -11,7 +11,11 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.errors import OptionError
-from miniscope_xr.tools.stream.timing import BLANK, SLOT, Times, frame_numbers, milliseconds
+from miniscope_xr.tools.stream.gaps import Gap, clock_gaps, counted_gaps
+from miniscope_xr.tools.stream.timing import BLANK, SLOT, Times, filled_times, frame_numbers, milliseconds
+
+PRESENT = "buffers_present"
+DROPPED = "dropped_buffer_count"
 
 BATCH_BYTES = 6_000_000
 SMALL_BATCH_BYTES = 1_500_000
@@ -20,6 +24,7 @@ SMALL_BATCH_BYTES = 1_500_000
 _STRETCH = 1024  # frames whose columns are read at once: an encoder waits for each time that is done
 
 Images = np.ndarray[Any, np.dtype[np.uint8]]
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
 Frames = slice | Sequence[int] | None
 PathLike = str | os.PathLike[str]
 
@@ -52,7 +57,7 @@ class Footage:
     ds
         Dataset with ``video`` (frame, y, x) of uint8.
     names
-        Per-frame variables to collect besides what time stamps need; see :func:`header_names`.
+        Per-frame variables to collect besides what times and gaps need; see :func:`header_names`.
     batch_bytes
         Size of a batch.
 
@@ -82,7 +87,7 @@ class Footage:
         self.width: int = ds.sizes["x"]
         self._video = video.variable
         self._batch_bytes = batch_bytes
-        wanted = [name for name in dict.fromkeys(["time", SLOT, *names]) if name in ds.variables]
+        wanted = [name for name in dict.fromkeys(["time", SLOT, PRESENT, "complete", *names]) if name in ds.variables]
         self.columns: dict[str, np.ndarray[Any, Any]] = {
             name: np.zeros(self.count, ds.variables[name].dtype) for name in wanted
         }
@@ -95,12 +100,49 @@ class Footage:
     @property
     def times(self) -> Times:
         """Time stamps in ms, of what was read."""
-        return milliseconds(self.columns["time"]) if "time" in self.columns else np.full(self.count, BLANK)
+        return self.clock("time")
+
+    def clock(self, name: str) -> Times:
+        """Values of a column of times in ms, of what was read; a blank frame has the time it was due."""
+        if name not in self.columns:
+            return np.full(self.count, BLANK)
+        return filled_times(milliseconds(self.columns[name]), self.numbers)
 
     @property
     def slots(self) -> Times:
-        """Slots of the ring buffer, of what was read."""
-        return self.columns[SLOT].astype(np.int64) if SLOT in self.columns else np.zeros(self.count, np.int64)
+        """Slots of the ring buffer, of what was read; -1 for a blank frame."""
+        if SLOT not in self.columns:
+            return np.zeros(self.count, np.int64)
+        return np.where(self.blank, -1, self.columns[SLOT].astype(np.int64))
+
+    @property
+    def blank(self) -> Flags:
+        """Which rows stand for frames that never reached the card, of what was read."""
+        present = self.columns.get(PRESENT)
+        return np.zeros(self.count, bool) if present is None else present == 0
+
+    @property
+    def partial(self) -> Flags:
+        """Which frames lack some of their buffers, of what was read."""
+        complete = self.columns.get("complete")
+        return np.zeros(self.count, bool) if complete is None else ~complete.astype(bool) & ~self.blank
+
+    @property
+    def status(self) -> list[str]:
+        """``complete``, ``partial`` or ``blank`` for each row, of what was read."""
+        words: list[str] = np.where(self.blank, "blank", np.where(self.partial, "partial", "complete")).tolist()
+        return words
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """Frames that never reached the card, of what was read."""
+        places = np.asarray(self.ds["frame"].values, np.int64)
+        found = counted_gaps(self.numbers, places, self.blank)
+        # A device that counts what it drops numbers every frame of its camera; of others the clock tells, where the
+        # caller left no rows out.
+        if found or DROPPED in self.ds.variables or (np.diff(places) != 1).any():
+            return found
+        return clock_gaps(self.times)
 
     @property
     def step(self) -> int:
@@ -135,6 +177,13 @@ class Footage:
 
     def headers(self) -> xr.Dataset:
         """Return the header values that were read, with the settings of the recording as attributes."""
-        coords = {name: ("frame", values, self.ds.variables[name].attrs) for name, values in self.columns.items()}
+        coords = {
+            name: (
+                "frame",
+                self.clock(name).astype(values.dtype) if values.dtype.kind == "m" else values,
+                self.ds.variables[name].attrs,
+            )
+            for name, values in self.columns.items()
+        }
         index = ("frame", self.ds["frame"].values, self.ds["frame"].attrs)
         return xr.Dataset(coords={"frame": index, **coords}, attrs=self.ds.attrs)

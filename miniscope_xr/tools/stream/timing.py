@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.errors import OptionError
+from miniscope_xr.frames.rate import clock_step
 
 Times = np.ndarray[Any, np.dtype[np.int64]]
 BLANK = np.iinfo(np.int64).min
@@ -17,7 +20,6 @@ BLANK = np.iinfo(np.int64).min
 SLOT = "linked_list"
 """Header field that is a Miniscope's buffer index: the slot of the ring buffer."""
 
-_SAMPLE = 64  # pairs
 COLUMNS = "Frame Number,Time Stamp (ms),Buffer Index,DAQ Frame Number"
 
 
@@ -41,24 +43,15 @@ def frame_numbers(ds: xr.Dataset, rows: Any) -> Times:
 
 
 def measured_rate(ds: xr.Dataset) -> float | None:
-    """Frames per second by the clock of the recording; None where it has no two times.
+    """Frames per second by the clock of the recording; None where it has no two times."""
+    if "time" not in ds.variables:
+        return None
 
-    The median, over pairs of frames half a recording apart, of frame numbers by time: lost frames, a late frame
-    and the millisecond steps of the clock do not move it. Reads some hundred frames' headers.
-    """
-    n = ds.sizes["frame"]
-    if n < 2 or "time" not in ds.variables:
-        return None
-    half = n // 2
-    first = np.unique(np.linspace(0, n - half - 1, min(n - half, _SAMPLE)).astype(np.int64))
-    rows = np.concatenate([first, first + half])
-    times = milliseconds(ds["time"].variable[rows].values)
-    numbers = frame_numbers(ds, rows)
-    early, late = np.arange(len(first)), np.arange(len(first), len(rows))
-    good = (times[early] != BLANK) & (times[late] != BLANK) & (times[late] > times[early])
-    if not good.any():
-        return None
-    return float(np.median(1000 * (numbers[late] - numbers[early])[good] / (times[late] - times[early])[good]))
+    def look(rows: Times) -> tuple[Times, Times]:
+        return milliseconds(ds["time"].variable[rows].values), frame_numbers(ds, rows)
+
+    step = clock_step(ds.sizes["frame"], look)
+    return None if step is None else 1000 / step
 
 
 def frame_rate(ds: xr.Dataset, fps: float | str | None = None) -> float:
@@ -111,9 +104,28 @@ def filled_times(times: Times, numbers: Times) -> Times:
     return np.where(known, times, np.rint(filled)).astype(np.int64)
 
 
-def write_time_stamps(path: Path, times: Times, slots: Times, numbers: Times) -> None:
-    """Write the columns of a Miniscope's ``timeStamps.csv``, one row per frame of the video."""
-    rows = zip(filled_times(times, numbers).tolist(), slots.tolist(), numbers.tolist(), strict=True)
+def write_time_stamps(path: Path, times: Times, slots: Times, numbers: Times, status: Sequence[str] = ()) -> None:
+    """Write the columns of a Miniscope's ``timeStamps.csv``, one row per frame of the video.
+
+    Where a frame is not whole there is one column more, ``Frame Status``: ``complete``, ``partial`` (parts of it never
+    reached the card) or ``blank`` (none did; its buffer index is -1).
+    """
+    marked = any(word != "complete" for word in status)
+    columns = [filled_times(times, numbers), slots, numbers]
+    texts = [[str(value) for value in column.tolist()] for column in columns] + ([list(status)] if marked else [])
     with path.open("w", encoding="ascii", newline="\n") as file:
-        file.write(COLUMNS + "\n")
-        file.writelines(f"{k},{time},{slot},{number}\n" for k, (time, slot, number) in enumerate(rows))
+        file.write(COLUMNS + (",Frame Status" if marked else "") + "\n")
+        file.writelines(f"{k},{','.join(row)}\n" for k, row in enumerate(zip(*texts, strict=True)))
+
+
+def warn_of_jumps(times: Times) -> None:
+    """Warn where times go back: two recordings were joined, and each has its own clock."""
+    known = times[times != BLANK]
+    back = np.flatnonzero(np.diff(known) < 0)
+    if len(back):
+        k = int(back[0])
+        warnings.warn(
+            f"times go back from {known[k] / 1000:g} s to {known[k + 1] / 1000:g} s before row {k + 1}: "
+            "recordings that are joined have a clock each; write each by itself, or give the rows their true times",
+            stacklevel=3,
+        )

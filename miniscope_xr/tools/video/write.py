@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,53 @@ from miniscope_xr.tools.stream.outputs import (
     whole_file,
 )
 from miniscope_xr.tools.stream.readahead import read_ahead
-from miniscope_xr.tools.stream.timing import frame_rate, write_time_stamps
+from miniscope_xr.tools.stream.timing import frame_rate, warn_of_jumps, write_time_stamps
 from miniscope_xr.tools.video.codecs import check_container, count_frames, normal_codec, open_writer
 from miniscope_xr.tools.video.segments import can_join, write_segments
 
 
 def time_stamps_path(path: PathLike) -> Path:
-    """Where the time stamps of a video go: ``film.avi`` has ``film_timeStamps.csv`` beside it."""
+    """Where the time stamps of a video go: ``film.avi`` has ``film_timeStamps.csv`` beside it.
+
+    Others have their ending in the name (``film.mkv``: ``film_mkv_timeStamps.csv``), so that both may lie side by side.
+    """
     path = Path(path)
-    return path.with_name(f"{path.stem}_timeStamps.csv")
+    ending = "" if path.suffix.lower() == ".avi" else f"_{path.suffix[1:]}"
+    return path.with_name(f"{path.stem}{ending}_timeStamps.csv")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a video holds: ``str()`` of it is a sentence for a person.
+
+    Attributes
+    ----------
+    frames
+        Frames in it.
+    rate
+        Frames per second it is played at.
+    lost
+        Frames that never reached the card, between those that are written; left out of the video.
+    blank, partial
+        Of the frames in it, those that are black for a lost one, and those that lack a part.
+    """
+
+    frames: int
+    rate: float
+    lost: int
+    blank: int
+    partial: int
+
+    def __str__(self) -> str:
+        length = f"{self.frames / self.rate:.1f} s at {self.rate:g} frames/s"
+        said = [f"{self.frames} frame{'s' * (self.frames != 1)}, {length}"]
+        if self.lost:
+            said.append(f"{self.lost} lost frame{'s' * (self.lost != 1)} left out")
+        if self.blank:
+            said.append(f"{self.blank} of them black for lost ones")
+        if self.partial:
+            said.append(f"{self.partial} of them partly black: parts never reached the card")
+        return "; ".join(said)
 
 
 def check_even(width: int, height: int) -> None:
@@ -181,8 +220,8 @@ def dataset_to_video(
     time_stamps: bool = True,
     force: bool = False,
     progress: bool = True,
-) -> None:
-    """Write a recording as a video, and its time stamps as CSV beside it.
+) -> Written:
+    """Write a recording as a video, and its time stamps as CSV beside it; returns what it holds.
 
     Parameters
     ----------
@@ -221,7 +260,11 @@ def dataset_to_video(
         _write_all(footage, part, rate, codec, bar, color)
         if time_stamps:
             with whole_file(table, force) as rows:
-                write_time_stamps(rows, footage.times, footage.slots, footage.numbers)
+                write_time_stamps(rows, footage.times, footage.slots, footage.numbers, footage.status)
+            warn_of_jumps(footage.times)
+    blank = int(footage.blank.sum())
+    lost = sum(gap.count for gap in footage.gaps) - blank
+    return Written(footage.count, rate, max(lost, 0), blank, int(footage.partial.sum()))
 
 
 def recording_to_video(

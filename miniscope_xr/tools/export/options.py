@@ -1,0 +1,149 @@
+"""What an export is told: one list for Python, the command line and the check of what a format can hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from miniscope_xr.errors import OptionError, did_you_mean
+
+if TYPE_CHECKING:
+    from miniscope_xr.tools.stream.footage import Frames
+
+
+class ExportOptions(TypedDict, total=False):
+    """Options of :func:`miniscope_xr.tools.export.export`.
+
+    An option that the format cannot hold is refused, never dropped. What is not given is not invented.
+
+    Attributes
+    ----------
+    frames
+        A slice or list of rows; None for all.
+    fps
+        None: measured from the time stamps; ``"nominal"``: the setting on the card; or a number.
+    start
+        When the recording began, with or without a time zone; None takes the time of the image file where a format
+        cannot do without one, and the output says so.
+    codec
+        For ``miniscope-daq``: ``FFV1`` (default) or ``GREY``.
+    animal, researcher, experiment
+        Go into ``miniscope-daq`` and ``nwb``.
+    experimenter, institution, session_id, keywords, sex, age, species, location, indicator, wavelengths
+        Go into ``nwb``: ``age`` as ``"P90D"``, ``sex`` one of M, F, U, O, ``wavelengths`` of excitation and emission
+        in nm.
+    force
+        Overwrite an existing output.
+    progress
+        Show a progress bar (on a terminal).
+    """
+
+    frames: Frames
+    fps: float | str | None
+    start: datetime | str | None
+    codec: str | None
+    animal: str
+    researcher: str
+    experiment: str
+    experimenter: str
+    institution: str
+    session_id: str
+    keywords: str | Sequence[str]
+    sex: str
+    age: str
+    species: str
+    location: str
+    indicator: str
+    wavelengths: str | Sequence[float]
+    force: bool
+    progress: bool
+
+
+_NWB = {
+    "experimenter": "who did it, as 'Last, First'",
+    "institution": "where it was done",
+    "session_id": "the lab's name for the session",
+    "keywords": "words to find it by, with commas between them",
+    "sex": "of the animal: M, F, U (unknown) or O (other)",
+    "age": "of the animal, as P90D (90 days) or P12W",
+    "species": "of the animal, as 'Mus musculus'",
+    "location": "part of the brain, as 'CA1'",
+    "indicator": "what glows, as GCaMP6f",
+    "wavelengths": "of excitation and emission in nm, as 475,525",
+}
+ABOUT = {
+    "animal": "name of the animal",
+    "researcher": "name of the researcher",
+    "experiment": "what was done",
+    **_NWB,
+}
+"""What a card does not know: the option, and what it is."""
+
+_AGE = re.compile(r"P(?!$)(\d+(\.\d+)?Y)?(\d+(\.\d+)?M)?(\d+(\.\d+)?W)?(\d+(\.\d+)?D)?(T\d+(\.\d+)?H)?")
+_SPECIES = re.compile(r"[A-Z][a-z]+ [a-z]+.*|http://purl\.obolibrary\.org/obo/NCBITaxon_\d+/?")
+
+
+def check_names(options: Mapping[str, Any]) -> None:
+    """Raise TypeError for a keyword that is no option, as Python does."""
+    for name in options:
+        if name not in ExportOptions.__annotations__:
+            raise TypeError(f"export() has no option {name!r}{did_you_mean(name, ExportOptions.__annotations__)}")
+
+
+def refuse_dropped(options: Mapping[str, Any], to: str, carried: Mapping[str, frozenset[str]]) -> None:
+    """Raise OptionError for an option that this format would drop; ``carried`` says what each format holds."""
+    for name, value in options.items():
+        if name in carried[to] or name in ("frames", "force", "progress") or value is None or value in ("", (), []):
+            continue
+        holding = [other for other, names in carried.items() if name in names]
+        raise OptionError(f"{name}={value!r}: a {to} output cannot hold it ({', '.join(holding)} can); leave it out")
+
+
+def facts(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is told about the session, checked: texts, ``keywords`` a list and ``wavelengths`` two numbers."""
+    told = {name: options[name] for name in ABOUT if options.get(name) not in (None, "", (), [])}
+    for name, right, words in (
+        ("sex", re.compile("[MFUO]"), "one of M, F, U (unknown), O (other)"),
+        ("age", _AGE, "an ISO 8601 duration such as P90D or P12W"),
+        ("species", _SPECIES, "a Latin name such as 'Mus musculus', or its address at NCBI's taxonomy"),
+    ):
+        if name in told and not right.fullmatch(str(told[name])):
+            raise OptionError(f"{name}={told[name]!r}: expected {words}")
+    if "keywords" in told:
+        given = told["keywords"]
+        told["keywords"] = [word.strip() for word in (given.split(",") if isinstance(given, str) else given)]
+    if "wavelengths" in told:
+        told["wavelengths"] = _wavelengths(told["wavelengths"])
+    return told
+
+
+def _wavelengths(given: str | Sequence[float]) -> tuple[float, float]:
+    try:
+        excitation, emission = (float(nm) for nm in (given.split(",") if isinstance(given, str) else given))
+    except (TypeError, ValueError):
+        excitation = emission = 0.0
+    if not 200 < excitation < emission < 2000:
+        raise OptionError(f"wavelengths={given!r}: expected excitation and emission in nm, such as 475,525")
+    return excitation, emission
+
+
+def session_start(card: Any, start: datetime | str | None) -> tuple[datetime, str]:
+    """Return when the recording began, in the time zone it was given in, and how that is known.
+
+    A card has no clock: without ``start`` it is when the image was last written, in the zone of this computer.
+    """
+    if start is not None:
+        try:
+            given = datetime.fromisoformat(start) if isinstance(start, str) else start
+        except ValueError as error:
+            raise OptionError(f"start={start!r}: expected a date and time such as 2026-03-14T15:09:26") from error
+        return (given if given.tzinfo is not None else given.astimezone()), "given by the user"
+    source = Path(str(card or ""))
+    if source.is_file():
+        return datetime.fromtimestamp(source.stat().st_mtime).astimezone(), (
+            "not known: a card has no clock; this is when its image was last written"
+        )
+    return datetime.now().astimezone(), "not known: a card has no clock; this is when it was exported"
