@@ -233,7 +233,7 @@ class FrameReader:
                     continue  # its other pixels are kept, the buffer counts as missing
                 present |= 1 << index
                 if index < self._slots:
-                    covered[index] |= buffer.whole and len(buffer.data) >= min(self.payload, self.frame_bytes - start)
+                    covered[index] |= buffer.whole and len(buffer.data) == min(self.payload, self.frame_bytes - start)
         complete = bool(covered.all()) and not present >> self._slots
         if not complete and not self.buffers.salvage and self.pieces(row) and source.changed:
             raise CardChangedError(

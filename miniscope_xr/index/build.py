@@ -58,8 +58,9 @@ class _Buffers:
         self.headers = HeaderReader(source, card.layout, card.words, card.payload)
         self.facts = RunFacts(source.size, card, self.headers)
         self.ring = card.build.ring if card.build else 0
+        self.stale = card.build is not None and card.build.stale_config
         pattern = self._expected_pattern()
-        self.walker = Walker(self.headers, pattern, self.end_sector, self.ring, exhaustive)
+        self.walker = Walker(self.headers, pattern, self.end_sector, self.ring, exhaustive, card.build)
         # The remote cannot be pressed twice within one frame, so a card has room for so many recordings.
         room = max(self.end_sector - card.layout.sectors.data, 0)
         self.most = 1 + room // max(pattern.frame_sectors if pattern else 1, card.config["buffer_size"] // self.size)
@@ -67,11 +68,13 @@ class _Buffers:
     def _expected_pattern(self) -> Pattern | None:
         """How a frame of the size in the config sector is cut; None where that size cannot be."""
         frame_bytes = self.config["width"] * self.config["height"]
+        build = self.card.build
         full, rest = divmod(frame_bytes, self.card.payload)
         if not 0 < frame_bytes <= 1 << 26 or full > 60:
             return None
+        step = build.buffer_sectors if build and build.whole_buffers else 0
         lengths = (self.card.payload,) * full + ((rest,) if rest else ())
-        return Pattern(lengths, 4 * self.card.words, self.size)
+        return Pattern(lengths, 4 * self.card.words, self.size, step)
 
     # -- finding the runs ---------------------------------------------------------------------------
 
@@ -98,13 +101,16 @@ class _Buffers:
     def _starts(self, header: Header) -> bool:
         """Whether a header is a recording's first; it holds a later buffer where the card stalled at once."""
         lapped = bool(self.ring) and header.count % self.ring == 0
-        return header.written == header.dropped == 0 and (header.count == 0 or lapped)
+        later = self.card.build is not None and self.card.build.restarts  # its counters go on behind a timed stop
+        return header.written == header.dropped == 0 and (header.count == 0 or lapped or later)
 
     def _next_recording(self, runs: list[Run], exactly: bool = False) -> tuple[int, Header] | None:
         """The start of a recording in the sector behind the last buffer of ``runs``.
 
         Unless ``exactly`` there, it may be where the last buffer took fewer or more sectors than its header says.
         """
+        if self.card.build is not None and self.card.build.restarts:
+            return None
         last = runs[-1]
         header = self.headers.at(last.end_sector)
         if header is not None and self._starts(header):
@@ -193,8 +199,9 @@ class _Buffers:
         build = self.card.build
         scanning = bool(self.card.settings.get("ewl_scan_mode", 0))
         later = runs[0].sector > self.layout.sectors.data + _HOLE * self.config["buffer_size"] // self.size
+        ring = 0 if build and build.leftovers == "frame" else self.ring
         return SeamSearch(
-            self.headers, self.ring, (build.drop_step or 0) if build else 0, scanning, self.facts.ticks(runs), later
+            self.headers, ring, (build.drop_step or 0) if build else 0, scanning, self.facts.ticks(runs), later, runs
         )
 
     def _without_older(self, runs: list[Run]) -> tuple[list[Run], list[str], bool]:
@@ -268,7 +275,7 @@ class _Buffers:
         """All recordings of the card, in order."""
         start = self._start()
         limit = self.config["n_buffers_recorded"]
-        if limit:
+        if limit and not self.stale:
             chains, counted = self._counted(start, limit)
             last = len(chains) - 1 if counted is None else counted
             told = [self._describe(k, runs, k == last, counted is not None, []) for k, runs in enumerate(chains)]
@@ -296,6 +303,9 @@ class _Buffers:
         warnings = [*self.card.notes, *notes, *doubts]
         limit = self.config["n_buffers_recorded"] if last else 0
         found = runs[-1].end_place
+        if self.stale:  # counts that may be another recording's: of this one only where they fit it
+            reached = limit == found
+            limit = limit if reached else 0
         torn = None
         if (limit and reached) or self.facts.finished(runs):
             status = "finished"
@@ -306,7 +316,7 @@ class _Buffers:
                     f"the config sector counts {limit} buffers, but only the first {found} are there: "
                     f"nothing that follows sector {runs[-1].end_sector - 1} belongs to this recording"
                 )
-        elif not last and self.facts.ran_its_time(runs):
+        elif (not last or self.stale) and self.facts.ran_its_time(runs):
             status = "finished"
         else:
             status = "interrupted"

@@ -166,14 +166,17 @@ def _examine_buffers(source: Readable, layout: Layout, holes: bool) -> CardSecto
     words = _header_length(source, layout)
     if config is not None and not words and holes:
         words = _header_length_behind_hole(source, layout, config["buffer_size"])
-    build = None
     payload = 0
     notes: tuple[str, ...] = ()
+    build = _build(source, layout, words, config, settings) if words else None
+    if build is not None and config is None and build.stale_config:
+        config = {"width": build.width, "height": build.height, "buffer_size": 512 * build.buffer_sectors}
+        config["n_buffers_recorded"] = 0
     if words and config is not None:
         config, notes = _sized(source, layout, words, config)
+        if build is not None and build.config_frame:
+            config = {**config, "width": build.width, "height": build.height}
         payload = config["buffer_size"] - 4 * words
-        builds = layout.builds_for(words, config["buffer_size"])
-        build = next((b for b in builds if b.width == config["width"]), builds[0] if builds else None)
         state = "recorded" if payload > 0 else "empty"
     elif words:
         state = "headers only"
@@ -185,7 +188,23 @@ def _examine_buffers(source: Readable, layout: Layout, holes: bool) -> CardSecto
         state = "notebook"
     else:
         state = "empty"
-    return CardSectors(layout, settings, config, keyed, state, words, payload, build, notes)
+    layout = layout.of(build)
+    return CardSectors(layout, _settings(source, layout)[0], config, keyed, state, words, payload, build, notes)
+
+
+def _build(
+    source: ByteSource, layout: Layout, words: int, config: Mapping[str, int] | None, settings: Mapping[str, int]
+) -> Build | None:
+    """The firmware build of a recording: one that the first header does not contradict, by its frame size if known."""
+    at = layout.sectors.data
+    first = np.frombuffer(_sector(source, layout, at)[: 4 * words], "<u4").reshape(1, -1)
+    known = [b for b in layout.builds if b.header_words == words]
+    if config is not None:
+        known = layout.builds_for(words, config["buffer_size"]) or known
+    fit = [b for _, b in fitting([(layout, b) for b in known], first, np.array([at]), settings)]
+    known = fit or ([] if config is None else layout.builds_for(words, config["buffer_size"]))
+    width = None if config is None else config["width"]
+    return next((b for b in known if width in (b.width, *(b.config_frame or ()))), known[0] if known else None)
 
 
 def _sized(

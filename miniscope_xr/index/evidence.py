@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
 
 from miniscope_xr.index.headers import HeaderReader
@@ -28,6 +29,8 @@ class Evidence:
         Units of the timestamp per ms (10 on the DAQ builds that count 0.1 ms).
     later : bool
         Not the first recording since power-on: its frame 0 is garbage, which tells nothing.
+    runs : sequence of Run
+        All runs of the recording: leftovers of one are compared with buffers of those before it.
     """
 
     def __init__(
@@ -38,7 +41,9 @@ class Evidence:
         scanning: bool = False,
         ticks: float = 1.0,
         later: bool = False,
+        runs: Sequence[Run] = (),
     ) -> None:
+        self.runs = runs
         self.later = later
         self.headers = headers
         self.ring = ring
@@ -56,20 +61,30 @@ class Evidence:
             return None
         data_end = self._head + run.length_of(i)
         end = run.pattern.sectors[run.index_of(i)] * self._size
-        source = i - self.ring
-        while source >= 0 and self._head + run.length_of(source) < end:
-            source -= self.ring
-        if data_end == end or source < 0 or (self.later and run.frame_of(source) == 0):
+        source = self._earlier(run, i)
+        while source is not None and self._head + source[0].length_of(source[1]) < end:
+            source = self._earlier(*source)
+        if data_end == end or source is None or (self.later and source[0].frame_of(source[1]) == 0):
             return None
         mine = self._bytes(run.sector_of(i), data_end, end)
-        theirs = self._bytes(run.sector_of(source), data_end, end)
+        theirs = self._bytes(source[0].sector_of(source[1]), data_end, end)
         if len(mine) != end - data_end or len(theirs) != len(mine):
             return None
         if mine == theirs:
             return None if len(set(mine)) == 1 else True
         # a buffer that never reached the card, or not all of it, proves nothing
-        ends = [k for j in (source, i) for k in (j, j + 1) if k < run.count]
-        return None if any(self._header(run, k) is None for k in ends) else False
+        ends = [(r, k) for r, j in ((run, i), source) for k in (j, j + 1) if k < r.count]
+        return None if any(self._header(r, k) is None for r, k in ends) else False
+
+    def _earlier(self, run: Run, i: int) -> tuple[Run, int] | None:
+        """The buffer that was in the ring slot of buffer ``i`` before, where it is on the card."""
+        if i >= self.ring:
+            return run, i - self.ring
+        count = run.first.count + i - self.ring
+        for other in reversed(self.runs[: next((n for n, r in enumerate(self.runs) if r is run), 0)]):
+            if other.first.count <= count < other.first.count + other.count:
+                return other, count - other.first.count
+        return None
 
     def _bytes(self, sector: int, start: int, stop: int) -> bytes:
         return self.headers.source.read(sector * self._size + start, stop - start)

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from miniscope_xr.index.runs import MAX_INDEX, Header
-from miniscope_xr.layout import Layout
-from miniscope_xr.layout.words import buffer_header_dtype
+from miniscope_xr.layout import SECTOR, Layout
+from miniscope_xr.layout.words import buffer_header_dtype, value
 from miniscope_xr.source.base import ByteSource
 
 Hit = TypeVar("Hit")
@@ -46,27 +46,29 @@ class HeaderReader:
         self.words = words
         self.payload = payload
         self.dtype = buffer_header_dtype(layout, words)
-        self.sector_size = layout.sectors.size
+        self.sector_size = SECTOR
+        self.marker = layout.build.marker if layout.build else words
         self._seen: dict[int, Header | None] = {}
-        names = self.dtype.names or ()
-        self._names = tuple(name if name in names else None for name in _NAMES)
+        fields = layout.fields_for(words)
+        self._fields = tuple(fields.get(name) for name in _NAMES)
+        self._tested = [item for item in fields.values() if item.trusted and item.name != "length"]
 
     def parse(self, data: bytes | memoryview) -> Header | None:
         """The header at the start of ``data``, or None where no firmware header can be."""
         if len(data) < self.dtype.itemsize:
             return None
-        record = np.frombuffer(data, self.dtype, 1)
-        header = Header(*(-1 if name is None else int(record[name][0]) for name in self._names))
+        record = np.frombuffer(data, self.dtype, 1)[0]
+        if int(record["length"]) != self.marker or not all(f.plausible(int(value(f, record))) for f in self._tested):
+            return None
+        header = Header(*(-1 if item is None else int(value(item, record)) for item in self._fields))
         return header if self.plausible(header) else None
 
     def plausible(self, header: Header) -> bool:
         """Whether the words can be a header of this recording at all."""
         return (
-            header.words == self.words
-            and header.slot < MAX_INDEX
+            header.slot < MAX_INDEX
             and header.index < MAX_INDEX
             and header.length <= self.payload
-            and header.battery <= 255
             and header.written < 1 << 28
             and header.dropped < 1 << 28
             and header.count < 1 << 29
@@ -90,7 +92,7 @@ class HeaderReader:
         count = max(len(data) - self.dtype.itemsize + size, 0) // size
         rows = np.ndarray(count, self.dtype, data, strides=size)
         places = rows["write_buffer_count"]
-        for k in np.flatnonzero((rows["length"] == self.words) & (places >= written.start) & (places < written.stop)):
+        for k in np.flatnonzero((rows["length"] == self.marker) & (places >= written.start) & (places < written.stop)):
             header = self.parse(data[int(k) * size : int(k) * size + self.dtype.itemsize])
             if header is not None and accept(header):
                 return start + int(k), header
@@ -115,7 +117,7 @@ class HeaderReader:
         data = self.source.read(start * size, (stop - start) * size)
         count = max(len(data) - self.dtype.itemsize + size, 0) // size
         lengths = np.ndarray(count, "<u4", data, strides=size) if count else np.zeros(0, "<u4")
-        for k in np.flatnonzero(lengths == self.words).tolist():
+        for k in np.flatnonzero(lengths == self.marker).tolist():
             header = self.parse(data[k * size : k * size + self.dtype.itemsize])
             if header is not None and accept(start + k, header):
                 return start + k, header

@@ -42,10 +42,13 @@ class Pattern:
         Bytes of a buffer header.
     sector_size : int
         Bytes of a sector.
+    step : int
+        Sectors that every buffer takes, however short; 0: as many as it needs.
     """
 
-    def __init__(self, lengths: tuple[int, ...], header_bytes: int, sector_size: int = 512) -> None:
+    def __init__(self, lengths: tuple[int, ...], header_bytes: int, sector_size: int = 512, step: int = 0) -> None:
         self.lengths = lengths
+        self.step = step
         self.header_bytes = header_bytes
         self.sector_size = sector_size
         self.sectors = tuple(self.sectors_for(length) for length in lengths)
@@ -58,7 +61,7 @@ class Pattern:
 
     def sectors_for(self, length: int) -> int:
         """Sectors a buffer of ``length`` data bytes takes."""
-        return -(-(length + self.header_bytes) // self.sector_size)
+        return self.step or -(-(length + self.header_bytes) // self.sector_size)
 
     def __len__(self) -> int:
         return len(self.lengths)

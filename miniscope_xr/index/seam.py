@@ -42,18 +42,21 @@ class SeamSearch(Evidence):
     """Finds the first buffer of an older recording with few looks at the evidence."""
 
     def first_seam(self, runs: list[Run], exhaustive: bool = False) -> Verdict:
-        """The first place in the runs of one recording where an older recording begins."""
+        """The first place in the runs of one recording where an older recording begins.
+
+        A doubt about some frames does not end the search: a proof further on is worth more.
+        """
+        doubt: list[str] = []
         for number, run in enumerate(runs):
             if number and not self._plausible_boundary(runs, number):
                 return Verdict((number, 0))
             if run.single or run.count <= 2:
                 continue
             verdict = self._seam_in(run, exhaustive, number < len(runs) - 1)
-            if verdict.end is not None or verdict.doubt:
-                if verdict.end is not None:
-                    verdict.end = (number, verdict.end[1])
-                return verdict
-        return Verdict()
+            if verdict.end is not None:
+                return Verdict((number, verdict.end[1]), verdict.doubt)
+            doubt += verdict.doubt
+        return Verdict(None, doubt)
 
     def _plausible_boundary(self, runs: list[Run], number: int) -> bool:
         """Whether run ``number`` can follow the one before it in one recording (a drop, lap or lost interrupt)."""
@@ -61,6 +64,9 @@ class SeamSearch(Evidence):
         a = self.headers.at(before.sector_of(before.count - 1)) or before.first
         b = after.first
         excess = b.count - b.written - b.dropped
+        linked = self._linked_across(runs, number)
+        if linked is not None:
+            return linked
         if not self.scanning and a.ewl != b.ewl:
             return False
         if a.battery > 0 and (b.battery == 0 or b.battery - a.battery >= BATTERY_STEP):
@@ -68,6 +74,21 @@ class SeamSearch(Evidence):
         if b.dropped > a.dropped and self.drop_step and excess == 0 and (b.written + b.dropped) % self.drop_step:
             return False
         return self._single_fits(runs, number) if after.single else self._same_clock(runs, number)
+
+    def _linked_across(self, runs: list[Run], number: int) -> bool | None:
+        """Whether leftovers behind a break repeat buffers before it; None where they tell nothing."""
+        behind = [(run, i) for run in runs[number : number + self.ring] for i in range(min(run.count, self.ring))]
+        start = runs[number].first.count
+        told = set()
+        for run, i in behind[: self.ring]:
+            source = self._earlier(run, i)
+            if source is not None and source[0].first.count + source[1] < start:
+                told.add(self.link(run, i))
+        if True in told or False not in told:
+            return True if True in told else None
+        before = runs[number - 1]
+        slow = self._stressed(before, before.count - 1) or self._stressed(runs[number], 0)
+        return None if slow else False
 
     def _single_fits(self, runs: list[Run], number: int) -> bool:
         """Whether a single buffer keeps the frame clock (whole periods aside) of the last regular stretch."""

@@ -15,10 +15,16 @@ import numpy as np
 from miniscope_xr.index.clock import FrameClock
 from miniscope_xr.index.headers import HeaderReader, read_rows
 from miniscope_xr.index.runs import Header, Pattern, Run, ended_at, expected_headers, vouched
+from miniscope_xr.layout import Build
 
 _READ_WHOLE = 4096  # frames of an uncounted run whose headers are all read
 _MARKS = 64  # headers looked at in a longer one
 _LEARN = 96  # buffers looked at to learn how a frame is cut
+
+
+def starts(header: Header) -> bool:
+    """Whether a buffer is the first of a recording."""
+    return header.written == header.dropped == header.count == 0
 
 
 class Walker:
@@ -35,11 +41,14 @@ class Walker:
         Buffers in the firmware's ring; 0 if unknown.
     exhaustive : bool
         Read every header instead of bisecting; finds the same runs.
+    build : Build or None
+        The firmware build, where it is known.
     """
 
     def __init__(
-        self, headers: HeaderReader, pattern: Pattern | None, end_sector: int, ring: int = 0, exhaustive: bool = False
-    ) -> None:
+        self, headers: HeaderReader, pattern: Pattern | None, end_sector: int, ring: int = 0, exhaustive: bool = False,
+        build: Build | None = None,
+    ) -> None:  # fmt: skip
         self.headers = headers
         self.pattern = pattern
         self.end_sector = end_sector
@@ -49,6 +58,8 @@ class Walker:
         self._header_bytes = 4 * headers.words
         self._size = headers.sector_size
         self._buffer_sectors = -(-(headers.payload + self._header_bytes) // self._size)
+        self._step = self._buffer_sectors if build and build.whole_buffers else 0
+        self._pool = build is not None and build.overflow == "pool"
 
     def runs(self, sector: int, first: Header, limit: int | None) -> list[Run]:
         """All runs of the recording that starts at ``sector``; ``limit`` is its number of buffers if known."""
@@ -65,7 +76,7 @@ class Walker:
         return found
 
     def _pattern(self, lengths: list[int]) -> Pattern:
-        return Pattern(tuple(lengths), self._header_bytes, self._size)
+        return Pattern(tuple(lengths), self._header_bytes, self._size, self._step)
 
     def _predicts_second_frame(self, sector: int, first: Header) -> bool:
         pattern = self.pattern
@@ -93,7 +104,7 @@ class Walker:
                 frames.append([])
             if header.index == len(frames[-1]):
                 frames[-1].append(header.length)
-            sector += -(-(header.length + self._header_bytes) // self._size)
+            sector += self._sectors_of(header)
             following = self.headers.at(sector)
             if following is None or following.written != header.written + 1:
                 hit = self._behind_hole(sector, header)
@@ -211,6 +222,10 @@ class Walker:
     def _resumes(self, run: Run, low: int, most: int) -> int | None:
         """Where the arithmetic holds again after ``low``: behind odd buffers, failed writes, laps, or a long hole."""
         near = min(low + 2 + self.lookahead, most)
+        place = run.first.written + low + 1
+        header = self.headers.at(run.sector_of(low + 1)) if low + 1 < most else None
+        if (header is None or header.written != place) and self._near(replace(run, count=low + 1)) is not None:
+            return None  # the next buffer stands off the grid: nothing is missing
         for i in range(low + 1, near):
             sector = run.sector_of(i)
             header = self.headers.at(sector)
@@ -247,15 +262,19 @@ class Walker:
         )
 
     def _sectors_of(self, header: Header) -> int:
-        return -(-(header.length + self._header_bytes) // self._size)
+        return self._step or -(-(header.length + self._header_bytes) // self._size)
 
     def _follows(self, last: Run, header: Header) -> bool:
         """Whether a header can be a later buffer of the same recording as ``last``."""
         excess = header.count - header.written - header.dropped
+        i = last.count - 1
+        ahead = (header.frame, header.index) > (last.frame_of(i), last.index_of(i))
+        if header.count > last.first.count + i and not ahead and not self._pool:
+            return False
         return (
             header.dropped >= last.first.dropped
             and excess >= 0
-            and (not self.ring or excess % self.ring == 0)
+            and (self._pool or not self.ring or excess % self.ring == 0)
             and header.frame >= last.last_frame - 4 - self.ring
         )
 
@@ -263,22 +282,29 @@ class Walker:
         """Where the recording goes on behind the last run; corrects the size of its last buffer if needed."""
         last = found[-1]
         place, expected = last.end_place, last.end_sector
-
-        def follows(header: Header) -> bool:
-            return self._follows(last, header)
-
         header = self.headers.at(expected)
-        if header is not None and header.written == place and follows(header):
+        if header is not None and header.written == place and self._follows(last, header):
             return expected, header
-        if header is not None and header.written == header.dropped == 0:
+        if header is not None and starts(header):
             return None  # another recording begins here
-        # A lapped buffer takes the sectors of the one it replaced: look at every sector it can end on.
-        sector = last.sector_of(last.count - 1)
-        hit = self.headers.find(sector + 1, sector + 1 + self._buffer_sectors, range(place, place + 1), follows)
+        hit = self._near(last)
         if hit is not None:
-            found[:] = ended_at(found, hit[0], self.headers.at(sector))
+            if starts(hit[1]):
+                return None
+            found[:] = ended_at(found, hit[0], self.headers.at(last.sector_of(last.count - 1)))
             return hit
         return self._over_hole(found, limit)
+
+    def _near(self, last: Run) -> tuple[int, Header] | None:
+        """The next buffer, or the start of another recording, where the last one takes other sectors than it says.
+
+        A lapped buffer takes the sectors of the one it replaced: every sector it can end on is looked at.
+        """
+        sector, place = last.sector_of(last.count - 1), last.end_place
+        return self.headers.find(
+            sector + 1, sector + 1 + self._buffer_sectors, range(place + 1),
+            lambda h: starts(h) or (h.written == place and self._follows(last, h)),
+        )  # fmt: skip
 
     def _over_hole(self, found: list[Run], limit: int | None) -> tuple[int, Header] | None:
         """Where the recording goes on behind a hole off the grid: with a drop in it, or bytes left out or put in."""
