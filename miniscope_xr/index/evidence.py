@@ -66,6 +66,9 @@ class Evidence:
             source = self._earlier(*source)
         if data_end == end or source is None or (self.later and source[0].frame_of(source[1]) == 0):
             return None
+        old, size = source[0], source[0].pattern.sectors_for(source[0].length_of(source[1]))
+        if old.sector_count(source[1]) != size:
+            return None  # it takes other sectors than its data needs: lapped, or something is missing in it
         mine = self._bytes(run.sector_of(i), data_end, end)
         theirs = self._bytes(source[0].sector_of(source[1]), data_end, end)
         if len(mine) != end - data_end or len(theirs) != len(mine):

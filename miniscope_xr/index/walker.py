@@ -321,6 +321,7 @@ class Walker:
 
         sector = last.sector_of(last.count - 1)
         hit = self.headers.beyond(sector + 1, self.end_sector, self._buffer_sectors, accept)
-        if hit is not None and hit[0] < last.end_sector:  # what is missing begins within the last buffer
+        within = hit is not None and (hit[0] < last.end_sector or hit[1].written == last.end_place)
+        if hit is not None and within:  # something is missing in the last buffer, or was put into it
             found[:] = ended_at(found, hit[0], self.headers.at(sector))
         return hit

@@ -12,19 +12,9 @@ EXACTLY = "test_a_real_card_is_read_exactly"
 ONE_BY_ONE = "test_single_frames_of_a_real_card_are_the_frames_of_the_whole"
 
 EXPECTED_FAILURES: dict[str, tuple[str, ...]] = {
-    "t51_v4_12_lost_irq_over_old": (EXACTLY, ONE_BY_ONE),
-    "t52_v4_12_remote_flash": (EXACTLY, ONE_BY_ONE),
-    "t53_daq_11_seam_behind_doubt": (EXACTLY, ONE_BY_ONE),
-    "t54_v4_12_lowbatt_restarts": (EXACTLY,),
     "t55_v4_10_failed_write_over_old": (EXACTLY, ONE_BY_ONE),
-    "t56_v4_10wip_new_card": (EXACTLY, ONE_BY_ONE),
-    "u01s_clean": (EXACTLY, ONE_BY_ONE),
-    "u02s_timed": (EXACTLY, ONE_BY_ONE),
     "u06s_overflow": (EXACTLY, ONE_BY_ONE),
     "u10s_driver_timeouts": (EXACTLY, ONE_BY_ONE),
-    "u12s_timed_over_long": (EXACTLY, ONE_BY_ONE),
-    "u15s_scan_low_battery": (EXACTLY, ONE_BY_ONE),
-    "u23s_samd_13_words_powerloss": (EXACTLY, ONE_BY_ONE),
 }
 
 # cards whose every byte tools.simulate does not make yet
