@@ -193,7 +193,7 @@ def _examine_buffers(source: Readable, layout: Layout, holes: bool) -> CardSecto
 
 
 def _build(
-    source: ByteSource, layout: Layout, words: int, config: Mapping[str, int] | None, settings: Mapping[str, int]
+    source: Readable, layout: Layout, words: int, config: Mapping[str, int] | None, settings: Mapping[str, int]
 ) -> Build | None:
     """The firmware build of a recording: one that the first header does not contradict, by its frame size if known."""
     at = layout.sectors.data
