@@ -135,13 +135,17 @@ class CardStore:
         start, stop = recording.start_sector * size, recording.end_sector * size
         return -(-sum(max(min(at + n, stop) - max(at, start), 0) for at, n in self.unread) // size)
 
+    @cached_property
+    def layout(self) -> Layout:
+        """The layout, as the build that wrote this card has it."""
+        card = self.index.card
+        return card.layout.of(card.build)
+
     @property
     def header_dtype(self) -> np.dtype[Any]:
         """Numpy dtype of one buffer header (of the footer on v3 cards)."""
-        card = self.index.card
-        if card.layout.footer:
-            return dtype_of(footer_struct(card.layout))
-        return buffer_header_dtype(card.layout, card.words)
+        layout = self.layout
+        return dtype_of(footer_struct(layout)) if layout.footer else buffer_header_dtype(layout, self.index.card.words)
 
     def frames(self, recording: Recording, fill: bool = False, until: int | None = None) -> FrameReader:
         """Return the frames of one recording."""

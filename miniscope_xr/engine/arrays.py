@@ -12,6 +12,7 @@ from xarray.backends import BackendArray
 from miniscope_xr.card import RecordingStore
 from miniscope_xr.engine.quarantine import indexing
 from miniscope_xr.frames.axis import Int
+from miniscope_xr.layout import Field, words
 
 _BATCH = 512  # frames in memory at once when only a part of each is wanted
 
@@ -61,13 +62,6 @@ class CardArray(BackendArray):
         return (recording.number, recording.n_buffers, str(recording.runs[0]), self.store.card.salvage)
 
 
-def in_units(name: str, raw: np.ndarray[Any, Any], scale: float) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Physical values of a scaled field; a battery of 0 is one the firmware had not measured yet."""
-    unmeasured = (raw == 0) if name == "battery_voltage" else np.zeros(len(raw), bool)
-    values: np.ndarray[Any, np.dtype[np.float64]] = np.where(unmeasured, np.nan, raw * scale)
-    return values
-
-
 class Pixels(CardArray):
     """Video (frame, y, x): uint8, or float32 where pixels that are not on the card are NaN."""
 
@@ -101,37 +95,21 @@ def _outer(values: np.ndarray[Any, Any], rest: tuple[Any, ...]) -> np.ndarray[An
 
 
 class FrameColumn(CardArray):
-    """One value a frame, from the headers on the card.
+    """What all headers of a frame tell together: its times, which buffers it has, whether it is complete.
 
-    ``name`` is ``"time"``, ``"time_last"``, ``"buffers_present"`` or ``"complete"``, or with ``field=True`` that of a
-    header field, whatever it is called.
+    ``name`` is ``"time"``, ``"time_last"``, ``"buffers_present"`` or ``"complete"``.
     """
 
-    def __init__(
-        self, store: RecordingStore, name: str, dtype: np.dtype[Any], scale: float | None = None, field: bool = False
-    ) -> None:  # fmt: skip
+    def __init__(self, store: RecordingStore, name: str, dtype: np.dtype[Any]) -> None:
         super().__init__(store, (store.frames.count,), dtype)
         self.name = name
-        self.scale = scale
-        self.field = field
 
     def read(self, rows: Int, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
         """Read the headers of these frames and take one value of each."""
-        if self.field:
-            return self._words(rows)
         if self.name in ("time", "time_last"):
             return self._as_time(self.store.times(rows, end=self.name == "time_last"))
         found = self.store.describe(rows)
         return found.complete if self.name == "complete" else found.present
-
-    def _words(self, rows: Int) -> np.ndarray[Any, Any]:
-        found = self.store.describe(rows, whole=False)
-        values = found.first[self.name]
-        if not self.scale:
-            return values
-        physical = in_units(self.name, values, self.scale)
-        physical[found.present == 0] = np.nan
-        return physical
 
     def prober(self) -> Callable[[int], Any]:
         """Return a function that gives one row's time, from one header where that can be."""
@@ -144,7 +122,7 @@ class FrameColumn(CardArray):
         return whole.astype("timedelta64[ms]") if self.dtype.kind == "m" else whole
 
     def _token(self) -> tuple[Any, ...]:
-        return (*super()._token(), self.name, self.scale, self.field)
+        return (*super()._token(), self.name)
 
 
 class FrameNumbers(CardArray):
@@ -158,20 +136,62 @@ class FrameNumbers(CardArray):
         return self.store.frames.frame_num(rows)
 
 
-class BufferColumn(CardArray):
-    """One word of every buffer header, as it is on the card; with ``name=None`` the buffer's sector."""
+def _field_dtype(item: Field, scaled: bool) -> np.dtype[Any]:
+    measured = item.scale is not None or item.none is not None
+    return np.dtype(np.float64) if scaled and measured else words.value_dtype(item)
 
-    def __init__(self, store: RecordingStore, name: str | None, dtype: np.dtype[Any], scale: float | None) -> None:
-        super().__init__(store, (store.recording.n_buffers,), dtype)
-        self.name = name
-        self.scale = scale
+
+class FrameField(CardArray):
+    """A field of the header of each frame's first buffer on the card.
+
+    Parameters
+    ----------
+    item : Field
+    scaled : bool
+        In physical units, NaN where nothing was measured or the frame has no buffer on the card; else raw.
+    """
+
+    def __init__(self, store: RecordingStore, item: Field, scaled: bool) -> None:
+        super().__init__(store, (store.frames.count,), _field_dtype(item, scaled))
+        self.item = item
 
     def read(self, rows: Int, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
-        """Return the word of these buffers' headers, scaled where the layout says so."""
-        if self.name is None:
-            return self.store.buffer_sectors(rows)
-        values = self.store.buffer_rows(rows)[self.name]
-        return in_units(self.name, values, self.scale) if self.scale else values
+        """Read the headers of these frames and take the field out of each."""
+        found = self.store.describe(rows, whole=False)
+        raw: np.ndarray[Any, Any] = words.value(self.item, found.first)
+        if self.dtype.kind != "f":
+            return raw
+        physical: np.ndarray[Any, Any] = words.physical(self.item, raw)
+        physical[found.present == 0] = np.nan
+        return physical
 
     def _token(self) -> tuple[Any, ...]:
-        return (*super()._token(), self.name, self.scale)
+        return (*super()._token(), repr(self.item))
+
+
+class BufferField(CardArray):
+    """A field of every buffer's header, as it is on the card."""
+
+    def __init__(self, store: RecordingStore, item: Field, scaled: bool) -> None:
+        super().__init__(store, (store.recording.n_buffers,), _field_dtype(item, scaled))
+        self.item = item
+
+    def read(self, rows: Int, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+        """Read these buffers' headers and take the field out of each."""
+        raw = words.value(self.item, self.store.buffer_rows(rows))
+        values: np.ndarray[Any, Any] = words.physical(self.item, raw) if self.dtype.kind == "f" else raw
+        return values
+
+    def _token(self) -> tuple[Any, ...]:
+        return (*super()._token(), repr(self.item))
+
+
+class BufferSectors(CardArray):
+    """The sector of every buffer: arithmetic, no reads."""
+
+    def __init__(self, store: RecordingStore) -> None:
+        super().__init__(store, (store.recording.n_buffers,), np.dtype(np.int64))
+
+    def read(self, rows: Int, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+        """Sectors of some buffers."""
+        return self.store.buffer_sectors(rows)

@@ -23,8 +23,7 @@ def _settings(card: CardStore) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for name, value in found.settings.items():
         said[name] = int(value)
-        choices = found.layout.header[name].choices
-        meaning = str((choices or {}).get(value, value))
+        meaning = card.layout.header[name].means(int(value)) if name in card.layout.header else str(value)
         if meaning != str(value):
             said[f"{name}_meaning"] = meaning
     return said
@@ -84,6 +83,8 @@ def field_attrs(item: Field | None, scaled: bool) -> dict[str, Any]:
     if item is None:
         return {}
     attrs: dict[str, Any] = {"long_name": item.description or item.name}
+    if item.none is not None and not scaled:
+        attrs["missing_value"] = item.none
     if item.scale is not None and not scaled:
         attrs["scale_factor"] = item.scale
     elif item.units and item.units not in ("ms", "s"):

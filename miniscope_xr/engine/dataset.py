@@ -8,13 +8,22 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.card import CardStore, RecordingStore
-from miniscope_xr.engine.arrays import BufferColumn, CardArray, FrameColumn, FrameNumbers, Pixels
+from miniscope_xr.engine.arrays import (
+    BufferField,
+    BufferSectors,
+    CardArray,
+    FrameColumn,
+    FrameField,
+    FrameNumbers,
+    Pixels,
+)
 from miniscope_xr.engine.attrs import card_attrs, field_attrs, recording_attrs
 from miniscope_xr.engine.options import Options
 from miniscope_xr.engine.quarantine import lazy_variable
 from miniscope_xr.engine.time_index import TimeIndex
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.layout import Field
+from miniscope_xr.layout.words import part_of
 
 _DEFAULTS = Options()
 _CHUNK_BYTES = 24_000_000  # about 256 frames of 304x304
@@ -25,10 +34,8 @@ _OWN = {
     "buffers_present": "bit b set: buffer b of the frame is on the card",
     "complete": "all buffers of the frame are on the card",
     "video": "fluorescence",
-    "y": "row of pixels",
-    "x": "column of pixels",
 }
-"""What a dataset of frames calls its own; a header field of such a name becomes ``header_<name>``."""
+"""What a dataset of frames calls its own (no layout may use these names for header fields)."""
 
 
 def open_card(path: Any, options: Options) -> CardStore:
@@ -50,24 +57,17 @@ def frames_dataset(store: RecordingStore, options: Options = _DEFAULTS) -> xr.Da
 def buffers_dataset(card: CardStore, recording: Recording, options: Options) -> xr.Dataset:
     """Make the table of a recording's buffers: every word of their headers as it is on the card."""
     store = RecordingStore(card, recording)
-    dtype = store.card.header_dtype
-    fields = _fields(store)
-    n = recording.n_buffers
     arrays: dict[str, tuple[CardArray, dict[str, Any]]] = {}
-    for name in dtype.names or ():
-        scale = _scale(fields.get(name), options)
-        kind = np.dtype(np.float64) if scale else dtype[name].newbyteorder("=")
-        shown = f"header_{name}" if name in ("buffer", "sector") else name
-        arrays[shown] = BufferColumn(store, name, kind, scale), field_attrs(fields.get(name), options.scaled)
-    sector = BufferColumn(store, None, np.dtype(np.int64), None)
-    arrays["sector"] = sector, {"long_name": "sector of the buffer on the card"}
+    for name, item in {**_words(store), **_fields(store)}.items():
+        arrays[name] = BufferField(store, item, options.scaled), field_attrs(item, options.scaled)
+    arrays["sector"] = BufferSectors(store), {"long_name": "sector of the buffer on the card"}
     kept = {
         name: lazy_variable(("buffer",), array, {}, attrs)
         for name, (array, attrs) in arrays.items()
         if name not in options.dropped
     }
-    number = {} if "buffer" in options.dropped else {"buffer": np.arange(n, dtype=np.int64)}
-    return xr.Dataset(kept, number, recording_attrs(store))
+    rows = np.arange(recording.n_buffers, dtype=np.int64)
+    return xr.Dataset(kept, {} if "buffer" in options.dropped else {"buffer": rows}, recording_attrs(store))
 
 
 def card_dataset(card: CardStore) -> xr.Dataset:
@@ -76,12 +76,22 @@ def card_dataset(card: CardStore) -> xr.Dataset:
 
 
 def _fields(store: RecordingStore) -> dict[str, Field]:
-    layout = store.card.index.card.layout
-    return dict(layout.footer or layout.buffer)
+    """Header fields of the layout for which the headers of this card have room."""
+    layout, parts = store.card.layout, store.card.header_dtype.names or ()
+    fields = layout.footer or layout.buffer
+    return {name: item for name, item in fields.items() if part_of(item) in parts}
 
 
-def _scale(item: Field | None, options: Options) -> float | None:
-    return item.scale if item is not None and options.scaled else None
+def _words(store: RecordingStore) -> dict[str, Field]:
+    """Words of the headers that no field names, or only bits of, as fields of their own."""
+    dtype = store.card.header_dtype
+    known = _fields(store)
+    places: Any = dtype.fields or {}
+    return {
+        name: Field(name, int(places[name][1]), description=f"word {places[name][1] // 4} of the header")
+        for name in dtype.names or ()
+        if name not in known and dtype[name].kind != "V"
+    }
 
 
 class Frames:
@@ -136,16 +146,10 @@ class Frames:
             },
         }
         for name, item in fields.items():
-            if name != "frame_num" and name in (store.card.header_dtype.names or ()):
-                shown = f"header_{name}" if name in _OWN else name
-                arrays[shown] = self._column(name, item), field_attrs(item, self.options.scaled)
+            if name != "frame_num":
+                arrays[name] = FrameField(store, item, self.options.scaled), field_attrs(item, self.options.scaled)
         coords = {name: lazy_variable(("frame",), array, self.chunks, attrs) for name, (array, attrs) in arrays.items()}
         return {**coords, "frame": self._rows(self.count)}
-
-    def _column(self, name: str, item: Field) -> CardArray:
-        scale = _scale(item, self.options)
-        dtype = np.dtype(np.float64) if scale else self.store.card.header_dtype[name]
-        return FrameColumn(self.store, name, dtype.newbyteorder("="), scale, field=True)
 
     def _time_indexed(self, ds: xr.Dataset, rows: np.ndarray[Any, Any] | None) -> xr.Dataset:
         rows = np.arange(self.count) if rows is None else rows

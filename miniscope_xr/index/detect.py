@@ -17,6 +17,7 @@ from miniscope_xr.errors import (
 )
 from miniscope_xr.index.locate import locate
 from miniscope_xr.layout import Build, Layout, builtin_layouts, load_layout
+from miniscope_xr.layout.stamp import recorded_with
 from miniscope_xr.layout.tell import fitting
 from miniscope_xr.layout.words import (
     KEY_NAMES,
@@ -247,7 +248,25 @@ def examine(source: Readable, layout: Layout, holes: bool = True) -> CardSectors
 
     ``holes=False`` does not look behind writes that failed at the very start.
     """
-    return _examine_buffers(source, layout, holes) if layout.buffer else _examine_footers(source, layout)
+    card = _examine_buffers(source, layout, holes) if layout.buffer else _examine_footers(source, layout)
+    return _made_with(source, card) if card.state in ("recorded", "headers only") else card
+
+
+def _made_with(source: Readable, card: CardSectors) -> CardSectors:
+    """A card with the settings its recording was made with: `set` changes those of the next one, and keeps the old."""
+    layout = card.layout
+    header = _sector(source, layout, layout.sectors.header)
+    was = recorded_with(header, _sector(source, layout, layout.sectors.data))
+    if was == header:
+        return card
+    if was is None:
+        note = (
+            f"the settings in sector {layout.sectors.header} were changed after this recording, and what kept the old "
+            "ones is damaged: what it was made with is not known"
+        )
+        return replace(card, settings={}, notes=(*card.notes, note))
+    settings = fields_of(layout.header, parse(header_sector_struct(layout), was))
+    return replace(card, settings={name: int(value) for name, value in settings.items()})
 
 
 def _blank(cards: list[CardSectors]) -> BlankCardError:

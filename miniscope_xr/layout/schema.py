@@ -41,13 +41,14 @@ _NAME = "a field name must be a plain word (letters, digits, underscore)"
 TAKEN = {
     "buffer": (
         "video", "frame", "y", "x", "time", "time_last", "buffers_present", "complete", "sector",
+        "buffer",
     ),
     "header": (
         "layout", "width", "height", "buffer_size", "recording", "n_buffers_recorded", "n_buffers_dropped",
         "n_buffers_found", "status", "warnings", "write_keys", "n_recordings",
     ),
 }  # fmt: skip
-TAKEN["footer"] = (*TAKEN["buffer"], "buffer")
+TAKEN["footer"] = TAKEN["buffer"]
 _MOST_CHOICES = 256
 
 

@@ -133,24 +133,6 @@ def test_filling_reads_each_sector_once(
         np.testing.assert_array_equal(ds[name], plain[name])
 
 
-def test_fields_named_like_our_own_keep_their_values(make_card: Any, open_card: Any) -> None:
-    path, _ = make_card(frames=6, **SMALL)
-    names = {"length": 0, "video": 1, "frame_num": 2, "buffer_count": 3, "frame_buffer_count": 4,
-             "write_buffer_count": 5, "dropped_buffer_count": 6, "timestamp": 7, "data_length": 8, "time": 9,
-             "complete": 10, "frame": 11}  # fmt: skip
-    config = {"width": 0, "height": 1, "fs": 2, "buffer_size": 3, "n_buffers_recorded": 4, "n_buffers_dropped": 5}
-    layout = {
-        "id": "ours", "sectors": {"header": 1022, "config": 1023, "data": 1024}, "header": {"gain": 4},
-        "config": config, "buffer": names,
-    }  # fmt: skip
-    ds, plain = open_card(path, layout=layout), open_card(path, mask_and_scale=False)
-    np.testing.assert_array_equal(ds.video, plain.video)
-    for name, theirs in (("video", "linked_list"), ("time", "write_timestamp"), ("frame", "ewl")):
-        np.testing.assert_array_equal(ds[f"header_{name}"], plain[theirs])
-    np.testing.assert_array_equal(ds.time, plain.time)
-    assert ds.complete.dtype == bool
-
-
 def test_the_frame_coordinate_can_be_left_out(clean_card: Made, open_card: Any) -> None:
     assert "frame" not in open_card(clean_card[0], drop_variables=["frame"]).coords
     assert "buffer" not in open_card(clean_card[0], group="buffers", drop_variables="buffer").coords
