@@ -25,7 +25,7 @@ class MiniscopeAccessor:
         self._ds = ds
 
     def __repr__(self) -> str:
-        return f"<ds.miniscope: to_video, export, check, plot_headers, summary, play; {dict(self._ds.sizes)}>"
+        return f"<ds.miniscope: to_video, export, check, plot, plot_headers, summary, play; {dict(self._ds.sizes)}>"
 
     def to_video(
         self,
@@ -86,6 +86,29 @@ class MiniscopeAccessor:
         from miniscope_xr.tools.report.plots import plot_headers
 
         return plot_headers(self._ds)
+
+    def plot(self, what: int | str | xr.DataArray = 0, ax: Any = None) -> Any:
+        """Draw a frame or a projection the right way up, in pixels, with its values in a bar beside it.
+
+        Parameters
+        ----------
+        what
+            Row of a frame; ``"mean"``, ``"max"`` or ``"std"`` of all whole frames; or an image of one's own (y, x),
+            such as ``ds.video.std("frame")``.
+        ax
+            matplotlib Axes to draw into; None makes a figure.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Notes
+        -----
+        xarray's own ``plot`` draws y upwards: pass ``yincrease=False`` to it, and ``aspect`` for square pixels.
+        """
+        from miniscope_xr.tools.report.image_plot import plot_image
+
+        return plot_image(self._ds, what, ax)
 
     def summary(self, progress: bool = True) -> xr.Dataset:
         """Compute mean, max and std of all whole frames in one pass (with dask where the Dataset is chunked)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,23 +60,40 @@ class SDFrame:
 
 
 class Positions(Mapping[int, int]):
-    """Byte on the card where a frame begins, for each frame the cursor has been at; worked out when it is asked for."""
+    """Byte on the card where a frame begins, for each frame the cursor has been at; worked out when it is asked for.
+
+    Frames read one after another take the room of one: the stretches are kept, not the frames.
+    """
 
     def __init__(self) -> None:
-        self._frames: dict[int, RecordingStore] = {}
+        self._stretches: list[tuple[int, int]] = []  # [first, stop) of frames, rising, apart
+        self._store: RecordingStore | None = None
 
     def note(self, store: RecordingStore, frame: int) -> None:
         """Remember that the cursor was at ``frame``."""
-        self._frames[frame] = store
+        self._store = store
+        k = bisect_right(self._stretches, (frame, frame + 1))
+        before = self._stretches[k - 1] if k else (0, -1)
+        if before[0] <= frame < before[1]:
+            return
+        start, stop, low, high = frame, frame + 1, k, k
+        if before[1] == frame:
+            start, low = before[0], k - 1
+        if k < len(self._stretches) and self._stretches[k][0] == stop:
+            stop, high = self._stretches[k][1], k + 1
+        self._stretches[low:high] = [(start, stop)]
 
     def __getitem__(self, frame: int) -> int:
-        return self._frames[frame].frames.position(frame)
+        if self._store is None or not any(start <= frame < stop for start, stop in self._stretches):
+            raise KeyError(frame)
+        return self._store.frames.position(frame)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._frames)
+        for start, stop in self._stretches:
+            yield from range(start, stop)
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return sum(stop - start for start, stop in self._stretches)
 
     def __repr__(self) -> str:
         return repr(dict(self))
@@ -130,6 +148,16 @@ class SDCard:
                 if self._f is None:
                     card.close()
         return self._opened
+
+    @contextlib.contextmanager
+    def _lent(self) -> Iterator[RecordingStore]:
+        """The recording for one job; outside the ``with`` block its descriptor is closed again behind it."""
+        store = self._open()
+        try:
+            yield store
+        finally:
+            if self._f is None:
+                store.card.close()
 
     @property
     def layout(self) -> Layout:
@@ -278,7 +306,8 @@ class SDCard:
         """
         from miniscope_xr.tools.video.write import recording_to_video
 
-        recording_to_video(self._open(), path, codec=fourcc, color=isColor, force=force, progress=progress)
+        with self._lent() as store:
+            recording_to_video(store, path, codec=fourcc, color=isColor, force=force, progress=progress)
 
     def to_img(
         self,
@@ -302,4 +331,5 @@ class SDCard:
         """
         from miniscope_xr.tools.copy import trim
 
-        trim(self._open(), path, frames=frame, force=force, progress=progress)
+        with self._lent() as store:
+            trim(store, path, frames=frame, force=force, progress=progress)

@@ -187,3 +187,27 @@ class TestOthers:
             ds.miniscope.plot_headers()
         with pytest.raises(MissingDependencyError, match=r"miniscope-xr\[report\]"):
             ds.miniscope.play()
+
+
+class TestPlot:
+    @pytest.mark.parametrize("what", [7, "mean", "own"])
+    def test_is_the_right_way_up_with_labels(self, ds: xr.Dataset, what: Any) -> None:
+        plt = pytest.importorskip("matplotlib.pyplot", reason="needs matplotlib")
+        own = ds.video[:5].max("frame")
+        axes = ds.miniscope.plot(own if what == "own" else what)
+        try:
+            wanted = {7: ds.video[7], "mean": ds.video.mean("frame"), "own": own}[what]
+            np.testing.assert_allclose(np.asarray(axes.images[0].get_array()), wanted, rtol=1e-4)
+            low, high = axes.get_ylim()
+            assert low > high, "row 0 is on top"
+            assert (axes.get_xlabel(), axes.get_ylabel()) == ("x (px)", "y (px)")
+            assert "grey value" in axes.images[0].colorbar.ax.get_ylabel()
+        finally:
+            plt.close(axes.figure)
+
+    def test_what_is_no_image(self, ds: xr.Dataset) -> None:
+        pytest.importorskip("matplotlib.pyplot", reason="needs matplotlib")
+        with pytest.raises(OptionError, match="no projection"):
+            ds.miniscope.plot("median")
+        with pytest.raises(OptionError, match="dimensions"):
+            ds.miniscope.plot(ds.video)

@@ -205,3 +205,22 @@ def test_to_video_is_exact_and_kept(clean_card: Clean, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         card.to_video(out)
     card.to_video(out, force=True, progress=False)
+
+
+def test_positions_take_no_room_for_frames_read_one_after_another(clean_card: Any) -> None:
+    path, _ = clean_card
+    with SDCard(path) as card:
+        for frame in (*range(10), 40, 39, 12, 11, 10, 41):
+            card.frame = frame
+        assert list(card.positions) == [*range(13), 39, 40, 41]
+        assert len(card.positions) == 16
+        assert card.positions._stretches == [(0, 13), (39, 42)]
+        assert card.positions[11] == card._f.frames.position(11)
+        with pytest.raises(KeyError):
+            card.positions[20]
+
+
+def test_outputs_outside_the_with_block_leave_nothing_open(clean_card: Any, tmp_path: Any) -> None:
+    card = SDCard(clean_card[0])
+    card.to_img(tmp_path / "a.img", progress=False)
+    assert "closed" in repr(card._open().card._source)
