@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
 import threading
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError, NotACardError
+from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError, NotACardError, PathTypeError
 from miniscope_xr.source.remote import is_url
 from miniscope_xr.tools.simulate import SimulatedCard, Stall
 
@@ -172,6 +173,24 @@ def test_other_file_systems(clean_card: tuple[Path, SimulatedCard], open_card: O
     assert (open_card("memory://cards/a.img")["video"].values == card.expected()[1]).all()
     with pytest.raises(CardNotFoundError):
         open_card("memory://cards/b.img")
+
+
+@pytest.mark.parametrize("cache", ["simplecache", "filecache"])
+def test_chains_of_file_systems(cache: str, clean_card: tuple[Path, SimulatedCard], open_card: Open) -> None:
+    import fsspec
+
+    path, card = clean_card
+    with fsspec.open("memory://cards/chained.img", "wb") as file:
+        file.write(path.read_bytes())
+    assert (open_card(f"{cache}::memory://cards/chained.img")["video"][7].values == card.expected()[1][7]).all()
+
+
+@pytest.mark.parametrize("thing", [b"card", io.BytesIO(b"card"), 3], ids=["bytes", "file", "number"])
+def test_what_is_no_path_is_said_shortly(thing: Any, open_card: Open) -> None:
+    with pytest.raises(PathTypeError, match="expected the path of a card or image") as error:
+        open_card(thing)
+    assert isinstance(error.value, TypeError)
+    assert len(str(error.value)) < 200
 
 
 def test_missing_library(monkeypatch: pytest.MonkeyPatch, open_card: Open) -> None:
