@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,15 @@ from miniscope_xr.errors import plain
 from miniscope_xr.layout import builtin_layouts, load_layout
 from miniscope_xr.layout.stamp import read_stamp, recorded_with
 from miniscope_xr.source.magic import file_kind
-from miniscope_xr.tools.flash import sector, signatures, stale
-from miniscope_xr.tools.flash.ask import confirm
+from miniscope_xr.tools.flash import jobs, prepare, sector, signatures, stale
+from miniscope_xr.tools.flash.ask import confirm, estimate
 from miniscope_xr.tools.flash.errors import RefusedError
+from miniscope_xr.tools.flash.look import look
+from miniscope_xr.tools.flash.plan import make_plan
+from miniscope_xr.tools.flash.settings import parse_settings
 
 from .cli import Tool, card_id, parser
-from .fakes import SECTOR, V4, FaultDisk, settings_sector, v4_buffers, v4_card
+from .fakes import DISK, SECTOR, V4, FaultDisk, settings_sector, v4_buffers, v4_card
 from .loops import loop, needs_loops
 
 SIZE = 16 << 20
@@ -419,6 +423,31 @@ class TestWhatIsTyped:
             assert result.code == 0
             assert sector.settings_of(V4, card.read_bytes()[HEADER:COUNTS]) == {**before, word: value}
             assert "record_length=5 ends it before" in result.out
+
+
+def test_old_data_is_read_once_and_read_back(tmp_path):
+    """The list of old buffers and the wipe share one read; the look before takes a tenth of the card."""
+    size = 48 << 20
+    data = bytearray(v4_card(size, buffers=0))
+    for at, content in v4_buffers(1200):
+        data[at * SECTOR : at * SECTOR + len(content)] = content
+    disk = FaultDisk(bytes(data))
+    seen = look(disk, replace(DISK, size=size), "v4-wirefree")
+    dirty = seen.data_end - seen.data_start
+    assert dirty > 20 << 20
+    settings = parse_settings(V4, ["record_length=1"])
+    job = prepare.prepare(seen, settings, make_plan(V4, settings.values, {}, size))
+    looked = len(disk.log)
+    jobs.carry_out(job, disk, tmp_path)
+    moved = {
+        kind: sum(length for k, at, length in disk.log[looked:] if k == kind and at >= DATA)
+        for kind in ("read", "write")
+    }
+    assert moved["write"] <= dirty + SECTOR
+    assert dirty <= moved["read"] <= 2.2 * dirty, "once for the list and the wipe, once to read back"
+    assert sum(length for kind, _, length in disk.log[:looked] if kind == "read") < 0.11 * size + (8 << 20)
+    assert estimate(job.changes, seen.data_end) == pytest.approx(3 * dirty / 20e6, rel=0.01)
+    assert not any(disk.view()[COUNTS:])
 
 
 @needs_loops

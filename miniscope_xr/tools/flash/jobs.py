@@ -113,13 +113,14 @@ def carry_out(job: Job, target: Target, backup_dir: Path, progress: Progress | N
         journal = backup(seen, backup_dir, target, job.verb, job.changes)
         journal.session = job.session.hex() if job.session else ""
         journal.about = job.about
+    known: dict[tuple[int, int], bytes] = {}
     if job.save_old and seen.data_end > seen.data_start:
         also = [found.layout for found in seen.found if found.layout.id != seen.layout.id]
-        old = stale.list_buffers(target, seen.layout, seen.data_end, progress, also=also)
+        old = stale.list_buffers(target, seen.layout, seen.data_end, progress, also=also, known=known)
         stale.save_list(journal.folder, old, layout=seen.layout.id, session=journal.session, card_id=seen.disk.card_id)
         if all(change.name != "data" for change in job.changes):  # it stays, and a reader has to tell it from new data
             stale.hand_to_reader(journal.folder, backup_dir, journal.session)
-    run(target, job.changes, journal, progress, resumed=job.continues is not None)
+    run(target, job.changes, journal, progress, resumed=job.continues is not None, known=known)
     if any(change.offset == 0 for change in job.changes):  # where a partition table is
         target.reread_partitions()
     return journal

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -18,6 +18,9 @@ STEP = 4 << 20
 """Bytes of one write; steps are aligned to it, as cards like it."""
 SMALL = 64 << 10
 """Changes up to this length are read once more at the very end."""
+Known = Mapping[tuple[int, int], bytes]
+"""SHA-256 of stretches of the card (offset, length) as they were read a moment ago."""
+NOTHING_KNOWN: Known = {}
 Progress = Callable[[str, int, int], None]
 """Called with the change's name, bytes done and bytes in all."""
 
@@ -69,14 +72,18 @@ def read_twice(target: Target, offset: int, length: int) -> bytes:
     return first
 
 
-def apply(target: Target, change: Change, progress: Progress | None = None) -> int:
-    """Carry out one change: write what differs, flush, read back. Returns the bytes written."""
+def apply(target: Target, change: Change, progress: Progress | None = None, known: Known = NOTHING_KNOWN) -> int:
+    """Carry out one change: write what differs, flush, read back. Returns the bytes written.
+
+    What is ``known`` from a read just before is not read again.
+    """
     written: list[tuple[int, bytes]] = []
     for at, wanted in change.pieces():
         if change.data is None and target.next_data(at) >= at + len(wanted):
             continue
         interrupts.check()
-        if target.read(at, len(wanted)) != wanted:
+        seen = known.get((at, len(wanted)))
+        if (target.read(at, len(wanted)) != wanted) if seen is None else (seen != sha256(wanted).digest()):
             target.same()
             written.append((at, wanted))
             target.write(at, wanted)
@@ -104,8 +111,8 @@ def verify(target: Target, name: str, pieces: Sequence[tuple[int, bytes]], progr
 class _Watched:
     """A target that remembers where a write was tried, and what was there before."""
 
-    def __init__(self, target: Target) -> None:
-        self.size, self._target = target.size, target
+    def __init__(self, target: Target, known: Known) -> None:
+        self.size, self._target, self._known = target.size, target, known
         self.flush, self.same = target.flush, target.same
         self.next_data, self.reread_partitions = target.next_data, target.reread_partitions
         self._last: tuple[int, bytes] = (-1, b"")
@@ -117,7 +124,8 @@ class _Watched:
 
     def write(self, offset: int, data: bytes) -> None:
         before = self._last[1] if self._last[0] == offset else b""
-        self.touched.append((offset, len(data), sha256(before).digest()))
+        known = self._known.get((offset, len(data)))
+        self.touched.append((offset, len(data), known or sha256(before).digest()))
         self._target.write(offset, data)
 
     def changed(self) -> bool:
@@ -135,18 +143,20 @@ def run(
     progress: Progress | None = None,
     *,
     resumed: bool = False,
+    known: Known = NOTHING_KNOWN,
 ) -> None:
     """Carry out ``changes`` in order; the journal is on disk before the first write and after the last.
 
     A signal stops it between two steps (:mod:`miniscope_xr.tools.flash.interrupts`); ``resumed`` says that the journal
-    is that of an earlier run, which may have changed the card already.
+    is that of an earlier run, which may have changed the card already. What is ``known`` was read just before, under
+    the same descriptor.
 
     Raises
     ------
     InterruptedWriteError
         Something failed or was interrupted; it tells whether the card was changed, and where the journal is.
     """
-    watched = _Watched(target)
+    watched = _Watched(target, known)
     with interrupts.held():
         try:
             if not resumed:
@@ -155,7 +165,7 @@ def run(
                 target.same()
                 if i:
                     journal.write(change.name)
-                apply(watched, change, progress)
+                apply(watched, change, progress, known)
             target.same()
             for change in changes:  # writing one sector may have disturbed its neighbours
                 if change.length <= SMALL:

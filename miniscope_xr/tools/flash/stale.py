@@ -7,6 +7,7 @@ The list lies beside the journal (``old_buffers.npz``, for ``resume``) and where
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from miniscope_xr.index.old_buffers import OldBuffers, find_list, first_old, lis
 from miniscope_xr.layout import Layout, words
 from miniscope_xr.tools.flash.errors import JournalError
 from miniscope_xr.tools.flash.journal import default_dir, journals, save
-from miniscope_xr.tools.flash.operation import STEP, Progress
+from miniscope_xr.tools.flash.operation import Change, Progress
 from miniscope_xr.tools.flash.target.linux import SECTOR, Target
 
 __all__ = [
@@ -121,15 +122,26 @@ def _read(target: Target, at: int, length: int) -> bytes:
 
 
 def list_buffers(
-    target: Target, layout: Layout, end: int, progress: Progress | None = None, *, also: Sequence[Layout] = ()
+    target: Target,
+    layout: Layout,
+    end: int,
+    progress: Progress | None = None,
+    *,
+    also: Sequence[Layout] = (),
+    known: dict[tuple[int, int], bytes] | None = None,
 ) -> OldBuffers:
-    """List everything up to ``end`` that looks like a buffer header of ``layout`` (or of ``also``)."""
+    """List everything up to ``end`` that looks like a buffer header of ``layout`` (or of ``also``).
+
+    ``known`` takes the hash of each stretch that was read, in the steps in which it may be wiped then.
+    """
     size = SECTOR
     start = layout.sectors.data * size
     sectors: list[int] = []
     hashes: list[int] = []
-    for at in range(start, end, STEP):
-        data = _read(target, at, min(STEP, end - at))
+    for at, wanted in Change("data", start, end - start).pieces():
+        data = _read(target, at, len(wanted))
+        if known is not None:
+            known[at, len(data)] = hashlib.sha256(data).digest()
         for i in sorted({i for each in (layout, *also) for i in headers_in(data, each).tolist()}):
             sectors.append(at // size + i)
             hashes.append(sector_hash(data[i * size : (i + 1) * size]))
