@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import stat
 import struct
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from miniscope_xr.layout.stamp import read_stamp, recorded_with
 from miniscope_xr.source.magic import file_kind
 from miniscope_xr.tools.flash import jobs, prepare, sector, signatures, stale
 from miniscope_xr.tools.flash.ask import confirm, estimate
-from miniscope_xr.tools.flash.errors import RefusedError
+from miniscope_xr.tools.flash.errors import CheckFailedError, RefusedError
 from miniscope_xr.tools.flash.look import look
 from miniscope_xr.tools.flash.plan import make_plan
 from miniscope_xr.tools.flash.settings import parse_settings
@@ -464,3 +465,56 @@ def test_a_fresh_list_for_every_layout_on_a_device(tool, tmp_path):
         assert tool("prepare", device, "record_length=1", "--layout", "v4-wirefree",
                     "--discard-recording", refused.json["recording"]).code == 0  # fmt: skip
     assert not any(card.read_bytes()[COUNTS:])
+
+
+@needs_loops
+def test_a_loop_stacked_through_another_node(tool, tmp_path):
+    """`losetup` on a node made elsewhere for the same device: neither of the two may be written."""
+    card = write(tmp_path / "c.img", v4_card(SIZE, buffers=0))
+    with loop(card) as device:
+        node = tmp_path / "node"
+        os.mknod(node, 0o600 | stat.S_IFBLK, Path(device).stat().st_rdev)
+        with loop(node) as stacked:
+            assert f"the loop device {stacked} is stacked on it" in tool("set", device, "gain=2").err
+            result = tool("set", stacked, "gain=2")
+            assert result.code == 3
+            assert "stacked on" in result.err
+
+
+@needs_loops
+def test_an_image_linked_under_another_name_is_still_attached(tool, tmp_path):
+    card = write(tmp_path / "c.img", v4_card(SIZE, buffers=0))
+    os.link(card, tmp_path / "other.img")
+    with loop(card) as device:
+        assert f"the loop device {device} is stacked on it" in tool("set", tmp_path / "other.img", "gain=2").err
+
+
+class Wrapping(FaultDisk):
+    """A counterfeit: behind ``real`` bytes it begins again."""
+
+    real = 10 << 20
+
+    def read(self, offset, length):
+        return b"".join(super(Wrapping, self).read((offset + i) % self.real, SECTOR) for i in range(0, length, SECTOR))
+
+    def write(self, offset, data):
+        for i in range(0, len(data), SECTOR):
+            super().write((offset + i) % self.real, data[i : i + SECTOR])
+        self.flush()
+
+
+def test_prepare_refuses_a_counterfeit_that_wraps_within_the_plan(tmp_path):
+    """At a length that is no power of two, and only where the planned recording reaches that far."""
+    disk = Wrapping(v4_card(SIZE, buffers=0))
+    seen = look(FaultDisk(v4_card(SIZE, buffers=0)), replace(DISK, size=SIZE), "v4-wirefree")
+    before = bytes(disk.media)
+    for length, fits in (("8s", False), ("2s", True)):
+        settings = parse_settings(V4, [f"record_length={length}"])
+        plan = make_plan(V4, settings.values, {}, SIZE)
+        job = replace(prepare.prepare(seen, settings, plan), prove=prepare.region_to_prove(seen, plan))
+        if fits:
+            jobs.carry_out(job, disk, tmp_path)
+        else:
+            with pytest.raises(CheckFailedError, match="counterfeit"):
+                jobs.carry_out(job, disk, tmp_path)
+            assert disk.view()[: disk.real] == before[: disk.real]

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from miniscope_xr.tools.flash import interrupts, probe, refuse, stale
 from miniscope_xr.tools.flash import journal as journals
-from miniscope_xr.tools.flash import refuse, stale
 from miniscope_xr.tools.flash.contents import read_contents
 from miniscope_xr.tools.flash.disks.find import Disk, Disks, identify
-from miniscope_xr.tools.flash.errors import RefusedError
+from miniscope_xr.tools.flash.errors import CheckFailedError, RefusedError
 from miniscope_xr.tools.flash.journal import Journal
 from miniscope_xr.tools.flash.look import Look, read_block
 from miniscope_xr.tools.flash.operation import Change, Progress, read_twice, run
@@ -37,6 +37,8 @@ class Job:
     session: bytes | None = None
     save_old: bool = True
     about: dict[str, Any] = field(default_factory=dict)
+    prove: tuple[int, int] | None = None
+    """Bytes of the card to be proven real first: a counterfeit is smaller than it says. They are wiped afterwards."""
     continues: Journal | None = None
     """The journal of an interrupted operation that this one finishes: it keeps the backup, and gets the last word."""
 
@@ -113,6 +115,8 @@ def carry_out(job: Job, target: Target, backup_dir: Path, progress: Progress | N
         journal = backup(seen, backup_dir, target, job.verb, job.changes)
         journal.session = job.session.hex() if job.session else ""
         journal.about = job.about
+    if job.prove is not None:
+        _prove(target, job.prove, journal, progress)
     known: dict[tuple[int, int], bytes] = {}
     if job.save_old and seen.data_end > seen.data_start:
         also = [found.layout for found in seen.found if found.layout.id != seen.layout.id]
@@ -124,3 +128,23 @@ def carry_out(job: Job, target: Target, backup_dir: Path, progress: Progress | N
     if any(change.offset == 0 for change in job.changes):  # where a partition table is
         target.reread_partitions()
     return journal
+
+
+def _prove(target: Target, region: tuple[int, int], journal: Journal, progress: Progress | None) -> None:
+    """Refuse a counterfeit: write marks into the region, read them back, put back what was there.
+
+    Raises
+    ------
+    CheckFailedError
+        Something else came back than was written.
+    """
+    journal.write("intent")  # killed in here, marks are left where `resume` wipes
+    with interrupts.held():
+        wrong = probe.prove(target, *region, progress)
+    if wrong:
+        journal.write("done")
+        raise CheckFailedError(
+            f"the card is a counterfeit or failing: {len(wrong)} of the marks written up to byte {region[1]} came back "
+            f"wrong, the first at byte {min(wrong)}. What was there was put back; do not record on it (`qualify` tells "
+            "more)"
+        )

@@ -111,8 +111,10 @@ def verify(target: Target, name: str, pieces: Sequence[tuple[int, bytes]], progr
 class _Watched:
     """A target that remembers where a write was tried, and what was there before."""
 
-    def __init__(self, target: Target, known: Known) -> None:
-        self.size, self._target, self._known = target.size, target, known
+    known: Known = NOTHING_KNOWN
+
+    def __init__(self, target: Target) -> None:
+        self.size, self._target = target.size, target
         self.flush, self.same = target.flush, target.same
         self.next_data, self.reread_partitions = target.next_data, target.reread_partitions
         self._last: tuple[int, bytes] = (-1, b"")
@@ -124,7 +126,7 @@ class _Watched:
 
     def write(self, offset: int, data: bytes) -> None:
         before = self._last[1] if self._last[0] == offset else b""
-        known = self._known.get((offset, len(data)))
+        known = self.known.get((offset, len(data)))
         self.touched.append((offset, len(data), known or sha256(before).digest()))
         self._target.write(offset, data)
 
@@ -156,7 +158,8 @@ def run(
     InterruptedWriteError
         Something failed or was interrupted; it tells whether the card was changed, and where the journal is.
     """
-    watched = _Watched(target, known)
+    watched = _Watched(target)
+    watched.known = known
     with interrupts.held():
         try:
             if not resumed:

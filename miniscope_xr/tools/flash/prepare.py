@@ -106,7 +106,17 @@ def prepare(
     kept = _kept(seen, bytes(SECTOR), may_lose=may_lose) if keep and stamp else None
     header = _header_change(seen, settings, session, kept)
     changes = [*config_change(seen), *_other_settings(seen), cleared, header]
-    return Job("prepare", seen, changes, session, about={"keep": keep, "settings": dict(settings.values)})
+    about = {"keep": keep, "settings": dict(settings.values)}
+    return Job("prepare", seen, changes, session, about=about)
+
+
+def region_to_prove(seen: Look, plan: Plan) -> tuple[int, int] | None:
+    """Return the region of the plan; None for an image, and where it is too small to be worth it.
+
+    The first data sector is left out, so that `resume` can tell a card that was recorded on since.
+    """
+    start, end = plan.start + SECTOR, plan.end // SECTOR * SECTOR
+    return None if seen.disk.kind == "image" or end - start < 64 << 10 else (start, end)
 
 
 def change_settings(seen: Look, settings: Settings, *, stamp: bool = True, may_lose: bool = False) -> Job:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from miniscope_xr.tools.flash.disks.find import Disk
 from miniscope_xr.tools.flash.errors import BusyError, RefusedError, SettingsError
@@ -54,6 +56,14 @@ def _mounted(disk: Disk) -> Iterator[Reason]:
             )
 
 
+def _is_node(path: str) -> bool:
+    """Tell whether a path is a device node, wherever it was made."""
+    try:
+        return stat.S_ISBLK(Path(path).stat().st_mode)
+    except OSError:
+        return False
+
+
 def _stacked(disk: Disk) -> Iterator[Reason]:
     if disk.holders:
         yield Reason(f"{', '.join(disk.holders)} (RAID, LVM or encryption) is built on it: not a card")
@@ -62,7 +72,7 @@ def _stacked(disk: Disk) -> Iterator[Reason]:
     if disk.stacked:
         loops = ", ".join(disk.stacked)
         yield Reason(f"the loop device {loops} is stacked on it; detach that first (`losetup -d {disk.stacked[0]}`)")
-    if disk.bus == "loop" and disk.backing.startswith("/dev/"):
+    if disk.bus == "loop" and (disk.backing.startswith("/dev/") or _is_node(disk.backing)):
         yield Reason(f"this loop device is stacked on {disk.backing}; give that device itself")
 
 

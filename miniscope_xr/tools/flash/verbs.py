@@ -151,6 +151,9 @@ def prepare_card(args: Args, report: Report, progress: Progress | None) -> int:
     report["plan"] = {"rate": plan.rate, "seconds": plan.seconds, "fits_seconds": plan.fits_seconds, "end": wiped.end}
     say([plan.describe()], args)
     job = prepare.prepare(seen, settings, wiped, keep=args.keep, stamp=not args.no_stamp)
+    if not args.keep and (region := prepare.region_to_prove(seen, plan)):
+        say([f"first proves that the card is real up to {region[1] / 1e6:.0f} MB: marks, which are put back"], args)
+        job = replace(job, prove=region)
     carry_out(args, job, report, progress)
     return DONE
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,9 +48,21 @@ class LinuxDisks:
         found = []
         for file in sorted((self.root / "sys/block").glob("loop*/loop/backing_file")):
             backing = read_text(file).removesuffix(" (deleted)")
-            if backing and (backing == path or os.path.realpath(backing) == path):
+            if backing and (backing == path or os.path.realpath(backing) == path or self._is(backing, path)):
                 found.append(f"/dev/{file.parts[-3]}")
         return tuple(found)
+
+    def _is(self, one: str, other: str) -> bool:
+        """Tell whether two names are of one file or device: a node can be made anywhere, a file linked."""
+        if self.root != Path("/"):
+            return False
+        try:
+            first, second = Path(one).stat(), Path(other).stat()
+        except OSError:
+            return False
+        if stat.S_ISBLK(first.st_mode) and stat.S_ISBLK(second.st_mode):
+            return first.st_rdev == second.st_rdev
+        return os.path.samestat(first, second)
 
     def identify(self, path: str) -> Disk:
         """Describe the block device at ``path``."""
