@@ -269,6 +269,7 @@ def test_a_single_read_returns_memory_of_its_own(clean_card: Clean, open_card: A
     assert ds.video[3].values.any()
 
 
+@pytest.mark.slow
 def test_pickled_datasets_read_in_other_processes(clean_card: Clean, open_card: Any) -> None:
     path, card = clean_card
     ds = open_card(path)
@@ -299,7 +300,7 @@ def test_threads_read_at_once(clean_card: Clean, open_card: Any) -> None:
         assert all(pool.map(read, range(4)))
 
 
-@pytest.mark.parametrize("scheduler", ["threads", "processes", "synchronous"])
+@pytest.mark.parametrize("scheduler", ["threads", pytest.param("processes", marks=pytest.mark.slow), "synchronous"])
 def test_dask_computes_what_is_on_the_card(scheduler: str, clean_card: Clean, open_card: Any) -> None:
     path, card = clean_card
     ds = open_card(path, chunks={"frame": 20})

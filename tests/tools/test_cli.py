@@ -104,6 +104,7 @@ def test_the_module_is_the_command(make_card: Any) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_the_demo_makes_a_card_a_video_and_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("cv2", reason="needs an importable OpenCV", exc_type=ImportError)
     pytest.importorskip("matplotlib")
@@ -117,6 +118,7 @@ def test_the_demo_makes_a_card_a_video_and_a_picture(tmp_path: Path, capsys: pyt
     assert {"card.img", "card_timeStamps.csv"} <= set(sizes)
 
 
+@pytest.mark.slow
 def test_without_opencv_every_command_but_video_works(
     make_card: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,13 +9,22 @@ import subprocess
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from miniscope_xr.errors import BlankCardError, OptionError, OutputExistsError
 from miniscope_xr.tools.cli import write as export_commands
-from miniscope_xr.tools.simulate import RecordAgain, SimulatedCard, Stall, blank, simulate
+from miniscope_xr.tools.simulate import (
+    FailedWrite,
+    PowerLoss,
+    RecordAgain,
+    SimulatedCard,
+    Stall,
+    blank,
+    simulate,
+)
 
 pytest.importorskip("PIL", reason="needs Pillow: pip install 'miniscope-xr[report]'")
 
@@ -86,6 +95,42 @@ class TestPage:
     def test_says_that_nothing_is_missing(self, clean_card: tuple[Path, SimulatedCard], tmp_path: Path) -> None:
         write_report(clean_card[0], tmp_path / "a.html")
         assert "No frame is missing: 60 in a row" in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+    @pytest.mark.parametrize(
+        ("events", "frames", "headline"),
+        [
+            ([FailedWrite(52, 2)], 60, "No frame is missing, but 1 of 60 lack buffers."),
+            ([PowerLoss(buffer=150)], 60, "All 30 frames are numbered in a row, but look at this:"),
+            ([Stall(500, 400)], 60, "frames are missing, and "),
+        ],
+    )
+    def test_the_headline_fits_what_is_in_it(self, events: Any, frames: int, headline: str, tmp_path: Path) -> None:
+        path = simulate(frames=frames, events=events).write(tmp_path / "a.img")
+        write_report(path, tmp_path / "a.html")
+        assert headline in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+    def test_a_recording_that_ends_within_a_frame_is_in_a_row(self, tmp_path: Path) -> None:
+        path = simulate(seconds=1).write(tmp_path / "a.img")
+        write_report(path, tmp_path / "a.html")
+        text = (tmp_path / "a.html").read_text(encoding="utf-8")
+        assert "No frame is missing: 20 in a row, the last one cut short by the end." in text
+
+    def test_shows_what_is_known_of_the_session(self, clean_card: tuple[Path, SimulatedCard], tmp_path: Path) -> None:
+        write_report(clean_card[0], tmp_path / "a.html", date="2026-03-14", animal="m<7>", notes="left CA1")
+        text = (tmp_path / "a.html").read_text(encoding="utf-8")
+        for shown in ("<dd>2026-03-14</dd>", "<dd>m&lt;7&gt;</dd>", "<dd>left CA1</dd>"):
+            assert shown in text
+        write_report(clean_card[0], tmp_path / "b.html")
+        assert "Animal" not in (tmp_path / "b.html").read_text(encoding="utf-8")
+
+    def test_pictures_have_a_scale_in_pixels(self, gap_page: tuple[Path, SimulatedCard]) -> None:
+        text = gap_page[0].read_text(encoding="utf-8")
+        assert re.search(r'<span style="width:[\d.]+%"></span>\d+ px', text)
+
+    def test_a_step_over_a_gap_is_as_long_as_it_was(self, gap_page: tuple[Path, SimulatedCard]) -> None:
+        steps = re.search(r"Time from frame to frame, \d+ to (\d+) ms", gap_page[0].read_text(encoding="utf-8"))
+        assert steps
+        assert int(steps[1]) >= 100, "two frame times at least: a frame is missing in between"
 
     @pytest.mark.parametrize("name", ["daq-wirefree", "v3-wirefree"])
     def test_other_devices(self, name: str, tmp_path: Path) -> None:

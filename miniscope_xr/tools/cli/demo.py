@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from miniscope_xr.errors import MissingDependencyError
 from miniscope_xr.libraries import need
+from miniscope_xr.tools.check.check import check
+from miniscope_xr.tools.simulate import Stall, calcium_scene, simulate
+from miniscope_xr.tools.stream.outputs import whole_file
+from miniscope_xr.tools.video.write import dataset_to_video
 
 
 def make_card(path: Path, frames: int = 400) -> None:
     """Simulate a v4 card of a mouse's session, with two card stalls that lose frames."""
-    from miniscope_xr.tools.simulate import Stall, calcium_scene, simulate
-    from miniscope_xr.tools.stream.outputs import whole_file
-
     card = simulate(
         "v4-wirefree", frames=frames, camera=calcium_scene(304, 304, 3),
         settings={"gain": 2, "led": 12, "ewl": 120}, events=[Stall(6_000, 420), Stall(13_000, 700)],
@@ -30,7 +32,6 @@ def draw(ds: Any, path: Path) -> None:
     """Draw projections, a trace and the gaps of a recording as one picture."""
     Figure = need("matplotlib.figure", "plot", "a picture").Figure
     mpl = need("matplotlib", "plot")
-    from miniscope_xr.tools.stream.outputs import whole_file
 
     video = ds.video.values
     whole = ds.complete.values
@@ -38,12 +39,13 @@ def draw(ds: Any, path: Path) -> None:
     seconds = ds.time.values.astype(float) / 1000
     y, x = np.unravel_index(np.argmax(_smooth(std)), std.shape)
     trace = video[:, max(y - 4, 0) : y + 5, max(x - 4, 0) : x + 5].mean((1, 2))
-    trace[~whole] = np.nan
+    rest = np.percentile(trace[whole], 20)  # F0: the cell at rest
+    change = np.where(whole, (trace - rest) / rest, np.nan)
     with mpl.rc_context({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(11, 8), layout="constrained")
         grid = figure.add_gridspec(3, 2, height_ratios=[3, 1, 1])
         for column, (image, title) in enumerate(
-            ((mean, "mean of all frames"), (std, "standard deviation: active cells"))
+            ((mean, "mean of all whole frames"), (std, "standard deviation: active cells"))
         ):
             axes = figure.add_subplot(grid[0, column])
             shown = axes.imshow(image, cmap="gray" if not column else "magma")
@@ -51,11 +53,12 @@ def draw(ds: Any, path: Path) -> None:
             axes.set(title=title, xlabel="x (px)", ylabel="y (px)")
             figure.colorbar(shown, ax=axes, label="grey value")
         axes = figure.add_subplot(grid[1, :])
-        axes.plot(seconds, trace, lw=1, color="tab:green")
-        axes.set(ylabel="grey value", title="the circled cell", xlim=(0, seconds[-1]))
+        axes.plot(seconds, change, lw=1, color="tab:green")
+        axes.set(ylabel="dF/F", title="the circled cell (F0: 20th percentile)", xlim=(0, seconds[-1]))
         axes = figure.add_subplot(grid[2, :], sharex=axes)
         axes.step(seconds, ds.dropped_buffer_count.values, color="tab:red", where="post")
-        axes.set(xlabel="time (s)", ylabel="buffers", title="buffers the card was too slow for")
+        axes.set(xlabel="time (s)", ylabel="buffers so far", title="buffers the card was too slow for, cumulative")
+        figure.suptitle("a simulated recording: no animal, no microscope")
         with whole_file(path, force=True) as part:
             figure.savefig(part, dpi=110)
 
@@ -71,15 +74,10 @@ def _smooth(image: np.ndarray[Any, Any], n: int = 9) -> np.ndarray[Any, Any]:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo."""
-    import xarray as xr
-
-    from miniscope_xr.tools.check.check import check
-    from miniscope_xr.tools.video.write import dataset_to_video
-
     folder = Path(args.dir)
     folder.mkdir(parents=True, exist_ok=True)
     card, video, picture = folder / "card.img", folder / "card.avi", folder / "card.png"
-    print(f"simulating a card: {card}")
+    print(f"simulating a card (what it shows is made up): {card}")
     make_card(card)
     with xr.open_dataset(card, engine="miniscope") as ds:
         print(f'\nxr.open_dataset("{card}", engine="miniscope"):\n{ds}\n')

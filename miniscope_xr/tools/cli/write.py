@@ -116,7 +116,10 @@ def report(args: argparse.Namespace) -> int:
     """Write a page about a card."""
     if not args.out.lower().endswith((".html", ".htm")):
         raise OptionError(f"{args.out}: a report ends in .html")
-    write_report(args.card, args.out, layout=args.layout, force=args.force, progress=not args.quiet)
+    write_report(
+        args.card, args.out, layout=args.layout, force=args.force, progress=not args.quiet, date=args.date,
+        animal=args.animal, notes=args.notes,
+    )  # fmt: skip
     if not args.quiet:
         print(f"wrote {args.out}; open it in a browser")
     return 0
@@ -159,4 +162,7 @@ def register(subparsers: Any) -> None:
         description="Write one self-contained HTML page: what was recorded, what is missing, how it looks.",
     )  # fmt: skip
     _common(parser, "page to write (.html)")
+    parser.add_argument("--date", default="", metavar="TIME", help="when it was recorded; the card does not know")
+    parser.add_argument("--animal", default="", metavar="NAME", help="shown on the page")
+    parser.add_argument("--notes", default="", metavar="TEXT", help="shown on the page")
     parser.set_defaults(func=report)

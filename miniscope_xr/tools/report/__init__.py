@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from miniscope_xr.layout import SECTOR, Layout, load_layout
+from miniscope_xr.layout.stamp import read_stamp
 from miniscope_xr.libraries import need
+from miniscope_xr.source.open import open_device
+from miniscope_xr.tools.check.check import check
 from miniscope_xr.tools.stream.outputs import refuse_existing, refuse_source, whole_file
 
 if TYPE_CHECKING:
@@ -14,7 +21,15 @@ if TYPE_CHECKING:
 
 
 def write_report(
-    card: PathLike, path: PathLike, layout: LayoutLike = None, force: bool = False, progress: bool = True
+    card: PathLike,
+    path: PathLike,
+    layout: LayoutLike = None,
+    force: bool = False,
+    progress: bool = True,
+    *,
+    date: str = "",
+    animal: str = "",
+    notes: str = "",
 ) -> None:
     """Write a self-contained HTML page about a card.
 
@@ -30,16 +45,34 @@ def write_report(
         Overwrite an existing page.
     progress
         Show a progress bar (on a terminal).
+    date, animal, notes
+        What the card cannot say and a reader of the page will ask; shown as given, left out where empty.
     """
-    from miniscope_xr.tools.check.check import check
+    # start-up time: they need Pillow, and `miniscope-xr info` is not to wait for it
     from miniscope_xr.tools.report.collect import collect
     from miniscope_xr.tools.report.page import render
 
     need("PIL.Image", "report", "a report")
     refuse_existing(Path(path), force)
     refuse_source(Path(path), card)
-    result = check(card, layout=layout)
+    result = check(card, layout=layout, progress=progress)
     found = [collect(card, layout, recording, progress) for recording in result.recordings]
-    page = render(result, found)
+    about = {
+        "Recorded": date,
+        "Animal": animal,
+        "Notes": notes,
+        **_stamped(card, result.layout if layout is None else layout),
+    }
+    page = render(result, found, about)
     with whole_file(path, force) as part:
         part.write_text(page, encoding="utf-8")
+
+
+def _stamped(card: PathLike, layout: str | PathLike | Mapping[str, Any] | Layout) -> dict[str, str]:
+    """What `prepare` left beside the settings: the card's own id, and when it was prepared."""
+    with contextlib.closing(open_device(card)) as source, contextlib.suppress(OSError, ValueError):
+        stamp = read_stamp(source.read(load_layout(layout).sectors.header * SECTOR, SECTOR))
+        if stamp is not None and stamp.intact:
+            prepared = datetime.fromtimestamp(stamp.time, UTC)
+            return {"Card": stamp.card, "Prepared": f"{prepared:%Y-%m-%d %H:%M} UTC"}
+    return {}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from miniscope_xr.tools.check.check import RecordingReport
     from miniscope_xr.tools.stream.footage import PathLike
 
-_HEADERS = 2000
+_HEADERS = 1000  # pairs of frames whose headers are drawn
 _FRAMES = 1500
 _FILM_FRAMES = 160
 _SHEET = 12
@@ -63,11 +63,15 @@ class Findings:
 
 
 def _sampled_rows(numbers: Times) -> Times:
-    """Rows evenly over the recording, and those on either side of every gap (the first thousand of them)."""
+    """Rows evenly over the recording with the row behind each, and those beside every gap (the first thousand of them).
+
+    Rows come in pairs, so that what is drawn as the step from one frame to the next is one.
+    """
     n = len(numbers)
     spread = np.linspace(0, n - 1, min(n, _HEADERS)).astype(np.int64)
     edges = np.flatnonzero(np.diff(numbers) > 1)[:1000]
-    return np.unique(np.concatenate([spread, edges, np.minimum(edges + 1, n - 1)]))
+    rows = np.concatenate([spread, edges])
+    return np.unique(np.concatenate([rows, np.minimum(rows + 1, n - 1)]))
 
 
 def _gaps(numbers: Times, rows: Times, times: Array) -> list[Lost]:
@@ -81,14 +85,13 @@ def _gaps(numbers: Times, rows: Times, times: Array) -> list[Lost]:
     ]
 
 
-def _series(ds: xr.Dataset, rows: Times, numbers: Times, times: Array) -> dict[str, Array]:
+def _series(ds: xr.Dataset, rows: Times, times: Array) -> dict[str, Array]:
     """Values to draw against the sampled times."""
     found: dict[str, Array] = {}
     table = ds.isel(frame=rows)
     if len(rows) > 1:
-        steps = np.maximum(np.diff(numbers[rows]), 1)
-        interval = np.diff(times) / steps * 1000
-        found["interval"] = np.concatenate([interval[:1], interval])
+        step = np.where(np.diff(rows) == 1, np.diff(times) * 1000, np.nan)  # undivided: a gap is as long as it was
+        found["interval"] = np.concatenate([[np.nan], step])
     if "battery_voltage" in ds.variables:
         volts = np.asarray(table["battery_voltage"].values, float)
         found["battery"] = np.where(volts > 0, volts, np.nan)
@@ -106,11 +109,11 @@ def _projections(ds: xr.Dataset, progress: bool) -> Projections:
     sums = Projections(footage.height, footage.width)
     blocks = -(-footage.count // _BATCH)
     chosen = np.unique(np.linspace(0, blocks - 1, min(blocks, _FRAMES // _BATCH)).astype(np.int64))
-    with progress_bar(len(chosen), "report", "batch", progress) as bar:
+    with progress_bar(min(len(chosen) * _BATCH, footage.count), "report", "frame", progress) as bar:
         for block in chosen.tolist():
             for rows, images in footage.parts(block * _BATCH, min((block + 1) * _BATCH, footage.count)):
                 sums.add(whole_frames(footage.columns, rows, images))
-            bar.update(1)
+            bar.update(min(_BATCH, footage.count - block * _BATCH))
     return sums
 
 
@@ -147,7 +150,7 @@ def _collect(card: PathLike, layout: LayoutLike, report: RecordingReport, progre
             seconds=float(times[-1]) if len(times) else 0.0,
             lost=_gaps(numbers, rows, times) if len(times) else [],
             times=times,
-            series=_series(ds, rows, numbers, times),
+            series=_series(ds, rows, times),
             projections=sums.images() if sums.count else {},
             projected=sums.count,
             sheet=list(zip([at[k] for k in sheet.tolist()], _pictures(ds, sheet), strict=True)),

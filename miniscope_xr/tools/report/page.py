@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +33,25 @@ def _problems(problems: list[Problem] | tuple[Problem, ...]) -> str:
 
 
 def _verdict(result: CheckResult) -> str:
+    """Return the headline: the worst thing that is so, in one sentence."""
     lost = sum(r.frames_lost for r in result.recordings)
     frames = sum(r.frames for r in result.recordings)
-    if result.ok:
-        return f'<p class="verdict good">No frame is missing: {frames:,} in a row.</p>'
+    lacking = sum(len(r.lacking) for r in result.recordings)
+    cut_short = sum(bool(r.lacking) and r.lacking[-1] == r.frames - 1 for r in result.recordings)
     if lost:
-        return f'<p class="verdict bad">{lost:,} of {frames + lost:,} frames are missing.</p>'
-    return '<p class="verdict bad">All frames are numbered in a row, but look at this:</p>'
+        said = f"{lost:,} of {frames + lost:,} frames are missing"
+        return _headline("bad", said + (f", and {lacking:,} lack buffers." if lacking else "."))
+    if lacking > cut_short:
+        return _headline("bad", f"No frame is missing, but {lacking:,} of {frames:,} lack buffers.")
+    if not result.ok:
+        return _headline("bad", f"All {frames:,} frames are numbered in a row, but look at this:")
+    if cut_short:
+        return _headline("good", f"No frame is missing: {frames:,} in a row, the last one cut short by the end.")
+    return _headline("good", f"No frame is missing: {frames:,} in a row.")
+
+
+def _headline(kind: str, text: str) -> str:
+    return f'<p class="verdict {kind}">{text}</p>'
 
 
 def _facts(found: Findings) -> str:
@@ -71,9 +84,15 @@ def _charts(found: Findings) -> str:
         if name in found.series:
             span = None
             if name == "interval":
-                span = (0.0, max(float(found.series[name].max()) * 1.1, 2000 / max(found.rate, 0.1)))
+                span = (0.0, max(float(np.nanmax(found.series[name], initial=0.0)) * 1.1, 2000 / max(found.rate, 0.1)))
             drawn.append(chart(title, unit, found.times, found.series[name], found.seconds, span))
     return f'<div class="charts">{"".join(drawn)}</div>' if any(drawn) else ""
+
+
+def _scale(width: int) -> str:
+    """Draw a bar below a picture: a round number of camera pixels, about a quarter of it."""
+    length = next(n for n in (500, 200, 100, 50, 20, 10, 5, 2, 1) if 3 * n <= width or n == 1)
+    return f'<div class="scale"><span style="width:{100 * length / width:.2f}%"></span>{length} px</div>'
 
 
 def _projections(found: Findings) -> str:
@@ -84,7 +103,8 @@ def _projections(found: Findings) -> str:
             low, high = contrast(image)
             figures.append(
                 f"<figure><figcaption>{title}<br><small>black {low:.0f}, white {high:.0f}</small></figcaption>"
-                f'<img alt="{title} projection" src="{data_uri(stretched(image, low, high))}"></figure>'
+                f'<img alt="{title} projection" src="{data_uri(stretched(image, low, high))}">'
+                f"{_scale(found.projections[name].shape[1])}</figure>"
             )
     if not figures:
         return "<div><h3>Projections</h3><p>No frame is whole.</p></div>"
@@ -142,8 +162,14 @@ def _recording(found: Findings, alone: bool) -> str:
     return f"<section>{title}{shown}{''.join(parts)}</section>"
 
 
-def render(result: CheckResult, found: list[Findings]) -> str:
-    """Return the whole page as text."""
+def _about(about: Mapping[str, str]) -> str:
+    """What is known of the session, where anything is: the card, when, which animal, notes."""
+    items = "".join(f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>" for k, v in about.items() if v)
+    return f'<dl class="about">{items}</dl>' if items else ""
+
+
+def render(result: CheckResult, found: list[Findings], about: Mapping[str, str] | None = None) -> str:
+    """Return the whole page as text; ``about`` says what is known of the session, such as card, date and animal."""
     name = _text(Path(result.card).name)
     alone = len(found) == 1
     problems = result.all_problems if alone else list(result.problems)
@@ -154,7 +180,7 @@ def render(result: CheckResult, found: list[Findings]) -> str:
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{name}</title><style>{STYLE}</style></head><body><main>"
         f'<header><h1>{name}</h1><p class="soft">{_text(result.layout)}{count}</p>'
-        f"{_verdict(result)}{_problems(problems)}</header>{body}"
+        f"{_about(about or {})}{_verdict(result)}{_problems(problems)}</header>{body}"
         f"<footer>Written by {SOFTWARE}. The contrast of the pictures is stretched; "
         "the numbers beside them are grey values.</footer></main></body></html>\n"
     )

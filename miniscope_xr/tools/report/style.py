@@ -27,6 +27,9 @@ dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(118px,1fr));gap:14p
 dt{font-size:.85rem}
 dd{margin:0;font-weight:600;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 figure{margin:0}
+.scale{display:flex;align-items:center;gap:8px;margin-top:6px;font-size:12px}
+.scale span{display:block;height:3px;background:currentColor}
+.about{margin:6px 0 0}
 figcaption{font-weight:600;margin-bottom:.5em}
 figcaption small,h3 small{font-weight:400}
 .looks{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:24px}
