@@ -1,0 +1,282 @@
+"""The power goes at any moment of any writing command: nothing is lost that was not to be, and the way on is found."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from miniscope_xr.tools.flash import jobs, journal, operation, recover
+from miniscope_xr.tools.flash.journal import Journal
+
+from .cli import card_id
+from .fakes import SECTOR, FaultDisk, v4_buffers, v4_card
+from .harness import COUNTS, DATA, HEADER, job_for, seen_on
+from .loops import loop, needs_loops
+from .power_cuts import Memory, Recorder, cards, differing, look_again, points, restore, resume
+from .test_strace import _can_trace
+
+VERBS = ("prepare", "set", "wipe", "blank-table", "restore", "resume")
+
+
+def sparse_card() -> bytes:
+    """A counted recording of two buffers of which hardly more than the headers is not zero."""
+    card = bytearray(v4_card(buffers=0))
+    card[COUNTS : COUNTS + SECTOR] = v4_card(buffers=2)[COUNTS : COUNTS + SECTOR]
+    for at, data in v4_buffers(2):
+        card[at * SECTOR : at * SECTOR + 48] = data[:48]
+    card[DATA + 3 * SECTOR + 100 : DATA + 3 * SECTOR + 104] = b"\x01\x02\x03\x04"
+    return bytes(card)
+
+
+def sparse_table() -> bytes:
+    """The same with a GPT and its copy: of every sector of it a few bytes."""
+    card = bytearray(sparse_card())
+    card[450:454] = b"\x0c\xee\x02\x01"
+    card[510:512] = b"\x55\xaa"
+    for at in (SECTOR, len(card) - SECTOR):
+        card[at : at + 8] = b"EFI PART"
+    for at in (2 * SECTOR, len(card) - 33 * SECTOR):
+        card[at : at + 4] = b"\x28\x73\x2a\xc1"
+    return bytes(card)
+
+
+@dataclass
+class Case:
+    """A run of one command: where it starts, where it must end, what `restore` has to bring back, its time line."""
+
+    verb: str
+    original: bytes
+    start: bytes
+    end: bytes
+    memory: Memory
+    versions: dict[str | None, Memory]
+    backups: Path
+
+
+def make(verb: str, backups: Path, patch: pytest.MonkeyPatch, mutant=lambda job: job) -> Case:
+    memory = Memory()
+    memory.install(patch)
+    original = start = sparse_table() if verb == "blank-table" else sparse_card()
+    if verb == "restore":  # undoes `set`
+        disk = FaultDisk(start)
+        jobs.carry_out(job_for("set", start, backups), disk, backups)
+        start = disk.view()
+        job = recover.restore(FaultDisk(start), seen_on(start), next(iter(memory.kept.values())))
+    elif verb == "resume":  # of a prepare that was cut off with one of three sectors wiped
+        jobs.carry_out(job_for("prepare", start, backups), Recorder(start, memory), backups)
+        point = next(p for p in points(start, memory.log) if len(p.flying) > 1)
+        start = sorted(cards(point))[1]
+        old = next(iter(memory.kept.values()))
+        old.phase = "data"
+        job = recover.resume(FaultDisk(start), seen_on(start), copy.copy(old))
+    else:
+        job = job_for(verb, start, backups)
+    memory.log.clear()
+    versions: dict[str | None, Memory] = {None: copy.deepcopy(memory)}
+    write = Journal.write
+
+    def remember(old: Journal, phase: str) -> None:
+        write(old, phase)
+        versions[phase] = copy.deepcopy(memory)
+
+    with pytest.MonkeyPatch.context() as inner:
+        inner.setattr(Journal, "write", remember)
+        disk = Recorder(start, memory)
+        jobs.carry_out(mutant(job), disk, backups)
+    return Case(verb, original, start, disk.view(), memory, versions, backups)
+
+
+def restored(case: Case, card: bytes) -> list[str]:
+    """What `restore` must have brought back."""
+    if case.verb == "blank-table":
+        return [] if card == case.original else ["the table is not as it was"]
+    wrong = []
+    if card[HEADER : HEADER + SECTOR] != case.original[HEADER : HEADER + SECTOR]:
+        wrong.append("the old settings did not come back")
+    counts = card[COUNTS : COUNTS + SECTOR]
+    if counts != case.original[COUNTS : COUNTS + SECTOR] and any(counts):
+        wrong.append("the counts are neither the old ones nor zero")
+    if any(counts) and card[DATA : DATA + SECTOR] != case.original[DATA : DATA + SECTOR]:
+        wrong.append("the counts describe data that is gone")
+    if card[:HEADER] != case.original[:HEADER]:
+        wrong.append("something in front of the settings is changed")
+    return wrong
+
+
+def judge(case: Case, card: bytes, phase: str | None) -> list[str]:
+    """Go on from here by `resume`, by `restore`, and by both in either order."""
+
+    def memory() -> Memory:
+        return copy.deepcopy(case.versions[phase])
+
+    header = card[HEADER : HEADER + SECTOR]
+    if (
+        case.verb in ("prepare", "resume")
+        and header == case.end[HEADER : HEADER + SECTOR] != case.start[HEADER : HEADER + SECTOR]
+        and card[COUNTS:] != case.end[COUNTS:]
+    ):
+        return ["new settings over old counts or data"]
+    if phase is None:
+        return [] if card == case.start else ["the card is changed and no journal says so"]
+    wrong = []
+    kept = memory()
+    finished = resume(card, kept, case.backups)
+    if phase == "done":
+        if finished is not None or card != case.end:
+            wrong.append("done, but it is not")
+        finished = card
+    elif finished is None:
+        return ["nobody knows that there is something to finish"]
+    elif finished != case.end:
+        wrong.append(f"resume does not finish the card: sectors {differing(finished, case.end)}")
+    if phase != "done" and resume(finished, kept, case.backups) is not None:
+        wrong.append("resume does it again")
+    wrong += [f"after resume: {w}" for w in restored(case, restore(finished, kept, case.backups))]
+    kept = memory()
+    back = restore(card, kept, case.backups)
+    wrong += restored(case, back)
+    onward = resume(back, kept, case.backups)
+    if onward is not None and onward != case.end:
+        wrong.append("resume after restore ends somewhere else")
+    if onward is not None and back != card:
+        wrong.append("resume undoes what restore did")
+    return wrong
+
+
+def judge_all(case: Case) -> dict[tuple[bytes, str | None], list[str]]:
+    judged: dict[tuple[bytes, str | None], list[str]] = {}
+    for point in points(case.start, case.memory.log):
+        for card in cards(point):
+            if (card, point.journal) not in judged:
+                judged[card, point.journal] = judge(case, card, point.journal)
+    return judged
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_power_cut(verb, ram_path, monkeypatch):
+    monkeypatch.setattr(operation, "STEP", 64 << 10)
+    judged = judge_all(make(verb, ram_path, monkeypatch))
+    wrong = [w for found in judged.values() for w in found]
+    assert not wrong, f"{len(wrong)} of {len(judged)} states, for example {sorted(set(wrong))}"
+    assert len(judged) > 50
+    print(f"{verb}: {len(judged)} states")
+
+
+def _settings_first(job: jobs.Job) -> jobs.Job:
+    return replace(job, changes=list(job.changes)[::-1])
+
+
+def _no_flush(job: jobs.Job) -> jobs.Job:
+    return job
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", [_settings_first, _no_flush])
+def test_a_broken_order_is_seen(mutant, ram_path, monkeypatch):
+    """The enumeration finds what it is there to find."""
+    if mutant is _no_flush:
+        monkeypatch.setattr(Recorder, "flush", lambda self: None)
+    case = make("prepare", ram_path, monkeypatch, mutant)
+    wrong = {w for found in judge_all(case).values() for w in found}
+    assert "new settings over old counts or data" in wrong
+
+
+def test_the_journal_in_memory_is_the_one_on_the_disk(ram_path, monkeypatch):
+    """What the enumeration keeps in memory is what a real journal says when it is read again."""
+    folder = journal.new_folder(ram_path, "c", "set")
+    real = journal.Journal.write
+    with pytest.MonkeyPatch.context() as patch:
+        case = make("prepare", ram_path / "b", patch)
+    for version in case.versions.values():
+        for kept in version.kept.values():
+            copied = copy.copy(kept)
+            copied.folder = folder
+            real(copied, kept.phase)
+            back = journal.load(folder)
+            assert (back.backup, back.changes, back.phase, back.session, back.card) == (
+                kept.backup, kept.changes, kept.phase, kept.session, json.loads(json.dumps(dict(kept.card)))
+            )  # fmt: skip
+
+
+def test_a_point_has_all_its_cards():
+    """Two sectors of two bytes that differ: 4 subsets, and each torn in each way with the other old or new."""
+    old = bytes(2 * SECTOR)
+    new = (b"\x01\x02" + bytes(SECTOR - 2)) * 2
+    (first, last) = points(old, [("write", 0, new), ("flush",)])
+    assert last.flying == {}
+    found = list(cards(first))
+    assert len(found) == len(set(found)) == 4 + 2 * 2 * 2
+    assert {old, new, b"\x01" + old[1:], b"\x00\x02" + old[2:]} <= set(found)
+
+
+def trace(folder: Path, *words: object) -> list[tuple]:
+    """Run a command under strace; its writes to the card, flushes of it, and journals, in order."""
+    log = folder / "trace"
+    calls = "trace=pwrite64,pwritev,pwritev2,write,writev,fsync,fdatasync,rename,renameat,renameat2"
+    command = ["strace", "-f", "-y", "-s", "0", "-o", log, "-e", calls, sys.executable, "-m", "miniscope_xr", *words]
+    done = subprocess.run([str(w) for w in command], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return list(parse(log.read_text().splitlines(), str(words[1])))
+
+
+def parse(lines: list[str], device: str):
+    synced = ""
+    for line in lines:
+        call, _, rest = line.split(None, 1)[1].partition("(")
+        if f"<{device}" in rest.split(",")[0]:
+            assert call in ("pwritev2", "pwritev", "fsync"), f"the card is written by {line}"
+            if call == "fsync":
+                yield ("flush",)
+            else:
+                offset = rest.split("], 1, ")[1].split(",")[0].split(")")[0]
+                yield ("write", int(offset), int(rest.rsplit("= ", 1)[1]))
+        elif call == "fsync":
+            synced = rest
+        elif call.startswith("rename") and "journal.json" in rest:
+            assert "journal.json.tmp>" in synced, "the journal is on the disk before it gets its name"
+            yield ("journal",)
+
+
+@needs_loops
+@pytest.mark.skipif(not shutil.which("strace") or not _can_trace(), reason="needs strace, and leave to trace")
+@pytest.mark.slow
+def test_a_real_run_is_the_model(ram_path):
+    """The system calls of the real commands on a real block device are those of the enumerated time lines."""
+    image, backups = ram_path / "card.img", ram_path / "backups"
+    for verb, words in (
+        ("prepare", ("gain=2", "led=10", "record_length=1s", "fs=5")),
+        ("set", ("gain=2", "led=10", "record_length=1s", "fs=5")),
+        ("wipe", ()),
+        ("blank-table", ()),
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            case = make(verb, ram_path / "model", patch)
+        model = [(e[0],) if e[0] == "journal" else (e[0], e[1], len(e[2])) if e[0] == "write" else e
+                 for e in case.memory.log]  # fmt: skip
+        image.write_bytes(case.start)
+        with loop(image) as device:
+            me = card_id(device)
+            flags = ["--image", "--yes", "--card", me, "--backup-dir", backups, "--layout", "v4-wirefree"]
+            if verb != "blank-table":
+                flags += ["--discard-recording", me]
+            real = trace(ram_path, verb, device, *words, *flags)
+        assert real == model
+        assert image.stat().st_size == len(case.end)
+        changed = image.read_bytes()
+        assert differing(changed, case.end) in ([], [HEADER // SECTOR]), "only the session id is another one"
+
+
+def test_nothing_is_found_on_a_strange_card(ram_path, monkeypatch):
+    """The same journals, but another card: other settings, another recording."""
+    case = make("prepare", ram_path, monkeypatch)
+    other = v4_card(buffers=3, gain=4, led=99)
+    for choose in (recover.to_resume, recover.to_restore):
+        assert look_again(other, case.versions["data"], choose, whole=False) is None
