@@ -9,6 +9,7 @@ from miniscope_xr.layout import Layout, builtin_layouts
 from miniscope_xr.layout.stamp import fits, recorded_with
 from miniscope_xr.tools.flash import sector
 from miniscope_xr.tools.flash.contents import Contents
+from miniscope_xr.tools.flash.disks.own_id import id_to_leave
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.jobs import Job
 from miniscope_xr.tools.flash.look import Look
@@ -69,8 +70,13 @@ def _kept(seen: Look, first: bytes, *, may_lose: bool) -> Kept | None:
 
 def _header_change(seen: Look, settings: Settings, session: bytes | None, kept: Kept | None) -> Change:
     old = seen.contents.header if own_header(seen) else bytes(SECTOR)
-    data = sector.build(seen.layout, settings.values, old, session, int(time.time()), kept)
+    data = sector.build(seen.layout, settings.values, old, session, int(time.time()), kept, _card_id(seen))
     return Change("settings", seen.layout.sectors.header * SECTOR, SECTOR, data)
+
+
+def _card_id(seen: Look) -> bytes:
+    disk = seen.disk
+    return id_to_leave(disk.cid, disk.own_id, disk.own_id_unique)
 
 
 def own_header(seen: Look) -> bool:

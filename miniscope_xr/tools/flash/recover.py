@@ -42,7 +42,7 @@ def stranger(seen: Look, old: Journal) -> str:
     cid = old.card.get("cid")
     if cid and seen.disk.cid and cid != seen.disk.cid:
         return f"the backup is of card {cid}, this is {seen.disk.cid}"
-    card = getattr(seen.contents.stamp, "card", "")
+    card = seen.contents.stamp.card if seen.contents.stamp else ""
     stamped, _ = _stamps(old)
     if card and stamped and card not in stamped:
         return f"the backup is of card {' or '.join(sorted(stamped))}, this is {card}"
@@ -60,7 +60,7 @@ def akin(seen: Look, old: Journal) -> bool:
         return False
     stamp = seen.contents.stamp
     cards, sessions = _stamps(old)
-    if stamp and (getattr(stamp, "card", "") in cards or stamp.session in sessions):
+    if stamp and (stamp.card in cards or stamp.session in sessions):
         return True
     if seen.disk.card_id == old.card.get("card_id") or (seen.disk.cid and seen.disk.cid == old.card.get("cid")):
         return True
@@ -77,7 +77,7 @@ def _stamps(old: Journal) -> tuple[set[str], set[str]]:
     blocks = [data[i : i + SECTOR] for data in old.backup.values() for i in range(0, len(data), SECTOR)]
     blocks += [change.data for change in _changes(old) if change.data and len(change.data) == SECTOR]
     stamps = [stamp for block in blocks if (stamp := read_stamp(block))]
-    return {getattr(s, "card", "") for s in stamps} - {""}, {old.session, *(s.session for s in stamps)} - {""}
+    return {s.card for s in stamps} - {""}, {old.session, *(s.session for s in stamps)} - {""}
 
 
 def _changes(old: Journal) -> list[Change]:

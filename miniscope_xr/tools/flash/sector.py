@@ -38,11 +38,12 @@ def build(
     session: bytes | None,
     time: int = 0,
     kept: Kept | None = None,
+    card: bytes = b"",
 ) -> bytes:
     """Build the new header sector: ``values`` and keys over ``old``, whose other words stay as they were.
 
     ``session`` (16 bytes) is stamped with a CRC32 unless it is None, or foreign bytes or settings of the layout are in
-    its place. ``kept`` goes into the stamp too.
+    its place. ``kept`` goes into the stamp too, and ``card`` (8 bytes), unless the card has an id already.
     """
     struct = words.header_sector_struct(layout)
     fields = words.parse(struct, old)
@@ -56,7 +57,7 @@ def build(
     if session is None or own or not stamp.fits(sector, kept is not None):
         return sector
     older = read_stamp(old)
-    card = bytes.fromhex(older.card) if older else b""
+    card = bytes.fromhex(older.card) if older and older.card else card
     if kept is None:
         return stamp.stamped(sector, session, layout.id, time, card=card)
     first = stamp.first_hash(kept.first)

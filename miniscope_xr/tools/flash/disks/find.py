@@ -7,16 +7,19 @@ import hashlib
 import os
 import stat
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from miniscope_xr.errors import CardNotFoundError, CardPermissionError, NotACardError
+from miniscope_xr.errors import CardNotFoundError, CardPermissionError, NotACardError, plain
+from miniscope_xr.tools.flash.disks.own_id import read_own_id
+
+_CARDS = ("sd", "usb", "loop")
 
 
 @dataclass(frozen=True)
 class Disk:
-    """What the system tells about a disk or image file. Nothing here comes from the card's own sectors.
+    """What the system tells about a disk or image file, and the id that is on the card.
 
     ``kind`` is ``disk``, ``partition``, ``boot area``, ``loop`` or ``image``; ``bus`` is ``sd``, ``usb``, ``loop``,
     ``image`` or the name of one that is never a card.
@@ -42,20 +45,33 @@ class Disk:
     stacked: tuple[str, ...] = ()
     backing: str = ""
     inode: str = ""
+    own_id: str = ""
+    own_id_unique: bool = False
+
+    def __post_init__(self) -> None:
+        """Names come from the card and the reader, which may send anything: clean them before anybody prints them."""
+        for name in ("model", "reader", "serial", "cid"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
 
     @property
     def card_id(self) -> str:
-        """The card's own id where the reader shows it, else one that holds while the card stays in this reader."""
-        if self.cid:
-            return self.cid
+        """The card's number where the reader shows it, else the id on it; an image file's is that of the file."""
+        if self.cid or self.own_id:
+            return self.cid or self.own_id
         place = (self.bus, self.model, self.reader, self.serial, self.size, self.diskseq, self.backing)
         image = (self.path, self.inode)  # writing to it, or making it longer, leaves it the same image
         return hashlib.sha256(repr(image if self.bus == "image" else place).encode()).hexdigest()[:12]
 
+    @property
+    def has_id(self) -> bool:
+        """False where a card shows no number and its sectors could not be read: its id is unknown as yet."""
+        return bool(self.cid or self.own_id) or self.bus not in _CARDS
+
     def describe(self) -> str:
         """One line that a person recognises the card by."""
         what = " ".join(x for x in (self.model, f"in {self.reader}" if self.reader else "") if x)
-        return f"{self.path}: {what or self.kind}, {self.size / 1e9:.2f} GB ({self.size} bytes), card {self.card_id}"
+        card = f"card {self.card_id}" if self.has_id else "card id not readable: run as administrator (Linux: sudo)"
+        return f"{self.path}: {what or self.kind}, {self.size / 1e9:.2f} GB ({self.size} bytes), {card}"
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain JSON values."""
@@ -113,7 +129,14 @@ def identify(path: str, disks: Disks | None = None) -> Disk:
     NotACardError
         It is neither a disk nor a file.
     """
-    disks = disks or backend()
+    disk = _described(path, disks or backend())
+    if disk.bus not in _CARDS or not disk.size or disk.cid:
+        return disk
+    own_id, unique = read_own_id(disk)
+    return replace(disk, own_id=own_id, own_id_unique=unique)
+
+
+def _described(path: str, disks: Disks) -> Disk:
     if sys.platform == "win32" and path.startswith("\\\\.\\"):
         return disks.identify(path)
     try:
