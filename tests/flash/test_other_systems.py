@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import plistlib
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from miniscope_xr.errors import CardReadError, NotACardError
+from miniscope_xr.errors import CardNotFoundError, CardReadError, NotACardError
 from miniscope_xr.tools.flash import refuse
 from miniscope_xr.tools.flash.disks import find as disks
+from miniscope_xr.tools.flash.disks import windows as disks_windows
 from miniscope_xr.tools.flash.disks.find import Disk, image_file
 from miniscope_xr.tools.flash.disks.linux import LinuxDisks
 from miniscope_xr.tools.flash.disks.macos import MacDisks
 from miniscope_xr.tools.flash.disks.windows import WindowsDisks
 from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
 from miniscope_xr.tools.flash.target import other as target_other
+from miniscope_xr.tools.flash.target.volumes import DISMOUNT, LOCK, VolumeLocks, extents
 
 # As `diskutil info -plist` and `diskutil list -plist` print it, shortened.
 MAC_CARD = {
@@ -128,11 +132,160 @@ def test_windows_refusals(change, message):
         refuse.check(windows({**WIN_CARD, **change}).identify(r"\\.\PhysicalDrive2"))
 
 
-def test_windows_mounted():
-    part = {"PartitionNumber": 1, "DriveLetter": "E"}
-    with pytest.raises(BusyError, match=r"E:\\"):
-        refuse.check(windows(WIN_CARD, [part]).identify(r"\\.\PhysicalDrive2"))
-    refuse.check(windows(WIN_CARD, [{"PartitionNumber": 1, "DriveLetter": "\0"}]).identify(r"\\.\PhysicalDrive2"))
+@pytest.mark.parametrize("letter", ["E", "\0", None])
+def test_a_letter_alone_does_not_refuse(letter):
+    """Windows gives nearly every card a letter; whether a volume is in use shows when it is locked."""
+    found = windows(WIN_CARD, [{"PartitionNumber": 1, "DriveLetter": letter}]).identify(r"\\.\PhysicalDrive2")
+    refuse.check(found)
+    assert found.partitions == (r"\\.\PhysicalDrive2 partition 1" + (" (E:)" if letter == "E" else ""),)
+
+
+@pytest.mark.parametrize(
+    "name", [r"\\.\PhysicalDrive2", r"\\?\PhysicalDrive2", "//./PhysicalDrive2", "physicaldrive02"]
+)
+def test_every_spelling_of_a_device(name):
+    assert disks.device_name(name) == r"\\.\PhysicalDrive2"
+    assert windows(WIN_CARD).identify(name).path == r"\\.\PhysicalDrive2"
+
+
+@pytest.mark.parametrize("name", ["E:", "/dev/sda", r"\\.\E:", "PhysicalDrive", "CON", r"x\PhysicalDrive2"])
+def test_what_is_no_device_of_windows(name):
+    assert disks.device_name(name) is None
+
+
+def test_what_powershell_answers(monkeypatch):
+    """UTF-8 that is asked for, and what is not UTF-8 all the same; a card without partitions is no error."""
+    asked = []
+
+    def run(command, **named):
+        asked.append(command[-1])
+        text = {"Get-Partition": b"", "Get-CimInstance": b'\xef\xbb\xbf{"MediaType": "Removable Media"}'}
+        name = asked[-1].split("; ", 1)[1].split()[0]
+        answer = text.get(name, b'{"Number": 2, "FriendlyName": "K\x81rtchen", "BusType": "USB", "Size": 1024}')
+        return subprocess.CompletedProcess(command, 0, answer, b"")
+
+    monkeypatch.setattr(disks_windows.subprocess, "run", run)
+    found = WindowsDisks().identify(r"\\.\PhysicalDrive2")
+    assert found.model == "K\ufffdrtchen"
+    assert found.removable
+    assert all("UTF8" in script and "Select-Object" in script for script in asked)
+    assert [script.endswith("; exit 0") for script in asked] == [False, True, False]
+
+
+class Calls:
+    """Volumes of a simulated Windows: name -> (disks, in use)."""
+
+    def __init__(self, volumes):
+        self.known, self.log, self.held = volumes, [], {}
+
+    def volumes(self):
+        yield from self.known
+
+    def open(self, volume):
+        if self.known[volume] is None:
+            raise OSError(21, "The device is not ready")
+        self.held[len(self.log) + 1] = volume
+        self.log.append(("open", volume))
+        return len(self.log)
+
+    def disks(self, handle):
+        return self.known[self.held[handle]][0]
+
+    def control(self, handle, code):
+        name = {LOCK: "lock", DISMOUNT: "dismount"}[code]
+        self.log.append((name, self.held[handle]))
+        return not (name == "lock" and self.known[self.held[handle]][1])
+
+    def close(self, handle):
+        self.log.append(("close", self.held.pop(handle)))
+
+
+def test_volumes_are_locked_and_let_go():
+    """Of this disk alone, in this order; a reader without a card is passed over."""
+    calls = Calls({"C": ([0], False), "E": ([2], False), "gone": None, "F": ([1, 2], False)})
+    locks = VolumeLocks(2, calls)
+    assert sorted(calls.held.values()) == ["E", "F"]
+    assert [step for step in calls.log if step[1] == "E"] == [("open", "E"), ("lock", "E"), ("dismount", "E")]
+    assert ("lock", "C") not in calls.log
+    locks.close()
+    assert calls.held == {}
+
+
+def test_a_volume_in_use_refuses():
+    calls = Calls({"E": ([2], False), "F": ([2], True)})
+    with pytest.raises(BusyError, match="a volume on it is in use; close the files"):
+        VolumeLocks(2, calls)
+    assert calls.held == {}, "what was locked is given back"
+    assert ("dismount", "F") not in calls.log
+
+
+def test_the_extents_of_a_volume():
+    """Recorded layout: count, four bytes of padding, then number, padding, start and length of each extent."""
+    one = (2).to_bytes(4, "little") + bytes(4) + (1 << 20).to_bytes(8, "little") + (1 << 30).to_bytes(8, "little")
+    assert extents((1).to_bytes(4, "little") + bytes(4) + one) == [2]
+    assert extents((2).to_bytes(4, "little") + bytes(4) + one + one) == [2, 2]
+    assert extents(bytes(8)) == []
+
+
+def test_an_image_has_one_writer_on_windows(tmp_path, monkeypatch):
+    class Msvcrt:
+        LK_NBLCK = 2
+        held = False
+
+        def locking(self, fd, mode, count):
+            assert os.lseek(fd, 0, os.SEEK_CUR) > 2 * 10**12, "behind every image: the locked byte cannot be read"
+            if self.held:
+                raise OSError(36, "Resource deadlock avoided")
+            self.held = True
+
+    monkeypatch.setitem(sys.modules, "msvcrt", Msvcrt())
+    file = tmp_path / "a.img"
+    file.write_bytes(bytes(512))
+    with open(file, "r+b") as opened:
+        target_other.lock_image(opened.fileno(), str(file))
+        with pytest.raises(BusyError, match="another copy of this tool"):
+            target_other.lock_image(opened.fileno(), str(file))
+
+
+def test_full_sync_where_the_disk_does_not_know_it(monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    synced = []
+
+    def call(number):
+        def fails(fd, code):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "fcntl", fails)
+        target_other._full_sync(5)
+
+    monkeypatch.setattr(target_other.os, "fsync", synced.append)
+    call(errno.ENOTSUP)
+    assert synced == [5]
+    with pytest.raises(OSError, match="Input/output"):
+        call(errno.EIO)
+
+
+def test_the_command_that_unmounts_is_the_systems_own():
+    assert disks.unmount_command(r"\\.\PhysicalDrive2", "E:\\") == "mountvol E: /p"
+    assert disks.unmount_command("/dev/rdisk4", "/Volumes/NO NAME") == "diskutil unmountDisk /dev/disk4"
+    assert disks.unmount_command("/dev/sdb", "/mnt") == "umount /mnt"
+
+
+def test_an_error_number_that_a_system_lacks(monkeypatch):
+    """Only Linux has ENOMEDIUM: naming it elsewhere made every open error an AttributeError."""
+    code = (
+        "import errno; del errno.ENOMEDIUM\n"
+        "from miniscope_xr.tools.flash.target.linux import open_error\n"
+        "print(type(open_error('x', OSError(5, 'x'))).__name__, type(open_error('x', OSError(19, 'x'))).__name__)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stdout.split() == ["CardReadError", "CardNotFoundError"], found.stderr
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5000])
+def test_a_name_that_no_file_can_have(name):
+    with pytest.raises(CardNotFoundError, match="cannot be looked at"):
+        disks.identify(name)
 
 
 def test_windows_errors():

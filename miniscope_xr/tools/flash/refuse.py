@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from miniscope_xr.tools.flash.disks.find import Disk
+from miniscope_xr.tools.flash.disks.find import Disk, unmount_command
 from miniscope_xr.tools.flash.errors import BusyError, RefusedError, SettingsError
 from miniscope_xr.tools.flash.signatures import SIGNATURE_BYTES, at_end, at_start
 from miniscope_xr.tools.flash.signatures import START as _SIGNATURES
@@ -50,7 +50,7 @@ def _mounted(disk: Disk) -> Iterator[Reason]:
     for device, where in disk.mounts:
         if where not in _SYSTEM:
             yield Reason(
-                f"{device} is mounted at {where}; unmount it yourself (`umount {where}`), "
+                f"{device} is mounted at {where}; unmount it yourself (`{unmount_command(disk.path, where)}`), "
                 "after a look at what is on it",
                 busy=True,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import stat
 import sys
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 from miniscope_xr.errors import CardNotFoundError, CardPermissionError, NotACardError, plain
 from miniscope_xr.tools.flash.disks.own_id import read_own_id
 
+_DEVICE = re.compile(r"(?:[\\/]{2}[.?][\\/])?PhysicalDrive(\d+)", re.IGNORECASE)
 _CARDS = ("sd", "usb", "loop")
 
 
@@ -119,6 +121,21 @@ def backend() -> Disks:
     return LinuxDisks()
 
 
+def device_name(path: str) -> str | None:
+    r"""Return Windows' ``\\.\PhysicalDriveN`` for each way of writing it; None for anything else."""
+    match = _DEVICE.fullmatch(path)
+    return rf"\\.\PhysicalDrive{int(match[1])}" if match else None
+
+
+def unmount_command(disk: str, where: str) -> str:
+    """Return what a person types to unmount a volume, on the system that names its disks so."""
+    if device_name(disk):
+        return f"mountvol {where.rstrip(chr(92))} /p"
+    if re.match(r"/dev/r?disk\d", disk):
+        return f"diskutil unmountDisk {disk.replace('/dev/rdisk', '/dev/disk')}"
+    return f"umount {where}"
+
+
 def identify(path: str, disks: Disks | None = None) -> Disk:
     """Describe the disk or image file at ``path``.
 
@@ -137,8 +154,8 @@ def identify(path: str, disks: Disks | None = None) -> Disk:
 
 
 def _described(path: str, disks: Disks) -> Disk:
-    if sys.platform == "win32" and path.startswith("\\\\.\\"):
-        return disks.identify(path)
+    if sys.platform == "win32" and (device := device_name(path)):
+        return disks.identify(device)
     try:
         mode = Path(path).stat().st_mode
     except FileNotFoundError as error:

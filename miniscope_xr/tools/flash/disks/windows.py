@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 from collections.abc import Callable
 from typing import Any
 
 from miniscope_xr.errors import NotACardError
-from miniscope_xr.tools.flash.disks.find import Disk
+from miniscope_xr.tools.flash.disks.find import Disk, device_name
 
 Run = Callable[[str], str]
+_DISK = "Number,FriendlyName,SerialNumber,BusType,Size,LogicalSectorSize,IsBoot,IsSystem,IsReadOnly"
 
 
 def _run(script: str) -> str:
+    """Run PowerShell. It writes the console's old code page unless told otherwise: a name with an umlaut is not it."""
+    script = f"[Console]::OutputEncoding = [Text.Encoding]::UTF8; {script}"
     command = ["powershell", "-NoProfile", "-NonInteractive", "-Command", script]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    found = subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+    return found.decode("utf-8", errors="replace").lstrip("\ufeff")
 
 
 class WindowsDisks:
@@ -27,7 +30,7 @@ class WindowsDisks:
 
     def _ask(self, script: str) -> list[dict[str, Any]]:
         try:
-            text = self._run(f"{script} | ConvertTo-Json -Depth 3").strip()
+            text = self._run(script).strip()
             found = json.loads(text) if text else []
         except (subprocess.SubprocessError, OSError, ValueError) as error:
             raise NotACardError(f"PowerShell `{script}` failed: {error}; run as administrator") from error
@@ -35,7 +38,7 @@ class WindowsDisks:
 
     def names(self) -> list[str]:
         r"""Return the paths of every whole disk (``\\.\PhysicalDriveN``)."""
-        return [rf"\\.\PhysicalDrive{disk['Number']}" for disk in self._ask("Get-Disk")]
+        return [rf"\\.\PhysicalDrive{disk['Number']}" for disk in self._ask(_json("Get-Disk", "Number"))]
 
     def loops_on(self, path: str) -> tuple[str, ...]:
         """None is known here: an attached image is a disk of its own, whose bus says so."""
@@ -43,25 +46,37 @@ class WindowsDisks:
 
     def identify(self, path: str) -> Disk:
         r"""Describe ``\\.\PhysicalDriveN``."""
-        match = re.fullmatch(r"\\\\\.\\PhysicalDrive(\d+)", path, re.IGNORECASE)
-        if match is None:
+        name = device_name(path)
+        if name is None:
             raise NotACardError(rf"{path} is not a whole disk; give \\.\PhysicalDriveN (see Get-Disk)")
-        found = self._ask(f"Get-Disk -Number {match[1]}")
+        number = name[len(r"\\.\PhysicalDrive") :]
+        found = self._ask(_json(f"Get-Disk -Number {number}", _DISK))
         if not found:
             raise NotACardError(f"{path}: Windows knows no such disk; `list` shows the candidates")
         disk = found[0]
-        parts = self._ask(f"Get-Partition -DiskNumber {match[1]} -ErrorAction SilentlyContinue")
-        drives = self._ask(f"Get-CimInstance Win32_DiskDrive -Filter 'Index={match[1]}'")
-        mounts = [(path, f"{p['DriveLetter']}:\\") for p in parts if str(p.get("DriveLetter") or "").strip("\0 ")]
-        if disk.get("IsSystem") or disk.get("IsBoot"):
-            mounts.append((path, "/"))
+        parts = self._ask(  # a card without partitions, as this tool makes them, is no error
+            _json(f"Get-Partition -DiskNumber {number} -ErrorAction SilentlyContinue", "PartitionNumber,DriveLetter")
+            + "; exit 0"
+        )
+        drives = self._ask(_json(f"Get-CimInstance Win32_DiskDrive -Filter 'Index={number}'", "MediaType"))
+        mounts = [(name, "/")] if disk.get("IsSystem") or disk.get("IsBoot") else []
         return Disk(
-            path=rf"\\.\PhysicalDrive{match[1]}", kind="disk", bus=_bus(disk), size=int(disk.get("Size") or 0),
+            path=name, kind="disk", bus=_bus(disk), size=int(disk.get("Size") or 0),
             sector_size=int(disk.get("LogicalSectorSize") or 512), read_only=bool(disk.get("IsReadOnly")),
             removable=any(d.get("MediaType") == "Removable Media" for d in drives),
             model=str(disk.get("FriendlyName") or "").strip(), serial=str(disk.get("SerialNumber") or "").strip(),
-            mounts=tuple(mounts), partitions=tuple(f"{path} partition {p.get('PartitionNumber')}" for p in parts),
+            mounts=tuple(mounts), partitions=tuple(_part(name, p) for p in parts),
         )  # fmt: skip
+
+
+def _json(command: str, fields: str) -> str:
+    return f"{command} | Select-Object {fields} | ConvertTo-Json -Depth 3"
+
+
+def _part(disk: str, part: dict[str, Any]) -> str:
+    """Name a partition. Its letter is only told: Windows gives one to nearly every card, whatever is on it."""
+    letter = str(part.get("DriveLetter") or "").strip("\0 ")
+    return f"{disk} partition {part.get('PartitionNumber')}" + (f" ({letter}:)" if letter else "")
 
 
 # MSFT_Disk BusType, as a name or as its number

@@ -8,16 +8,37 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
+from typing import Any
 
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.source.local import Device
 from miniscope_xr.tools.flash.disks.find import Disk
-from miniscope_xr.tools.flash.errors import CardWriteError, RefusedError
+from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
 from miniscope_xr.tools.flash.target.linux import SECTOR, open_error
+from miniscope_xr.tools.flash.target.volumes import VolumeLocks
 
 _F_FULLFSYNC = 51  # macOS: fsync alone does not reach the medium
-_FSCTL_LOCK_VOLUME = 0x90018
+_LOCK_AT = 1 << 42  # a byte that no image of a card has: a lock of Windows keeps others from reading the locked bytes
+
+
+def lock_image(fd: int, path: str) -> None:
+    """Lock an image file against a second writer, until it is closed (Windows).
+
+    Raises
+    ------
+    BusyError
+        There is one.
+    """
+    import msvcrt
+
+    locks: Any = msvcrt
+    os.lseek(fd, _LOCK_AT, os.SEEK_SET)
+    try:
+        locks.locking(fd, locks.LK_NBLCK, 1)
+    except OSError as error:
+        raise BusyError(errno.EBUSY, "another copy of this tool writes to it; end that first", path) from error
 
 
 class RawTarget:
@@ -26,6 +47,7 @@ class RawTarget:
     def __init__(self, disk: Disk, *, write: bool) -> None:
         self.path = disk.path
         self._fd = -1
+        self._volumes: VolumeLocks | None = None
         flags = (os.O_RDWR if write else os.O_RDONLY) | getattr(os, "O_BINARY", 0)
         if write:
             flags |= getattr(os, "O_EXLOCK", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -33,9 +55,11 @@ class RawTarget:
             self.size = self._measure()
             if self.size != disk.size:
                 raise RefusedError(f"{self.path} is not the card it was a moment ago; look again with `list`")
+            if write:
+                self._take_volumes(disk)
             self._fd = os.open(self.path, flags)
-            if write and sys.platform == "win32":
-                self._lock_volume()
+            if write:
+                self._lock(disk)
         except OSError as error:
             self.close()
             raise open_error(self.path, error) from error
@@ -44,22 +68,17 @@ class RawTarget:
         with Device(self.path) as device:
             return device.size // SECTOR * SECTOR
 
-    def _lock_volume(self) -> None:
-        import ctypes
-        import msvcrt
+    def _lock(self, disk: Disk) -> None:
+        """Keep others out: of an image by a lock, of a disk by locks on its volumes (Windows)."""
+        if sys.platform != "win32":
+            return  # O_EXLOCK did it
+        if disk.kind == "image":
+            lock_image(self._fd, self.path)
 
-        returned = ctypes.c_uint32()
-        handle = msvcrt.get_osfhandle(self._fd)  # type: ignore[attr-defined, unused-ignore]
-        locked = ctypes.windll.kernel32.DeviceIoControl(  # type: ignore[attr-defined, unused-ignore]
-            handle, _FSCTL_LOCK_VOLUME, None, 0, None, 0, ctypes.byref(returned), None
-        )
-        if not locked and self._has_volume():
-            raise OSError(errno.EBUSY, "a volume of this disk is in use")
-
-    def _has_volume(self) -> bool:
-        from miniscope_xr.tools.flash.disks.find import identify
-
-        return bool(identify(self.path).mounts)
+    def _take_volumes(self, disk: Disk) -> None:
+        number = re.search(r"PhysicalDrive(\d+)$", disk.path)
+        if sys.platform == "win32" and number:
+            self._volumes = VolumeLocks(int(number[1]))
 
     def same(self) -> None:
         """Raise if the size changed since it was opened; these systems count no media changes."""
@@ -107,9 +126,7 @@ class RawTarget:
         """Return when everything is on the card."""
         try:
             if sys.platform == "darwin":
-                import fcntl
-
-                fcntl.fcntl(self._fd, _F_FULLFSYNC)
+                _full_sync(self._fd)
             else:
                 os.fsync(self._fd)
         except OSError as error:
@@ -127,3 +144,18 @@ class RawTarget:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        if self._volumes is not None:
+            self._volumes.close()
+            self._volumes = None
+
+
+def _full_sync(fd: int) -> None:
+    """Flush the disk's own cache too; a raw disk may not know that call, and has no cache of the system either."""
+    import fcntl
+
+    try:
+        fcntl.fcntl(fd, _F_FULLFSYNC)
+    except OSError as error:
+        if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
+            raise
+        os.fsync(fd)
