@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -13,13 +15,15 @@ from pathlib import Path
 import pytest
 
 from miniscope_xr.tools.flash import jobs, journal, operation, recover
+from miniscope_xr.tools.flash.errors import InterruptedWriteError
 from miniscope_xr.tools.flash.journal import Journal
+from miniscope_xr.tools.flash.look import look
 
 from .cli import card_id
-from .fakes import SECTOR, FaultDisk, v4_buffers, v4_card
+from .fakes import SECTOR, Fault, FaultDisk, Killed, v4_buffers, v4_card
 from .harness import COUNTS, DATA, HEADER, job_for, seen_on
 from .loops import loop, needs_loops
-from .power_cuts import Memory, Recorder, cards, differing, look_again, points, restore, resume
+from .power_cuts import AFTER_REBOOT, Memory, Recorder, cards, differing, look_again, points, restore, resume
 from .test_strace import _can_trace
 
 VERBS = ("prepare", "set", "wipe", "blank-table", "restore", "resume")
@@ -58,6 +62,7 @@ class Case:
     memory: Memory
     versions: dict[str | None, Memory]
     backups: Path
+    job: jobs.Job
 
 
 def make(verb: str, backups: Path, patch: pytest.MonkeyPatch, mutant=lambda job: job) -> Case:
@@ -90,7 +95,7 @@ def make(verb: str, backups: Path, patch: pytest.MonkeyPatch, mutant=lambda job:
         inner.setattr(Journal, "write", remember)
         disk = Recorder(start, memory)
         jobs.carry_out(mutant(job), disk, backups)
-    return Case(verb, original, start, disk.view(), memory, versions, backups)
+    return Case(verb, original, start, disk.view(), memory, versions, backups, job)
 
 
 def restored(case: Case, card: bytes) -> list[str]:
@@ -175,6 +180,70 @@ def _settings_first(job: jobs.Job) -> jobs.Job:
 
 
 @pytest.mark.slow
+def test_a_power_cut_in_the_proof(ram_path):
+    """Marks are left where the plan will be: `resume` finishes, `restore` brings the settings back."""
+    start = sparse_card()
+    job = job_for("prepare", start, ram_path)
+    region = (DATA + SECTOR, DATA + SECTOR + (128 << 10))
+    clean = FaultDisk(start)
+    jobs.carry_out(replace(job, prove=region), clean, ram_path / "clean")
+    first = next(i for i, (kind, at, _) in enumerate(clean.log) if kind == "write" and at != COUNTS)
+    last = next(i for i, (kind, at, _) in enumerate(clean.log) if kind == "write" and at == COUNTS)
+    for n, at in enumerate(range(first, last, 7)):
+        for power in ("none", "all", n):
+            disk = FaultDisk(start, Fault(at, "killed after", power=power))
+            backups = ram_path / f"{at}-{power}"
+            with pytest.raises(Killed):
+                jobs.carry_out(replace(job, prove=region), disk, backups)
+            card = bytes(disk.media)
+            assert card[:DATA] == start[:DATA]
+            known = replace(AFTER_REBOOT, size=len(card))
+            for choose, act in ((recover.to_resume, recover.resume), (recover.to_restore, recover.restore)):
+                copied = shutil.copytree(backups, ram_path / "again", dirs_exist_ok=True)
+                disk = FaultDisk(card)
+                old = choose(recover.own(disk, known, journal.find(copied)))
+                assert old is not None
+                onward = act(disk, look(disk, known, old.layout, whole=True), old)
+                if onward.changes:
+                    jobs.carry_out(onward, disk, copied)
+                if act is recover.resume:
+                    assert differing(disk.view(), clean.view()) in ([], [HEADER // SECTOR])
+                    assert not any(disk.view()[COUNTS:])
+                assert act is recover.resume or disk.view()[HEADER:COUNTS] == start[HEADER:COUNTS]
+                shutil.rmtree(copied)
+
+
+def test_a_signal_in_the_proof_stops_before_anything_is_wiped(ram_path):
+    """It is not forgotten because the marks are put back first."""
+    start = sparse_card()
+    job = replace(job_for("prepare", start, ram_path), prove=(DATA + SECTOR, DATA + SECTOR + (128 << 10)))
+
+    class Hit(FaultDisk):
+        def write(self, offset, data):
+            super().write(offset, data)
+            if len([1 for kind, _, _ in self.log if kind == "write"]) == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    disk = Hit(start)
+    with pytest.raises(InterruptedWriteError, match="the card was not changed") as caught:
+        jobs.carry_out(job, disk, ram_path / "b")
+    assert caught.value.exit_code == 5
+    assert disk.view() == start
+    assert len([1 for kind, _, _ in disk.log if kind == "write"]) > 5, "marks were put back"
+
+
+def test_a_failure_in_the_proof_does_not_say_unchanged(ram_path):
+    start = sparse_card()
+    job = replace(job_for("prepare", start, ram_path), prove=(DATA + SECTOR, DATA + SECTOR + (128 << 10)))
+    clean = FaultDisk(start)
+    jobs.carry_out(job, clean, ram_path / "clean")
+    fifth = [i for i, (kind, _, _) in enumerate(clean.log) if kind == "write"][5]
+    with pytest.raises(InterruptedWriteError, match="may be left on the card: `resume`") as caught:
+        jobs.carry_out(job, FaultDisk(start, Fault(fifth, "unplugged")), ram_path / "b")
+    assert caught.value.exit_code == 6
+
+
+@pytest.mark.slow
 def test_a_broken_order_is_seen(ram_path, monkeypatch):
     """The enumeration finds what it is there to find."""
     case = make("prepare", ram_path, monkeypatch, _settings_first)
@@ -220,6 +289,21 @@ def trace(folder: Path, *words: object) -> list[tuple]:
     return list(parse(log.read_text().splitlines(), str(words[1])))
 
 
+def without_proof(real: list[tuple], case: Case) -> list[tuple]:
+    """Leave out the proof that the card is as large as it says, which goes before: marks, each written and put back.
+
+    They lie where `prepare` is going to wipe, behind the first data sector.
+    """
+    first, second = [i for i, event in enumerate(real) if event == ("journal",)][:2]
+    proof = real[first + 1 : second]
+    wiped = next(c for c in case.job.changes if c.name == "data")
+    marks = [event for event in proof if event[0] == "write" and event[1]]
+    assert all(at > DATA and at + length <= wiped.offset + wiped.length for _, at, length in marks)
+    assert all(len([1 for _, at, _ in marks if at == place]) == 2 for _, place, _ in marks)
+    assert proof[-1] == ("flush",)
+    return real[:first] + real[second:]
+
+
 def parse(lines: list[str], device: str):
     synced = ""
     for line in lines:
@@ -261,6 +345,8 @@ def test_a_real_run_is_the_model(tmp_path):
             if verb != "blank-table":
                 flags += ["--discard-recording", me]
             real = trace(tmp_path, verb, device, *words, *flags)
+        if verb == "prepare":
+            real = without_proof(real, case)
         assert real == model
         assert image.stat().st_size == len(case.end)
         changed = image.read_bytes()

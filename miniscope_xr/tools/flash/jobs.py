@@ -12,7 +12,7 @@ from miniscope_xr.tools.flash import interrupts, probe, refuse, stale
 from miniscope_xr.tools.flash import journal as journals
 from miniscope_xr.tools.flash.contents import read_contents
 from miniscope_xr.tools.flash.disks.find import Disk, Disks, identify
-from miniscope_xr.tools.flash.errors import CheckFailedError, RefusedError
+from miniscope_xr.tools.flash.errors import CheckFailedError, InterruptedWriteError, RefusedError
 from miniscope_xr.tools.flash.journal import Journal
 from miniscope_xr.tools.flash.look import Look, read_block
 from miniscope_xr.tools.flash.operation import Change, Progress, read_twice, run
@@ -115,8 +115,6 @@ def carry_out(job: Job, target: Target, backup_dir: Path, progress: Progress | N
         journal = backup(seen, backup_dir, target, job.verb, job.changes)
         journal.session = job.session.hex() if job.session else ""
         journal.about = job.about
-    if job.prove is not None:
-        _prove(target, job.prove, journal, progress)
     known: dict[tuple[int, int], bytes] = {}
     if job.save_old and seen.data_end > seen.data_start:
         also = [found.layout for found in seen.found if found.layout.id != seen.layout.id]
@@ -124,7 +122,10 @@ def carry_out(job: Job, target: Target, backup_dir: Path, progress: Progress | N
         stale.save_list(journal.folder, old, layout=seen.layout.id, session=journal.session, card_id=seen.disk.card_id)
         if all(change.name != "data" for change in job.changes):  # it stays, and a reader has to tell it from new data
             stale.hand_to_reader(journal.folder, backup_dir, journal.session)
-    run(target, job.changes, journal, progress, resumed=job.continues is not None, known=known)
+    with interrupts.held():  # one for both: a signal during the proof ends the operation before it wipes anything
+        if job.prove is not None:
+            _prove(target, job.prove, journal, progress)
+        run(target, job.changes, journal, progress, resumed=job.continues is not None, known=known)
     if any(change.offset == 0 for change in job.changes):  # where a partition table is
         target.reread_partitions()
     return journal
@@ -137,10 +138,23 @@ def _prove(target: Target, region: tuple[int, int], journal: Journal, progress: 
     ------
     CheckFailedError
         Something else came back than was written.
+    InterruptedWriteError
+        It failed or was interrupted; says whether everything was put back.
     """
     journal.write("intent")  # killed in here, marks are left where `resume` wipes
-    with interrupts.held():
+    try:
         wrong = probe.prove(target, *region, progress)
+    except KeyboardInterrupt as error:  # nothing went wrong in putting it back
+        raise InterruptedWriteError(
+            "interrupted. The marks of the proof were taken back: the card was not changed.",
+            card_changed=False, journal=str(journal.path), phase=journal.phase,
+        ) from error  # fmt: skip
+    except Exception as error:
+        raise InterruptedWriteError(
+            f"{getattr(error, 'strerror', None) or error}. Marks of the proof may be left on the card: `resume` wipes "
+            f"them and finishes it, `restore` brings the settings back (journal {journal.path}).",
+            card_changed=True, journal=str(journal.path), phase=journal.phase,
+        ) from error  # fmt: skip
     if wrong:
         journal.write("done")
         raise CheckFailedError(

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from miniscope_xr.errors import CardReadError
+from miniscope_xr.tools.flash import interrupts
 from miniscope_xr.tools.flash.operation import STEP, Progress
 from miniscope_xr.tools.flash.target.linux import SECTOR, Target
 
@@ -107,6 +108,7 @@ def probe(
     for place in order:
         if place not in needed and clock() - begun > _PATIENCE:
             break
+        interrupts.check()
         target.write(place, _distinct(place, seed))
         written.append(place)
         if progress:
@@ -114,6 +116,7 @@ def probe(
     target.flush()
     block = random.Random(~seed).randbytes(STEP)
     for at in reversed(range(first, first + length, STEP)):  # the card's last bytes first: no cache has them at the end
+        interrupts.check()
         target.write(at, _in_block(block, at, first, min(STEP, first + length - at)))
         if progress:
             progress("block at the end", first + length - at, length)
@@ -121,6 +124,7 @@ def probe(
     rng.shuffle(written)
     wrong = []
     for i, place in enumerate([*written, *(p for p in places if p >= first)]):
+        interrupts.check()
         wanted = _distinct(place, seed) if place < first else _in_block(block, place, first, PROBE)
         try:
             if target.read(place, PROBE) != wanted:
