@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 NO_REASON_YET = {
     "accessor.py", "sdcard.py",
     "tools/export/__init__.py", "tools/flash/disks/find.py",
-    "tools/flash/target/linux.py", "tools/flash/target/other.py",
+    "tools/flash/target/linux.py",
 }  # fmt: skip
 
 
