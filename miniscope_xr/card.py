@@ -50,7 +50,7 @@ def _named(error: NotACardError, path: str, source: ByteSource) -> str:
     if not isinstance(error, BlankCardError):
         with contextlib.suppress(OSError):
             kind = file_kind(source.read(0, KIND_BYTES))
-    return f"{path}: {error}" if kind is None else f"{path} is {kind}, not a Miniscope card or an image of one"
+    return f"{path}: {error}" + (f". It seems to be {kind}" if kind else "")
 
 
 def _identity(layout: Layout, tolerant: bool, source: ByteSource) -> bytes:

@@ -222,6 +222,7 @@ _EXPORT = """
 """
 
 
+@pytest.mark.slow
 def test_peak_memory(benchmark: Any, image: Path) -> None:
     pytest.importorskip("cv2", reason="needs OpenCV: pip install 'miniscope-xr[video]'")
     if not Path("/proc/self/status").exists():
@@ -242,6 +243,7 @@ _IMPORT = """
 """
 
 
+@pytest.mark.slow
 def test_import(benchmark: Any, tmp_path: Path) -> None:
     # compiled, as an installed package is; a checkout may forbid that
     compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}

@@ -313,7 +313,9 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize(("layout", "build"), BUILDS)
+@pytest.mark.parametrize(
+    ("layout", "build"), [BUILDS[0], *(pytest.param(*each, marks=pytest.mark.slow) for each in BUILDS[1:])]
+)
 def test_an_image_cut_anywhere_gives_what_is_there(layout: str, build: str, place: str, tmp_path: Path) -> None:
     whole = simulate(layout, build, frames=8, seed=4)
     first = 2 if whole.spec.whole_frames else 2 * sum(b.frame_num == 1 for b in whole.buffers)

@@ -81,6 +81,7 @@ def test_a_damaged_card_is_read_or_refused(
     read(tmp_path / "card.img", fuzz.apply(rng, base, other, kinds), counted)
 
 
+@pytest.mark.slow
 @given(data=st.binary(max_size=2048), tail=st.integers(0, 4096))
 @settings(max_examples=100, suppress_health_check=list(HealthCheck))
 def test_any_bytes_where_settings_counts_and_headers_are(

@@ -67,6 +67,7 @@ def untouched(card: SimulatedCard, first: int, stop: int) -> set[int]:
     return {int(f) for f, p in zip(frame_num, present, strict=True) if p == present.max() and f not in hit}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", ["bisect", "scan"])
 @pytest.mark.parametrize("hole", HOLES)
 @pytest.mark.parametrize("kind", KINDS)
@@ -82,6 +83,7 @@ def test_a_hole_costs_only_the_frames_it_hit(
     assert untouched(card, first, high) <= whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", range(12))
 @pytest.mark.parametrize("kind", ["v4", "v4 with a drop", "v4, battery died"])
 def test_a_flipped_bit_in_a_header_costs_one_buffer(

@@ -52,6 +52,7 @@ def test_a_last_buffer_that_was_lapped_ends_where_fewer_sectors_were_written(tmp
 # -- several recordings ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", ["HEAD", "battery", "f70f880", "aa04ec3", "3787c5c"])
 @pytest.mark.parametrize("lengths", [(11, 17, 8), (8, 20, 8), (20, 12, 30)])
 def test_the_count_is_that_of_the_last_recording_however_long_the_others(
@@ -98,6 +99,7 @@ def test_an_interrupted_recording_behind_a_finished_one_is_named_and_until_retur
 # -- slow cards ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", ["HEAD", "battery", "f70f880", "aa04ec3"])
 @pytest.mark.parametrize("stall", [(255, 383), (300, 3000), (120, 8000)])
 def test_power_lost_behind_a_long_stall(build: str, stall: tuple[float, float], tmp_path: Path) -> None:

@@ -181,6 +181,7 @@ def events_for(layout: str, frames: int) -> st.SearchStrategy[list[Any]]:
     return st.lists(st.one_of(kinds), max_size=3)
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_bisecting_finds_what_scanning_finds_and_both_are_right(data: st.DataObject, tmp_path: Path) -> None:

@@ -486,6 +486,7 @@ def test_reading_a_block_device(clean_card: Clean, loop_device: Callable[..., st
     assert int(lazy.video.sum()) == int(card.expected()[1].sum(dtype=np.int64))
 
 
+@pytest.mark.slow
 def test_importing_needs_neither_opencv_nor_dask() -> None:
     code = (
         "import sys, miniscope_xr; assert 'xarray' not in sys.modules; "

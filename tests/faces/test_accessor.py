@@ -35,10 +35,12 @@ def fresh(code: str) -> str:
 
 
 class TestBeingThere:
+    @pytest.mark.slow
     def test_opening_a_card_is_enough(self, clean_card: tuple[Path, SimulatedCard]) -> None:
         code = f"import xarray as xr; print(xr.open_dataset({str(clean_card[0])!r}, engine='miniscope').miniscope)"
         assert "to_video" in fresh(code)
 
+    @pytest.mark.slow
     def test_heavy_libraries_stay_out(self) -> None:
         code = (
             "import sys, miniscope_xr.accessor, miniscope_xr.backend, miniscope_xr.tools.cli.write\n"

@@ -125,6 +125,7 @@ def test_patterns_of_the_layouts(layout, sectors, ring):
     assert 0 < pattern.bridge <= pattern.period * ring
 
 
+@pytest.mark.slow
 def test_figures_and_pictures(tmp_path):
     result, _ = measured({50: 0.2})
     text = "\n".join(result.describe())
@@ -209,6 +210,7 @@ class Media:
 
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", [0, 256 << 10, 8 << 20])
 @pytest.mark.parametrize("real", [1 << 30, 189_697 * PAGE, 2 * GB - 2 * PAGE])
 @pytest.mark.parametrize("wraps", [True, False])
@@ -262,6 +264,7 @@ def test_a_slow_card_is_probed_where_it_matters_only():
     assert clock.now < 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["done", "interrupted", "fake"])
 def test_what_was_there_is_put_back(what):
     card = Media(1 << 30, 81_380 * PAGE if what == "fake" else None)
