@@ -108,7 +108,5 @@ def fitting(
 ) -> list[tuple[Layout, Build]]:
     """The builds that nothing in some buffer headers contradicts, in the order given; see :func:`contradictions`."""
     return [
-        (layout, build)
-        for layout, build in candidates
-        if not contradictions(layout, build, words, sectors, settings)
+        (layout, build) for layout, build in candidates if not contradictions(layout, build, words, sectors, settings)
     ]

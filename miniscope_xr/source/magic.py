@@ -33,7 +33,7 @@ _KINDS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"BZh", "bzip2 data"),
     (0, b"\xfd7zXZ\0", "xz data"),
     (0, b"(\xb5/\xfd", "zstd data"),
-    (0, b"\x04\"M\x18", "lz4 data"),
+    (0, b'\x04"M\x18', "lz4 data"),
     (0, b"7z\xbc\xaf'\x1c", "a 7-Zip archive"),
     (0, b"Rar!\x1a\x07", "a RAR archive"),
     (257, b"ustar", "a tar archive"),

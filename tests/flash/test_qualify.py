@@ -209,7 +209,6 @@ class Media:
         pass
 
 
-
 @pytest.mark.slow
 @pytest.mark.parametrize("cache", [0, 256 << 10, 8 << 20])
 @pytest.mark.parametrize("real", [1 << 30, 189_697 * PAGE, 2 * GB - 2 * PAGE])

@@ -94,7 +94,6 @@ class TestZarr:
         for name, times in (("timestamp_first", first), ("timestamp_last", last), ("unix_time", first)):
             np.testing.assert_allclose([float(r[name]) for r in rows], times, rtol=0, atol=1e-3)
 
-
     def test_a_name_that_promises_ome_keeps_it(self, ds: xr.Dataset, tmp_path: Path) -> None:
         have("zarr")
         import zarr
@@ -119,9 +118,10 @@ class TestNetcdf:
         with h5py.File(tmp_path / "a.nc") as file:
             for item in (file, *file.values()):
                 for name in item.attrs:
-                    assert not h5py.check_string_dtype(item.attrs.get_id(name).dtype) or item.attrs.get_id(
-                        name
-                    ).dtype.kind == "S", name
+                    assert (
+                        not h5py.check_string_dtype(item.attrs.get_id(name).dtype)
+                        or item.attrs.get_id(name).dtype.kind == "S"
+                    ), name
             assert file.attrs["warnings"] == b"one\ntwo"
             assert file.attrs["recording_start"] == b"2026-03-14T15:09:26+00:00"
 
@@ -132,7 +132,6 @@ class TestNetcdf:
         with xr.open_dataset(tmp_path / "a.nc", engine="h5netcdf") as back:
             steps = np.diff(back["time"].values.astype("timedelta64[ms]").astype(int))
         assert (steps > 0).all()
-
 
     @pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])
     def test_gives_back_the_dataset(self, ds: xr.Dataset, tmp_path: Path, engine: str) -> None:
@@ -270,7 +269,6 @@ class TestNwb:
         found = [k for _, g in gaps.iterrows() for k in range(int(g.first_frame_num), int(g.last_frame_num) + 1)]
         assert found == lost
         assert pynwb.validate(path=tmp_path / "a.nwb") == []
-
 
     FACTS: ClassVar[dict[str, Any]] = {
         "animal": "m1", "sex": "M", "age": "P90D", "species": "Mus musculus", "location": "CA1", "indicator": "GCaMP6f",

@@ -64,9 +64,7 @@ def _test_and_clean(
         qualify.clean(target, changes, (seen.block_offset, seen.block), seen.start)
     except (Exception, KeyboardInterrupt) as error:
         _clean_after(error, target, changes, seen)
-        what = (
-            "interrupted" if isinstance(error, KeyboardInterrupt) else getattr(error, "strerror", None) or str(error)
-        )
+        what = "interrupted" if isinstance(error, KeyboardInterrupt) else getattr(error, "strerror", None) or str(error)
         raise InterruptedWriteError(
             f"{what}. Test data may be left on the card: `resume` removes it (journal {journal.path})",
             card_changed=True, journal=str(journal.path), phase="qualify",
@@ -94,9 +92,7 @@ def _clean_after(error: BaseException, target: Target, changes: list[Change], se
             return
 
 
-def _report(
-    args: Args, report: Report, stalls: qualify.Stalls, wrong: list[int], plan: Plan, journal: Journal
-) -> int:
+def _report(args: Args, report: Report, stalls: qualify.Stalls, wrong: list[int], plan: Plan, journal: Journal) -> int:
     risk = qualify.risk_of(stalls, plan)
     say([*stalls.describe(), *qualify.histogram(stalls), risk.describe()], args)
     if args.plot:

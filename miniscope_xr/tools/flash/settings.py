@@ -152,9 +152,7 @@ def _given(layout: Layout, words: Sequence[str]) -> dict[str, int]:
     return given
 
 
-def _scan(
-    layout: Layout, values: dict[str, int], given: Mapping[str, int], notes: list[str], *, derive: bool
-) -> None:
+def _scan(layout: Layout, values: dict[str, int], given: Mapping[str, int], notes: list[str], *, derive: bool) -> None:
     """Check a focus scan; ``derive`` lets length and first focus follow from it, as the lab notebook does."""
     if not values.get("ewl_scan_mode") or not {*_SCAN, "ewl", "record_length"} <= values.keys():
         return

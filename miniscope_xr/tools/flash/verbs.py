@@ -113,9 +113,7 @@ def carry_out(args: Args, job: jobs.Job, report: Report, progress: Progress | No
         say(["dry run: nothing is written"], args)
         return
     ask.confirm(job.seen.disk.card_id, args.yes)
-    journal = jobs.execute(
-        job, backup_dir(args), image=args.image, expect_size=expected_size(args), progress=progress
-    )
+    journal = jobs.execute(job, backup_dir(args), image=args.image, expect_size=expected_size(args), progress=progress)
     report.update(phase="done", card_changed=journal.changed, backup=str(journal.folder))
     say([f"done and verified; backup in {journal.folder}"], args)
 
@@ -142,9 +140,7 @@ def prepare_card(args: Args, report: Report, progress: Progress | None) -> int:
     check_values(args)
     disk = card_to_write(args, report)
     seen = look_at(args, disk, progress, writes_data=not args.keep)
-    settings = parse_settings(
-        seen.layout, args.settings, prepare.current_settings(seen), rivals(seen, args.layout)
-    )
+    settings = parse_settings(seen.layout, args.settings, prepare.current_settings(seen), rivals(seen, args.layout))
     plan = _plan(args, seen, settings.values)
     wiped = plan if args.wipe_minutes is None else replace(plan, seconds=max(1, round(args.wipe_minutes * 60)))
     shown(args, seen, report, settings)
