@@ -115,17 +115,17 @@ class Build:
     firmware: str
     width: int
     height: int
-    description: str = ""
-    # how a frame lies on the card
     header_words: int = 0
     buffer_sectors: int = 0
+    ring: int = 0
+    drop_step: int | None = None
     frame_sectors: int = 0
+    description: str = ""
+    # how a frame lies on the card
     buffers_a_frame: int = 0
     whole_buffers: bool = False
     preamble: int | None = None
-    # the ring, and what happens when it is full
-    ring: int = 0
-    drop_step: int | None = None
+    # what happens when the ring is full
     overflow: str = "lap"
     leftovers: str = "ring"
     write_waits: int = 0
@@ -136,7 +136,7 @@ class Build:
     clock: str = "recording"
     write_clock: tuple[int, int] = (0, 0)
     # what the config sector is worth
-    config_written: tuple[str, ...] = ("power-on", "stop")
+    config_written: tuple[str, ...] = ("power-on", "stop", "timed stop")
     config_frame: tuple[int, int] | None = None
     stale_config: bool = False
     restarts: bool = False

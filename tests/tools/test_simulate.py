@@ -17,7 +17,15 @@ from hypothesis import strategies as st
 
 from miniscope_xr.errors import OptionError
 from miniscope_xr.layout import Build, load_layout
-from miniscope_xr.layout.words import buffer_header_struct, config_sector_struct, header_sector_struct, parse
+from miniscope_xr.layout.words import (
+    buffer_header_dtype,
+    buffer_header_struct,
+    config_sector_struct,
+    header_sector_struct,
+    parse,
+    read_record,
+    values,
+)
 from miniscope_xr.tools import simulate
 from miniscope_xr.tools.simulate import Stall
 from tests.cards.expected_failures import NOT_SIMULATED
@@ -200,13 +208,157 @@ class TestCardsOfTheFirmware:
         assert simulate.blank(**BLANK[name]).data == cards.image(name)
 
 
+# the firmwares of 2026, and true details of old builds -----------------------------------------------------------
+
+NEW = "v4-wirefree-2026"
+
+
+def doubtful(card: simulate.SimulatedCard) -> int:
+    return sum(b.doubtful for b in card.buffers)
+
+
+class TestFirmwareOf2026:
+    """card-format: whole buffers, config only at a stop, restarts, the pool's overflow, a driver that gives up."""
+
+    def test_every_buffer_takes_forty_sectors_and_its_place_is_its_counter(self) -> None:
+        card = simulate.simulate(NEW, frames=5)
+        words = words_of(card)
+        assert [b.sector for b in card.buffers] == (1024 + 40 * words[:, WRITTEN]).tolist()
+        assert set(words[:, DATA]) == {20432, 10688}
+        assert words[:, DROPPED].max() == 0
+        assert words[:, BATTERY].min() > 2000
+        assert doubtful(card) == 0
+        assert (words[4:, WRITE_TIME] - words[4:, TIME]).max() <= 15
+
+    def test_only_a_stop_writes_the_config(self) -> None:
+        stopped = config_of(simulate.simulate(NEW, frames=5))
+        assert (stopped["width"], stopped["height"], stopped["n_buffers_recorded"]) == (608, 608, 25)
+        before = simulate.simulate(NEW, frames=9)
+        timed = simulate.simulate(NEW, seconds=0.3, under=before)
+        assert config_of(timed) == config_of(before), "the config is still the older recording's"
+        assert config_of(simulate.simulate(NEW, seconds=0.3))["width"] == 0
+        assert config_of(simulate.simulate(NEW, frames=5, events=[simulate.PowerLoss(at_ms=200)]))["width"] == 0
+
+    def test_a_second_recording_lies_over_the_first(self) -> None:
+        card = simulate.simulate(NEW, frames=9, events=[simulate.RecordAgain(4)])
+        assert card.n_recordings == 1
+        words = words_of(card)
+        assert words[:, FRAME].tolist() == np.repeat(np.arange(4), 5).tolist()
+        assert card.buffers[0].sector == 1024
+        timed = simulate.simulate(NEW, seconds=0.5, events=[simulate.RecordAgain(4)])
+        again = words_of(timed)
+        assert again[0, WRITTEN] == 0
+        assert again[0, FRAME] >= 10, "a timed stop lets frame numbers go on"
+
+    def test_a_stall_parts_capture_and_writing(self) -> None:
+        """The order a real card has (places 118 to 131 of one with a stall of 95 ms at place 120)."""
+        card = simulate.simulate(NEW, frames=40, events=[Stall(buffer=120, sector=20, ms=95)], driver_waits=True)
+        counts = words_of(card)[118:132, COUNT].tolist()
+        assert counts == [118, 119, 120, 129, 130, 123, 124, 125, 126, 127, 128, 129, 130, 131]
+        torn = [words_of(card)[i, COUNT] for i, b in enumerate(card.buffers) if b.status in ("mixed_content", "torn")]
+        assert set(torn) <= {120, 123}, torn
+        assert len(card.buffers) == 200 - 2, "two buffers found no place"
+        assert all(b.doubtful for b in card.buffers if b.status != "good")
+        for frame in card.frames:
+            assert frame.doubtful & ~frame.present == 0
+
+    def test_with_seven_lost_four_of_five_buffers_are_torn_until_the_end(self) -> None:
+        card = simulate.simulate(NEW, frames=60, events=[Stall(buffer=100, ms=151)], driver_waits=True)
+        lost = 300 - len(card.buffers)
+        late = [b for b in card.buffers if b.sector > card.buffers[-1].sector - 40 * 50]
+        share = sum(b.doubtful for b in late) / len(late)
+        assert (share > 0.7) == (lost % 8 == 7), (lost, share)
+
+    def test_the_driver_gives_up_and_leaves_holes(self) -> None:
+        card = simulate.simulate(NEW, frames=30, events=[Stall(buffer=83, sector=20, ms=48)])
+        by = [(b.status, b.n_sectors) for b in card.buffers[82:90]]
+        assert by == [("good", 40), ("torn", 20), *[("write_failed", 40)] * 5, ("good", 40)]
+        words = words_of(card)
+        np.testing.assert_array_equal(words[:, COUNT], words[:, WRITTEN])
+        assert len(card.buffers) == 150
+
+    def test_the_focus_scan_and_the_rate_follow_the_settings(self) -> None:
+        card = simulate.simulate(NEW, frames=4, settings={"fs": 0, "ewl_scan_start": 20})
+        words = words_of(card)
+        assert np.diff(words[::5, TIME]).tolist() == pytest.approx([33, 33, 33], abs=1)
+        assert simulate.simulate(NEW, frames=1, settings={"fs": 77}).spec.period_ms == 50
+
+
+class TestSAMDFramework:
+    def test_words_of_each_build_say_what_its_layout_says(self) -> None:
+        layout = load_layout("samd-framework")
+        for build in layout.builds:
+            card = simulate.simulate(layout, build.firmware, frames=40, width=64, height=1000)
+            rows = np.array([b.words for b in card.buffers], "<u4")
+            own = layout.of(build)
+            parts = rows.view(buffer_header_dtype(own, build.header_words)).reshape(-1)
+            read = values(own.fields_for(build.header_words), parts)
+            for name, item in own.fields_for(build.header_words).items():
+                assert all(item.plausible(int(v)) for v in read[name]), (build.firmware, name)
+            if "mcu_temperature" in read:
+                assert read["mcu_temperature"][0] < 0 < read["mcu_temperature"][-1] + 1000
+            if "version_byte" in read:
+                record = read_record(layout.record, read["buffer_count"], read["version_byte"])
+                assert record is not None
+                assert (record["width"], record["height"]) == (64, 1000)
+            written, complete = read["write_timestamp"], read["timestamp"]
+            assert (written[:-1] >= complete[1:] - 1).all(), "a buffer waits for the next one"
+
+    def test_counts_come_with_a_timed_stop_only(self) -> None:
+        assert config_of(simulate.simulate("samd-framework", frames=5))["n_buffers_recorded"] == 0
+        timed = simulate.simulate("samd-framework", seconds=1)
+        assert config_of(timed)["n_buffers_recorded"] == len(timed.buffers)
+
+    def test_after_an_overflow_miniscope_zero_writes_nothing_more(self) -> None:
+        card = simulate.simulate("miniscope-zero", seconds=3, events=[Stall(300, 260)])
+        assert len(card.buffers) < 40
+        assert config_of(card)["n_buffers_dropped"] == 2**32 - len(card.buffers)
+
+
+class TestDetailsOfOldBuilds:
+    def test_3787c5c_loses_the_last_part_of_each_frame(self) -> None:
+        card = simulate.simulate("v4-wirefree", "3787c5c", frames=3)
+        words = words_of(card)
+        assert words[:, INDEX].tolist() == 3 * list(range(14))
+        assert [b.n_sectors for b in card.buffers[:14]] == [50] * 13 + [24]
+        assert not any(f.complete for f in card.frames)
+        last = card.buffers[13]
+        behind = card.data[512 * last.sector + 40 + last.length : 512 * (last.sector + last.n_sectors)]
+        camera = simulate.noise_camera(608, 608, 0)(0).tobytes()
+        assert behind == camera[13 * 25560 + last.length :][: len(behind)], "that frame's own next pixels"
+
+    def test_aa04ec3_goes_on_capturing_while_it_pads(self) -> None:
+        card = simulate.simulate("v4-wirefree", "aa04ec3", frames=7, events=[simulate.Padding(copies=40)])
+        copies = {card.data[512 * b.sector :][: 512 * b.n_sectors] for b in card.buffers if b.status == "padding"}
+        assert len(copies) > 1
+
+    def test_v3_with_one_buffer_skips_frames_and_leaves_no_gap_in_their_numbers(self) -> None:
+        card = simulate.simulate("v3-wirefree", "480x752", seconds=2)
+        number, video, _ = card.expected()
+        assert number.tolist() == list(range(len(number)))
+        camera = simulate.noise_camera(480, 752, 0)
+        seen = [next(c for c in range(60) if (camera(c)[:10] == image[:10]).all()) for image in video]
+        assert max(np.diff(seen)) > 1
+
+    def test_the_800x800_daq_says_15_frames_a_second(self) -> None:
+        assert config_of(simulate.simulate("daq-wirefree", "HEAD 800x800", frames=2))["fs"] == 15
+
+    def test_edges_of_a_foreign_remote_lose_ticks_and_interrupts(self) -> None:
+        edges = [simulate.RemoteEdge(350 + 6 * k) for k in range(6)]
+        card, plain = (simulate.simulate(frames=15, events=e) for e in (edges, []))
+        times = [{(b.frame_num, b.index): b.words[TIME] for b in c.buffers} for c in (card, plain)]
+        assert 12 <= times[1][12, 0] - times[0][12, 0] <= 60
+        assert len(card.buffers) < len(plain.buffers), "interrupts were lost with the time"
+
+
 # clean recordings ----------------------------------------------------------------------------------------------
 
 ALL = [(name, b.firmware) for name in ("v4-wirefree", "daq-wirefree", "v3-wirefree") for b in load_layout(name).builds]
 
 
 class TestCleanRecording:
-    @pytest.mark.parametrize(("layout", "build"), ALL)
+    # not of work in progress that loses the end of each frame, nor of one that skips frames: TestDetailsOfOldBuilds
+    @pytest.mark.parametrize(("layout", "build"), [p for p in ALL if p[1] not in ("3787c5c", "480x752")])
     def test_all_frames_of_the_camera_are_on_the_card(self, layout: str, build: str) -> None:
         card = simulate.simulate(layout, build, frames=4, seed=3)
         camera = simulate.noise_camera(card.build.width, card.build.height, 3)
@@ -687,7 +839,9 @@ class TestScene:
 
 
 class TestSyntheticCard:
-    @pytest.mark.parametrize(("layout", "build"), [p for p in ALL if p[0] != "v3-wirefree" and p[1] != "9 words"])
+    @pytest.mark.parametrize(
+        ("layout", "build"), [p for p in ALL if p[0] != "v3-wirefree" and p[1] not in ("9 words", "3787c5c")]
+    )
     def test_has_the_headers_of_a_simulated_card(self, layout: str, build: str) -> None:
         real, card = (
             simulate.simulate(layout, build, frames=5, battery_slope=0.001),

@@ -10,6 +10,7 @@ from miniscope_xr.tools.simulate.events import (
     Padding,
     PowerLoss,
     RecordAgain,
+    RemoteEdge,
     Stall,
     Truncate,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "Padding",
     "PowerLoss",
     "RecordAgain",
+    "RemoteEdge",
     "SimulatedCard",
     "Stall",
     "Truncate",

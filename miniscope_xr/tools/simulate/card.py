@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 from miniscope_xr.errors import OptionError
 from miniscope_xr.layout import Build, Layout
 from miniscope_xr.tools.simulate.events import BadHeight, Event, RecordAgain, Truncate
-from miniscope_xr.tools.simulate.firmware import Firmware
+from miniscope_xr.tools.simulate.firmware import Ended, Firmware
 from miniscope_xr.tools.simulate.image import SimulatedCard, assemble, config_sector, truncated
+from miniscope_xr.tools.simulate.pool import Pool
 from miniscope_xr.tools.simulate.scene import Camera, noise_camera
 from miniscope_xr.tools.simulate.spec import Spec, make_spec
 from miniscope_xr.tools.simulate.v3 import WholeFrames
@@ -28,6 +29,12 @@ def _camera(camera: Camera | ArrayLike | None, spec: Spec) -> Camera:
     if frames.dtype != np.uint8 or frames.ndim != 3 or not len(frames):
         raise OptionError(f"camera: expected uint8 frames (n, height, width), found {frames.dtype} {frames.shape}")
     return lambda c: frames[c % len(frames)]
+
+
+def _noted(ended: Ended, spec: Spec) -> Ended | None:
+    """The end of a recording where the firmware puts it into the config sector (the DAQ: into its height word)."""
+    stop = "timed stop" if ended.timed else "stop"
+    return ended if ended.finished and (spec.is_daq or stop in spec.build.config_written) else None
 
 
 def simulate(
@@ -51,10 +58,11 @@ def simulate(
     busy_ms: float | None = None,
     clock_ppm: float = 0.0,
     jitter_ms: float = 0.0,
-    battery: int = 190,
-    battery_slope: float = 0.5,
+    battery: int | None = None,
+    battery_slope: float | None = None,
     battery_first_ms: float = 100.0,
     height_rewrite: bool = True,
+    driver_waits: bool = False,
     under: SimulatedCard | bytes | None = None,
     fill: int = 0,
     tail_sectors: int = 64,
@@ -86,9 +94,13 @@ def simulate(
     clock_ppm, jitter_ms
         Error of the device's clock against the camera; uniform jitter of the frame starts.
     battery, battery_slope, battery_first_ms
-        ADC word at the first check, its fall per second, and when the first check is (0 in the header until then).
+        ADC word at the first check (190; 2110 where it has 12 bits), its fall per second, and when the first check is
+        (0 in the header until then; firmware of 2026 measures at every write).
     height_rewrite
         DAQ: False when the card refuses the write that spoils the height word.
+    driver_waits
+        Firmware of 2026: True where its card driver is patient, so that a stall overflows the pool; by itself it gives
+        up after ``driver_timeout`` and leaves holes.
     under, fill
         What the card held before: a card, bytes, or one byte value.
     tail_sectors
@@ -108,7 +120,7 @@ def simulate(
         "start_offset_ms": start_offset_ms, "period_ms": period_ms, "readout_ms": readout_ms, "lead_ms": lead_ms,
         "sector_ms": sector_ms, "busy_ms": busy_ms, "clock_ppm": clock_ppm, "jitter_ms": jitter_ms, "seed": seed,
         "battery": battery, "battery_slope": battery_slope, "battery_first_ms": battery_first_ms,
-        "write_keys": write_keys,
+        "write_keys": write_keys, "driver_waits": driver_waits,
     }  # fmt: skip
     spec = make_spec(
         layout, build, width=width, height=height, settings=settings, frames=frames, seconds=seconds, options=options
@@ -116,9 +128,10 @@ def simulate(
     again = [e for e in events if isinstance(e, RecordAgain)]
     if spec.whole_frames and again:
         raise OptionError("v3 records once after power-on: RecordAgain does not apply")
-    device = (WholeFrames if spec.whole_frames else Firmware)(spec, _camera(camera, spec), events)
+    kind = WholeFrames if spec.whole_frames else Pool if spec.build.overflow == "pool" else Firmware
+    device = kind(spec, _camera(camera, spec), events)
     ended = device.record(0.0, frames, seconds)
-    last = ended if ended.finished else None
+    last = _noted(ended, spec)
     before_press = None
     for press in again:
         if not ended.finished:
@@ -127,7 +140,7 @@ def simulate(
             last = before_press
         before_press = last
         ended = device.record(ended.t + press.pause_ms, None if press.seconds else press.frames, press.seconds)
-        last = ended if ended.finished else last
+        last = _noted(ended, spec) or last
     bad = next((e for e in events if isinstance(e, BadHeight)), BadHeight(refused=not height_rewrite))
     before = under.data if isinstance(under, SimulatedCard) else under or b""
     card = assemble(spec, device.writes, config_sector(spec, last, bad), before, fill, tail_sectors, 1 + len(again))

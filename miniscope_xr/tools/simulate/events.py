@@ -76,6 +76,19 @@ class LostInterrupt(Event):
 
 
 @dataclass(frozen=True)
+class RemoteEdge(Event):
+    """An edge of a foreign infrared remote: its interrupt keeps the firmware busy for ``ms``.
+
+    The clock counts one tick in that time, and of several buffers that become complete only one gets its interrupt,
+    late. A press of a remote control is 68 edges, a reflex of sunlight one.
+    """
+
+    at_ms: float
+    ms: float = 13.0
+    recording: int = 0
+
+
+@dataclass(frozen=True)
 class Padding(Event):
     """Copies of ring slot 0 behind the end (firmware aa04ec3 fills its open write chunk with them)."""
 
@@ -118,13 +131,15 @@ class RecordingEvents:
     failed: set[int] = field(default_factory=set)
     loss: PowerLoss = field(default_factory=PowerLoss)
     lost: list[LostInterrupt] = field(default_factory=list)
+    busy: list[tuple[float, float]] = field(default_factory=list)
+    """From when to when interrupts of the remote keep the device busy; one edge waits while another is served."""
     padding: int = 0
     ir_stop: float = float("inf")
 
     @classmethod
     def pick(cls, events: Sequence[Event], number: int) -> RecordingEvents:
         """Pick the events of recording ``number``."""
-        found = cls()
+        found, edges = cls(), list[RemoteEdge]()
         for event in events:
             if getattr(event, "recording", None) != number:
                 continue
@@ -136,8 +151,15 @@ class RecordingEvents:
                 found.loss = event
             elif isinstance(event, LostInterrupt):
                 found.lost.append(event)
+            elif isinstance(event, RemoteEdge):
+                edges.append(event)
             elif isinstance(event, Padding):
                 found.padding += event.copies
             elif isinstance(event, IRStop):
                 found.ir_stop = event.at_ms
+        for edge in sorted(edges, key=lambda edge: edge.at_ms):
+            last = found.busy[-1][1] if found.busy else 0.0
+            if len(found.busy) < 2 or edge.at_ms >= found.busy[-2][1]:
+                start = max(edge.at_ms, last)
+                found.busy.append((start, start + edge.ms))
         return found

@@ -22,7 +22,10 @@ FOREVER = float("inf")
 
 @dataclass
 class Written:
-    """One write: ``data`` went to ``sector``; None when the card refused it."""
+    """One write: ``data`` went to ``sector``; None when the card refused it.
+
+    ``doubtful``: its pixels may be right, but the headers cannot exclude that they are not.
+    """
 
     recording: int
     sector: int
@@ -30,6 +33,7 @@ class Written:
     words: tuple[int, ...]
     status: str
     data: NDArray[np.uint8] | None
+    doubtful: bool = False
 
 
 @dataclass
@@ -40,6 +44,7 @@ class Ended:
     dropped: int
     finished: bool
     t: float
+    timed: bool = False  # by the record length
 
 
 class Firmware(Ring):
@@ -75,27 +80,34 @@ class Firmware(Ring):
         ended = self._loop(start, frames, seconds)
         self.state = "idle"
         if ended.finished:
-            self._pad()
+            self._pad(ended.t)
         self.recording += 1
         return ended
 
     def _loop(self, t: float, frames: int | None, seconds: float | None) -> Ended:
-        ring, step, loss = self.spec.build.ring, self.spec.build.drop_step or 1, self.now.loss
+        ring, step, loss = self.spec.build.ring, self.spec.build.drop_step, self.now.loss
         limit = FOREVER if seconds is None else self.zero + 1000 * seconds
         dead = FOREVER if loss.at_ms is None else self.zero + loss.at_ms
         finished = True
         while True:
             self.advance(t)
+            if t < min(self.busy_until, dead):  # an interrupt keeps the loop away
+                t = min(self.busy_until, dead)
+                continue
             position = self.written + self.dropped
             if frames is not None and position >= (self.count_after.get(frames, FOREVER) if frames else 0):
                 break
             if t >= dead:
                 finished = False
                 break
-            if self.count <= position:
+            if self.count <= position + self.spec.build.write_waits:
                 t = min(max(self.step.end, t), dead)
                 continue
             if self.count > position + ring:  # overwritten before it was written; step: main.c numBuffersPerFrame
+                if not step:  # the firmware divided by it: the counters fall to 0, and nothing more is written
+                    self.dropped = -self.written
+                    end = min(limit, dead) if limit < FOREVER else t
+                    return Ended(self.written, self.dropped, end < dead, end, timed=limit < FOREVER)
                 self.dropped += step - position % step
             elif self.written == loss.buffer:
                 self._write(t, FOREVER, loss.torn_sectors or 0)
@@ -104,7 +116,7 @@ class Firmware(Ring):
             else:
                 t = self._write(t, dead, None)
             if t >= limit:  # looked at only after a buffer was written or dropped
-                break
+                return Ended(self.written, self.dropped, finished and t < dead, t, timed=True)
             self._scan_focus(t)
         return Ended(self.written, self.dropped, finished and t < dead, t)
 
@@ -198,9 +210,14 @@ class Firmware(Ring):
             self._ewl_count += 1
             self.ewl = s["ewl_scan_start"] + self._ewl_count * s["ewl_scan_step"]
 
-    def _pad(self) -> None:
-        """Fill the open chunk as aa04ec3 does (main.c, stopRecording); currentBlock does not count it."""
-        n, data = self.spec.build.buffer_sectors, self.slots[0].copy()
-        words = tuple(data[: self.spec.header_bytes].view("<u4").tolist())
+    def _pad(self, t: float) -> None:
+        """Fill the open chunk as aa04ec3 does (main.c, stopRecording); currentBlock does not count it.
+
+        The camera goes on meanwhile: each copy of slot 0 is what the slot holds then.
+        """
+        n = self.spec.build.buffer_sectors
         for i in range(self.now.padding):
+            times, t = self.pace(t, n)
+            data = self._transfer(0, times, t)
+            words = tuple(data[: self.spec.header_bytes].view("<u4").tolist())
             self.writes.append(Written(self.recording, self.sector + i * n, n, words, "padding", data))

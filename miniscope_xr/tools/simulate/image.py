@@ -21,6 +21,7 @@ from miniscope_xr.tools.simulate.spec import Spec
 _NOT_THERE = ("write_failed", "padding", "beyond_image_end")
 # Of two copies of a buffer the one with the right pixels counts, of two equal ones the later.
 _TRUST = {"wrong_content": 0, "mixed_content": 1}
+_TORN = ("wrong_content", "mixed_content", "torn")
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,15 @@ class Buffer:
     frame_num: int
     index: int
     length: int
+    doubtful: bool = False
 
 
 @dataclass(frozen=True)
 class Frame:
     """A frame with a buffer on the card.
 
-    ``present``: bit b for buffer b; ``complete``: every byte the camera saw is there; ``pieces``: (first byte in the
+    ``present``: bit b for buffer b; ``doubtful``: those of them that the headers leave in doubt (``present`` without
+    them is right as well); ``complete``: every byte the camera saw is there; ``pieces``: (first byte in the
     frame, bytes, offset on the card) of each buffer.
     """
 
@@ -55,6 +58,7 @@ class Frame:
     present: int
     complete: bool
     pieces: tuple[tuple[int, int, int], ...]
+    doubtful: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +98,7 @@ class SimulatedCard:
         found: dict[tuple[int, int], list[Buffer]] = {}
         for b in sorted(self.buffers, key=lambda b: _TRUST.get(b.status, 2)):
             footer_lost = spec.whole_frames and b.status in ("torn", "truncated")
-            if b.status not in _NOT_THERE and not footer_lost:
+            if b.status not in _NOT_THERE and not footer_lost and not (spec.drops_torn and b.status in _TORN):
                 found.setdefault((b.recording, b.frame_num), []).append(b)
         frames = []
         for key, buffers in sorted(found.items()):
@@ -108,7 +112,9 @@ class SimulatedCard:
                 if b.status not in _TRUST and b.status != "torn":
                     right[start] = max(right.get(start, 0), pieces[-1][1])
             present = sum({1 << b.index for b in buffers if b.index < 32})
-            frames.append(Frame(*key, present, sum(right.values()) == spec.frame_bytes, tuple(pieces)))
+            sure = {b.index for b in buffers if not b.doubtful}
+            doubtful = sum({1 << b.index for b in buffers if b.index < 32 and b.index not in sure})
+            frames.append(Frame(*key, present, sum(right.values()) == spec.frame_bytes, tuple(pieces), doubtful))
         return tuple(frames)
 
     def expected(self, recording: int = 0) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.uint32]]:
@@ -157,11 +163,15 @@ def config_sector(spec: Spec, ended: Ended | None, height: BadHeight) -> bytearr
     """Make the config sector; ``ended`` is the last recording that was finished (main.c, stopRecording)."""
     if spec.layout.sectors.config is None or spec.over_pixels:
         return None
-    fs = 20 if spec.is_daq else spec.settings.get("fs", 20)  # the DAQ stores its own FRAME_RATE, v4 copies the setting
-    values = {"width": spec.build.width, "height": spec.build.height, "fs": fs, "buffer_size": spec.buffer_bytes}
-    if ended is not None and not spec.is_daq:
+    # the DAQ stores its own FRAME_RATE, the others copy the setting
+    fs = round(spec.build.fs or 20) if spec.is_daq else spec.settings.get("fs", 20)
+    wide, high = spec.build.config_frame or (spec.build.width, spec.build.height)
+    values = {"width": wide, "height": high, "fs": fs, "buffer_size": spec.buffer_bytes}
+    if not spec.is_daq and ended is not None:
         values.update(n_buffers_recorded=ended.written, n_buffers_dropped=ended.dropped)
-    elif ended is not None and not height.refused:
+    elif "power-on" not in spec.build.config_written:
+        return None
+    elif spec.is_daq and ended is not None and not height.refused:
         counts = (ended.written & 255) | (ended.dropped & 255) << 8
         values["height"] = counts if height.value is None else height.value
     return _sector(spec.layout.config, values, spec.sector)
@@ -182,6 +192,9 @@ def assemble(
     parts += [(w.sector, w.data) for w in writes if w.data is not None]
     for sector, data in parts:
         image[sector * size : sector * size + len(data)] = np.frombuffer(data, np.uint8)
+    if spec.build.restarts:  # each recording lies over the one before
+        last = max((w.recording for w in writes), default=0)
+        writes, n = [replace(w, recording=0) for w in writes if w.recording == last], min(n, 1)
     return SimulatedCard(image.tobytes(), spec, tuple(_describe(w, spec) for w in writes), n)
 
 
@@ -191,7 +204,7 @@ def _describe(w: Written, spec: Spec) -> Buffer:
     index, length = 0, spec.frame_bytes
     if not spec.whole_frames:
         index, length = (w.words[part[name].word] for name in ("frame_buffer_count", "data_length"))
-    return Buffer(w.recording, w.sector, w.n_sectors, w.words, w.status, frame, index, length)
+    return Buffer(w.recording, w.sector, w.n_sectors, w.words, w.status, frame, index, length, w.doubtful)
 
 
 def truncated(card: SimulatedCard, byte: int) -> SimulatedCard:

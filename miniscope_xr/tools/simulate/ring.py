@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from miniscope_xr.errors import OptionError
+from miniscope_xr.layout.words import put
 from miniscope_xr.tools.simulate.events import RecordingEvents
 from miniscope_xr.tools.simulate.scene import Camera, Pixels
 from miniscope_xr.tools.simulate.spec import Spec
@@ -52,7 +54,13 @@ class Ring:
         self.slots = np.zeros((spec.build.ring, spec.buffer_bytes), np.uint8)
         self.slot = 0  # where the DMA is, with ``_fill`` bytes of the slot's payload filled
         self.words = self.slots.view("<u4")
-        self.at = {name: f.word for name, f in spec.layout.buffer.items() if f.word < spec.build.header_words}
+        self.fields = spec.own.fields_for(spec.build.header_words)
+        self.at = {name: f.word for name, f in self.fields.items()}
+        # work in progress (3787c5c) misses the frame's first interrupt, so that each is one buffer behind the data
+        self._behind = 0 < spec.build.buffers_a_frame < len(spec.build.lengths(spec.build.width, spec.build.height))
+        self._skipped = False  # that interrupt, in this frame
+        self._served: set[float] = set()  # windows of remote edges in which a buffer's interrupt waits already
+        self.busy_until = 0.0  # interrupts keep the main loop away
         self._fill = self._last_fill = 0
         self._camera_frame = 0
         self._frame_start = spec.frame_start(0)
@@ -102,7 +110,9 @@ class Ring:
         self._fill += self.step.size
         if self._fill < self.spec.payload:
             return
-        if self.state == "recording" and not self._lost("buffer"):
+        if self._behind and not self._skipped:
+            self._skipped = True
+        elif self.state == "recording" and not self._lost("buffer") and self._interrupts():
             self._set_header(self.spec.payload)
             self.count += 1
             self.index += 1
@@ -114,6 +124,7 @@ class Ring:
         if self.state == "recording" and not self._lost("frame"):
             if self._capturing:
                 self._last_fill = self._fill
+            self._interrupts(only_one=False)
             self._set_header(self._last_fill)  # after an IR stop the DMA's counter keeps its last value
             self.count += 1
             self.frame += 1
@@ -129,10 +140,11 @@ class Ring:
             self.camera_of = {0: self._camera_frame + 1}
             self.count_after = {}
             self.state = "recording"
-            if self.spec.is_daq:  # imageCaptureDMAStart; on v4 the running DMA stays where it is
+            if self.spec.is_daq or self.spec.build.restarts:  # imageCaptureDMAStart; else the DMA stays where it is
                 self.slot = self._fill = 0
                 self._capturing = True
         self._camera_frame += 1
+        self._skipped = False
         self._done = 0
         self._frame_start = self.spec.frame_start(self._camera_frame)
 
@@ -143,26 +155,78 @@ class Ring:
                 return True
         return False
 
+    def _interrupts(self, only_one: bool = True) -> bool:
+        """Whether the interrupt due now is served; while one of the remote holds all others up, one of them waits."""
+        edge = self.edge_at(self.step.end)
+        if edge is None:
+            return True
+        if only_one and edge in self._served:
+            return False
+        self._served.add(edge)
+        return True
+
+    def edge_at(self, t: float) -> float | None:
+        """When the interrupt of the remote ends that holds the device up at ``t``; None if there is none."""
+        return next((self.zero + end for start, end in self.now.busy if start <= t - self.zero < end), None)
+
     def clock(self, t: float) -> int:
         """Milliseconds the firmware counts at ``t``: since the recording's start, on the DAQ since power-on."""
         since = t if self.spec.is_daq else t - self.zero
+        for start, end in self.now.busy:  # the timer's interrupt waits, too: of so many ticks one is counted
+            since -= max(min(t - self.zero, end) - start - 1, 0)
         return int(since * (1 + self.spec.clock_ppm * 1e-6))
 
     def put(self, slot: int, **values: int) -> None:
-        """Set header words by name; names the build's header is too short for are left out."""
+        """Set header fields by name; names the build's header is too short for are left out."""
         for name, value in values.items():
-            if name in self.at:
+            if name not in self.at:
+                continue
+            bits = self.fields[name].bits
+            if bits is None:
                 self.words[slot, self.at[name]] = value & 0xFFFFFFFF
+            else:
+                mask = (1 << bits[1] - bits[0] + 1) - 1
+                kept = int(self.words[slot, self.at[name]]) & ~(mask << bits[0])
+                self.words[slot, self.at[name]] = kept | (value & mask) << bits[0]
 
     def _set_header(self, length: int) -> None:
         """Do what setBufferHeader does, at the end of the current step."""
-        t, slot = self.step.end, self.count % self.spec.build.ring
+        t, slot = self.edge_at(self.step.end) or self.step.end, self.count % self.spec.build.ring
+        self.busy_until = max(self.busy_until, t)
         self.put(
-            slot, length=self.spec.build.header_words, linked_list=slot, frame_num=self.frame, data_length=length,
+            slot, length=self.spec.build.marker, linked_list=slot, frame_num=self.frame, data_length=length,
             buffer_count=self.count, frame_buffer_count=self.index, write_buffer_count=self.written,
             dropped_buffer_count=self.dropped, timestamp=self.clock(t), ewl=self.ewl, orientation_0=0, orientation_1=0,
-            battery_voltage=self.spec.battery_at(t, self.ir_presses),
+            battery_voltage=self.spec.battery_at(t, self.ir_presses), **self._more_words(t),
         )  # fmt: skip
+
+    def _more_words(self, t: float) -> dict[str, int]:
+        """Words of the firmwares of 2026: temperatures, wireless power, one byte of the version record, a CRC."""
+        if "mcu_temperature" not in self.at and "version_byte" not in self.at:
+            return {"wireless_power": 133}
+        degrees = -129 + int(t / 11)  # 0.01 degC, warming up
+        return {
+            "mcu_temperature": degrees, "sensor_temperature": 31, "wireless_power": 133, "black_level": 0x04030201,
+            "version_byte": self.version_record[self.count % len(self.version_record)],
+            "crc": zlib.crc32(self.count.to_bytes(4, "little")) & 0xFFFFFF,  # fits nothing, as on real cards
+        }  # fmt: skip
+
+    @cached_property
+    def version_record(self) -> bytes:
+        """The version record this firmware spreads over its buffers."""
+        spec, record = self.spec, self.spec.layout.record
+        if record is None:
+            return bytes(1)
+        block = bytearray(record.length)
+        known = {
+            "format": 1, "version_minor": 5, "header_layout": spec.build.header_words - 10, "device": 2,
+            "width": spec.build.width, "height": spec.build.height, "fs": round(1000 / spec.period_ms),
+            "ring": spec.build.ring, "buffer_sectors": spec.build.buffer_sectors,
+        }  # fmt: skip
+        put(block, record.fields, {name: value for name, value in known.items() if name in record.fields})
+        block[0] = record.start
+        block[-1] = (record.total - sum(block[:-1])) % 256
+        return bytes(block)
 
     def untouched(self, slot: int, until: float) -> bool:
         """Whether the DMA surely leaves ``slot`` alone from now until the given time."""

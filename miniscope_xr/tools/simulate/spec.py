@@ -39,11 +39,22 @@ class Spec:
     battery_slope: float
     battery_first_ms: float
     seed: int
+    driver_waits: bool = False
+
+    @cached_property
+    def own(self) -> Layout:
+        """The layout with the build's own words."""
+        return self.layout.of(self.build)
 
     @cached_property
     def is_daq(self) -> bool:
         """The wire-free DAQ board, known by what it does to the height word."""
         return self.layout.height_overwritten
+
+    @cached_property
+    def drops_torn(self) -> bool:
+        """Whether a perfect reader leaves torn buffers out: where headers show which ones can be."""
+        return self.build.overflow == "pool"
 
     @cached_property
     def whole_frames(self) -> bool:
@@ -68,7 +79,7 @@ class Spec:
     @cached_property
     def over_pixels(self) -> bool:
         """The 9-word v4 build (08d3fd2): DMA fills a buffer from its first word and the header lands on pixels."""
-        return not self.is_daq and not self.whole_frames and self.build.header_words == 9
+        return bool(self.build.unsupported)
 
     @cached_property
     def payload_at(self) -> int:
@@ -100,6 +111,10 @@ class Spec:
         checks = int((t - self.battery_first_ms - 13 * ir_presses) // 500)
         return 0 if checks < 0 else max(0, self.battery - int(self.battery_slope * 0.5 * checks))
 
+    def battery_now(self, t: float) -> int:
+        """ADC word of firmware that measures at every write (2026): no 0, but noise of one unit."""
+        return max(0, self.battery - int(self.battery_slope * t / 1000) - int(t * 7919) % 2)
+
 
 def find_build(layout: Layout, build: str | Build | None) -> Build:
     """Find the build called ``build``, or the first of the layout."""
@@ -130,9 +145,8 @@ def _resized(build: Build, layout: Layout, width: int | None, height: int | None
     pixels = build.width * build.height
     if layout.footer:
         return replace(build, frame_sectors=pixels // layout.sectors.size)
-    payload = build.buffer_sectors * layout.sectors.size - 4 * build.header_words
-    step = pixels // payload if layout.height_overwritten else -(-4 * pixels // payload)
-    return replace(build, drop_step=max(1, step))
+    step = pixels // build.payload if layout.height_overwritten else -(-4 * pixels // build.payload)
+    return replace(build, drop_step=max(1, step) if build.drop_step else build.drop_step, buffers_a_frame=0)
 
 
 def _settings(layout: Layout, given: Mapping[str, int] | None, length: int) -> dict[str, int]:
@@ -145,6 +159,19 @@ def _settings(layout: Layout, given: Mapping[str, int] | None, length: int) -> d
             raise OptionError(f"settings: no setting is called {name!r}{did_you_mean(name, values)}; known: {known}")
         values[name] = int(value)
     return values
+
+
+def _frames_a_second(layout: Layout, settings: Mapping[str, int] | None) -> float:
+    """Rate of the camera: what the firmware makes of the setting."""
+    item = layout.header.get("fs")
+    if item is None or not item.choices:
+        return 20.0
+    raw = (settings or {}).get("fs", item.default or 0)
+    meant = item.means(raw)
+    try:
+        return float(meant)
+    except ValueError:
+        return 20.0  # unchanged, that is as after power-on
 
 
 def make_spec(
@@ -166,25 +193,30 @@ def make_spec(
         raise OptionError(f"a frame of {chosen.width}x{chosen.height} pixels: the camera moves whole words of 4 pixels")
     if layout.footer and pixels % layout.sectors.size:
         raise OptionError(f"a frame of {chosen.width}x{chosen.height} pixels does not fill whole sectors")
-    fs = 15 if chosen.width == 800 else 20
-    if not layout.footer and not layout.height_overwritten and chosen.firmware != "f70f880":
-        fs = (settings or {}).get("fs", 20)
-        fs = fs if fs in (5, 10, 15, 20) else 20  # python480SetFPS ignores others
+    fs = chosen.fs or _frames_a_second(layout.of(chosen), settings)
     daq_offset = 1547.6 if chosen.header_words > 9 else 25.85  # 9 words: the clock starts with the recording
     v4 = {"start_offset_ms": 42.0, "readout_ms": 30.0, "lead_ms": 0.25, "sector_ms": 0.04, "busy_ms": 0.25}
     daq = {"start_offset_ms": daq_offset, "readout_ms": 25.2, "lead_ms": 0.1, "sector_ms": 0.034, "busy_ms": 0.1}
     v3 = {"start_offset_ms": 62.0}
-    family = v3 if layout.footer else daq if layout.height_overwritten else {}
+    # the capture begins with a frame; 40 sectors take 2.4 ms; a frame is read out faster where more fit into a second
+    new = {"start_offset_ms": 15.0, "readout_ms": min(28.0, 750.0 / fs), "sector_ms": 0.047}
+    family = v3 if layout.footer else daq if layout.height_overwritten else new if chosen.overflow == "pool" else {}
     defaults = {"period_ms": 1000.0 / fs, **v4, **family}
     merged = {**options, **{name: value for name, value in defaults.items() if options.get(name) is None}}
     if layout.footer and seconds is None:  # v3 stops by time only, and 0 ends at once
         seconds = (merged["start_offset_ms"] + merged["readout_ms"] + merged["period_ms"] * (frames or 0)) / 1000
+    item = layout.of(chosen).buffer.get("battery_voltage")
+    twelve_bits = item is not None and item.limits[1] > 255
+    for name, eight, twelve in (("battery", 190, 2110), ("battery_slope", 0.5, 5.0)):
+        if merged.get(name) is None:
+            merged[name] = twelve if twelve_bits else eight
     values = _settings(layout, settings, math.ceil(seconds or 0))
     spec = Spec(layout=layout, build=chosen, settings=values, **merged)
     if spec.readout_ms <= 0 or spec.readout_ms + 2 * spec.jitter_ms > spec.period_ms:
         raise OptionError(
             f"frames of {spec.readout_ms} ms every {spec.period_ms} ms with {spec.jitter_ms} ms jitter would overlap"
         )
-    if not layout.footer and (spec.payload <= 0 or chosen.ring < 1):
-        raise OptionError(f"build {chosen.firmware!r} needs ring, and buffers larger than their headers")
+    drops = chosen.drop_step is not None or chosen.overflow == "pool"
+    if not layout.footer and (spec.payload <= 0 or chosen.ring < 1 or not drops):
+        raise OptionError(f"build {chosen.firmware!r} needs ring and drop_step, and buffers larger than their headers")
     return spec

@@ -11,7 +11,7 @@ _FOOTER = 16
 
 
 class WholeFrames(Firmware):
-    """V3 firmware: three frame buffers; a frame is skipped when the card is two frames behind.
+    """V3 firmware: three frame buffers (480x752: one); a frame is skipped when the card is two frames (one) behind.
 
     A skipped frame leaves no gap in the frame number, for checkVSync counts captured frames only. The time in the
     footer is the time the write began.
@@ -39,7 +39,8 @@ class WholeFrames(Firmware):
                 return Ended(self.written, 0, False, dead)
             ends.append(t)
             c += 1
-            if len(ends) > sum(end <= complete for end in ends) + 2:  # no buffer free: wait for a write to end
+            waiting = len(ends) - sum(end <= complete for end in ends)
+            if waiting >= (self.spec.build.ring or 3):  # no buffer free: wait for a write to end
                 restart = next(end for end in ends if end > complete)
                 while self._frame_end(c - 1) <= restart:
                     c += 1
