@@ -95,6 +95,7 @@ def simulated() -> Iterator[Card]:
         blank,
         simulate,
     )
+    from miniscope_xr.tools.simulate.lives import live
 
     def card(kind: str, made: SimulatedCard) -> Card:
         frames = []
@@ -140,6 +141,8 @@ def simulated() -> Iterator[Card]:
         yield card("power loss over an older recording", simulate(layout_id, firmware, events=loss, **options))
     yield card("stopped by remote (DAQ)", simulate("daq-wirefree", frames=30, events=[IRStop(700)], seed=5))
     yield card("padding behind the end (aa04ec3)", simulate(build="aa04ec3", frames=20, events=[Padding(3)], seed=6))
+    for seed in range(20):
+        yield card("lives: several recordings, troubles, accidents", live(seed).card)
     yield Card("prepared, nothing recorded", blank().data)
     yield Card("switched on, nothing recorded", blank(booted=True).data)
 

@@ -43,6 +43,7 @@ from miniscope_xr.tools.simulate import (
     blank,
     simulate,
 )
+from miniscope_xr.tools.simulate.lives import live
 from tests.conftest import real_cards
 
 SECTOR = 512
@@ -82,7 +83,7 @@ class Base:
 def header_sectors(data: bytes) -> tuple[int, ...]:
     """Sectors that begin with what can be the length of a header."""
     first = np.frombuffer(data, "<u4", len(data) // 4)[:: SECTOR // 4]
-    return tuple((np.flatnonzero((first[1024:] >= 9) & (first[1024:] <= 12)) + 1024).tolist())
+    return tuple((np.flatnonzero((first[1024:] >= 9) & (first[1024:] <= 14)) + 1024).tolist())
 
 
 def _base(name: str, data: bytes) -> Base:
@@ -96,7 +97,7 @@ def simulated() -> tuple[Base, ...]:
     for layout in builtin_layouts().values():
         for build in layout.builds:
             small = {"width": 352, "height": 240} if layout.footer and build.frame_sectors == 165 else {}
-            options = {**SMALL[layout.id], **small}
+            options = {**SMALL.get(layout.id, SMALL["v4-wirefree"]), **small}
             if layout.footer and build.frame_sectors == 705:
                 continue  # nothing but larger
             for number, events in enumerate(EVENTS):
@@ -127,9 +128,17 @@ def excerpt(name: str) -> Base:
     return _base(f"{name}, excerpt", real(name).data[:EXCERPT])
 
 
+@lru_cache(maxsize=64)
+def life(seed: int) -> Base:
+    """The first megabyte of a card with a past."""
+    return _base(f"life {seed}, excerpt", live(seed).card.data[:EXCERPT])
+
+
 def any_base(rng: random.Random, whole: float = 0.02) -> Base:
     """One of all cards; ``whole``: how often a real card is taken as a whole."""
     cards = real_cards()
+    if rng.random() < 0.2:
+        return life(rng.randrange(200))
     if cards is None or rng.random() < 0.7:
         return rng.choice(simulated())
     names = cards.names()

