@@ -68,7 +68,7 @@ WAITING = {**V4, "delay_start": 2}
 A = {"seconds": 3, "settings": {**WAITING, "gain": 2, "led": 7}, "battery_first_ms": -400}
 SLOW = {"readout_ms": 40, "settings": V4}
 # word 9 holds both window corners: row 60, column 650
-DAQ = {"gain": 1, "led": 20, "ewl": 128, "row_start": 42598780 & 0xFFFF, "column_start": 42598780 >> 16}
+DAQ = {"gain": 1, "led": 20, "ewl": 128, "fs": 20, "row_start": 42598780 & 0xFFFF, "column_start": 42598780 >> 16}
 LFOV = {"layout": "daq-wirefree", "write_keys": True, "seconds": 3, "settings": DAQ}
 MADE = {
     "a_v4_12_clean": A,
