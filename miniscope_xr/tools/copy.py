@@ -165,7 +165,27 @@ def _write(file: BinaryIO, at: int, data: bytes) -> None:
             start = -1
 
 
-def _open_part(part: Path, anew: bool) -> BinaryIO:
+def refuse_outputs(path: str | None, out: Path, force: bool) -> tuple[Path, Path, Path]:
+    """Refuse an image that cannot be written there; returns the names of its part, its map and its checksum.
+
+    Raises
+    ------
+    OutputExistsError
+        ``out`` exists and ``force`` is not given; or one of the files is there and no regular file.
+    RefusedError
+        ``out`` is the card itself.
+    """
+    part, map_file, sums = (out.with_name(out.name + suffix) for suffix in (".part", ".map", ".sha256"))
+    refuse_existing(out, force)
+    if path and out.exists() and os.path.exists(path) and out.samefile(path):  # noqa: PTH110 (a URL is no path)
+        raise RefusedError(f"{out} is the card itself; give another name for the copy")
+    for beside in (part, map_file, sums):
+        refuse_special(beside)
+        refuse_source(beside, path)
+    return part, map_file, sums
+
+
+def open_part(part: Path, anew: bool) -> BinaryIO:
     """Open the unfinished image, never through a link that lies there."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     file = os.fdopen(os.open(part, flags | (os.O_TRUNC if anew else 0), 0o666), "r+b", buffering=0)
@@ -217,7 +237,7 @@ def _sums_line(sha256: str, name: str) -> bytes:
     return (b"\\" if escaped != plain else b"") + sha256.encode() + b"  " + escaped + b"\n"
 
 
-def _continue(new: CopyMap, part: Path, map_file: Path) -> CopyMap:
+def continued(new: CopyMap, part: Path, map_file: Path) -> CopyMap:
     """Take up an unfinished copy, where there is one.
 
     Raises
@@ -258,21 +278,15 @@ def copy_image(
     OutputError
         The image could not be written; what was copied stays, and the next call goes on from there.
     """
-    part, map_file, sums = (out.with_name(out.name + suffix) for suffix in (".part", ".map", ".sha256"))
-    refuse_existing(out, force)
-    if out.exists() and os.path.exists(path) and out.samefile(path):  # noqa: PTH110 (a URL is no path)
-        raise RefusedError(f"{out} is the card itself; give another name for the copy")
-    for beside in (part, map_file, sums):
-        refuse_special(beside)
-        refuse_source(beside, path)
+    part, map_file, sums = refuse_outputs(path, out, force)
     source = open_device(path)
     try:
         end = min(recording_end(source, path, layout, frames, progress), source.size)
         copy = CopyMap(end, card_marks(source, FRONT))
         try:
             if not force:
-                copy = _continue(copy, part, map_file)
-            with _open_part(part, anew=not copy.done) as file:
+                copy = continued(copy, part, map_file)
+            with open_part(part, anew=not copy.done) as file:
                 fill(source, file, copy, map_file, progress)
             sha256 = _checksum(part, progress)
             refuse_existing(out, force)
@@ -336,7 +350,7 @@ def trim(
     map_file = final.with_name(final.name + ".map")
     with (
         whole_file(final, force) as part,
-        _open_part(part, anew=True) as file,
+        open_part(part, anew=True) as file,
         progress_bar(copy.end, "image", "B", progress) as bar,
     ):
         fill(source, file, copy, None, lambda name, done, total: bar.update(done - bar.n))

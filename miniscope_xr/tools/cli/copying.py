@@ -1,4 +1,4 @@
-"""Commands that copy a card and never write to one: ``image``."""
+"""Commands that copy a card and never write to one: ``image`` and ``rescue``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 from miniscope_xr.source.remote import is_url
 from miniscope_xr.tools import copy
+from miniscope_xr.tools import rescue as rescuing
 from miniscope_xr.tools.flash.commands import guarded
 from miniscope_xr.tools.flash.disks.find import identify
-from miniscope_xr.tools.flash.errors import DONE
+from miniscope_xr.tools.flash.errors import DONE, CheckFailedError
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.verbs import Args, Report
 
@@ -39,6 +40,30 @@ def image(args: Args, report: Report, progress: Progress | None) -> int:
     return DONE
 
 
+def rescue(args: Args, report: Report, progress: Progress | None) -> int:
+    """Find every buffer that is left, and make images that open."""
+    if not is_url(args.device):
+        report["device"] = identify(args.device).to_json()
+    got = rescuing.rescue(
+        args.device, Path(args.out), layout=args.layout, everything=args.all, force=args.force, progress=progress
+    )
+    report.update(
+        phase="done", out=args.out, buffers_found=got.found, buffers_left=got.left, bad_sectors=got.bad_sectors,
+        images=[image.to_json() for image in got.images],
+    )  # fmt: skip
+    for image in got.images:
+        for line in image.describe():
+            _say(line, args)
+    more = "" if args.all or not got.left else "; --all makes images of older recordings too"
+    _say(f"{got.found} buffers found, {got.left} of them in no image{more}", args)
+    if got.bad_sectors:
+        raise CheckFailedError(
+            f"{got.bad_sectors} sectors of the card could not be read; they are zero in the images and listed in "
+            f"{args.out}.map"
+        )
+    return DONE
+
+
 def _copying(parser: argparse.ArgumentParser, out: str) -> None:
     parser.add_argument("device", metavar="CARD", help="device of the card, an image file or its URL")
     parser.add_argument("out", metavar="OUT.img", help=f"{out}; an unfinished one goes on where it stopped")
@@ -54,3 +79,8 @@ def register(subparsers: Any) -> None:
     _copying(parser, "the copy")
     parser.add_argument("--frames", type=int, metavar="N", help="the first N frames only")
     parser.set_defaults(func=guarded(image), command="image")
+    text = "read a whole card, also a formatted one, and make an image of what is left of its recordings"
+    parser = subparsers.add_parser("rescue", help=text, description=text)
+    _copying(parser, "the image")
+    parser.add_argument("--all", action="store_true", help="older recordings too, each in an image of its own")
+    parser.set_defaults(func=guarded(rescue), command="rescue")
