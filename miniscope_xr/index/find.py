@@ -31,13 +31,13 @@ class Found(NamedTuple):
     """
 
     first: Ints
-    count: Ints
+    sectors: Ints
     told: Ints
 
     @property
     def end(self) -> Ints:
         """First sector behind each."""
-        return self.first + self.count
+        return self.first + self.sectors
 
 
 NOTHING = Found(*(np.zeros(0, np.int64) for _ in range(3)))
@@ -49,10 +49,10 @@ class _Buffers(NamedTuple):
     marker: int
     sectors: int
     payload: int
-    index: int
-    count: int
-    written: int
-    length: int
+    at_index: int
+    at_captured: int
+    at_written: int
+    at_length: int
 
 
 class _Footers(NamedTuple):
@@ -101,7 +101,7 @@ class Finder:
             known = self._buffers.get(key)
             sectors = max(build.buffer_sectors, known.sectors if known else 0)
             payload = max(build.payload, known.payload if known else 0)
-            self._buffers[key] = _Buffers(build.marker, sectors, payload, *words, length)
+            self._buffers[key] = _Buffers(build.marker, sectors, payload, words[0], words[1], words[2], length)
 
     def _add_footers(self, layout: Layout) -> None:
         at = WORDS - _FOOTER // 4
@@ -111,7 +111,8 @@ class Finder:
         ]
         for build in layout.builds:
             known = self._footers.get(tuple(words))
-            self._footers[tuple(words)] = _Footers(max(build.frame_sectors, known.sectors if known else 0), *words)
+            largest = max(build.frame_sectors, known.sectors if known else 0)
+            self._footers[tuple(words)] = _Footers(largest, words[0], words[1], words[2], words[3])
 
     def __call__(self, sectors: Words, at: int = 0) -> Found:
         """Find what begins (whole frames: ends) in some sectors.
@@ -133,9 +134,9 @@ class Finder:
             k = near[begins == spec.marker]
             if len(k):
                 words = sectors[k]
-                length = words[:, spec.length]
-                good = (length > 0) & (length <= spec.payload) & (words[:, spec.index] < MAX_INDEX)
-                good &= words[:, spec.written] <= words[:, spec.count]
+                length = words[:, spec.at_length]
+                good = (length > 0) & (length <= spec.payload) & (words[:, spec.at_index] < MAX_INDEX)
+                good &= words[:, spec.at_written] <= words[:, spec.at_captured]
                 first.append(k[good])
                 told.append(k[good])
                 count.append(np.full(int(good.sum()), spec.sectors))

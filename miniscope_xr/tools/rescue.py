@@ -30,7 +30,7 @@ from miniscope_xr.index.find import NOTHING, WORDS, Finder, Found
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
 from miniscope_xr.source.base import ByteSource, is_gone
 from miniscope_xr.source.copy_map import CopyMap, card_marks
-from miniscope_xr.source.local import open_device
+from miniscope_xr.source.open import open_device
 from miniscope_xr.tools.check.check import check
 from miniscope_xr.tools.check.result import CheckResult
 from miniscope_xr.tools.copy import continued, open_part, refuse_outputs
@@ -177,6 +177,7 @@ def _gather(
                 progress("searching", copy.done, copy.end)
             if copy.done - saved >= _SAVE_EVERY:
                 pieces.settle()
+                file.truncate(copy.done)
                 copy.save(map_file)
                 saved = copy.done
         pieces.settle()
@@ -189,6 +190,7 @@ def _gather(
                 saved = copy.done
         copy.done = saved
         copy.bad = [(at, n) for at, n in copy.bad if at + n <= saved]
+        file.truncate(saved)  # on a full disk this makes room for the map, by which it goes on
         copy.save(map_file)
     return pieces.found()
 

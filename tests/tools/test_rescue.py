@@ -1,0 +1,234 @@
+"""Rescue: what is left of recordings on cards that were formatted, cut, or used again."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from miniscope_xr.errors import NotACardError, OutputError, OutputExistsError
+from miniscope_xr.index.find import Finder
+from miniscope_xr.layout import builtin_layouts
+from miniscope_xr.source import local
+from miniscope_xr.source.copy_map import CopyMap
+from miniscope_xr.tools import rescue as rescuing
+from miniscope_xr.tools.rescue import rescue
+from miniscope_xr.tools.simulate import PowerLoss, RecordAgain
+
+from ..conftest import real_names
+from ..flash.cli import Tool
+from ..small_disk import grow, small_disk
+
+SECTOR = 512
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out.img"
+
+
+def formatted(path, data, first, last, seed=1):
+    """A card over some sectors of which a file system was made: a boot sector, zeros, some tables."""
+    card = np.frombuffer(data, np.uint8).copy()
+    part = card[first * SECTOR : last * SECTOR]
+    part[:] = 0
+    rng = np.random.default_rng(seed)
+    part[: len(part) // 50] = rng.integers(0, 256, len(part) // 50, np.uint8)
+    path.write_bytes(card.tobytes())
+    return path
+
+
+def whole_frames(path):
+    """Number -> pixels of the complete frames of an image."""
+    with xr.open_dataset(path, engine="miniscope") as ds:
+        whole = np.flatnonzero(ds["complete"].values)
+        return dict(zip(ds["frame_num"].values[whole].tolist(), ds["video"].values[whole], strict=True))
+
+
+HOLES = {"behind the start": (2048, 8960), "the whole front": (0, 6912), "macOS": (40, 6375), "late": (8192, 20000)}
+
+
+@pytest.mark.parametrize("hole", HOLES)
+@pytest.mark.parametrize("died", [False, True])
+def test_a_formatted_card(make_card, tmp_path, out, hole, died):
+    """Every frame that is whole on the card comes back exact; none is wrong."""
+    first, last = HOLES[hole]
+    _, made = make_card(frames=160, events=[PowerLoss(buffer=780)] if died else [])
+    card = formatted(tmp_path / "formatted.img", made.data, first, last)
+    got = rescue(str(card), out)
+    found = whole_frames(out)
+    numbers, video, present = made.expected()
+    starts = 1024 + 181 * np.arange(len(numbers))
+    left = [n for n, s in zip(numbers.tolist(), starts, strict=True) if s + 181 <= first or s >= last]
+    complete = set(np.array(numbers)[present == 31].tolist())
+    assert set(left) & complete <= set(found)
+    for number, pixels in found.items():
+        np.testing.assert_array_equal(pixels, video[numbers.tolist().index(number)])
+    assert got.found >= 5 * len(set(left) & complete)
+    assert got.images[0].frames >= len(set(left) & complete)
+
+
+@pytest.mark.parametrize("kind", ["v4-wirefree", "daq-wirefree", "v3-wirefree"])
+def test_an_intact_card_comes_back_as_it_is(make_card, out, kind):
+    card, _ = make_card(kind, frames=40)
+    got = rescue(str(card), out)
+    with xr.open_datatree(card, engine="miniscope") as a, xr.open_datatree(out, engine="miniscope") as b:
+        assert a.identical(b)
+    assert got.left == 0
+    assert not out.with_name("out.img.part").exists()
+
+
+def test_nothing_but_buffers_is_kept(make_card, tmp_path, out):
+    """The image is sparse: what is no buffer is left out."""
+    path, made = make_card(frames=10)
+    card = tmp_path / "large.img"
+    noise = np.random.default_rng(1).integers(0, 256, 32 << 20, np.uint8).tobytes()
+    card.write_bytes(made.data + noise)
+    rescue(str(card), out)
+    assert out.stat().st_size < len(made.data) + (1 << 20)
+    assert path.exists()
+
+
+def test_older_recordings_too(make_card, tmp_path, out):
+    """A short recording over a long one: the older one's rest is an image of its own."""
+    _, long = make_card(frames=60, seed=1)
+    _, short = make_card(frames=20, seed=2)
+    card = bytearray(long.data)
+    end = short.end_sector() * SECTOR
+    card[:end] = short.data[:end]
+    path = tmp_path / "used.img"
+    path.write_bytes(bytes(card))
+    got = rescue(str(path), out)
+    assert [image.frames for image in got.images] == [20]
+    assert got.left >= 190
+    got = rescue(str(path), out, everything=True, force=True)
+    assert [image.path.name for image in got.images] == ["out.img", "out-older1.img"]
+    old = whole_frames(tmp_path / "out-older1.img")
+    numbers, video, _ = long.expected()
+    assert len(old) >= 39
+    for number, pixels in old.items():
+        np.testing.assert_array_equal(pixels, video[numbers.tolist().index(number)])
+    assert got.left == 0
+
+
+def test_two_recordings_of_one_power_cycle_are_one_image(make_card, out):
+    card, _ = make_card(frames=12, events=[RecordAgain(frames=9)])
+    got = rescue(str(card), out, everything=True)
+    assert [[r.frames for r in image.result.recordings] for image in got.images] == [[12, 9]]
+
+
+@pytest.mark.parametrize("content", [bytes(4 << 20), b"no card" * 700_000])
+def test_nothing_to_rescue(tmp_path, out, content):
+    card = tmp_path / "c.img"
+    card.write_bytes(content)
+    with pytest.raises(NotACardError, match="none begins a recording"):
+        rescue(str(card), out)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.img"]
+
+
+@pytest.mark.parametrize("kind", ["v4-wirefree", "v3-wirefree"])
+@pytest.mark.parametrize("at", [1, 5])
+def test_goes_on_where_it_stopped(make_card, tmp_path, out, kind, at):
+    card, _ = make_card(kind, frames=400 if kind == "v4-wirefree" else 300)
+    reads = []
+
+    class Watched(local.Device):
+        def readv(self, offset, buffers):
+            reads.append(offset)
+            return super().readv(offset, buffers)
+
+    def stop(name, done, total):
+        if done >= at * rescuing._STEP:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rescue(str(card), out, progress=stop)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rescuing, "open_device", Watched)
+        rescue(str(card), out)
+    assert reads[0] == (at - 1) * rescuing._STEP
+    assert all(b - a == rescuing._STEP for a, b in pairwise(reads))
+    with xr.open_datatree(card, engine="miniscope") as a, xr.open_datatree(out, engine="miniscope") as b:
+        assert a.identical(b)
+
+
+def test_goes_on_after_a_full_disk(make_card, tmp_path):
+    card, _ = make_card(frames=200)
+    with small_disk(tmp_path / "small", 6 << 20) as disk:
+        with pytest.raises(OutputError, match="make room and run it again"):
+            rescue(str(card), disk / "out.img")
+        assert CopyMap.parse((disk / "out.img.map").read_text()).done < card.stat().st_size
+        grow(disk, 64 << 20)
+        rescue(str(card), disk / "out.img")
+        with xr.open_dataset(card, engine="miniscope") as a, xr.open_dataset(disk / "out.img", engine="miniscope") as b:
+            xr.testing.assert_identical(a.load(), b.load())
+
+
+def test_bad_sectors_are_listed(make_card, tmp_path, out, capsys, monkeypatch):
+    card, _ = make_card(frames=30)
+    bad = 1022, 3000
+
+    class Bad(local.Device):
+        def readv(self, offset, buffers):
+            n = sum(map(len, buffers))
+            if any(offset < (s + 1) * SECTOR and s * SECTOR < offset + n for s in bad):
+                raise self._error(OSError(5, "Input/output error"), offset, n)
+            return super().readv(offset, buffers)
+
+        def salvage(self, offset, length):
+            data = bytearray(self.read(offset, length))
+            spans = [(s * SECTOR, SECTOR) for s in bad if offset <= s * SECTOR < offset + length]
+            for at, n in spans:
+                data[at - offset : at - offset + n] = bytes(n)
+            return bytes(data), spans
+
+    monkeypatch.setattr(rescuing, "open_device", Bad)
+    result = Tool(capsys, tmp_path).raw("rescue", card, out, "--json")
+    assert result.code == 7
+    assert result.json["bad_sectors"] == 2
+    assert CopyMap.parse((tmp_path / "out.img.map").read_text()).bad == [(s * SECTOR, SECTOR) for s in bad]
+    assert result.json["images"][0]["recordings"][0]["frames"] >= 29
+
+
+def test_the_command(make_card, capsys, tmp_path, out):
+    card, _ = make_card(frames=12)
+    tool = Tool(capsys, tmp_path)
+    result = tool.raw("rescue", card, out)
+    assert result.code == 0
+    assert "recording 0 (finished): 12 frames" in result.out
+    assert "60 buffers found, 0 of them in no image" in result.out
+    assert tool.raw("rescue", card, out).code == 2
+    again = tool.raw("rescue", card, out, "--force", "--layout", "v4-wirefree", "--all", "--json")
+    assert again.json["buffers_found"] == 60
+    with pytest.raises(OutputExistsError):
+        rescue(str(card), out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", real_names())
+def test_every_real_card(real_image, out, name):
+    """What the reader finds on a card is what it finds in the image made of it."""
+    card = real_image(name)
+    try:
+        with xr.open_datatree(card, engine="miniscope") as tree:
+            groups = [g for g in tree.groups if g.count("/") == 1 and "recording" in g]
+            before = {g: tree[g]["video"].values for g in groups}
+    except NotACardError as error:
+        pytest.skip(f"the reader does not open the card itself: {error}")
+    rescue(str(card), out)
+    with xr.open_datatree(out, engine="miniscope") as tree:
+        for group, video in before.items():
+            np.testing.assert_array_equal(tree[group]["video"].values, video)
+
+
+def test_the_search_finds_every_buffer(make_card):
+    find = Finder(list(builtin_layouts().values()))
+    for kind in ("v4-wirefree", "daq-wirefree", "v3-wirefree"):
+        _, made = make_card(kind, frames=5)
+        data = made.data[: len(made.data) // SECTOR * SECTOR]
+        found = find(np.frombuffer(data, "<u4").reshape(-1, 128), at=100)
+        assert set(found.told - 100) >= {b.sector + (199 if kind[1] == "3" else 0) for b in made.buffers}
+        noise = np.random.default_rng(1).integers(0, 2**32, (20_000, 128), np.uint32)
+        assert not len(find(noise).first)
