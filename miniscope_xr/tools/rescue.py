@@ -436,4 +436,3 @@ def _older(
     else:
         part.unlink()
     return found
-

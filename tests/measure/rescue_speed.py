@@ -85,9 +85,7 @@ def main():
                 with kind(card) as source:
                     plain = all_of(source)
                 begun = time.perf_counter()
-                got = rescuing.rescue(
-                    str(card), out, force=True, progress=lambda *_: ends.append(time.perf_counter())
-                )
+                got = rescuing.rescue(str(card), out, force=True, progress=lambda *_: ends.append(time.perf_counter()))
                 shares.append(plain / (ends[-1] - begun))
                 for file in args.folder.glob("out.img*"):
                     file.unlink()

@@ -243,4 +243,3 @@ def _changed(card: SimulatedCard, data: NDArray[np.uint8], spans: Sequence[tuple
         hit = any(start < stop and first < end for first, stop in spans)
         buffers.append(replace(b, status="write_failed") if hit else b)
     return SimulatedCard(data.tobytes(), card.spec, tuple(buffers), card.n_recordings)
-
