@@ -15,6 +15,7 @@ from miniscope_xr.errors import (
     NotACardError,
     UnsupportedCardError,
 )
+from miniscope_xr.index.guess import guess
 from miniscope_xr.index.locate import locate
 from miniscope_xr.layout import Build, Layout, builtin_layouts, load_layout
 from miniscope_xr.layout.stamp import recorded_with
@@ -414,9 +415,27 @@ def detect(
                 f"layout {chosen.id!r} does not fit: no recording begins in sector {chosen.sectors.data}; "
                 f"the card looks like layout {others[0].layout.id!r} (leave layout= out to detect it)"
             )
+    if chosen is None:
+        undescribed = _guessed(source)
+        if undescribed is not None:
+            return undescribed
     if blank:
         raise _blank(blank)
     raise _nothing(source, [card.layout for card in cards])
+
+
+def _guessed(source: ByteSource) -> CardSectors | None:
+    """A card that no layout fits, read by what its headers show."""
+    found = guess(source)
+    if found is None:
+        return None
+    card = examine(source, found.layout)
+    if card.state != "recorded":
+        restored = _without_config(source, card) if card.state == "headers only" else None
+        if restored is None:
+            return None
+        card = replace(restored, notes=())
+    return replace(card, notes=(found.said, *card.notes))
 
 
 def _restored(source: ByteSource, card: CardSectors, asked: bool) -> CardSectors | None:

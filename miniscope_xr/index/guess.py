@@ -26,6 +26,8 @@ _REACH = 16 << 20  # bytes of the card's front that are looked at
 _WORDS = 24  # of each sector
 _LEAST = 12  # buffers in a row
 _MOST = 0.9  # of them go on as they should: some may be lapped, or follow a drop
+_FALLS = 0.04  # of the steps of a counter may go back
+_USUAL = 0.1  # of the distances from buffer to buffer are those of full ones
 _LONGEST = 64  # words a header can have
 
 
@@ -75,7 +77,9 @@ def _by_marker(table: np.ndarray[Any, Any], marker: int, sectors: Ints) -> Guess
     rows = table[sectors, :_WORDS].astype(np.int64)
     steps, gaps = np.diff(rows, axis=0), np.diff(sectors)
     words: dict[str, int] = {}
-    counters = [k for k in range(1, _WORDS) if _share(steps[:, k] == 1) >= _MOST]
+    # an index within the frame falls back to 0, a counter only where another recording begins
+    falls = (steps < 0).mean(axis=0) > _FALLS
+    counters = [k for k in range(1, _WORDS) if not falls[k] and _share(steps[:, k] == 1) >= _MOST]
     if not counters:
         return None
     words["buffer_count"] = counters[0]
@@ -89,7 +93,7 @@ def _by_marker(table: np.ndarray[Any, Any], marker: int, sectors: Ints) -> Guess
     words["data_length"], head, whole = length
     times = [
         k for k in range(1, min(head, _WORDS))
-        if k not in words.values() and _share(steps[:, k] >= 0) >= _MOST and _share(steps[:, k] > 0) > 0.5
+        if k not in words.values() and _share(steps[:, k] > 0) >= _MOST  # ms pass between buffers
     ]  # fmt: skip
     if not times:
         return None
@@ -103,6 +107,7 @@ def _by_marker(table: np.ndarray[Any, Any], marker: int, sectors: Ints) -> Guess
         free.remove(ring[0])
     lost = rows[:, words["buffer_count"]] - rows[:, words["write_buffer_count"]]
     dropped = [k for k in free if k < _WORDS and _share(rows[:, k] == lost) >= _MOST]
+    dropped = dropped or [k for k in free if k < _WORDS and not rows[:, k].any()]  # drops are not counted
     if words["write_buffer_count"] == words["buffer_count"] or not dropped:
         return None
     words["dropped_buffer_count"] = min(dropped, key=lambda k: abs(k - words["write_buffer_count"] - 1))
@@ -127,7 +132,8 @@ def _frame_words(rows: Ints, steps: Ints, taken: set[int]) -> dict[str, int]:
 
 def _length_word(rows: Ints, gaps: Ints, taken: set[int]) -> tuple[int, int, bool] | None:
     """The word with a buffer's data bytes, the header's length in words, and whether short buffers take all sectors."""
-    full = int(np.bincount(np.minimum(gaps, 4096)).argmax())
+    usual = np.bincount(np.minimum(gaps, 4096)) >= _USUAL * len(gaps)
+    full = int(np.flatnonzero(usual).max(initial=0))
     for k in range(1, rows.shape[1]):
         column = rows[:-1, k]
         if k in taken or not ((column > 0) & (column <= full * SECTOR)).mean() >= _MOST:
@@ -136,7 +142,7 @@ def _length_word(rows: Ints, gaps: Ints, taken: set[int]) -> tuple[int, int, boo
         if not len(values):
             continue
         head, odd = divmod(full * SECTOR - int(values.max()), 4)
-        if odd or not max(taken, default=0) < head <= _LONGEST or counts.max() < len(gaps) * 0.3:
+        if odd or not max(taken, default=0) < head <= _LONGEST or counts.max() < _USUAL * len(gaps):
             continue
         by_length = _share(-(-(column + 4 * head) // SECTOR) == gaps)
         if by_length >= _MOST:
@@ -210,7 +216,8 @@ def _config(front: np.ndarray[Any, Any], pixels: int, buffer_bytes: int) -> tupl
         row = front[sector, :16].astype(np.int64)
         size = int(np.flatnonzero(row == buffer_bytes)[0])
         for k in range(15):
-            if k not in (size, size - 1) and 8 <= row[k] <= 4096 and row[k] * row[k + 1] == pixels:
+            fits = pixels <= row[k] * row[k + 1] <= pixels + buffer_bytes  # one build loses the end of each frame
+            if k not in (size, size - 1) and 8 <= row[k] <= 4096 and 8 <= row[k + 1] <= 4096 and fits:
                 rest = [at for at in range(16) if at not in (k, k + 1, size) and at > size]
                 return int(sector), {"width": k, "height": k + 1, "buffer_size": size, "n_buffers_recorded": rest[0]}
     return None, {}
@@ -219,4 +226,4 @@ def _config(front: np.ndarray[Any, Any], pixels: int, buffer_bytes: int) -> tupl
 def _shape(pixels: int) -> tuple[int, int]:
     """Width and height with so many pixels, as near to a square as there are."""
     height = next((h for h in range(int(pixels**0.5), 0, -1) if pixels % h == 0), 1)
-    return pixels // height, height
+    return min(pixels // height, 1 << 14), height

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from miniscope_xr.card import CardStore
-from miniscope_xr.errors import BlankCardError, OptionError, at_the_shell, plain
+from miniscope_xr.errors import BlankCardError, NotACardError, OptionError, at_the_shell, plain
 from miniscope_xr.index.detect import prepared
+from miniscope_xr.index.guess import guess
 from miniscope_xr.layout import Layout, builtin_layouts, load_layout
 from miniscope_xr.source.local import Device
 from miniscope_xr.source.open import open_device
@@ -105,8 +109,33 @@ def check_command(args: argparse.Namespace) -> int:
     return DONE if result.ok else PROBLEMS
 
 
+def _draft(args: argparse.Namespace) -> int:
+    """Write what the headers of a card show as a layout file to start from."""
+    source = open_device(args.draft)
+    try:
+        found = guess(source)
+    finally:
+        source.close()
+    if found is None:
+        raise NotACardError(
+            f"{args.draft}: no buffers that follow each other by their headers in its first 16 MB, so there is nothing "
+            "to draft a layout from; check that this is the card"
+        )
+    wrapped = "\n".join(f"# {line}" for line in textwrap.wrap(found.said, 110))
+    text = f"{wrapped}\n# docs/layouts.md explains each key.\n{yaml.safe_dump(found.described, sort_keys=False)}"
+    if args.out is None:
+        print(text, end="")
+        return 0
+    with whole_file(args.out, args.force) as part:
+        Path(part).write_text(text, encoding="utf-8")
+    print(f"{args.out}: a layout to start from; read the card with layout={str(args.out)!r}")
+    return 0
+
+
 def layouts(args: argparse.Namespace) -> int:
-    """The layouts there are."""
+    """The layouts there are; with ``--draft`` one more, of a card that none of them fits."""
+    if args.draft:
+        return _draft(args)
     chosen = [load_layout(args.layout)] if args.layout else list(builtin_layouts().values())
     if args.json:
         print(json.dumps({c.id: {
@@ -182,6 +211,9 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser("layouts", help="the card layouts there are, with their settings")
     parser.add_argument("layout", nargs="?", help="only this one (id or file)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--draft", metavar="CARD", help="a layout to start from, by what the headers of CARD show")
+    parser.add_argument("--out", metavar="FILE", help="with --draft: write it there")
+    parser.add_argument("--force", action="store_true", help="with --draft: overwrite an existing file")
     parser.set_defaults(func=layouts)
     parser = subparsers.add_parser("simulate", help="write a card image as the firmware would, without a microscope")
     parser.add_argument("out", metavar="OUT", help="image file to write")
