@@ -125,7 +125,9 @@ def _frame_words(rows: Ints, steps: Ints, taken: set[int]) -> dict[str, int]:
         for frame in range(1, rows.shape[1]):
             if frame in taken or frame == index:
                 continue
-            if _share(steps[:, frame] == begins) >= _MOST and begins.any():
+            # the slot in a ring falls to 0 as well, but also where no frame begins
+            together = begins.any() and _share(steps[begins, frame] == 1) >= _MOST
+            if together and _share(steps[~begins, frame] == 0) >= _MOST:
                 return {"frame_num": frame, "frame_buffer_count": index}
     return {}
 

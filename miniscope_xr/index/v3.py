@@ -99,7 +99,16 @@ def _end_by_length(footers: _Footers, n: int, seconds: int) -> int:
     return high
 
 
-def _suspect_stretch(footers: _Footers, n: int) -> range:
+def _camera_period(step: float, fs: float | None) -> float:
+    """Time from one camera frame to the next, where each frame on the card comes ``step`` after the one before.
+
+    A build with a single buffer writes every second frame of its camera, so that a stall may last any whole number of
+    *camera* frames: 350 ms where frames follow each other in 100 ms, and the camera runs at 20 frames/s.
+    """
+    return step / max(round(step * fs / 1000), 1) if fs else step
+
+
+def _suspect_stretch(footers: _Footers, n: int, fs: float | None) -> range:
     """Frames of a long recording among which the frame clock steps; the last ones where it seems not to.
 
     The clock is looked at in short windows: whole periods (skipped frames) and steady drift do not count.
@@ -108,18 +117,19 @@ def _suspect_stretch(footers: _Footers, n: int) -> range:
     period = median(b[0] - a[0] for a, b in pairwise(start)) if len(start) > 2 else 0
     if period <= 0:
         return range(0)
+    camera = _camera_period(period, fs)
 
     def phase(k: int) -> float:
         times = [found[0] - period * j for j in range(k, k + _WINDOW) if (found := footers.at(j)) is not None]
         return min(times) if times else float("nan")
 
     def change(a: int, b: int, drift: float) -> float:
-        step = (phase(b) - phase(a) - drift * (b - a)) % period
-        return min(step, period - step)
+        step = (phase(b) - phase(a) - drift * (b - a)) % camera
+        return min(step, camera - step)
 
     def wrapped(a: int, b: int) -> float:
-        step = (phase(b) - phase(a)) % period
-        return step - period if step > period / 2 else step
+        step = (phase(b) - phase(a)) % camera
+        return step - camera if step > camera / 2 else step
 
     marks = np.linspace(0, n - _WINDOW, _MARKS + 1, dtype=int).tolist()
     drift = median(wrapped(a, b) / (b - a) for a, b in pairwise(marks))
@@ -133,7 +143,7 @@ def _suspect_stretch(footers: _Footers, n: int) -> range:
     return range(max(n - 4 * _WINDOW, 0), n)  # a step among the last frames hides in the last window
 
 
-def _seam(footers: _Footers, frames_there: range) -> tuple[int | None, int | None]:
+def _seam(footers: _Footers, frames_there: range, fs: float | None) -> tuple[int | None, int | None]:
     """First frame of an older recording, by the frame clock; and the first that may be one, or is late by a stall."""
     known = [(k, found[0]) for k in frames_there if (found := footers.at(k)) is not None]
     if len(known) < 3:
@@ -148,7 +158,7 @@ def _seam(footers: _Footers, frames_there: range) -> tuple[int | None, int | Non
     if min(middle, mean) <= 0 or len(back):
         return int(frames[back[0] + 1]) if len(back) else 1, None
     # a short recording with jitter tells its period to a few percent: a seam is one by both estimates
-    (seam, doubtful), (other, also) = (_step(frames, times, period) for period in (middle, mean))
+    (seam, doubtful), (other, also) = (_step(frames, times, period, fs) for period in (middle, mean))
     if seam is not None and seam == other:
         return seam, None
     first, second = seam or doubtful, other or also
@@ -156,17 +166,20 @@ def _seam(footers: _Footers, frames_there: range) -> tuple[int | None, int | Non
 
 
 def _step(
-    frames: np.ndarray[Any, np.dtype[np.int64]], times: np.ndarray[Any, np.dtype[np.float64]], period: float
+    frames: np.ndarray[Any, np.dtype[np.int64]],
+    times: np.ndarray[Any, np.dtype[np.float64]],
+    period: float,
+    fs: float | None,
 ) -> tuple[int | None, int | None]:
     """First frame at which the clock steps by no whole number of periods; and the first at which it may."""
     steps = np.diff(times) / np.diff(frames)
-    phase = times - period * frames
+    phase, camera = times - period * frames, _camera_period(period, fs)
     doubtful = None
     for n_th in np.flatnonzero(np.abs(steps - period) * np.diff(frames) > _TOLERANCE) + 1:
         before, was_settled = _settled_phase(phase[max(n_th - _WINDOW, 0) : n_th][::-1])
         after, settled = _settled_phase(phase[n_th : n_th + _WINDOW])
         jump = after - before
-        if abs(jump - max(round(jump / period), 0) * period) <= _TOLERANCE:
+        if abs(jump - max(round(jump / camera), 0) * camera) <= _TOLERANCE:
             continue  # late writes, or frames the firmware skipped (which leave no gap in the number)
         k = int(frames[n_th])
         if settled and was_settled:
@@ -211,7 +224,8 @@ def index_footers(source: ByteSource, card: CardSectors, exhaustive: bool, whole
     elif not whole:
         end = _end_by_length(footers, n, seconds) if seconds else n
         every = end <= _ALL or exhaustive
-        seam, doubtful = _seam(footers, range(end) if every else _suspect_stretch(footers, end))
+        fs = card.build.fs
+        seam, doubtful = _seam(footers, range(end) if every else _suspect_stretch(footers, end, fs), fs)
         if seam is not None:
             end, warnings = seam, [
                 f"an older recording lies behind this one, from frame {seam} on, and is not returned"

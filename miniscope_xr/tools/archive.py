@@ -173,7 +173,8 @@ def _blocks(
 ) -> Iterator[Block]:
     key = tuple(sorted(options.items()))
     with xr.open_dataset(card, engine="miniscope", cache=False, recording=recording, **options) as ds:
-        frames, step = ds.sizes["frame"], ds["video"].encoding["preferred_chunks"]["frame"]
+        frames = ds.sizes["frame"]
+        step = ds["video"].encoding["preferred_chunks"].get("frame", frames)
         said = f"{frames} frames in blocks of {_CHUNKS} x {step}{way}"
         made = _made(zarr, store, group)
         if made is None:

@@ -240,7 +240,9 @@ class _Pieces:
 
     def put(self, memory: mmap.mmap, at: int, length: int) -> None:
         """Have ``length`` bytes from byte ``at`` of the card searched and written, in the order of the card."""
-        words = np.frombuffer(memory, "<u4", length // SECTOR * WORDS).reshape(-1, WORDS)
+        sectors = -(-length // SECTOR)  # an image that was cut may end within a sector
+        memory[length : sectors * SECTOR] = bytes(sectors * SECTOR - length)
+        words = np.frombuffer(memory, "<u4", sectors * WORDS).reshape(-1, WORDS)
         self._busy.append((self._worker.submit(self._take, words, at // SECTOR), memory))
 
     def _take(self, words: Any, begin: int) -> None:
@@ -277,12 +279,13 @@ class _Pieces:
         for at in range(0, done, _STEP):
             n = min(_STEP, done - at)
             self._file.seek(at)
-            data = self._file.read(n).ljust(n, b"\0")
-            words = np.frombuffer(data, "<u4", n // SECTOR * WORDS).reshape(-1, WORDS)
+            sectors = -(-n // SECTOR)
+            data = self._file.read(n).ljust(sectors * SECTOR, b"\0")
+            words = np.frombuffer(data, "<u4", sectors * WORDS).reshape(-1, WORDS)
             found = self._finder(words, at // SECTOR)
             self._found.append(found)
             self._before = words[-reach:].copy()
-            end = (at + n) // SECTOR
+            end = at // SECTOR + sectors
             self._carry = max(int(found.end.max()) - end, 0) if len(found.first) else 0
 
     def settle(self) -> None:

@@ -18,7 +18,7 @@ import pytest
 import xarray as xr
 import yaml
 
-from miniscope_xr import backend
+from miniscope_xr.engine import dataset
 from miniscope_xr.errors import BlankCardError, OptionError, OutputError, OutputExistsError
 from miniscope_xr.layout import load_layout
 from miniscope_xr.tools import archive as archive_module
@@ -55,7 +55,7 @@ def cards(make_card: Make) -> list[tuple[Path, SimulatedCard]]:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> int:
     """Blocks of ten frames in two chunks."""
-    monkeypatch.setattr(backend, "_CHUNK_BYTES", 5 * 64_000)
+    monkeypatch.setattr(dataset, "_CHUNK_BYTES", 5 * 64_000)
     monkeypatch.setattr(archive_module, "_CHUNKS", 2)
     return 10
 
@@ -206,9 +206,9 @@ def test_a_full_disk_is_our_error(cards: list[tuple[Path, SimulatedCard]], tmp_p
 
 KILLED = """
     import os, signal, sys
-    from miniscope_xr import backend
+    from miniscope_xr.engine import dataset
     from miniscope_xr.tools import archive
-    backend._CHUNK_BYTES, archive._CHUNKS = 5 * 64_000, 2
+    dataset._CHUNK_BYTES, archive._CHUNKS = 5 * 64_000, 2
     left, write = int(sys.argv[3]), archive.write_block
     def killed(block):
         global left
@@ -237,10 +237,10 @@ def test_resumes_after_a_kill(
 
 COMMAND = """
     import sys
-    from miniscope_xr import backend
+    from miniscope_xr.engine import dataset
     from miniscope_xr.tools import archive
     from miniscope_xr.tools.cli import main
-    backend._CHUNK_BYTES, archive._CHUNKS = 2 * 64_000, 2
+    dataset._CHUNK_BYTES, archive._CHUNKS = 2 * 64_000, 2
     if __name__ == "__main__":
         raise SystemExit(main(["archive", *sys.argv[1:]]))
 """
