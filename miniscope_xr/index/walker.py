@@ -143,11 +143,10 @@ class Walker:
         return patterns
 
     def _most(self, run: Run, limit: int | None) -> int:
-        """Buffers a run can have at most: up to the count in the config sector, or to the end of the card."""
-        if limit is not None:
-            return max(limit - run.first.written, 1)
+        """Buffers a run can have at most: up to the end of the card, and to the count in the config sector."""
         room = max(self.end_sector - run.sector, 1) + run.pattern.starts[run.first.index]
-        return max(-(-room // run.pattern.frame_sectors) * len(run.pattern) - run.first.index, 1)
+        most = -(-room // run.pattern.frame_sectors) * len(run.pattern) - run.first.index
+        return max(most if limit is None else min(most, limit - run.first.written), 1)
 
     def _ok(self, run: Run, i: int) -> bool:
         return run.matches(i, self.headers.at(run.sector_of(i)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -141,6 +143,9 @@ def simulate(
         before_press = last
         ended = device.record(ended.t + press.pause_ms, None if press.seconds else press.frames, press.seconds)
         last = _noted(ended, spec) or last
+    length = math.ceil(ended.t / 1000)
+    if spec.whole_frames and seconds is None and length > spec.settings.get("record_length", length):
+        spec = replace(spec, settings={**spec.settings, "record_length": length})  # v3 never goes on behind its length
     bad = next((e for e in events if isinstance(e, BadHeight)), BadHeight(refused=not height_rewrite))
     before = under.data if isinstance(under, SimulatedCard) else under or b""
     card = assemble(spec, device.writes, config_sector(spec, last, bad), before, fill, tail_sectors, 1 + len(again))
