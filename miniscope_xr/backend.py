@@ -10,7 +10,7 @@ import xarray as xr
 from xarray.backends import BackendEntrypoint
 
 import miniscope_xr.accessor  # noqa: F401 - registers ds.miniscope
-from miniscope_xr.card import CardStore, address
+from miniscope_xr.card import OpenCard, address
 from miniscope_xr.engine.dataset import buffers_dataset, card_dataset, open_card, recording_dataset
 from miniscope_xr.engine.options import Options
 from miniscope_xr.index.detect import detect
@@ -85,7 +85,7 @@ class MiniscopeBackendEntrypoint(BackendEntrypoint):
         return tree
 
 
-def _of(card: CardStore, ds: xr.Dataset) -> xr.Dataset:
+def _of(card: OpenCard, ds: xr.Dataset) -> xr.Dataset:
     """Let a Dataset know its card; closing it closes the card (the very last step, or the descriptor leaks)."""
     ds.encoding["source"] = card.path
     ds.set_close(card.close)

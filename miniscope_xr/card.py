@@ -61,7 +61,7 @@ def _identity(layout: Layout, tolerant: bool, source: ByteSource) -> bytes:
     return readable.read(start * sectors.size, (sectors.data + 1 - start) * sectors.size)
 
 
-class CardStore:
+class OpenCard:
     """An open card. Pickles as its path and index, and reopens where it is unpickled.
 
     Parameters
@@ -97,7 +97,7 @@ class CardStore:
             self._source.close()
             raise
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> CardStore:
+    def __deepcopy__(self, memo: dict[int, Any]) -> OpenCard:
         """A copied dataset is of the same card: nothing here changes once it is open."""
         return self
 
@@ -161,12 +161,12 @@ class CardStore:
 Image = np.ndarray[Any, np.dtype[np.uint8]] | np.ndarray[Any, np.dtype[np.float32]]
 
 
-class RecordingStore:
+class OpenRecording:
     """One recording of an open card, with the header rows read last kept for the next coordinate.
 
     Parameters
     ----------
-    card : CardStore
+    card : OpenCard
     recording : Recording
     fill : bool
         Insert blank frames for missing frame numbers.
@@ -177,7 +177,7 @@ class RecordingStore:
     """
 
     def __init__(
-        self, card: CardStore, recording: Recording, fill: bool = False, until: int | None = None, nan: bool = False
+        self, card: OpenCard, recording: Recording, fill: bool = False, until: int | None = None, nan: bool = False
     ) -> None:  # fmt: skip
         self.card = card
         self.recording = recording

@@ -13,7 +13,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from miniscope_xr.card import CardStore, RecordingStore, address
+from miniscope_xr.card import OpenCard, OpenRecording, address
 from miniscope_xr.errors import EndOfRecordingError, NotOpenError, OptionError
 from miniscope_xr.index.detect import keyed
 from miniscope_xr.layout import Layout, load_layout
@@ -67,9 +67,9 @@ class Positions(Mapping[int, int]):
 
     def __init__(self) -> None:
         self._stretches: list[tuple[int, int]] = []  # [first, stop) of frames, rising, apart
-        self._store: RecordingStore | None = None
+        self._store: OpenRecording | None = None
 
-    def note(self, store: RecordingStore, frame: int) -> None:
+    def note(self, store: OpenRecording, frame: int) -> None:
         """Remember that the cursor was at ``frame``."""
         self._store = store
         k = bisect_right(self._stretches, (frame, frame + 1))
@@ -128,8 +128,8 @@ class SDCard:
         self.positions = Positions()
         self._asked = layout
         self._number = recording
-        self._opened: RecordingStore | None = None
-        self._f: RecordingStore | None = None
+        self._opened: OpenRecording | None = None
+        self._f: OpenRecording | None = None
         self._frame: int | None = None
 
     def __repr__(self) -> str:
@@ -138,19 +138,19 @@ class SDCard:
 
     # -- what is known without reading frames ---------------------------------------------------------
 
-    def _open(self) -> RecordingStore:
+    def _open(self) -> OpenRecording:
         """The recording; found once, its descriptor closed again unless inside the ``with`` block."""
         if self._opened is None:
-            card = CardStore(self.drive, self._asked)
+            card = OpenCard(self.drive, self._asked)
             try:
-                self._opened = RecordingStore(card, card.recording(self._number))
+                self._opened = OpenRecording(card, card.recording(self._number))
             finally:
                 if self._f is None:
                     card.close()
         return self._opened
 
     @contextlib.contextmanager
-    def _lent(self) -> Iterator[RecordingStore]:
+    def _lent(self) -> Iterator[OpenRecording]:
         """The recording for one job; outside the ``with`` block its descriptor is closed again behind it."""
         store = self._open()
         try:
@@ -203,7 +203,7 @@ class SDCard:
         if store is not None:
             store.card.close()
 
-    def _cursor(self) -> tuple[RecordingStore, int]:
+    def _cursor(self) -> tuple[OpenRecording, int]:
         if self._f is None or self._frame is None:
             raise NotOpenError("the card is not open: read it inside `with SDCard(...) as card:`")
         return self._f, self._frame
@@ -229,7 +229,7 @@ class SDCard:
             return None
         return self._f.frames.position(self._frame)
 
-    def _advance(self, store: RecordingStore, frame: int) -> None:
+    def _advance(self, store: OpenRecording, frame: int) -> None:
         self._frame = frame + 1
         self.positions.note(store, frame + 1)
 
@@ -260,7 +260,7 @@ class SDCard:
         return SDFrame(image, headers) if return_header else image
 
     @staticmethod
-    def _headers(store: RecordingStore, frame: int) -> list[BufferHeader]:
+    def _headers(store: OpenRecording, frame: int) -> list[BufferHeader]:
         card = store.card.index.card
         fields = dict.fromkeys({**card.layout.buffer, **card.layout.footer})
         rows = store.frames.headers(store.card.source(), frame)[0]

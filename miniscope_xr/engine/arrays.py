@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from xarray.backends import BackendArray
 
-from miniscope_xr.card import RecordingStore
+from miniscope_xr.card import OpenRecording
 from miniscope_xr.engine.quarantine import indexing
 from miniscope_xr.frames.axis import Int
 from miniscope_xr.layout import Field, words
@@ -20,7 +20,7 @@ _BATCH = 512  # frames in memory at once when only a part of each is wanted
 class CardArray(BackendArray):
     """An array that reads a card when indexed. Outer indexing: basic alone would read the whole span of a list."""
 
-    def __init__(self, store: RecordingStore, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def __init__(self, store: OpenRecording, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.store = store
         self.shape = shape
         self.dtype = dtype
@@ -65,7 +65,7 @@ class CardArray(BackendArray):
 class Pixels(CardArray):
     """Video (frame, y, x): uint8, or float32 where pixels that are not on the card are NaN."""
 
-    def __init__(self, store: RecordingStore) -> None:
+    def __init__(self, store: OpenRecording) -> None:
         shape = (store.frames.count, store.recording.height, store.recording.width)
         super().__init__(store, shape, np.dtype(np.float32 if store.nan else np.uint8))
 
@@ -100,7 +100,7 @@ class FrameColumn(CardArray):
     ``name`` is ``"time"``, ``"time_last"``, ``"buffers_present"`` or ``"complete"``.
     """
 
-    def __init__(self, store: RecordingStore, name: str, dtype: np.dtype[Any]) -> None:
+    def __init__(self, store: OpenRecording, name: str, dtype: np.dtype[Any]) -> None:
         super().__init__(store, (store.frames.count,), dtype)
         self.name = name
 
@@ -128,7 +128,7 @@ class FrameColumn(CardArray):
 class FrameNumbers(CardArray):
     """Frame numbers: arithmetic, no reads."""
 
-    def __init__(self, store: RecordingStore) -> None:
+    def __init__(self, store: OpenRecording) -> None:
         super().__init__(store, (store.frames.count,), np.dtype(np.int64))
 
     def read(self, rows: Int, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
@@ -151,7 +151,7 @@ class FrameField(CardArray):
         In physical units, NaN where nothing was measured or the frame has no buffer on the card; else raw.
     """
 
-    def __init__(self, store: RecordingStore, item: Field, scaled: bool) -> None:
+    def __init__(self, store: OpenRecording, item: Field, scaled: bool) -> None:
         super().__init__(store, (store.frames.count,), _field_dtype(item, scaled))
         self.item = item
 
@@ -172,7 +172,7 @@ class FrameField(CardArray):
 class BufferField(CardArray):
     """A field of every buffer's header, as it is on the card."""
 
-    def __init__(self, store: RecordingStore, item: Field, scaled: bool) -> None:
+    def __init__(self, store: OpenRecording, item: Field, scaled: bool) -> None:
         super().__init__(store, (store.recording.n_buffers,), _field_dtype(item, scaled))
         self.item = item
 
@@ -189,7 +189,7 @@ class BufferField(CardArray):
 class BufferSectors(CardArray):
     """The sector of every buffer: arithmetic, no reads."""
 
-    def __init__(self, store: RecordingStore) -> None:
+    def __init__(self, store: OpenRecording) -> None:
         super().__init__(store, (store.recording.n_buffers,), np.dtype(np.int64))
 
     def read(self, rows: Int, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from miniscope_xr.card import CardStore, RecordingStore
+from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.frames.rate import clock_step
 from miniscope_xr.layout import Field
 
@@ -17,7 +17,7 @@ def flat(attrs: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in attrs.items() if v is not None and v != []}
 
 
-def _settings(card: CardStore) -> dict[str, Any]:
+def _settings(card: OpenCard) -> dict[str, Any]:
     """Every setting as on the card; ``gain_meaning`` says what the code in ``gain`` stands for, and so on."""
     found = card.index.card
     said: dict[str, Any] = {}
@@ -29,7 +29,7 @@ def _settings(card: CardStore) -> dict[str, Any]:
     return said
 
 
-def _fps(store: RecordingStore) -> float | int:
+def _fps(store: OpenRecording) -> float | int:
     """Nominal frames per second; where a card does not say, its clock does."""
     card = store.card.index.card
     if card.config is not None and "fs" in card.config:
@@ -42,13 +42,13 @@ def _fps(store: RecordingStore) -> float | int:
     return 0 if step is None else round(1000 / step, 2)
 
 
-def _unread(store: RecordingStore) -> list[str]:
+def _unread(store: OpenRecording) -> list[str]:
     sectors = store.card.unread_in(store.recording)
     said = f"{sectors} sectors of this recording could not be read when the card was copied, as the map beside the copy"
     return [f"{said} says: the buffers they belong to count as missing"] if sectors else []
 
 
-def recording_attrs(store: RecordingStore) -> dict[str, Any]:
+def recording_attrs(store: OpenRecording) -> dict[str, Any]:
     """Flat attributes of one recording."""
     recording, card = store.recording, store.card.index.card
     return flat({
@@ -67,7 +67,7 @@ def recording_attrs(store: RecordingStore) -> dict[str, Any]:
     })  # fmt: skip
 
 
-def card_attrs(card: CardStore) -> dict[str, Any]:
+def card_attrs(card: OpenCard) -> dict[str, Any]:
     """Flat attributes of the card: its layout, settings and number of recordings."""
     found = card.index.card
     return flat({

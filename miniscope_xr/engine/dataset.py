@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from miniscope_xr.card import CardStore, RecordingStore
+from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.engine.arrays import (
     BufferField,
     BufferSectors,
@@ -38,25 +38,25 @@ _OWN = {
 """What a dataset of frames calls its own (no layout may use these names for header fields)."""
 
 
-def open_card(path: Any, options: Options) -> CardStore:
+def open_card(path: Any, options: Options) -> OpenCard:
     """Open the card that a Dataset is to be made of."""
-    return CardStore(path, options.layout, options.index, options.errors, whole=options.until is not None)
+    return OpenCard(path, options.layout, options.index, options.errors, whole=options.until is not None)
 
 
-def recording_dataset(card: CardStore, recording: Recording, options: Options) -> xr.Dataset:
+def recording_dataset(card: OpenCard, recording: Recording, options: Options) -> xr.Dataset:
     """Make the Dataset of a recording's frames, every value of it read when it is looked at."""
     nan = options.partial == "nan"
-    return frames_dataset(RecordingStore(card, recording, options.gaps == "fill", options.until, nan), options)
+    return frames_dataset(OpenRecording(card, recording, options.gaps == "fill", options.until, nan), options)
 
 
-def frames_dataset(store: RecordingStore, options: Options = _DEFAULTS) -> xr.Dataset:
+def frames_dataset(store: OpenRecording, options: Options = _DEFAULTS) -> xr.Dataset:
     """Make the Dataset of an open recording's frames."""
     return Frames(store, options).dataset()
 
 
-def buffers_dataset(card: CardStore, recording: Recording, options: Options) -> xr.Dataset:
+def buffers_dataset(card: OpenCard, recording: Recording, options: Options) -> xr.Dataset:
     """Make the table of a recording's buffers: every word of their headers as it is on the card."""
-    store = RecordingStore(card, recording)
+    store = OpenRecording(card, recording)
     arrays: dict[str, tuple[CardArray, dict[str, Any]]] = {}
     for name, item in {**_words(store), **_fields(store)}.items():
         arrays[name] = BufferField(store, item, options.scaled), field_attrs(item, options.scaled)
@@ -70,19 +70,19 @@ def buffers_dataset(card: CardStore, recording: Recording, options: Options) -> 
     return xr.Dataset(kept, {} if "buffer" in options.dropped else {"buffer": rows}, recording_attrs(store))
 
 
-def card_dataset(card: CardStore) -> xr.Dataset:
+def card_dataset(card: OpenCard) -> xr.Dataset:
     """Make the root of a tree: what the card says of itself."""
     return xr.Dataset(attrs=card_attrs(card))
 
 
-def _fields(store: RecordingStore) -> dict[str, Field]:
+def _fields(store: OpenRecording) -> dict[str, Field]:
     """Header fields of the layout for which the headers of this card have room."""
     layout, parts = store.card.layout, store.card.header_dtype.names or ()
     fields = layout.footer or layout.buffer
     return {name: item for name, item in fields.items() if part_of(item) in parts}
 
 
-def _words(store: RecordingStore) -> dict[str, Field]:
+def _words(store: OpenRecording) -> dict[str, Field]:
     """Words of the headers that no field names, or only bits of, as fields of their own."""
     dtype = store.card.header_dtype
     known = _fields(store)
@@ -97,7 +97,7 @@ def _words(store: RecordingStore) -> dict[str, Field]:
 class Frames:
     """A recording's frames, as the variables of a Dataset."""
 
-    def __init__(self, store: RecordingStore, options: Options) -> None:
+    def __init__(self, store: OpenRecording, options: Options) -> None:
         self.store = store
         self.options = options
         recording = store.recording

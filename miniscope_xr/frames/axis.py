@@ -76,7 +76,7 @@ class FrameAxis:
         if run.single:
             self._pieces.setdefault(run.first.frame, []).append(Piece(number, 0, 1))
             return
-        size = len(run.pattern)
+        size = len(run.cut)
         start = (-run.first.index) % size  # first buffer 0
         if start:
             self._pieces.setdefault(run.first.frame, []).append(Piece(number, 0, min(start, run.count)))
@@ -99,7 +99,7 @@ class FrameAxis:
         for start, stop, number in spans:
             at = start
             run = self._runs[number]
-            size = len(run.pattern)
+            size = len(run.cut)
             first = (-run.first.index) % size
             for frame in marks[np.searchsorted(marks, start) : np.searchsorted(marks, stop)]:
                 if frame > at:
@@ -181,12 +181,12 @@ class FrameAxis:
         if number == PIECES:
             return self._pieces[frame]
         start = self.first_buffer(number, frame)
-        return [Piece(number, start, start + len(self._runs[number].pattern))]
+        return [Piece(number, start, start + len(self._runs[number].cut))]
 
     def first_buffer(self, number: int, frame: int) -> int:
         """Buffer in run ``number`` that begins a frame."""
         run = self._runs[number]
-        return (frame - run.first.frame) * len(run.pattern) - run.first.index
+        return (frame - run.first.frame) * len(run.cut) - run.first.index
 
     def spans(self, rows: Int) -> Iterator[Span]:
         """Stretches of consecutive wanted rows that lie in one segment."""

@@ -94,12 +94,12 @@ class BufferReader:
 
     def odd_lengths(self, table: Rows, run: Run) -> Bools:
         """Which frames (rows of ``table``) have a buffer of another length than usual."""
-        odd: Bools = (table["data_length"] != np.array(run.pattern.lengths)).any(axis=1)
+        odd: Bools = (table["data_length"] != np.array(run.cut.lengths)).any(axis=1)
         return odd
 
     def ends(self, run: Run, i: Int) -> Int:
         """Byte on the card behind the data of buffers ``i`` (frames of buffers) of a run."""
-        ends: Int = run.sectors_of(i) * self.sector_size + self.head + np.array(run.pattern.lengths)
+        ends: Int = run.sectors_of(i) * self.sector_size + self.head + np.array(run.cut.lengths)
         return ends
 
     # -- data -----------------------------------------------------------------------------------------

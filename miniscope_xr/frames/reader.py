@@ -115,7 +115,7 @@ class FrameReader:
 
     def header_table(self, count: int) -> HeaderTable:
         """Return room for the headers of ``count`` frames, for :meth:`pixels` to fill."""
-        most = max((len(run.pattern) for run in self.recording.runs), default=1)
+        most = max((len(run.cut) for run in self.recording.runs), default=1)
         return HeaderTable.room(count, most * self.dtype.itemsize // 4)
 
     def pixels(
@@ -181,9 +181,9 @@ class FrameReader:
         ring = self.buffers.ring
         if not ring or "write_timestamp" in (self.dtype.names or ()):
             return doubtful
-        reach = -(-ring // len(run.pattern))
+        reach = -(-ring // len(run.cut))
         rows = {k + later for k in doubtful for later in range(reach + 1)}
-        first = (frame - run.first.frame) * len(run.pattern) - run.first.index
+        first = (frame - run.first.frame) * len(run.cut) - run.first.index
         before = np.arange(max(first - ring, 0), first)
         if len(before) and not self.header_rows(source, run, before)[1].all():
             rows.update(range(reach))
@@ -344,7 +344,7 @@ class FrameReader:
         headers: HeaderTable | None,
     ) -> None:  # fmt: skip
         run = self.recording.runs[number]
-        size = len(run.pattern)
+        size = len(run.cut)
         count = span.stop - span.start
         i = (self.axis.first_buffer(number, frame) + np.arange(count * size)).reshape(count, size)
         table = self._headers_of(source, run, i, span, headers)

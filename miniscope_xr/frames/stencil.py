@@ -42,7 +42,7 @@ class Stencil:
     Parameters
     ----------
     run : Run
-        A run whose pattern tiles the frame (see :func:`tiles`).
+        A run whose cut tiles the frame (see :func:`tiles`).
     dtype : numpy dtype
         Of one buffer header.
     words : int
@@ -51,20 +51,20 @@ class Stencil:
     """
 
     def __init__(self, run: Run, dtype: np.dtype[Any], words: int, sector_size: int) -> None:
-        pattern = run.pattern
+        cut = run.cut
         head = 4 * words
         self.run = run
-        self.frame_bytes = sum(pattern.lengths)
-        self.batch = max(_VECTORS // (2 * len(pattern)), 1)
-        self._stride = pattern.frame_sectors * sector_size
+        self.frame_bytes = sum(cut.lengths)
+        self.batch = max(_VECTORS // (2 * len(cut)), 1)
+        self._stride = cut.frame_sectors * sector_size
         self._origin = run.sector_of(-run.first.index) * sector_size  # of the run's first frame number, buffer 0
-        slack = [s * sector_size - head - n for s, n in zip(pattern.sectors, pattern.lengths, strict=True)]
+        slack = [s * sector_size - head - n for s, n in zip(cut.sectors, cut.lengths, strict=True)]
         self._lead = slack[-1]  # before the first header of a frame, except at the start of a read
         # Each header is read together with the slack before it; its place in the scratch row is a whole word.
         self._asides: list[tuple[int, int]] = []
         self._payloads: list[slice] = []
         words_at, end, pixel = [], 0, 0
-        for before, length in zip([slack[-1], *slack[:-1]], pattern.lengths, strict=True):
+        for before, length in zip([slack[-1], *slack[:-1]], cut.lengths, strict=True):
             start = end + -(end + before) % 4
             end = start + before + head
             self._asides.append((start, end))
@@ -90,7 +90,7 @@ class Stencil:
             return
         size = len(words_at)
         i = np.arange(size) - self.run.first.index
-        constant = {"length": np.full(size, words), "data_length": np.array(self.run.pattern.lengths)}
+        constant = {"length": np.full(size, words), "data_length": np.array(self.run.cut.lengths)}
         now, later = (expected_headers(self.run, i + shift) | constant for shift in (0, size))
         base = np.stack(list(now.values()), axis=1)
         step = np.stack([later[name] - now[name] for name in now], axis=1)
@@ -217,5 +217,5 @@ def cores() -> int:
 
 def tiles(run: Run, payload: int, frame_bytes: int) -> bool:
     """Whether whole frames of a run tile the pixel row exactly."""
-    lengths = run.pattern.lengths
+    lengths = run.cut.lengths
     return sum(lengths) == frame_bytes and all(n == payload for n in lengths[:-1])

@@ -13,7 +13,7 @@ from miniscope_xr.index.headers import HeaderReader
 from miniscope_xr.index.old_buffers import Starts, first_listed
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.run_facts import RunFacts
-from miniscope_xr.index.runs import Header, Pattern, Run, cut_at, ended_at
+from miniscope_xr.index.runs import Cut, Header, Run, cut_at, ended_at
 from miniscope_xr.index.seam import SeamSearch
 from miniscope_xr.index.v3 import index_footers
 from miniscope_xr.index.walker import Walker
@@ -59,13 +59,13 @@ class _Buffers:
         self.facts = RunFacts(source.size, card, self.headers)
         self.ring = card.build.ring if card.build else 0
         self.stale = card.build is not None and card.build.stale_config
-        pattern = self._expected_pattern()
-        self.walker = Walker(self.headers, pattern, self.end_sector, self.ring, exhaustive, card.build)
+        cut = self._expected_cut()
+        self.walker = Walker(self.headers, cut, self.end_sector, self.ring, exhaustive, card.build)
         # The remote cannot be pressed twice within one frame, so a card has room for so many recordings.
         room = max(self.end_sector - card.layout.sectors.data, 0)
-        self.most = 1 + room // max(pattern.frame_sectors if pattern else 1, card.config["buffer_size"] // self.size)
+        self.most = 1 + room // max(cut.frame_sectors if cut else 1, card.config["buffer_size"] // self.size)
 
-    def _expected_pattern(self) -> Pattern | None:
+    def _expected_cut(self) -> Cut | None:
         """How a frame of the size in the config sector is cut; None where that size cannot be."""
         frame_bytes = self.config["width"] * self.config["height"]
         build = self.card.build
@@ -74,7 +74,7 @@ class _Buffers:
             return None
         step = build.buffer_sectors if build and build.whole_buffers else 0
         lengths = (self.card.payload,) * full + ((rest,) if rest else ())
-        return Pattern(lengths, 4 * self.card.words, self.size, step)
+        return Cut(lengths, 4 * self.card.words, self.size, step)
 
     # -- finding the runs ---------------------------------------------------------------------------
 
@@ -162,13 +162,13 @@ class _Buffers:
 
         The firmware takes the number of sectors before the card listens, and the header after.
         """
-        last, pattern = runs[-1], self.walker.pattern
+        last, cut = runs[-1], self.walker.cut
         sector = last.sector_of(last.count - 1)
         header = self.headers.at(sector)
-        if header is None or pattern is None or not self.ring or header.written < 0:
+        if header is None or cut is None or not self.ring or header.written < 0:
             return runs
         laps = header.count - header.written - header.dropped
-        end = sector + pattern.sectors[(header.index - laps) % len(pattern)]
+        end = sector + cut.sectors[(header.index - laps) % len(cut)]
         return runs if laps <= 0 or laps % self.ring or end >= last.end_sector else ended_at(runs, end, header)
 
     def _goes_on(self, start: tuple[int, Header], runs: list[Run], limit: int) -> list[Run] | None:
@@ -223,7 +223,7 @@ class _Buffers:
         number, i = verdict.end
         kept = cut_at(runs, number, i)
         if not i and kept and kept[-1].single:  # it seemed to take more sectors than it has, up to the old buffer
-            own = kept[-1].pattern.sectors_for(kept[-1].single[1])
+            own = kept[-1].cut.sectors_for(kept[-1].single[1])
             kept[-1] = replace(kept[-1], single=(min(kept[-1].single[0], own), kept[-1].single[1]))
         if counted is not None and counted(runs) and not (kept and counted(kept)):
             return runs, [], False  # the low bytes of the counts confirm the end found by the counters alone
@@ -255,8 +255,8 @@ class _Buffers:
         if len(data) < n * self.size:
             return None, []
         blank = _blank_sectors(data, self.size)
-        if blank and i >= len(run.pattern):
-            before = self.source.read(run.sector_of(i - len(run.pattern)) * self.size, n * self.size)
+        if blank and i >= len(run.cut):
+            before = self.source.read(run.sector_of(i - len(run.cut)) * self.size, n * self.size)
             blank = 0 if _blank_sectors(before, self.size) >= blank else blank
         old = not blank and self._search(runs).link(run, i) is False
         if not blank and not old:

@@ -60,13 +60,13 @@ class Evidence:
         if run.single or not self.ring:
             return None
         data_end = self._head + run.length_of(i)
-        end = run.pattern.sectors[run.index_of(i)] * self._size
+        end = run.cut.sectors[run.index_of(i)] * self._size
         source = self._earlier(run, i)
         while source is not None and self._head + source[0].length_of(source[1]) < end:
             source = self._earlier(*source)
         if data_end == end or source is None or (self.later and source[0].frame_of(source[1]) == 0):
             return None
-        old, size = source[0], source[0].pattern.sectors_for(source[0].length_of(source[1]))
+        old, size = source[0], source[0].cut.sectors_for(source[0].length_of(source[1]))
         if old.sector_count(source[1]) != size:
             return None  # it takes other sectors than its data needs: lapped, or something is missing in it
         mine = self._bytes(run.sector_of(i), data_end, end)
@@ -94,8 +94,8 @@ class Evidence:
 
     def broken_links(self, run: Run, start: int, stop: int) -> int | None:
         """First buffer in [start, stop) whose leftovers do not fit, or None."""
-        short = [b for b, n in enumerate(run.pattern.lengths) if (n + self._head) % self._size]
-        size = len(run.pattern)
+        short = [b for b, n in enumerate(run.cut.lengths) if (n + self._head) % self._size]
+        size = len(run.cut)
         for frame_start in range(start - (start + run.first.index) % size, stop, size):
             for b in short:
                 i = frame_start + b
@@ -126,10 +126,10 @@ class Evidence:
             return self._stressed(run, i) or None
         return True if True in verdicts or step is not None else None
 
-    def _deviation(self, run: Run, i: int, cut: int) -> float | None:
-        """Ticks by which buffer ``i`` is off the frame clock of the buffers before ``cut``."""
-        size = len(run.pattern)
-        back = -(-(i - cut + 1) // size)  # frames back to the nearest same buffer before the cut
+    def _deviation(self, run: Run, i: int, seam: int) -> float | None:
+        """Ticks by which buffer ``i`` is off the frame clock of the buffers before ``seam``."""
+        size = len(run.cut)
+        back = -(-(i - seam + 1) // size)  # frames back to the nearest same buffer before the seam
         times = []
         for m in range(back, back + CLOCK_FRAMES):
             header = self._header(run, i - m * size) if i - m * size >= 0 else None
@@ -142,9 +142,9 @@ class Evidence:
         period = (late - early) / (far - near)
         return now.time - median(t + m * period for m, t in times)
 
-    def _step(self, run: Run, cut: int) -> float | None:
-        """Ticks by which the frame clock jumps at a cut (median over the two frames behind it)."""
-        found = [self._deviation(run, i, cut) for i in range(cut, min(cut + 2 * len(run.pattern), run.count))]
+    def _step(self, run: Run, seam: int) -> float | None:
+        """Ticks by which the frame clock jumps at a seam (median over the two frames behind it)."""
+        found = [self._deviation(run, i, seam) for i in range(seam, min(seam + 2 * len(run.cut), run.count))]
         known = [d for d in found if d is not None]
         return median(known) if known else None
 
@@ -162,7 +162,7 @@ class Evidence:
 
     def _ring_time(self, run: Run, i: int) -> float:
         """Ticks the camera takes for half a ring of buffers."""
-        size = len(run.pattern)
+        size = len(run.cut)
         start = max(min(i, run.count - 1 - size), 0)
         a, b = self._header(run, start), self._header(run, min(start + size, run.count - 1))
         return float("inf") if a is None or b is None else (b.time - a.time) / size * max(self.ring // 2, 1)

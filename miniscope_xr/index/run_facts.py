@@ -36,10 +36,10 @@ class RunFacts:
         """Timestamp units per ms: 10 where a frame takes about ten times 1000 / fs (early DAQ builds), else 1."""
         fs = self.config.get("fs", 0)
         run = max(runs, key=lambda r: r.count)
-        if not self.layout.height_overwritten or not fs or run.single or run.count <= len(run.pattern):
+        if not self.layout.height_overwritten or not fs or run.single or run.count <= len(run.cut):
             return 1.0
         first = self.headers.at(run.sector)
-        second = self.headers.at(run.sector_of(len(run.pattern)))
+        second = self.headers.at(run.sector_of(len(run.cut)))
         if first is None or second is None:
             return 1.0
         return 10.0 if second.time - first.time > 4 * 1000 / fs else 1.0
@@ -48,9 +48,9 @@ class RunFacts:
         """Width, height and what had to be said about them."""
         width, height = self.config["width"], self.config["height"]
         # behind a remote stop the DAQ writes one stale buffer a frame: the fullest frames are the camera's
-        whole = (r for r in runs if not r.single and r.count >= len(r.pattern))
-        main = max(whole, key=lambda r: (sum(r.pattern.lengths), r.count), default=None)
-        total = sum(main.pattern.lengths) if main else 0
+        whole = (r for r in runs if not r.single and r.count >= len(r.cut))
+        main = max(whole, key=lambda r: (sum(r.cut.lengths), r.count), default=None)
+        total = sum(main.cut.lengths) if main else 0
         if total == width * height:
             return width, height, []
         if self.layout.height_overwritten and total and total % width == 0:
@@ -64,7 +64,7 @@ class RunFacts:
             return width, height, []
         like = [size for size in known if size[0] == width] or known
         fallback = like[0] if like else self.layout.frame or (width, height)
-        sure = main is not None and main.count >= 2 * len(main.pattern)
+        sure = main is not None and main.count >= 2 * len(main.cut)
         wide, high = next((size for size in known if size[0] * size[1] == total), fallback)
         if sure and wide * high != total and total % width == 0:
             wide, high = width, total // width
@@ -76,7 +76,7 @@ class RunFacts:
     def _has_room(self, runs: list[Run], width: int, height: int) -> bool:
         """Whether a frame size no whole frame proves can be: not much more than what the buffers there are hold."""
         slots = -(-width * height // self.card.payload)
-        indexes = max(r.first.index if r.single else len(r.pattern) - 1 for r in runs)
+        indexes = max(r.first.index if r.single else len(r.cut) - 1 for r in runs)
         frames = sum(r.last_frame - r.first.frame + 1 for r in runs)
         fits = not self.layout.height_overwritten or indexes < slots
         return fits and height >= 8 and frames * width * height <= 8 * (self._size + _SPARE)

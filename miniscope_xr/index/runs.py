@@ -31,7 +31,7 @@ class Header(NamedTuple):
     ewl: int
 
 
-class Pattern:
+class Cut:
     """How one frame is cut into buffers.
 
     Parameters
@@ -55,8 +55,8 @@ class Pattern:
         self.starts = tuple(int(s) for s in np.concatenate(([0], np.cumsum(self.sectors)))[:-1])
         self.frame_sectors = sum(self.sectors)
 
-    def begins_like(self, other: Pattern) -> bool:
-        """Whether ``other`` is the beginning of this pattern (a recording that ended in its first frame)."""
+    def begins_like(self, other: Cut) -> bool:
+        """Whether ``other`` is the beginning of this cut (a recording that ended in its first frame)."""
         return other.lengths == self.lengths[: len(other)]
 
     def sectors_for(self, length: int) -> int:
@@ -67,13 +67,13 @@ class Pattern:
         return len(self.lengths)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Pattern) and (self.lengths, self.header_bytes) == (other.lengths, other.header_bytes)
+        return isinstance(other, Cut) and (self.lengths, self.header_bytes) == (other.lengths, other.header_bytes)
 
     def __hash__(self) -> int:
         return hash((self.lengths, self.header_bytes))
 
     def __repr__(self) -> str:
-        return f"Pattern({self.lengths})"
+        return f"Cut({self.lengths})"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Run:
     sector: int
     count: int
     first: Header
-    pattern: Pattern
+    cut: Cut
     single: tuple[int, int] | None = None
 
     @property
@@ -94,7 +94,7 @@ class Run:
         """First sector behind the run."""
         if self.single:
             return self.sector + self.single[0]
-        return self.sector_of(self.count - 1) + self.pattern.sectors[self.index_of(self.count - 1)]
+        return self.sector_of(self.count - 1) + self.cut.sectors[self.index_of(self.count - 1)]
 
     @property
     def end_place(self) -> int:
@@ -108,35 +108,35 @@ class Run:
 
     def frame_of(self, i: int) -> int:
         """Frame number of buffer ``i`` of the run."""
-        return self.first.frame if self.single else self.first.frame + (self.first.index + i) // len(self.pattern)
+        return self.first.frame if self.single else self.first.frame + (self.first.index + i) // len(self.cut)
 
     def index_of(self, i: int) -> int:
         """Index in its frame of buffer ``i`` of the run."""
-        return self.first.index if self.single else (self.first.index + i) % len(self.pattern)
+        return self.first.index if self.single else (self.first.index + i) % len(self.cut)
 
     def sector_of(self, i: int) -> int:
         """Sector of the header of buffer ``i`` of the run."""
         if self.single:
             return self.sector
         k = self.first.index + i
-        p = self.pattern
+        p = self.cut
         return self.sector - p.starts[self.first.index] + k // len(p) * p.frame_sectors + p.starts[k % len(p)]
 
     def sectors_of(self, i: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Vectorised :meth:`sector_of`."""
         if self.single:
             return np.full(i.shape, self.sector, np.int64)
-        frame, index = np.divmod(i + self.first.index, len(self.pattern))
-        starts = np.array(self.pattern.starts, np.int64)
-        return self.sector - int(starts[self.first.index]) + frame * self.pattern.frame_sectors + starts[index]
+        frame, index = np.divmod(i + self.first.index, len(self.cut))
+        starts = np.array(self.cut.starts, np.int64)
+        return self.sector - int(starts[self.first.index]) + frame * self.cut.frame_sectors + starts[index]
 
     def length_of(self, i: int) -> int:
         """Data bytes of buffer ``i`` of the run, as its header says."""
-        return self.single[1] if self.single else self.pattern.lengths[self.index_of(i)]
+        return self.single[1] if self.single else self.cut.lengths[self.index_of(i)]
 
     def sector_count(self, i: int) -> int:
         """Sectors buffer ``i`` of the run really takes on the card."""
-        return self.single[0] if self.single else self.pattern.sectors[self.index_of(i)]
+        return self.single[0] if self.single else self.cut.sectors[self.index_of(i)]
 
     def matches(self, i: int, header: Header | None) -> bool:
         """Whether ``header`` has the counters that arithmetic expects of buffer ``i``.
@@ -160,7 +160,7 @@ def ended_at(runs: list[Run], sector: int, header: Header | None) -> list[Run]:
     last = runs[-1]
     i = last.count - 1
     start = last.sector_of(i)
-    odd = Run(start, 1, header or last.first, last.pattern, single=(sector - start, last.length_of(i)))
+    odd = Run(start, 1, header or last.first, last.cut, single=(sector - start, last.length_of(i)))
     return [*cut_at(runs, len(runs) - 1, i), odd]
 
 
@@ -169,7 +169,7 @@ def expected_headers(run: Run, i: np.ndarray[Any, np.dtype[np.int64]]) -> dict[s
     if run.single:
         frame, index = np.full(i.shape, run.first.frame, np.int64), np.full(i.shape, run.first.index, np.int64)
     else:
-        frame, index = np.divmod(i + run.first.index, len(run.pattern))
+        frame, index = np.divmod(i + run.first.index, len(run.cut))
         frame += run.first.frame
     return {
         "frame_num": frame,

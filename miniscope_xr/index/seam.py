@@ -94,9 +94,9 @@ class SeamSearch(Evidence):
         """Whether a single buffer keeps the frame clock (whole periods aside) of the last regular stretch."""
         here = next((r for r in reversed(runs[:number]) if self._regular(r)), None)
         header = runs[number].first
-        if here is None or header.index >= len(here.pattern) or header.length != here.pattern.lengths[header.index]:
+        if here is None or header.index >= len(here.cut) or header.length != here.cut.lengths[header.index]:
             return True
-        size = len(here.pattern)
+        size = len(here.cut)
         like = here.count - 1 - (here.index_of(here.count - 1) - header.index) % size
         before = [self._header(here, like - m * size) for m in range(CLOCK_FRAMES) if like - m * size >= 0]
         times = [h.time for h in before if h is not None]
@@ -117,7 +117,7 @@ class SeamSearch(Evidence):
         """
         here = next((r for r in reversed(runs[:number]) if self._regular(r)), None)
         there = next((r for r in runs[number:] if self._regular(r)), None)
-        if here is None or there is None or here.pattern != there.pattern:
+        if here is None or there is None or here.cut != there.cut:
             return True
         before, after = self._clock(here, False), self._clock(there, True)
         if len(before) < 2 or len(after) < 2:
@@ -138,11 +138,11 @@ class SeamSearch(Evidence):
 
     @staticmethod
     def _regular(run: Run) -> bool:
-        return not run.single and run.count >= 2 * len(run.pattern) > 2
+        return not run.single and run.count >= 2 * len(run.cut) > 2
 
     def _clock(self, run: Run, front: bool) -> list[tuple[int, int]]:
         """(frame number, time) of buffer 0 in up to 16 frames at the front or the end of a run."""
-        size = len(run.pattern)
+        size = len(run.cut)
         start = (-run.first.index) % size
         last = (run.count - 1 - start) // size
         frames = range(min(last + 1, _WINDOW)) if front else range(max(last + 1 - _WINDOW, 0), last + 1)
@@ -150,7 +150,7 @@ class SeamSearch(Evidence):
         return [(h.frame, h.time) for h in headers if h is not None]
 
     def _seam_in(self, run: Run, exhaustive: bool, more_follows: bool) -> Verdict:
-        size = len(run.pattern)
+        size = len(run.cut)
         frames = (run.count - 1) // size + 1  # buffers 0, size, 2 size ... have the same index in their frames
         every = exhaustive or frames <= _EVERY
         if every:
@@ -180,14 +180,14 @@ class SeamSearch(Evidence):
 
     def _linked(self, run: Run) -> bool:
         """Whether leftovers tell anything on this card (not when all are one value, or none exist)."""
-        probes = range(max(run.count - 4 * len(run.pattern), 0), run.count)
+        probes = range(max(run.count - 4 * len(run.cut), 0), run.count)
         return any(self.link(run, i) for i in probes)
 
     # -- locating -------------------------------------------------------------------------------------
 
     def _suspect_frame(self, run: Run, frames: int, every: bool, more_follows: bool) -> int | None:
         """Last frame (counted in the run) before the first step of the clock, focus or battery, or None."""
-        size = len(run.pattern)
+        size = len(run.cut)
 
         def at(k: int) -> Header | None:
             return self._header(run, k * size)
@@ -279,7 +279,7 @@ class SeamSearch(Evidence):
         state = [i for i in candidates if self._state_changes(run, i)]
         if state:
             return Verdict((0, state[0]))
-        steps = [self._deviation(run, i, first) for i in range(first, min(broken + 2 * len(run.pattern), run.count))]
+        steps = [self._deviation(run, i, first) for i in range(first, min(broken + 2 * len(run.cut), run.count))]
         known = [d for d in steps[broken - first :] if d is not None]
         jump = median(known) if known else 0.0
         if abs(jump) <= 1.5 * self.ticks and self._stressed(run, broken):
@@ -298,13 +298,13 @@ class SeamSearch(Evidence):
             f"until={b} returns it whole"
         ])  # fmt: skip
 
-    def _cut_fits_links(self, run: Run, cut: int) -> bool:
-        """Whether a seam right before buffer ``cut`` breaks exactly the links that are broken."""
-        return all(self.link(run, i) is not True for i in range(cut, min(cut + self.ring, run.count)))
+    def _cut_fits_links(self, run: Run, seam: int) -> bool:
+        """Whether a seam right before buffer ``seam`` breaks exactly the links that are broken."""
+        return all(self.link(run, i) is not True for i in range(seam, min(seam + self.ring, run.count)))
 
     def _locate_by_clock(self, run: Run, frame: int) -> Verdict:
         """The seam between buffer 0 of a frame and of the next one (frames counted in the run)."""
-        size = len(run.pattern)
+        size = len(run.cut)
         start, stop = frame * size + 1, min((frame + 1) * size, run.count - 1)
         broken = self.broken_links(run, start, min(stop + 2 * self.ring + size, run.count - 1))
         found = None if broken is None else self._locate(run, broken)

@@ -15,7 +15,7 @@ import numpy as np
 from miniscope_xr.index.detect import CardSectors
 from miniscope_xr.index.old_buffers import first_listed
 from miniscope_xr.index.recording import Recording
-from miniscope_xr.index.runs import Header, Pattern, Run
+from miniscope_xr.index.runs import Cut, Header, Run
 from miniscope_xr.layout.words import dtype_of, footer_struct
 from miniscope_xr.source.base import ByteSource
 
@@ -235,18 +235,18 @@ def index_footers(source: ByteSource, card: CardSectors, exhaustive: bool, whole
                 f"the frame clock changes at frame {doubtful}: a slow card, or an older recording from there on; "
                 f"if it is one, pass until={doubtful - 1}"
             ]
-    pattern = Pattern((footers.frame_bytes,), 0, footers.size)
+    cut = Cut((footers.frame_bytes,), 0, footers.size)
     first = footers.at(0)
     assert first is not None
     lines = first[1]
     width = footers.frame_bytes // lines
-    cut = end == n and footers.start + (n + 1) * footers.frame_bytes > source.size
-    status = "finished" if _complete(footers, end, seconds) else "truncated" if cut else "interrupted"
+    short = end == n and footers.start + (n + 1) * footers.frame_bytes > source.size
+    status = "finished" if _complete(footers, end, seconds) else "truncated" if short else "interrupted"
     if status != "finished" and not whole and listed is None and not warnings and end > 1:
         warnings = [
             "v3 cards keep no count and this recording ended before its record length: an older recording with the "
             f"same frame clock between frames 0 and {end - 1} is not excluded"
         ]
     header = Header(0, 0, 0, 0, 0, 0, 0, first[0], footers.frame_bytes, -1, -1, -1)
-    run = Run(card.layout.sectors.data, end, header, pattern)
+    run = Run(card.layout.sectors.data, end, header, cut)
     return [Recording(0, (run,), width, lines, status, warnings=tuple(warnings))]

@@ -14,7 +14,7 @@ import numpy as np
 
 from miniscope_xr.index.clock import FrameClock
 from miniscope_xr.index.headers import HeaderReader, read_rows
-from miniscope_xr.index.runs import Header, Pattern, Run, ended_at, expected_headers, vouched
+from miniscope_xr.index.runs import Cut, Header, Run, ended_at, expected_headers, vouched
 from miniscope_xr.layout import Build
 
 _READ_WHOLE = 4096  # frames of an uncounted run whose headers are all read
@@ -33,7 +33,7 @@ class Walker:
     Parameters
     ----------
     headers : HeaderReader
-    pattern : Pattern or None
+    cut : Cut or None
         How a frame is expected to be cut (from the config sector); learnt from the card where it does not fit.
     end_sector : int
         First sector behind the card.
@@ -46,11 +46,11 @@ class Walker:
     """
 
     def __init__(
-        self, headers: HeaderReader, pattern: Pattern | None, end_sector: int, ring: int = 0, exhaustive: bool = False,
+        self, headers: HeaderReader, cut: Cut | None, end_sector: int, ring: int = 0, exhaustive: bool = False,
         build: Build | None = None,
     ) -> None:  # fmt: skip
         self.headers = headers
-        self.pattern = pattern
+        self.cut = cut
         self.end_sector = end_sector
         self.ring = ring
         self.exhaustive = exhaustive
@@ -64,9 +64,9 @@ class Walker:
     def runs(self, sector: int, first: Header, limit: int | None) -> list[Run]:
         """All runs of the recording that starts at ``sector``; ``limit`` is its number of buffers if known."""
         if not self._predicts_second_frame(sector, first):
-            learnt, expected = self._learn(sector, first), self.pattern
+            learnt, expected = self._learn(sector, first), self.cut
             if learnt is not None and (expected is None or not expected.begins_like(learnt)):
-                self.pattern = learnt
+                self.cut = learnt
         found: list[Run] = []
         at: tuple[int, Header] | None = (sector, first)
         while at is not None:
@@ -75,23 +75,23 @@ class Walker:
             at = None if limit is not None and run.end_place >= limit else self._next(found, limit)
         return found
 
-    def _pattern(self, lengths: list[int]) -> Pattern:
-        return Pattern(tuple(lengths), self._header_bytes, self._size, self._step)
+    def _cut(self, lengths: list[int]) -> Cut:
+        return Cut(tuple(lengths), self._header_bytes, self._size, self._step)
 
     def _predicts_second_frame(self, sector: int, first: Header) -> bool:
-        pattern = self.pattern
-        if pattern is None or first.index or first.length != pattern.lengths[0]:
+        cut = self.cut
+        if cut is None or first.index or first.length != cut.lengths[0]:
             return False
-        run = Run(sector, 1 << 40, first, pattern)
-        last, following = (self.headers.at(run.sector_of(i)) for i in (len(pattern) - 1, len(pattern)))
+        run = Run(sector, 1 << 40, first, cut)
+        last, following = (self.headers.at(run.sector_of(i)) for i in (len(cut) - 1, len(cut)))
         return (
-            run.matches(len(pattern) - 1, last)
-            and run.matches(len(pattern), following)
+            run.matches(len(cut) - 1, last)
+            and run.matches(len(cut), following)
             and last is not None
-            and last.length == pattern.lengths[-1]
+            and last.length == cut.lengths[-1]
         )
 
-    def _learn(self, sector: int, first: Header) -> Pattern | None:
+    def _learn(self, sector: int, first: Header) -> Cut | None:
         """How frames are cut: as two in a row that have the size of a known build, else as most are."""
         sizes = {b.width * b.height for b in self.headers.layout.builds if b.header_words == self.headers.words}
         frames: list[list[int]] = [[]]
@@ -100,7 +100,7 @@ class Walker:
             if header.frame != previous.frame:
                 alike = len(frames) > 1 and frames[-1] and frames[-1] == frames[-2]
                 if alike and (not sizes or sum(frames[-1]) in sizes):
-                    return self._pattern(frames[-1])
+                    return self._cut(frames[-1])
                 frames.append([])
             if header.index == len(frames[-1]):
                 frames[-1].append(header.length)
@@ -115,7 +115,7 @@ class Walker:
             previous, header = header, following
         seen = Counter(tuple(frame) for frame in frames[:-1] or frames if frame)
         best = max(seen, key=lambda cut: (seen[cut] > 1, sum(cut) in sizes, seen[cut], sum(cut)), default=())
-        return self._pattern(list(best)) if best else None
+        return self._cut(list(best)) if best else None
 
     def _behind_hole(self, sector: int, header: Header) -> tuple[int, Header] | None:
         """The next buffer behind writes that failed."""
@@ -125,27 +125,27 @@ class Walker:
         )  # fmt: skip
 
     def _run_from(self, sector: int, header: Header, limit: int | None) -> Run:
-        for pattern in self._patterns_for(header):
-            run = Run(sector, 1, header, pattern)
+        for cut in self._cuts_for(header):
+            run = Run(sector, 1, header, cut)
             count = self._extent(run, self._most(run, limit), limit is not None)
             if count > 1:
                 return replace(run, count=count)
-        own = self._pattern([header.length])
+        own = self._cut([header.length])
         return Run(sector, 1, header, own, single=(own.frame_sectors, header.length))
 
-    def _patterns_for(self, header: Header) -> list[Pattern]:
-        patterns = []
-        main = self.pattern
+    def _cuts_for(self, header: Header) -> list[Cut]:
+        cuts = []
+        main = self.cut
         if main is not None and header.index < len(main) and header.length == main.lengths[header.index]:
-            patterns.append(main)
+            cuts.append(main)
         if header.index == 0 and (main is None or main.lengths != (header.length,)):
-            patterns.append(self._pattern([header.length]))  # a DAQ stopped by remote: one buffer a frame
-        return patterns
+            cuts.append(self._cut([header.length]))  # a DAQ stopped by remote: one buffer a frame
+        return cuts
 
     def _most(self, run: Run, limit: int | None) -> int:
         """Buffers a run can have at most: up to the end of the card, and to the count in the config sector."""
-        room = max(self.end_sector - run.sector, 1) + run.pattern.starts[run.first.index]
-        most = -(-room // run.pattern.frame_sectors) * len(run.pattern) - run.first.index
+        room = max(self.end_sector - run.sector, 1) + run.cut.starts[run.first.index]
+        most = -(-room // run.cut.frame_sectors) * len(run.cut) - run.first.index
         return max(most if limit is None else min(most, limit - run.first.written), 1)
 
     def _ok(self, run: Run, i: int) -> bool:
@@ -176,7 +176,7 @@ class Walker:
         Without a count, a far probe that matches may be of a recording underneath. Short extents are read whole,
         long ones at even distances.
         """
-        if count <= _READ_WHOLE * len(run.pattern):
+        if count <= _READ_WHOLE * len(run.cut):
             return self._extent_by_scan(run, count)
         marks = np.linspace(0, count - 1, _MARKS, dtype=np.int64).tolist()
         good = 0
@@ -216,7 +216,7 @@ class Walker:
     @property
     def lookahead(self) -> int:
         """Buffers looked at behind a break before it counts as the end of a run."""
-        return 2 * max(self.ring, 4) + (len(self.pattern) if self.pattern else 0)
+        return 2 * max(self.ring, 4) + (len(self.cut) if self.cut else 0)
 
     def _resumes(self, run: Run, low: int, most: int) -> int | None:
         """Where the arithmetic holds again after ``low``: behind odd buffers, failed writes, laps, or a long hole."""

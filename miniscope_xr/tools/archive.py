@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from miniscope_xr.card import CardStore
+from miniscope_xr.card import OpenCard
 from miniscope_xr.errors import MiniscopeError, OptionError, OutputError, OutputExistsError
 from miniscope_xr.layout import Layout, builtin_layouts, load_layout
 from miniscope_xr.libraries import need
@@ -137,7 +137,7 @@ def plan(
     groups: list[str] = []
     for path in cards:
         name = os.fspath(path)
-        card = CardStore(name, options.get("layout"), errors=options.get("errors", "raise"))
+        card = OpenCard(name, options.get("layout"), errors=options.get("errors", "raise"))
         card.close()
         above = _group_of(zarr, store, name, card.fingerprint)
         for recording in card.index.recordings:

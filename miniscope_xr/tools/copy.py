@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from miniscope_xr.card import CardStore, RecordingStore
+from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.errors import CardReadError, NotACardError, OptionError, OutputError
 from miniscope_xr.layout import Layout, builtin_layouts, load_layout
 from miniscope_xr.source.base import ByteSource, Tolerant, is_gone
@@ -61,7 +61,7 @@ class Copied:
 # where a copy ends
 
 
-def end_byte(store: RecordingStore, frames: int | None = None) -> int:
+def end_byte(store: OpenRecording, frames: int | None = None) -> int:
     """Byte behind the last recording of the card, or behind the first ``frames`` frames of this one."""
     source = store.card.source()
     if frames is None:
@@ -73,11 +73,11 @@ def end_byte(store: RecordingStore, frames: int | None = None) -> int:
     return min(end, source.size)
 
 
-def _frames_end(card: CardStore, frames: int) -> int:
+def _frames_end(card: OpenCard, frames: int) -> int:
     """Byte behind the first frames of a card's first recording."""
     if frames < 1:
         raise OptionError(f"--frames {frames}: expected the number of frames to copy (1 or more)")
-    return end_byte(RecordingStore(card, card.index.recordings[0]), frames)
+    return end_byte(OpenRecording(card, card.index.recordings[0]), frames)
 
 
 def _data_end(source: ByteSource, layouts: Iterable[Layout], progress: Progress | None) -> int:
@@ -105,7 +105,7 @@ def recording_end(
         Nothing on the card looks like a recording.
     """
     try:
-        card = CardStore(path, layout, errors="fill")
+        card = OpenCard(path, layout, errors="fill")
     except CardReadError:
         raise
     except ValueError as error:  # no card, blank, ambiguous: what it holds may still be a recording without its front
@@ -320,7 +320,7 @@ def complain(copied: Copied) -> None:
 
 
 def trim(
-    store: RecordingStore,
+    store: OpenRecording,
     path: str | os.PathLike[str],
     frames: int | None = None,
     force: bool = False,

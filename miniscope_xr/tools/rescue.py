@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from miniscope_xr.card import CardStore
+from miniscope_xr.card import OpenCard
 from miniscope_xr.errors import CardReadError, MiniscopeError, NotACardError, OutputError
 from miniscope_xr.index.find import NOTHING, WORDS, Finder, Found
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
@@ -392,7 +392,7 @@ def _put(file: BinaryIO, front: dict[int, bytes]) -> None:
 def _claimed(path: Path) -> list[tuple[int, int]]:
     """(first sector, sectors) of each buffer that a reader counts to a recording of this image; none if none opens."""
     try:
-        card = CardStore(path, errors="fill")
+        card = OpenCard(path, errors="fill")
     except MiniscopeError:
         return []
     try:

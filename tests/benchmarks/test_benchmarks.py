@@ -20,7 +20,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from miniscope_xr import SDCard
-from miniscope_xr.card import CardStore, RecordingStore
+from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.frames.stencil import aligned_empty
 from miniscope_xr.index.build import build_index
 
@@ -181,9 +181,9 @@ def test_video(versus: Versus, image: Path, tmp_path: Path, codec: str) -> None:
 def test_trimmed_image(versus: Versus, image: Path, tmp_path: Path) -> None:
     from miniscope_xr.tools.copy import end_byte, trim
 
-    card = CardStore(image)
+    card = OpenCard(image)
     try:
-        store = RecordingStore(card, card.recording(None))
+        store = OpenRecording(card, card.recording(None))
         assert end_byte(store) == DATA + FRAMES * FRAME_BYTES
 
         trimmed, plain = tmp_path / "trimmed.img", tmp_path / "copy.img"

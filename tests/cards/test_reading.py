@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from miniscope_xr import SDCard
-from miniscope_xr.card import CardStore, RecordingStore
+from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.layout import builtin_layouts
 from miniscope_xr.tools.simulate import (
     FailedWrite,
@@ -96,14 +96,14 @@ def test_single_frames_of_a_real_card_are_the_frames_of_the_whole(
 def differences(card: SimulatedCard, path: Path, **options: Any) -> list[str]:
     """What the reader makes of a card, against what is known of it."""
     card.write(path)
-    opened = CardStore(path, **options)
+    opened = OpenCard(path, **options)
     try:
         if len(opened.index.recordings) != card.n_recordings:
             return [f"{len(opened.index.recordings)} recordings, not {card.n_recordings}"]
         found = []
         for recording in opened.index.recordings:
             frame_num, video, present = card.expected(recording.number)
-            store = RecordingStore(opened, recording)
+            store = OpenRecording(opened, recording)
             rows = np.arange(store.frames.count)
             described = store.describe(rows)
             # a frame whose every write failed is on the axis, blank: arithmetic cannot see that hole
@@ -113,7 +113,7 @@ def differences(card: SimulatedCard, path: Path, **options: Any) -> list[str]:
                 found.append(f"recording {recording.number}: other frame numbers")
                 continue
             pixels = store.pixels(rows)
-            fresh = RecordingStore(opened, recording)
+            fresh = OpenRecording(opened, recording)
             fresh.pixels(rows)
             if not all(map(np.array_equal, astuple(described), astuple(fresh.describe(rows)))):
                 found.append(f"recording {recording.number}: other headers where they come with the pixels")
@@ -198,7 +198,7 @@ def test_bisecting_finds_what_scanning_finds_and_both_are_right(data: st.DataObj
     assert differences(card, path, index="bisect") == []
     runs = []
     for index in ("bisect", "scan"):
-        opened = CardStore(path, index=index)
+        opened = OpenCard(path, index=index)
         opened.close()
         runs.append([[(r.sector, r.count, r.first, r.single) for r in rec.runs] for rec in opened.index.recordings])
     assert runs[0] == runs[1]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from miniscope_xr.card import CardStore, RecordingStore
+from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.frames.cache import HeaderTable, HeaderTables
 from miniscope_xr.tools.simulate import FailedWrite, Stall, simulate
 
@@ -66,9 +66,9 @@ def stalled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.booleans(), STRETCH), min_size=1, max_size=8))
 def test_pixels_and_coordinates_in_any_order_are_what_a_fresh_reader_says(stalled: Path, work: list[Any]) -> None:
-    card = CardStore(stalled)
+    card = OpenCard(stalled)
     try:
-        store = RecordingStore(card, card.recording(None))
+        store = OpenRecording(card, card.recording(None))
         for pixels, rows in work:
             chosen = rows[rows < store.frames.count]
             if not len(chosen):
@@ -76,7 +76,7 @@ def test_pixels_and_coordinates_in_any_order_are_what_a_fresh_reader_says(stalle
             if pixels:
                 store.pixels(chosen)
                 continue
-            fresh = RecordingStore(card, card.recording(None)).describe(chosen)
+            fresh = OpenRecording(card, card.recording(None)).describe(chosen)
             assert all(map(np.array_equal, astuple(store.describe(chosen)), astuple(fresh)))
     finally:
         card.close()

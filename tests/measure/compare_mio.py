@@ -235,10 +235,10 @@ class Mio:
 def by_us(card: Card, path: Path) -> Result:
     """Read every recording of a card as a Dataset."""
     from miniscope_xr import MiniscopeError
-    from miniscope_xr.card import CardStore, RecordingStore
+    from miniscope_xr.card import OpenCard, OpenRecording
 
     try:
-        opened = CardStore(path)
+        opened = OpenCard(path)
     except MiniscopeError as error:
         return judge(card, [], [type(error).__name__])
     frames, words = [], []
@@ -246,7 +246,7 @@ def by_us(card: Card, path: Path) -> Result:
         import numpy as np
 
         for recording in opened.index.recordings:
-            store = RecordingStore(opened, recording)
+            store = OpenRecording(opened, recording)
             rows = np.arange(store.frames.count)
             described = store.describe(rows)
             there = described.present > 0  # blank rows carry no frame, and say so in buffers_present

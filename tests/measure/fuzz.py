@@ -32,7 +32,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from miniscope_xr import MiniscopeError, check
-from miniscope_xr.card import CardStore, RecordingStore
+from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.layout import Layout, builtin_layouts
 from miniscope_xr.tools.simulate import (
     FailedWrite,
@@ -350,12 +350,12 @@ def judge(data: bytes, seen: Seen) -> None:
 
 def _stores(path: Path, data: bytes, index: str) -> None:
     """All frames, headers and buffers of every recording, as the backend reads them."""
-    card = CardStore(path, index=index)
+    card = OpenCard(path, index=index)
     try:
         found = card.index.card
         size = 0 if found.config is None else found.config["buffer_size"]
         for recording in card.index.recordings[:MOST]:
-            store = RecordingStore(card, recording)
+            store = OpenRecording(card, recording)
             rows = np.arange(store.frames.count)
             pixels = store.pixels(rows)
             described = store.describe(rows)

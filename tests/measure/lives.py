@@ -33,7 +33,7 @@ import numpy as np
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from miniscope_xr.card import CardStore, RecordingStore
+from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.errors import MiniscopeError
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.tools.simulate.lives import DEVICES, Life, live
@@ -84,9 +84,9 @@ def _truth(life: Life, number: int) -> _Truth:
     return _Truth(dict(zip(map(int, numbers), video, strict=True)), must, may)
 
 
-def _judge_recording(life: Life, store: CardStore, recording: Recording, verdict: Verdict) -> None:
+def _judge_recording(life: Life, store: OpenCard, recording: Recording, verdict: Verdict) -> None:
     truth = _truth(life, recording.number)
-    rows = RecordingStore(store, recording)
+    rows = OpenRecording(store, recording)
     every = np.arange(rows.frames.count)
     described = rows.describe(every)
     said = [s for s in recording.warnings if _A_WORD.search(s)]
@@ -135,7 +135,7 @@ def measure(seed: int, folder: str | os.PathLike[str], index: str = "bisect", la
 def _judge(life: Life, path: Path, index: str, verdict: Verdict) -> None:
     card = life.card
     try:
-        store = CardStore(path, index=index)
+        store = OpenCard(path, index=index)
     except MiniscopeError as error:
         verdict.counts["refused"] += any(any(_truth(life, k).must.values()) for k in range(card.n_recordings))
         verdict.said.append(f"{type(error).__name__}: {error}")

@@ -32,7 +32,7 @@ import numpy as np
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from miniscope_xr.card import CardStore
+from miniscope_xr.card import OpenCard
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.layout import builtin_layouts
 from miniscope_xr.tools.simulate import Event, PowerLoss, SimulatedCard, Stall, simulate
@@ -116,7 +116,7 @@ def measure(seed: int, folder: str | os.PathLike[str], index: str = "bisect", li
     """Make a pair (of a life, if ``lives``) and read it."""
     card = make_life(seed) if lives else make(seed)
     path = card.write(Path(folder) / f"seam-{os.getpid()}.img")
-    opened = CardStore(path, index=index)
+    opened = OpenCard(path, index=index)
     opened.close()
     path.unlink()
     found = opened.index.recordings[0]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from miniscope_xr.card import CardStore, RecordingStore
+from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.frames.reader import FrameReader
 from miniscope_xr.index.runs import expected_headers, vouched
@@ -23,7 +23,7 @@ _STEP = 1 << 13  # frames described at once
 __all__ = ["CheckResult", "Problem", "RecordingReport", "check"]
 
 
-def _battery(store: RecordingStore) -> tuple[float | None, float | None]:
+def _battery(store: OpenRecording) -> tuple[float | None, float | None]:
     """Battery voltage at the start (first measurement) and the end, in V."""
     card = store.card.index.card
     item = card.layout.buffer.get("battery_voltage")
@@ -48,7 +48,7 @@ def _gaps(reader: FrameReader) -> tuple[int, int, list[tuple[int, int]]]:
     return lost, max((n for _, n in gaps), default=0), [(row - 1, row) for row, _ in gaps]
 
 
-def _times(store: RecordingStore, rows: list[int]) -> np.ndarray[Any, Any]:
+def _times(store: OpenRecording, rows: list[int]) -> np.ndarray[Any, Any]:
     """Times of some rows in s; NaN for rows without a header."""
     if not rows:
         return np.zeros(0)
@@ -57,7 +57,7 @@ def _times(store: RecordingStore, rows: list[int]) -> np.ndarray[Any, Any]:
     return np.where(described.present > 0, seconds, np.nan)
 
 
-def _report(store: RecordingStore, deep: bool, progress: bool) -> RecordingReport:
+def _report(store: OpenRecording, deep: bool, progress: bool) -> RecordingReport:
     recording, reader = store.recording, store.frames
     n = reader.count
     lost, longest, edges = _gaps(reader)
@@ -125,7 +125,7 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _lacking(store: RecordingStore, deep: bool, progress: bool) -> tuple[int | None, int, list[int]]:
+def _lacking(store: OpenRecording, deep: bool, progress: bool) -> tuple[int | None, int, list[int]]:
     """Whole frames (None where not all were looked at), frames looked at, and the rows that lack buffers.
 
     Deep, the headers of all frames are read; else those of a short recording, or of frames all over a long one, beside
@@ -144,7 +144,7 @@ def _lacking(store: RecordingStore, deep: bool, progress: bool) -> tuple[int | N
     return (n - len(lacking) if len(rows) == n else None), len(rows), sorted(lacking)
 
 
-def _stale(card: CardStore) -> Problem | None:
+def _stale(card: OpenCard) -> Problem | None:
     """Buffers of an older recording right behind the last one."""
     found = card.index
     last = found.recordings[-1]
@@ -192,12 +192,12 @@ def check(
     CheckResult
         True where nothing is wrong; ``print`` it, or take ``problems`` and ``to_dict()``.
     """
-    opened = CardStore(card, layout, index="scan" if deep else "bisect", errors="fill")
+    opened = OpenCard(card, layout, index="scan" if deep else "bisect", errors="fill")
     try:
         problems = []
         reports = []
         for recording in opened.index.recordings:
-            store = RecordingStore(opened, recording)
+            store = OpenRecording(opened, recording)
             store.frames.buffers.salvage = False
             try:
                 reports.append(_report(store, deep, progress))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from miniscope_xr.card import RecordingStore
+from miniscope_xr.card import OpenRecording
 from miniscope_xr.index.runs import Run
 from miniscope_xr.tools.check.result import Places, Problem, count
 from miniscope_xr.tools.stream.outputs import progress_bar
@@ -28,7 +28,7 @@ class HeaderScan:
     suspect_frames: set[int] = field(default_factory=set)
 
 
-def scan_headers(store: RecordingStore, progress: bool) -> HeaderScan:
+def scan_headers(store: OpenRecording, progress: bool) -> HeaderScan:
     """Read every header of a recording."""
     found = HeaderScan()
     reader = store.frames
@@ -45,7 +45,7 @@ def scan_headers(store: RecordingStore, progress: bool) -> HeaderScan:
 
 
 def _take(
-    found: HeaderScan, store: RecordingStore, run: Run, i: np.ndarray[Any, Any], rows: np.ndarray[Any, Any],
+    found: HeaderScan, store: OpenRecording, run: Run, i: np.ndarray[Any, Any], rows: np.ndarray[Any, Any],
     good: np.ndarray[Any, Any],
 ) -> None:  # fmt: skip
     words = store.card.index.card.words
@@ -55,7 +55,7 @@ def _take(
         found.lapped += bool(plausible)
         found.missing += not plausible
     times = rows["timestamp"].astype(np.int64)
-    size = 1 if run.single else len(run.pattern)
+    size = 1 if run.single else len(run.cut)
     if not run.single and len(i) > size:
         steps = (times[size:] - times[:-size])[good[size:] & good[:-size]]
         if len(steps) > 2:
@@ -67,7 +67,7 @@ def _take(
         found.overflow += int(np.sum(good & (rows["frame_buffer_count"] >= slots)))
 
 
-def _suspects(found: HeaderScan, store: RecordingStore, number: int) -> None:
+def _suspects(found: HeaderScan, store: OpenRecording, number: int) -> None:
     """Buffers of a run that the camera may have written over while they waited for the card.
 
     Buffer n is safe when buffer n + ring - 1 was complete only after the buffer written next had begun: until then
@@ -79,7 +79,7 @@ def _suspects(found: HeaderScan, store: RecordingStore, number: int) -> None:
     names = store.card.header_dtype.names or ()
     if build is None or not build.ring or "write_timestamp" not in names or run.single:
         return
-    source, size, ahead = store.card.source(), len(run.pattern), build.ring - 1
+    source, size, ahead = store.card.source(), len(run.cut), build.ring - 1
     follows = store.frames.header_rows(source, runs[number + 1], np.array([0]))[0] if number + 1 < len(runs) else None
     for start in range(0, run.count, _STEP):
         first, stop = max(start - ahead - size, 0), min(start + _STEP, run.count)

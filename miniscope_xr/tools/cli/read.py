@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from miniscope_xr.card import CardStore
+from miniscope_xr.card import OpenCard
 from miniscope_xr.errors import BlankCardError, NotACardError, OptionError, at_the_shell, plain
 from miniscope_xr.index.detect import prepared
 from miniscope_xr.index.guess import guess
@@ -60,7 +60,7 @@ def info(args: argparse.Namespace) -> int:
     """What is on a card: settings, recordings, gaps."""
     device = _device(args.card)
     try:
-        opened = CardStore(args.card, args.layout)
+        opened = OpenCard(args.card, args.layout)
     except BlankCardError as error:
         return _info_blank(args, device, error)
     try:

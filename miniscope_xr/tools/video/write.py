@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from miniscope_xr.card import RecordingStore
+from miniscope_xr.card import OpenRecording
 from miniscope_xr.engine.dataset import frames_dataset
 from miniscope_xr.errors import OptionError, OutputError
 from miniscope_xr.tools.stream.footage import BATCH_BYTES, SMALL_BATCH_BYTES, Footage, Frames, Images, PathLike, select
@@ -268,7 +268,7 @@ def dataset_to_video(
 
 
 def recording_to_video(
-    store: RecordingStore, path: PathLike, codec: str = "GREY", color: bool = False, force: bool = False,
+    store: OpenRecording, path: PathLike, codec: str = "GREY", color: bool = False, force: bool = False,
     progress: bool = True,
 ) -> None:  # fmt: skip
     """Write a recording of an open card as :func:`dataset_to_video` does."""
