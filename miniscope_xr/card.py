@@ -72,6 +72,8 @@ class OpenCard:
         As in ``xr.open_dataset(..., engine="miniscope")``.
     whole : bool
         Keep what looks like an older recording at the end (``until=`` is given).
+    old_buffers : bool
+        Look for the list of old buffers on this computer (see :mod:`miniscope_xr.index.old_buffers`).
     """
 
     def __init__(
@@ -81,13 +83,15 @@ class OpenCard:
         index: str = "bisect",
         errors: str = "raise",
         whole: bool = False,
+        old_buffers: bool = True,
     ) -> None:
         self.path = address(path)
         self._source = OwnedSource(self.path, open_device)
         try:
             self.unread = self._source.unread
             self.salvage = errors == "fill" or bool(self.unread)
-            self.index: CardIndex = build_index(self._source, layout, index, "fill" if self.unread else errors, whole)
+            errors = "fill" if self.unread else errors
+            self.index: CardIndex = build_index(self._source, layout, index, errors, whole, old_buffers)
             self._source.remember(partial(_identity, self.index.layout, self.salvage))
         except NotACardError as error:
             said = _named(error, self.path, self._source)

@@ -110,6 +110,8 @@ class SDCard:
         Id, path, mapping or Layout; None detects it.
     recording
         Which recording, where the card holds several.
+    old_buffers
+        Where this computer has the list of what was on the card before it was prepared, end the recording by it.
 
     Examples
     --------
@@ -123,11 +125,13 @@ class SDCard:
         drive: str | os.PathLike[str],
         layout: str | os.PathLike[str] | Mapping[str, Any] | Layout | None = None,
         recording: int | None = None,
+        old_buffers: bool = True,
     ) -> None:
         self.drive = str(drive) if is_url(drive) else Path(drive)
         self.positions = Positions()
         self._asked = layout
         self._number = recording
+        self._old_buffers = old_buffers
         self._opened: OpenRecording | None = None
         self._f: OpenRecording | None = None
         self._frame: int | None = None
@@ -141,7 +145,7 @@ class SDCard:
     def _open(self) -> OpenRecording:
         """The recording; found once, its descriptor closed again unless inside the ``with`` block."""
         if self._opened is None:
-            card = OpenCard(self.drive, self._asked)
+            card = OpenCard(self.drive, self._asked, old_buffers=self._old_buffers)
             try:
                 self._opened = OpenRecording(card, card.recording(self._number))
             finally:

@@ -40,7 +40,8 @@ _OWN = {
 
 def open_card(path: Any, options: Options) -> OpenCard:
     """Open the card that a Dataset is to be made of."""
-    return OpenCard(path, options.layout, options.index, options.errors, whole=options.until is not None)
+    whole = options.until is not None
+    return OpenCard(path, options.layout, options.index, options.errors, whole, options.old_buffers)
 
 
 def recording_dataset(card: OpenCard, recording: Recording, options: Options) -> xr.Dataset:

@@ -36,6 +36,9 @@ class Options:
         At unreadable sectors raise CardReadError, or leave the pixels 0 and the buffers missing.
     until
         Last frame number to return, where the end of the recording is in doubt.
+    old_buffers
+        Where the list that ``prepare --keep`` saved on this computer shows what was on the card before, end the
+        recording by it (``warnings`` says so); False looks at nothing but the card.
     time_index
         Index ``time`` by bisecting the card; ``ds.set_xindex("time")`` does the same by reading every header.
     group
@@ -51,6 +54,7 @@ class Options:
     index: Literal["bisect", "scan"] = "bisect"
     errors: Literal["raise", "fill"] = "raise"
     until: int | None = None
+    old_buffers: bool = True
     time_index: bool = False
     group: str | None = None
     drop_variables: str | Iterable[str] | None = None
@@ -66,8 +70,9 @@ class Options:
         until = self.until
         if until is not None and (isinstance(until, bool) or not isinstance(until, int | np.integer) or until < 0):
             raise OptionError(f"until={until!r}: expected the number of the last frame to return (0 or more)")
-        if not isinstance(self.time_index, bool | np.bool_):
-            raise OptionError(f"time_index={self.time_index!r}: expected True or False")
+        for name, value in (("time_index", self.time_index), ("old_buffers", self.old_buffers)):
+            if not isinstance(value, bool | np.bool_):
+                raise OptionError(f"{name}={value!r}: expected True or False")
         if self.gaps == "fill" and self.partial == "drop":
             raise OptionError(
                 "gaps='fill' gives every frame number a row and partial='drop' takes rows away; "

@@ -10,7 +10,7 @@ from typing import Any
 from miniscope_xr.errors import NotACardError, OptionError
 from miniscope_xr.index.detect import CardSectors, detect
 from miniscope_xr.index.headers import HeaderReader
-from miniscope_xr.index.old_buffers import Starts, first_listed
+from miniscope_xr.index.old_buffers import Starts, by_the_list, first_listed
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.run_facts import RunFacts
 from miniscope_xr.index.runs import Cut, Header, Run, cut_at, ended_at
@@ -45,6 +45,7 @@ class _Buffers:
         card: CardSectors,
         exhaustive: bool,
         whole: bool,
+        old_buffers: bool,
     ) -> None:
         assert card.config is not None
         self.source = source
@@ -52,6 +53,7 @@ class _Buffers:
         self.config = card.config
         self.exhaustive = exhaustive
         self.whole = whole
+        self.old_buffers = old_buffers
         self.layout = card.layout
         self.size = card.layout.sectors.size
         self.end_sector = -(-source.size // self.size)
@@ -209,13 +211,12 @@ class _Buffers:
         if self.whole:
             return runs, [], False
         starts = Starts(runs)
-        listed = first_listed(self.source, self.layout, starts)
+        listed = first_listed(self.source, self.layout, starts) if self.old_buffers else None
         if listed is not None:  # prepared with --keep: what was there before is known sector by sector
             if listed == len(starts):
-                return runs, [], False
+                return runs, [by_the_list(None)], False
             number, i = starts.locate(listed)
-            said = f"an older recording, listed when the card was prepared, lies behind buffer {listed}"
-            return cut_at(runs, number, i), [said], True
+            return cut_at(runs, number, i), [by_the_list(f"buffer {listed}")], True
         verdict = self._search(runs).first_seam(runs, self.exhaustive)
         counted = self.facts.low_counts(runs)
         if verdict.end is None:
@@ -346,6 +347,7 @@ def build_index(
     index: str = "bisect",
     errors: str = "raise",
     whole: bool = False,
+    old_buffers: bool = True,
 ) -> CardIndex:
     """Find the recordings of a card.
 
@@ -360,6 +362,8 @@ def build_index(
         What to do at unreadable sectors.
     whole : bool
         Do not cut off what looks like an older recording (the caller gives the end with ``until=``).
+    old_buffers : bool
+        Let the list that ``prepare --keep`` saved on this computer, if there is one, say what is older.
     """
     if index not in ("bisect", "scan"):
         raise OptionError(f"index={index!r}: expected 'bisect' or 'scan'")
@@ -370,5 +374,5 @@ def build_index(
     card = detect(source, layout)
     exhaustive = index == "scan"
     if card.layout.footer:
-        return CardIndex(card, tuple(index_footers(source, card, exhaustive, whole)))
-    return CardIndex(card, tuple(_Buffers(source, card, exhaustive, whole).recordings()))
+        return CardIndex(card, tuple(index_footers(source, card, exhaustive, whole, old_buffers)))
+    return CardIndex(card, tuple(_Buffers(source, card, exhaustive, whole, old_buffers).recordings()))

@@ -7,7 +7,8 @@ header (v3: a frame's last sector) before the card was prepared,
 - ``sectors`` (int64, ascending), ``hashes`` (uint64: the first 8 bytes of the sector's BLAKE2b hash, little-endian),
 - ``end`` (the byte up to which was listed), ``layout``, ``session``, ``card_id``.
 
-A sector that still has its hash belongs to an older recording.
+A sector that still has its hash belongs to an older recording. Nothing else on this computer is looked at, and
+``old_buffers=False`` leaves this file alone too; where it was used, the recording's warnings say so.
 """
 
 from __future__ import annotations
@@ -153,3 +154,12 @@ def first_listed(source: ByteSource, layout: Layout, sectors: Sequence[int]) -> 
     if old is None:
         return None
     return first_old(old, sectors, lambda sector: source.read(sector * SECTOR, SECTOR))
+
+
+def by_the_list(behind: str | None) -> str:
+    """Say that the list told where a recording ends: behind which buffer or frame, None where nothing old follows."""
+    old = "an older recording, listed when the card was prepared, lies"
+    where = (
+        f"{old} behind {behind}" if behind else "nothing listed when the card was prepared lies behind this recording"
+    )
+    return f"{where} (the list is on this computer; old_buffers=False opens the card without it)"

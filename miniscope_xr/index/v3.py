@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.index.detect import CardSectors
-from miniscope_xr.index.old_buffers import first_listed
+from miniscope_xr.index.old_buffers import by_the_list, first_listed
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.runs import Cut, Header, Run
 from miniscope_xr.layout.words import dtype_of, footer_struct
@@ -210,7 +210,9 @@ def _complete(footers: _Footers, end: int, seconds: int) -> bool:
     return last[0] + 3 * period + 50 >= seconds * 1000
 
 
-def index_footers(source: ByteSource, card: CardSectors, exhaustive: bool, whole: bool) -> list[Recording]:
+def index_footers(
+    source: ByteSource, card: CardSectors, exhaustive: bool, whole: bool, old_buffers: bool
+) -> list[Recording]:
     """The one recording of a v3 card."""
     assert card.build is not None
     footers = _Footers(source, card)
@@ -218,9 +220,10 @@ def index_footers(source: ByteSource, card: CardSectors, exhaustive: bool, whole
     seconds = int(card.settings.get("record_length", 0))
     warnings: list[str] = []
     end = n
-    listed = None if whole else first_listed(source, card.layout, footers.last_sectors(n))
+    listed = first_listed(source, card.layout, footers.last_sectors(n)) if old_buffers and not whole else None
     if listed is not None:
         end = max(listed, 1)
+        warnings = [by_the_list(f"frame {end - 1}" if listed < n else None)]
     elif not whole:
         end = _end_by_length(footers, n, seconds) if seconds else n
         every = end <= _ALL or exhaustive

@@ -137,7 +137,8 @@ def plan(
     groups: list[str] = []
     for path in cards:
         name = os.fspath(path)
-        card = OpenCard(name, options.get("layout"), errors=options.get("errors", "raise"))
+        errors, old_buffers = options.get("errors", "raise"), options.get("old_buffers", True)
+        card = OpenCard(name, options.get("layout"), errors=errors, old_buffers=old_buffers)
         card.close()
         above = _group_of(zarr, store, name, card.fingerprint)
         for recording in card.index.recordings:
