@@ -13,7 +13,7 @@ from miniscope_xr.tools.flash.disks.find import Disk
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.operation import Progress, read_twice
 from miniscope_xr.tools.flash.plan import holds
-from miniscope_xr.tools.flash.signatures import END_BYTES, AtEnd, at_end, at_start
+from miniscope_xr.tools.flash.signatures import END_BYTES, AtEnd, amid, at_end, at_start
 from miniscope_xr.tools.flash.stale import find_extents
 from miniscope_xr.tools.flash.target.linux import SECTOR, Target
 
@@ -51,6 +51,8 @@ class Look:
         The last bytes of the card.
     found
         A recording, once for every layout that sees one, whichever layout was named.
+    amid
+        What is left of somebody's file system where recordings lie, its start being gone.
     """
 
     disk: Disk
@@ -60,6 +62,7 @@ class Look:
     start: bytes
     tail: bytes
     found: tuple[Found, ...] = ()
+    amid: tuple[AtEnd, ...] = ()
 
     @property
     def layout(self) -> Layout:
@@ -112,7 +115,7 @@ class Look:
         found = at_start(self.front)
         if not found and (unknown := _unknown(self.front)):
             found = [unknown]
-        for name in (each.name for each in self.ends):
+        for name in (each.name for each in (*self.amid, *self.ends)):
             if name not in found and not ("GPT" in name and "a GPT partition table" in found):
                 found.append(name)
         return found
@@ -190,7 +193,8 @@ def look(
     behind = target.size - (offset + len(block))
     length = min(END_BYTES, behind // SECTOR * SECTOR)
     tail = target.read(target.size - length, length) if length > TAIL else b""
-    return Look(disk, contents, offset, block, start, tail, _recordings(target, contents, progress, whole))
+    found = _recordings(target, contents, progress, whole)
+    return Look(disk, contents, offset, block, start, tail, found, tuple(amid(target.read, target.size)))
 
 
 def _recordings(target: Target, contents: Contents, progress: Progress | None, whole: bool) -> tuple[Found, ...]:

@@ -155,6 +155,7 @@ def blank_table(seen: Look) -> Job:
     The first sector goes last, so that an interrupted card still shows what it was.
     """
     changes = [Change("table", SECTOR, len(seen.front) - SECTOR)] if len(seen.front) > SECTOR else []
+    changes += [Change("table", each.offset, each.length) for each in seen.amid]
     if len({end.name for end in seen.ends}) == 1 and "GPT" in seen.ends[0].name:
         changes.append(Change("copy of the table", seen.ends[0].offset, seen.ends[0].length))
     elif seen.ends:

@@ -6,21 +6,37 @@ it its name. At the end only what is listed is known, since a full card's record
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 SECTOR = 512
 SIGNATURE_BYTES = 264 * 1024
 """Bytes from the start in which the listed signatures lie."""
-END_BYTES = 1 << 20
+END_BYTES = 2 << 20
 """Bytes before the end in which signatures are looked for."""
 
 _SWAP = tuple(
     (page - 10, magic, "swap space")
     for page in (4096, 8192, 16384, 32768, 65536)
-    for magic in (b"SWAPSPACE2", b"SWAP-SPACE", b"S1SUSPEND\0", b"ULSUSPEND\0", b"LINHIB0001")
+    for magic in (b"SWAPSPACE2", b"SWAP-SPACE", b"S1SUSPEND", b"S2SUSPEND", b"ULSUSPEND", b"LINHIB0001")
 )
-_UDF = tuple((32769 + at, magic, "a UDF file system") for at in range(0, 12288, 2048) for magic in (b"NSR02", b"NSR03"))
-_BCACHE = b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf7\x7f\x48\xba\x6d\x81"
+_UDF = tuple(
+    (32769 + at, magic, "a UDF file system")
+    for at in range(0, 12288, 2048)
+    for magic in (b"NSR02", b"NSR03", b"BEA01", b"TEA01", b"BOOT2", b"CDW02")
+)
+_UFS = tuple(
+    (1372 + at, number.to_bytes(4, order), "a UFS file system")
+    for at in (0, 8192, 65536, 262144)
+    for number in (0x00011954, 0x19540119, 0x00195612, 0x00095014, 0x00612195, 0x05231994)
+    for order in ("little", "big")
+)
+_SYSV = tuple(
+    (1016 + at, magic, "a System V file system")
+    for at in (0, 9216, 15360, 18432)
+    for magic in (b"\x20\x7e\x18\xfd", b"\xfd\x18\x7e\x20")
+)
+_BCACHE = b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81"
 _BCACHEFS = b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef"
 _ZFS = b"\x0c\xb1\xba\0\0\0\0\0", b"\0\0\0\0\0\xba\xb1\x0c"
 
@@ -83,12 +99,10 @@ START: tuple[tuple[int, bytes, str], ...] = (
     (4096, b"\xfc\x4e\x2b\xa9", "a Linux RAID member"),
     (4120, _BCACHE, "a bcache device"),
     (4120, _BCACHEFS, "a bcachefs file system"),
-    (4608, b"\xf0\x16\x78\x5a", "a HighPoint RAID member"),
-    (4608, b"\xfd\x16\x78\x5a", "a HighPoint RAID member"),
+    (4640, b"\xf0\x16\x78\x5a", "a HighPoint RAID member"),
+    (4640, b"\xfd\x16\x78\x5a", "a HighPoint RAID member"),
     (8192, b"\x49\xe8\x95\xf9", "an HPFS file system"),
     (8244, b"ReIsErFs", "a ReiserFS file system"),
-    (9564, b"\x19\x54\x01\x19", "a UFS file system"),
-    (9564, b"\x54\x19\x01\x00", "a UFS file system"),
     (32768, b"JFS1", "a JFS file system"),
     (32769, b"CD001", "an ISO 9660 file system"),
     (65536, b"ReIsEr4", "a Reiser4 file system"),
@@ -97,18 +111,54 @@ START: tuple[tuple[int, bytes, str], ...] = (
     (65588, b"ReIsEr2Fs", "a ReiserFS file system"),
     (65588, b"ReIsEr3Fs", "a ReiserFS file system"),
     (65600, b"_BHRfS_M", "a btrfs file system"),
-    (66908, b"\x19\x54\x01\x19", "a UFS file system"),
     (131072, _ZFS[0], "a ZFS pool member"),
     (131072, _ZFS[1], "a ZFS pool member"),
-    (263516, b"\x19\x54\x01\x19", "a UFS file system"),
+    (0, b"\xed\xc3\x02\xe9\x98\x56\xe5\x0c", "swap space"),
+    (0, b"integrt\0", "a dm-integrity volume"),
+    (0, b"verity\0\0", "a dm-verity hash volume"),
+    (0, b"bluestore block device", "a Ceph volume"),
+    (0, b"$DRBDmgr=q", "a DRBD control volume"),
+    (0, b"DRBDdlh*", "a DRBD log"),
+    (0, b"EXFS", "an XFS file system"),
+    (0, b"mpoolDev", "an mpool volume"),
+    (32, b"ORCLDISK", "an Oracle ASM disk"),
+    (32, b"BFS1", "a BeFS file system"),
+    (32, b"1SFB", "a BeFS file system"),
+    (4096, b"SPB5", "a NetWare volume"),
+    (8192, b"OracleCFS", "an OCFS file system"),
+    (4612, b"!Stra0tis\x86\xff\x02^\x41rh", "a Stratis volume"),
+    (8192, b"\xa5\x01\xfc\xf5", "a VxFS file system"),
+    (2048, b"+UD", "a Xenix file system"),
+    (2048, b"DU+", "a Xenix file system"),
+    (8212, b"ReIsErFs", "a ReiserFS file system"),
+    (32777, b"CDROM", "an ISO 9660 file system"),
+    (54, b"FAT1", "a FAT boot sector"),
+    (54, b"MSDOS", "a FAT boot sector"),
+    (82, b"FAT32   ", "a FAT boot sector"),
+    (82, b"MSWIN", "a FAT boot sector"),
+    *((24 + at, b"LVM2 001", "an LVM volume") for at in (0, 512, 1024, 1536)),
+    *((1040, magic, "a Minix file system") for magic in (b"\x13\x7f", b"\x13\x8f", b"\x24\x68", b"\x24\x78")),
+    (1048, b"\x4d\x5a", "a Minix file system"),
+    *((0x4000 << i, b"SKUL\xba\xbe", "a LUKS encrypted volume") for i in range(5)),
     *_SWAP,
     *_UDF,
+    *_UFS,
+    *_SYSV,
+)
+
+
+# What can be left where the data of a recording lies, after something else wiped the start: (byte, magic, name).
+DEEP: tuple[tuple[int, bytes, str], ...] = (
+    *((0x80000 << i, b"SKUL\xba\xbe", "a LUKS encrypted volume") for i in range(4)),
+    (1 << 20, b"\x0d\xd0\x01\xc0", "a VMFS volume"),
+    (2 << 20, b"\x5e\xf1\xab\x2f", "a VMFS file system"),
+    ((64 << 20) + 64, b"_BHRfS_M", "a btrfs file system"),
 )
 
 
 @dataclass(frozen=True)
 class AtEnd:
-    """Something that lies at the end of a disk: its name, and the bytes that clear it."""
+    """Something that lies at the end of a disk, or amid it: its name, and the bytes that clear it."""
 
     name: str
     offset: int
@@ -133,17 +183,28 @@ _EXACT = (
     (1, 0, b"JM", "a JMicron RAID member"),
     (1, 96, b"\0\0\0\x2f", "a Silicon Image RAID member"),
     (1, 0, b"\x37\xfc\x4d\x1e", "an Adaptec RAID member"),
-    (11, 0, b"\xf0\x16\x78\x5a", "a HighPoint RAID member"),
+    (11, 0, b"\xf3\x16\x78\x5a", "a HighPoint RAID member"),
     (11, 0, b"\xfd\x16\x78\x5a", "a HighPoint RAID member"),
 )
 _MD = (b"\xfc\x4e\x2b\xa9", b"\xa9\x2b\x4e\xfc")
 _DRBD = (b"\x83\x74\x02\x67", b"\x83\x74\x02\x6b", b"\x83\x74\x02\x6c", b"\x83\x74\x02\x6d")
+_DRBD_AT = 60
 _GPT_SECTORS = 34
 
 
 def at_start(start: bytes) -> list[str]:
     """Name what lies at the start of a disk, where it is known."""
     return list(dict.fromkeys(name for at, magic, name in START if start[at : at + len(magic)] == magic))
+
+
+def amid(read: Callable[[int, int], bytes], size: int) -> list[AtEnd]:
+    """Find what lies where a recording's data begins; ``read`` gives whole sectors."""
+    found = []
+    for at, magic, name in DEEP:
+        sector, begin = at // SECTOR * SECTOR, at % SECTOR
+        if sector + SECTOR <= size and read(sector, SECTOR)[begin : begin + len(magic)] == magic:
+            found.append(AtEnd(name, sector, SECTOR))
+    return found
 
 
 def at_end(end: bytes, size: int = 0) -> list[AtEnd]:
@@ -160,8 +221,8 @@ def at_end(end: bytes, size: int = 0) -> list[AtEnd]:
         found.append(AtEnd("the copy of a GPT partition table", size - length, length))
     md_90, md_10 = (size // 65536 - 1) * 65536, (size // SECTOR - 16) // 8 * 8 * SECTOR
     found += [AtEnd("a Linux RAID member", at, 4096) for at in (md_90, md_10) if any(has(at, m) for m in _MD)]
-    drbd = size // 4096 * 4096 - 4096
-    found += [AtEnd("a DRBD device", drbd, 4096) for magic in _DRBD if has(drbd + 60, magic)]
+    for drbd in {size // 4096 * 4096 - 4096, size - 4096}:  # the kernel's place and libblkid's
+        found += [AtEnd("a DRBD device", drbd, 4096) for magic in _DRBD if has(drbd + _DRBD_AT, magic)]
     for sectors, at, magic, name in _EXACT:
         place = (size // SECTOR - sectors) * SECTOR
         if has(place + at, magic):
