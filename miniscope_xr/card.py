@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.errors import BlankCardError, CardReadError, NotACardError, OptionError, PathTypeError, RecordingError
-from miniscope_xr.frames.buffers import BufferReader, FooterBufferReader
+from miniscope_xr.frames.buffers import BufferReader
 from miniscope_xr.frames.cache import HeaderTables, Recent
 from miniscope_xr.frames.due import DueTimes
 from miniscope_xr.frames.reader import FrameReader, FrameRows, Int
 from miniscope_xr.index.build import CardIndex, build_index
 from miniscope_xr.index.recording import Recording
-from miniscope_xr.layout import Layout
-from miniscope_xr.layout.words import buffer_header_dtype, dtype_of, footer_struct
+from miniscope_xr.layout import SECTOR, Layout
 from miniscope_xr.source.base import ByteSource, Tolerant
 from miniscope_xr.source.magic import KIND_BYTES, file_kind
 from miniscope_xr.source.open import open_device
@@ -58,7 +57,7 @@ def _identity(layout: Layout, tolerant: bool, source: ByteSource) -> bytes:
     sectors = layout.sectors
     start = min(sectors.header, sectors.data if sectors.config is None else sectors.config)
     readable = Tolerant(source) if tolerant else source
-    return readable.read(start * sectors.size, (sectors.data + 1 - start) * sectors.size)
+    return readable.read(start * SECTOR, (sectors.data + 1 - start) * SECTOR)
 
 
 class OpenCard:
@@ -135,31 +134,22 @@ class OpenCard:
 
     def unread_in(self, recording: Recording) -> int:
         """Sectors of a recording that its copy lacks, as the map beside the copy says."""
-        size = self.index.layout.sectors.size
-        start, stop = recording.start_sector * size, recording.end_sector * size
-        return -(-sum(max(min(at + n, stop) - max(at, start), 0) for at, n in self.unread) // size)
+        start, stop = recording.start_sector * SECTOR, recording.end_sector * SECTOR
+        return -(-sum(max(min(at + n, stop) - max(at, start), 0) for at, n in self.unread) // SECTOR)
 
-    @cached_property
+    @property
     def layout(self) -> Layout:
         """The layout, as the build that wrote this card has it."""
-        card = self.index.card
-        return card.layout.of(card.build)
+        return self.index.card.framing.layout
 
     @property
     def header_dtype(self) -> np.dtype[Any]:
         """Numpy dtype of one buffer header (of the footer on v3 cards)."""
-        layout = self.layout
-        return dtype_of(footer_struct(layout)) if layout.footer else buffer_header_dtype(layout, self.index.card.words)
+        return self.index.card.framing.dtype
 
     def frames(self, recording: Recording, fill: bool = False, until: int | None = None) -> FrameReader:
         """Return the frames of one recording."""
-        card = self.index.card
-        reader = FooterBufferReader if card.layout.footer else BufferReader
-        buffers = reader(
-            recording, card.words, card.payload, self.header_dtype, card.layout.sectors.size, self.salvage,
-            card.build.ring if card.build and card.layout.buffer else 0,
-        )  # fmt: skip
-        return FrameReader(buffers, fill, until)
+        return FrameReader(BufferReader(recording, self.index.card.framing, self.salvage), fill, until)
 
 
 Image = np.ndarray[Any, np.dtype[np.uint8]] | np.ndarray[Any, np.dtype[np.float32]]

@@ -73,7 +73,7 @@ class FrameAxis:
 
     def _split(self, number: int, run: Run) -> Iterator[tuple[int, int, int]]:
         """Put the partial frames of a run aside as pieces; yield its whole frames."""
-        if run.single:
+        if run.odd:
             self._pieces.setdefault(run.first.frame, []).append(Piece(number, 0, 1))
             return
         size = len(run.cut)

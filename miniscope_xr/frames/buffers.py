@@ -9,13 +9,14 @@ import numpy as np
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.frames.axis import Int
 from miniscope_xr.frames.stencil import FooterStencil, Stencil
+from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.headers import read_rows
 from miniscope_xr.index.recording import Recording
-from miniscope_xr.index.runs import Run, expected_headers, vouched
+from miniscope_xr.index.runs import Run, expected_headers
+from miniscope_xr.layout import SECTOR
 from miniscope_xr.source.base import ByteSource, Tolerant, is_gone
 
 Rows = np.ndarray[Any, Any]
-Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class Buffer(NamedTuple):
@@ -47,67 +48,33 @@ class BufferReader:
     Parameters
     ----------
     recording : Recording
-    words : int
-        Length of the buffer headers (words).
-    payload : int
-        Data bytes of a full buffer.
-    dtype : numpy dtype
-        Of one buffer header.
-    sector_size : int
+    framing : Framing
     salvage : bool
         Leave out unreadable sectors instead of raising.
-    ring : int
-        Buffers in the firmware's ring; 0 if unknown (laps that fall on the grid are not looked for then).
     """
 
-    _stencil: type[Stencil] = Stencil
-
-    def __init__(
-        self, recording: Recording, words: int, payload: int, dtype: np.dtype[Any], sector_size: int, salvage: bool,
-        ring: int,
-    ) -> None:  # fmt: skip
+    def __init__(self, recording: Recording, framing: Framing, salvage: bool) -> None:
         self.recording = recording
-        self.words = words
-        self.payload = payload
-        self.dtype = dtype
-        self.sector_size = sector_size
+        self.framing = framing
         self.salvage = salvage
-        self.ring = ring
-        self.head = 4 * words
 
     # -- headers --------------------------------------------------------------------------------------
 
     def stencil(self, run: Run) -> Stencil:
         """How whole frames of a run are read at once."""
-        return self._stencil(run, self.dtype, self.words, self.sector_size)
+        return (Stencil if self.framing.words else FooterStencil)(run, self.framing)
 
     def headers(self, source: ByteSource, run: Run, i: Int) -> Rows:
         """Headers of buffers ``i`` of a run as they are on the card."""
-        return self._rows(source, run.sectors_of(i) * self.sector_size)
-
-    def _rows(self, source: ByteSource, offsets: Int) -> Rows:
-        return read_rows(Tolerant(source) if self.salvage else source, self.dtype, offsets)
-
-    def vouched(self, rows: Rows, run: Run, i: Int) -> Bools:
-        """Which of these headers vouch for buffers ``i`` of a run."""
-        return vouched(rows, expected_headers(run, i), self.words, self.payload)
-
-    def odd_lengths(self, table: Rows, run: Run) -> Bools:
-        """Which frames (rows of ``table``) have a buffer of another length than usual."""
-        odd: Bools = (table["data_length"] != np.array(run.cut.lengths)).any(axis=1)
-        return odd
-
-    def ends(self, run: Run, i: Int) -> Int:
-        """Byte on the card behind the data of buffers ``i`` (frames of buffers) of a run."""
-        ends: Int = run.sectors_of(i) * self.sector_size + self.head + np.array(run.cut.lengths)
-        return ends
+        readable = Tolerant(source) if self.salvage else source
+        return read_rows(readable, self.framing.dtype, self.framing.places(run, i))
 
     # -- data -----------------------------------------------------------------------------------------
 
     def buffer(self, source: ByteSource, run: Run, i: int) -> Buffer | None:
         """Read one buffer, or None where its header does not vouch for it."""
-        offset = run.sector_of(i) * self.sector_size
-        room = run.sector_count(i) * self.sector_size
+        offset = run.sector_of(i) * SECTOR
+        room = run.sector_count(i) * SECTOR
         readable = True
         try:
             data = source.read(offset, room)
@@ -119,11 +86,12 @@ class BufferReader:
             if bad and is_gone(source):
                 raise
             readable = not bad
-        header = self._header_in(data, run, i)
-        if header is None:
+        framing, length = self.framing, run.length_of(i)
+        header = framing.header_in(data, length)
+        if header is None or not framing.vouched(header, run, np.array([i]))[0]:
             return None
-        length = self._length_in(header, run, i)
-        data = data[self.head : self.head + length]
+        length = framing.length_in(header, length)
+        data = data[framing.head : framing.head + length]
         if length and not data:
             return None  # the image ends right behind the header
         landed = min(len(data), self.reached(run, i, length))
@@ -131,65 +99,25 @@ class BufferReader:
 
     def earlier_copy(self, source: ByteSource, run: Run, i: int) -> bytes | None:
         """Data of buffer ``i`` that a slow card let through one ring too early, in the place of another."""
-        place = i - self.ring
-        if not self.ring or place < 0:
+        framing, place = self.framing, i - self.framing.ring
+        if not framing.ring or place < 0:
             return None
-        room = run.sector_count(place) * self.sector_size
         try:
-            data = source.read(run.sector_of(place) * self.sector_size, room)
+            data = source.read(run.sector_of(place) * SECTOR, run.sector_count(place) * SECTOR)
         except CardReadError:
             return None
-        if len(data) < self.head:
+        length = run.length_of(i)
+        header = framing.header_in(data, length)
+        if header is None:
             return None
-        header = np.frombuffer(data, self.dtype, 1)
         expected = expected_headers(run, np.array([i]))
-        expected["write_buffer_count"] = expected["write_buffer_count"] - self.ring
-        if not vouched(header, expected, self.words, self.payload)[0]:
+        expected["write_buffer_count"] = expected["write_buffer_count"] - framing.ring
+        if not framing.vouch(header, expected)[0]:
             return None
-        return data[self.head : self.head + self._length_in(header, run, i)]
+        return data[framing.head : framing.head + framing.length_in(header, length)]
 
     def reached(self, run: Run, i: int, length: int) -> int:
         """Return the bytes of a buffer that reached the card before the power was lost: all but of the very last."""
         torn = self.recording.torn
         last = torn is not None and run is self.recording.runs[-1] and i >= run.count - 1
         return min(torn, length) if last and torn is not None else length
-
-    def _length_in(self, header: Rows, run: Run, i: int) -> int:
-        """Return the data bytes of a buffer as its own header says."""
-        return int(header["data_length"][0])
-
-    def _header_in(self, data: bytes, run: Run, i: int) -> Rows | None:
-        """The header at the start of a buffer's bytes, where it vouches for them."""
-        if len(data) < self.head:
-            return None
-        header = np.frombuffer(data, self.dtype, 1)
-        return header if self.vouched(header, run, np.array([i]))[0] else None
-
-
-class FooterBufferReader(BufferReader):
-    """Buffers of a v3 recording: one a frame, vouched for by the footer over its last 16 bytes."""
-
-    _stencil = FooterStencil
-
-    def headers(self, source: ByteSource, run: Run, i: Int) -> Rows:
-        """Footers of frames ``i`` of a run as they are on the card."""
-        return self._rows(source, self.ends(run, i) - self.dtype.itemsize)
-
-    def vouched(self, rows: Rows, run: Run, i: Int) -> Bools:
-        """Which of these footers carry the number of their frame."""
-        good: Bools = rows["frame_num"] == run.first.frame + i
-        return good
-
-    def odd_lengths(self, table: Rows, run: Run) -> Bools:
-        """None: a footer does not say the length of its frame."""
-        return np.zeros(len(table), bool)
-
-    def _length_in(self, header: Rows, run: Run, i: int) -> int:
-        return run.length_of(i)
-
-    def _header_in(self, data: bytes, run: Run, i: int) -> Rows | None:
-        end = run.length_of(i)
-        if len(data) < end:
-            return None
-        footer = np.frombuffer(data, self.dtype, 1, end - self.dtype.itemsize)
-        return footer if int(footer["frame_num"][0]) == run.frame_of(i) else None

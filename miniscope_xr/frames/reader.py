@@ -19,6 +19,7 @@ from miniscope_xr.frames.buffers import BufferReader
 from miniscope_xr.frames.cache import HeaderTable
 from miniscope_xr.frames.stencil import Rows, Stencil, aligned_empty, tiles
 from miniscope_xr.index.runs import Run
+from miniscope_xr.layout import SECTOR
 from miniscope_xr.source.base import ByteSource
 
 __all__ = ["FrameReader", "FrameRows", "Int", "Piece", "aligned_empty"]
@@ -69,9 +70,10 @@ class FrameReader:
     def __init__(self, buffers: BufferReader, fill: bool = False, until: int | None = None) -> None:
         self.buffers = buffers
         self.recording = buffers.recording
-        self.dtype = buffers.dtype
+        self.framing = buffers.framing
+        self.dtype = buffers.framing.dtype
         self.frame_bytes = self.recording.width * self.recording.height
-        self.payload = buffers.payload or self.frame_bytes
+        self.payload = buffers.framing.payload or self.frame_bytes
         self.axis = FrameAxis(self.recording.runs, fill, until)
         self.count = len(self.axis)
         self._stencils: dict[int, Stencil | None] = {}
@@ -103,13 +105,12 @@ class FrameReader:
 
     def position(self, row: int) -> int:
         """Byte on the card where a row begins (its first buffer's header; for a blank frame, that of the next)."""
-        size = self.buffers.sector_size
         for later in range(row, self.count):
             pieces = self.pieces(later)
             if pieces:
                 first = pieces[0]
-                return self.recording.runs[first.run].sector_of(first.start) * size
-        return self.recording.end_sector * size
+                return self.recording.runs[first.run].sector_of(first.start) * SECTOR
+        return self.recording.end_sector * SECTOR
 
     # -- pixels ---------------------------------------------------------------------------------------
 
@@ -178,7 +179,7 @@ class FrameReader:
         Where headers have no write time (DAQ), an odd header says that a lap may have put a copy of a later buffer
         there: in the frame before the stretch, or in a doubtful one.
         """
-        ring = self.buffers.ring
+        ring = self.framing.ring
         if not ring or "write_timestamp" in (self.dtype.names or ()):
             return doubtful
         reach = -(-ring // len(run.cut))
@@ -273,7 +274,7 @@ class FrameReader:
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, np.dtype[np.bool_]]]:
         """Headers of buffers ``i`` of a run as they are on the card, and which of them vouch for their buffer."""
         rows = self.buffers.headers(source, run, i)
-        return rows, self.buffers.vouched(rows, run, i)
+        return rows, self.framing.vouched(rows, run, i)
 
     def first_timestamp(self, source: ByteSource, row: int) -> int | None:
         """Timestamp of one row's first buffer on the card, from one header where that can be; None for no buffer."""
@@ -348,7 +349,7 @@ class FrameReader:
         count = span.stop - span.start
         i = (self.axis.first_buffer(number, frame) + np.arange(count * size)).reshape(count, size)
         table = self._headers_of(source, run, i, span, headers)
-        good = self.buffers.vouched(table, run, i)
+        good = self.framing.vouched(table, run, i)
         any_good = good.any(axis=1)
         each = np.arange(count)
         first, last = good.argmax(axis=1), size - 1 - good[:, ::-1].argmax(axis=1)
@@ -358,8 +359,8 @@ class FrameReader:
         bits = np.uint32(1) << np.minimum(np.arange(size), 31).astype(np.uint32)
         result.present[span] = (good[:, :32] * bits[:32]).sum(axis=1).astype(np.uint32)
         result.complete[span] = good.all(axis=1) & tiles(run, self.payload, self.frame_bytes)
-        odd = self.buffers.odd_lengths(table, run) & good.all(axis=1)
-        for k in np.flatnonzero(odd | (self.buffers.ends(run, i).max(axis=1) > source.size)):
+        odd = self.framing.odd_lengths(table, run) & good.all(axis=1)
+        for k in np.flatnonzero(odd | (self.framing.ends(run, i).max(axis=1) > source.size)):
             self._describe_slow(source, int(rows[span.start + k]), span.start + int(k), result)
         final = run.last_frame - frame
         if 0 <= final < count:

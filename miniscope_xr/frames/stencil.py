@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.errors import CardReadError
+from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.runs import Run, expected_headers
+from miniscope_xr.layout import SECTOR
 from miniscope_xr.source.base import ByteSource
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
@@ -43,22 +45,18 @@ class Stencil:
     ----------
     run : Run
         A run whose cut tiles the frame (see :func:`tiles`).
-    dtype : numpy dtype
-        Of one buffer header.
-    words : int
-        Length of the headers (0: there are none).
-    sector_size : int
+    framing : Framing
     """
 
-    def __init__(self, run: Run, dtype: np.dtype[Any], words: int, sector_size: int) -> None:
+    def __init__(self, run: Run, framing: Framing) -> None:
         cut = run.cut
-        head = 4 * words
+        head = framing.head
         self.run = run
         self.frame_bytes = sum(cut.lengths)
         self.batch = max(_VECTORS // (2 * len(cut)), 1)
-        self._stride = cut.frame_sectors * sector_size
-        self._origin = run.sector_of(-run.first.index) * sector_size  # of the run's first frame number, buffer 0
-        slack = [s * sector_size - head - n for s, n in zip(cut.sectors, cut.lengths, strict=True)]
+        self._stride = cut.frame_sectors * SECTOR
+        self._origin = run.sector_of(-run.first.index) * SECTOR  # of the run's first frame number, buffer 0
+        slack = [s * SECTOR - head - n for s, n in zip(cut.sectors, cut.lengths, strict=True)]
         self._lead = slack[-1]  # before the first header of a frame, except at the start of a read
         # Each header is read together with the slack before it; its place in the scratch row is a whole word.
         self._asides: list[tuple[int, int]] = []
@@ -79,18 +77,18 @@ class Stencil:
         ]
         # scratch for one frame and for a batch of them, with its vectors: making those takes as long as a read
         self._spare: tuple[list[tuple[Bytes, list[memoryview]]], ...] = ([], [])
-        self.header_words = words * len(words_at)
-        self._headers_at = np.add.outer(words_at, np.arange(words)).reshape(-1)
-        self._expect(words_at, dtype, words)
+        self.header_words = framing.words * len(words_at)
+        self._headers_at = np.add.outer(words_at, np.arange(framing.words)).reshape(-1)
+        self._expect(words_at, framing)
 
-    def _expect(self, words_at: list[int], dtype: np.dtype[Any], words: int) -> None:
+    def _expect(self, words_at: list[int], framing: Framing) -> None:
         """Prepare the comparison: which words of a scratch row must be ``base + k * step`` in frame ``k``."""
-        fields = dtype.fields
-        if not words or fields is None:
+        fields = framing.dtype.fields
+        if not framing.words or fields is None:
             return
         size = len(words_at)
         i = np.arange(size) - self.run.first.index
-        constant = {"length": np.full(size, words), "data_length": np.array(self.run.cut.lengths)}
+        constant = {"length": np.full(size, framing.marker), "data_length": np.array(self.run.cut.lengths)}
         now, later = (expected_headers(self.run, i + shift) | constant for shift in (0, size))
         base = np.stack(list(now.values()), axis=1)
         step = np.stack([later[name] - now[name] for name in now], axis=1)
@@ -194,10 +192,10 @@ class Stencil:
 class FooterStencil(Stencil):
     """The same for whole frames that end in a footer: there is nothing aside, and the footer is in the pixels."""
 
-    def __init__(self, run: Run, dtype: np.dtype[Any], words: int, sector_size: int) -> None:
-        super().__init__(run, dtype, 0, sector_size)
-        self._dtype = dtype
-        self.header_words = dtype.itemsize // 4
+    def __init__(self, run: Run, framing: Framing) -> None:
+        super().__init__(run, framing)
+        self._dtype = framing.dtype
+        self.header_words = self._dtype.itemsize // 4
 
     def _headers(self, scratch: Bytes, out: Rows) -> Words:
         return np.stack([row[-self._dtype.itemsize :] for row in out]).view("<u4")

@@ -17,7 +17,7 @@ from miniscope_xr.index.runs import Cut, Header, Run, cut_at, ended_at
 from miniscope_xr.index.seam import SeamSearch
 from miniscope_xr.index.v3 import index_footers
 from miniscope_xr.index.walker import Walker
-from miniscope_xr.layout import Layout
+from miniscope_xr.layout import SECTOR, Layout, lengths_of
 from miniscope_xr.source.base import ByteSource, Tolerant
 
 _HOLE = 16  # buffers at the start of a recording that may be missing
@@ -55,28 +55,23 @@ class _Buffers:
         self.whole = whole
         self.old_buffers = old_buffers
         self.layout = card.layout
-        self.size = card.layout.sectors.size
-        self.end_sector = -(-source.size // self.size)
-        self.headers = HeaderReader(source, card.layout, card.words, card.payload)
+        self.end_sector = -(-source.size // SECTOR)
+        self.headers = HeaderReader(source, card.framing)
         self.facts = RunFacts(source.size, card, self.headers)
-        self.ring = card.build.ring if card.build else 0
+        self.ring = card.framing.ring
         self.stale = card.build is not None and card.build.stale_config
         cut = self._expected_cut()
-        self.walker = Walker(self.headers, cut, self.end_sector, self.ring, exhaustive, card.build)
+        self.walker = Walker(self.headers, cut, self.end_sector, exhaustive)
         # The remote cannot be pressed twice within one frame, so a card has room for so many recordings.
         room = max(self.end_sector - card.layout.sectors.data, 0)
-        self.most = 1 + room // max(cut.frame_sectors if cut else 1, card.config["buffer_size"] // self.size)
+        self.most = 1 + room // max(cut.frame_sectors if cut else 1, card.config["buffer_size"] // SECTOR)
 
     def _expected_cut(self) -> Cut | None:
         """How a frame of the size in the config sector is cut; None where that size cannot be."""
         frame_bytes = self.config["width"] * self.config["height"]
-        build = self.card.build
-        full, rest = divmod(frame_bytes, self.card.payload)
-        if not 0 < frame_bytes <= 1 << 26 or full > 60:
+        if not 0 < frame_bytes <= 1 << 26 or frame_bytes // self.card.payload > 60:
             return None
-        step = build.buffer_sectors if build and build.whole_buffers else 0
-        lengths = (self.card.payload,) * full + ((rest,) if rest else ())
-        return Cut(lengths, 4 * self.card.words, self.size, step)
+        return self.card.framing.cut(lengths_of(frame_bytes, self.card.payload))
 
     # -- finding the runs ---------------------------------------------------------------------------
 
@@ -89,13 +84,13 @@ class _Buffers:
             return sector, header
         hit = self.headers.find(
             sector + 1,
-            sector + 1 + _HOLE * self.config["buffer_size"] // self.size,
+            sector + 1 + _HOLE * self.config["buffer_size"] // SECTOR,
             range(1, _HOLE + 1),
             lambda h: h.count == h.written + h.dropped,
         )
         if hit is None:
             raise NotACardError(
-                f"sector {sector} (byte {sector * self.size}) holds no first buffer of a {self.layout.id} recording; "
+                f"sector {sector} (byte {sector * SECTOR}) holds no first buffer of a {self.layout.id} recording; "
                 "check layout="
             )
         return hit
@@ -120,9 +115,7 @@ class _Buffers:
         if exactly:
             return None
         sector = last.sector_of(last.count - 1)
-        return self.headers.find(
-            sector + 1, sector + 1 + self.config["buffer_size"] // self.size, range(1), self._starts
-        )
+        return self.headers.find(sector + 1, sector + 1 + self.config["buffer_size"] // SECTOR, range(1), self._starts)
 
     def _counted(self, at: tuple[int, Header], limit: int) -> tuple[list[list[Run]], int | None]:
         """Runs of each recording on the card, and which one the count (``limit`` buffers) belongs to.
@@ -186,7 +179,7 @@ class _Buffers:
             own = self.headers.at(sector)
             if own is None or own.length == last.length_of(i):
                 return None
-            reach = self.config["buffer_size"] // self.size  # a lost interrupt makes a buffer longer or shorter
+            reach = self.config["buffer_size"] // SECTOR  # a lost interrupt makes a buffer longer or shorter
             if self.headers.find(sector + 1, sector + 1 + reach, range(limit, limit + 1)) is None:
                 return None
         longer = self.walker.runs(*start, None)
@@ -198,13 +191,9 @@ class _Buffers:
         return kept if kept and kept[-1].end_place > limit else None
 
     def _search(self, runs: list[Run]) -> SeamSearch:
-        build = self.card.build
         scanning = bool(self.card.settings.get("ewl_scan_mode", 0))
-        later = runs[0].sector > self.layout.sectors.data + _HOLE * self.config["buffer_size"] // self.size
-        ring = 0 if build and build.leftovers == "frame" else self.ring
-        return SeamSearch(
-            self.headers, ring, (build.drop_step or 0) if build else 0, scanning, self.facts.ticks(runs), later, runs
-        )
+        later = runs[0].sector > self.layout.sectors.data + _HOLE * self.config["buffer_size"] // SECTOR
+        return SeamSearch(self.headers, scanning, self.facts.ticks(runs), later, runs)
 
     def _without_older(self, runs: list[Run]) -> tuple[list[Run], list[str], bool]:
         """Runs without an older recording behind them; doubts; whether one was cut off."""
@@ -223,9 +212,9 @@ class _Buffers:
             return runs, [] if counted is not None and counted(runs) else verdict.doubt, False
         number, i = verdict.end
         kept = cut_at(runs, number, i)
-        if not i and kept and kept[-1].single:  # it seemed to take more sectors than it has, up to the old buffer
-            own = kept[-1].cut.sectors_for(kept[-1].single[1])
-            kept[-1] = replace(kept[-1], single=(min(kept[-1].single[0], own), kept[-1].single[1]))
+        if not i and kept and kept[-1].odd:  # it seemed to take more sectors than it has, up to the old buffer
+            cut = kept[-1].cut
+            kept[-1] = replace(kept[-1], cut=replace(cut, taken=min(cut.taken, cut.sectors_for(cut.lengths[0]))))
         if counted is not None and counted(runs) and not (kept and counted(kept)):
             return runs, [], False  # the low bytes of the counts confirm the end found by the counters alone
         old = runs[number].sector_of(i)
@@ -252,20 +241,20 @@ class _Buffers:
         run = runs[-1]
         i = run.count - 1
         sector, n = run.sector_of(i), run.sector_count(i)
-        data = self.source.read(sector * self.size, n * self.size)
-        if len(data) < n * self.size:
+        data = self.source.read(sector * SECTOR, n * SECTOR)
+        if len(data) < n * SECTOR:
             return None, []
-        blank = _blank_sectors(data, self.size)
+        blank = _blank_sectors(data)
         if blank and i >= len(run.cut):
-            before = self.source.read(run.sector_of(i - len(run.cut)) * self.size, n * self.size)
-            blank = 0 if _blank_sectors(before, self.size) >= blank else blank
+            before = self.source.read(run.sector_of(i - len(run.cut)) * SECTOR, n * SECTOR)
+            blank = 0 if _blank_sectors(before) >= blank else blank
         old = not blank and self._search(runs).link(run, i) is False
         if not blank and not old:
             return None, []
         frame = run.frame_of(i)
         if blank >= n:
             return 0, [f"the last buffer (frame {frame}) never reached the card"]
-        kept = max((n - max(blank, 1)) * self.size - 4 * self.card.words, 0)
+        kept = max((n - max(blank, 1)) * SECTOR - self.card.framing.head, 0)
         how = f"only {n - blank} of its {n} sectors" if blank else "not all of its sectors"
         return min(kept, run.length_of(i)), [
             f"the power went while the last buffer of frame {frame} was written: {how} reached the card, "
@@ -331,11 +320,11 @@ class _Buffers:
         )  # fmt: skip
 
 
-def _blank_sectors(data: bytes, size: int) -> int:
+def _blank_sectors(data: bytes) -> int:
     """Sectors at the end of ``data`` that hold nothing but zeros or nothing but 0xFF."""
     for value in (0, 0xFF):
         kept = len(data.rstrip(bytes([value])))
-        blank = (len(data) - -(-kept // size) * size) // size
+        blank = (len(data) - -(-kept // SECTOR) * SECTOR) // SECTOR
         if blank:
             return blank
     return 0

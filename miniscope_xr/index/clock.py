@@ -44,7 +44,7 @@ class FrameClock:
     def _ends(self, run: Run, like: Header) -> tuple[tuple[int, int], tuple[int, int]] | None:
         """(frame, time) of the first and the last buffer of a run with the same index as a header."""
         size = len(run.cut)
-        if run.single or like.index >= size or like.length != run.cut.lengths[like.index]:
+        if run.odd or like.index >= size or like.length != run.cut.lengths[like.index]:
             return None
         start = (like.index - run.first.index) % size
         last = start + (run.count - 1 - start) // size * size

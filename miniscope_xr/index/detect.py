@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -15,9 +16,10 @@ from miniscope_xr.errors import (
     NotACardError,
     UnsupportedCardError,
 )
+from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.guess import guess
 from miniscope_xr.index.locate import locate
-from miniscope_xr.layout import Build, Layout, builtin_layouts, load_layout
+from miniscope_xr.layout import SECTOR, Build, Layout, builtin_layouts, load_layout
 from miniscope_xr.layout.stamp import recorded_with
 from miniscope_xr.layout.tell import fitting
 from miniscope_xr.layout.words import (
@@ -75,16 +77,20 @@ class CardSectors:
     notes: tuple[str, ...] = field(default=())
     start: int | None = None
 
+    @cached_property
+    def framing(self) -> Framing:
+        """How its buffers are framed."""
+        return Framing(self.layout.of(self.build), self.words, self.payload)
 
-def _sector(source: Readable, layout: Layout, number: int) -> bytes:
-    size = layout.sectors.size
-    return source.read(number * size, size)
+
+def _sector(source: Readable, number: int) -> bytes:
+    return source.read(number * SECTOR, SECTOR)
 
 
 def _settings(source: Readable, layout: Layout) -> tuple[dict[str, int], bool, bytes]:
     """Settings, whether all write keys are there, and the sector itself."""
-    data = _sector(source, layout, layout.sectors.header)
-    if len(data) < layout.sectors.size:
+    data = _sector(source, layout.sectors.header)
+    if len(data) < SECTOR:
         return {}, False, data
     values = parse(header_sector_struct(layout), data)
     keyed = tuple(values[k] for k in KEY_NAMES) == layout.write_keys
@@ -100,8 +106,8 @@ def _config(source: Readable, layout: Layout) -> dict[str, int] | None:
     """The config sector where it can be one, else None."""
     if layout.sectors.config is None:
         return None
-    data = _sector(source, layout, layout.sectors.config)
-    if len(data) < layout.sectors.size:
+    data = _sector(source, layout.sectors.config)
+    if len(data) < SECTOR:
         return None
     values = parse(config_sector_struct(layout), data)
     config = {name: int(value) for name, value in fields_of(layout.config, values).items()}
@@ -110,7 +116,7 @@ def _config(source: Readable, layout: Layout) -> dict[str, int] | None:
         8 <= config["width"] <= _MAX_SIDE
         and height_ok
         and 0 < config["buffer_size"] <= _MAX_BUFFER
-        and config["buffer_size"] % layout.sectors.size == 0
+        and config["buffer_size"] % SECTOR == 0
         and config["n_buffers_recorded"] < 1 << 28
     )
     return config if plausible else None
@@ -118,7 +124,7 @@ def _config(source: Readable, layout: Layout) -> dict[str, int] | None:
 
 def _header_length(source: Readable, layout: Layout) -> int:
     """Words of the buffer header at the start of the data, 0 where there is none."""
-    data = _sector(source, layout, layout.sectors.data)
+    data = _sector(source, layout.sectors.data)
     if len(data) < 4 * layout.min_words:
         return 0
     words = int(np.frombuffer(data, "<u4", 1)[0])
@@ -133,9 +139,8 @@ def _header_length(source: Readable, layout: Layout) -> int:
 
 def _header_length_behind_hole(source: Readable, layout: Layout, buffer_bytes: int) -> int:
     """Words of the first buffer header behind writes that failed at the very start, 0 where there is none."""
-    size = layout.sectors.size
-    data = source.read(layout.sectors.data * size, _HOLE * buffer_bytes)
-    words = np.frombuffer(data, "<u4", len(data) // size * size // 4).reshape(-1, size // 4)
+    data = source.read(layout.sectors.data * SECTOR, _HOLE * buffer_bytes)
+    words = np.frombuffer(data, "<u4", len(data) // SECTOR * SECTOR // 4).reshape(-1, SECTOR // 4)
     for length in layout.header_words or range(layout.min_words, 65):
         names = layout.buffer
         rows = words[words[:, 0] == length]
@@ -172,7 +177,7 @@ def _examine_buffers(source: Readable, layout: Layout, holes: bool) -> CardSecto
     notes: tuple[str, ...] = ()
     build = _build(source, layout, words, config, settings) if words else None
     if build is not None and config is None and build.stale_config:
-        config = {"width": build.width, "height": build.height, "buffer_size": 512 * build.buffer_sectors}
+        config = {"width": build.width, "height": build.height, "buffer_size": SECTOR * build.buffer_sectors}
         config["n_buffers_recorded"] = 0
     if words and config is not None:
         config, notes = _sized(source, layout, words, config)
@@ -199,7 +204,7 @@ def _build(
 ) -> Build | None:
     """The firmware build of a recording: one that the first header does not contradict, by its frame size if known."""
     at = layout.sectors.data
-    first = np.frombuffer(_sector(source, layout, at)[: 4 * words], "<u4").reshape(1, -1)
+    first = np.frombuffer(_sector(source, at)[: 4 * words], "<u4").reshape(1, -1)
     known = [b for b in layout.builds if b.header_words == words]
     if config is not None:
         known = layout.builds_for(words, config["buffer_size"]) or known
@@ -213,8 +218,8 @@ def _sized(
     source: Readable, layout: Layout, words: int, config: dict[str, int]
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     """The config sector with a buffer size the first full buffer agrees with; and what had to be said."""
-    sizes = {b.buffer_sectors * layout.sectors.size for b in layout.builds if b.header_words == words}
-    header = np.frombuffer(_sector(source, layout, layout.sectors.data), buffer_header_dtype(layout, words), 1)[0]
+    sizes = {b.buffer_sectors * SECTOR for b in layout.builds if b.header_words == words}
+    header = np.frombuffer(_sector(source, layout.sectors.data), buffer_header_dtype(layout, words), 1)[0]
     found = int(header["data_length"]) + 4 * words
     if config["buffer_size"] in sizes or int(header["length"]) != words or found not in sizes:
         return config, ()
@@ -223,8 +228,7 @@ def _sized(
 
 
 def _footer(source: Readable, layout: Layout, build: Build, number: int) -> dict[str, Any] | None:
-    size = layout.sectors.size
-    end = layout.sectors.data * size + (number + 1) * build.frame_sectors * size
+    end = (layout.sectors.data + (number + 1) * build.frame_sectors) * SECTOR
     data = source.read(end - 16, 16)
     return parse(footer_struct(layout), data) if len(data) == 16 else None
 
@@ -256,8 +260,8 @@ def examine(source: Readable, layout: Layout, holes: bool = True) -> CardSectors
 def _made_with(source: Readable, card: CardSectors) -> CardSectors:
     """A card with the settings its recording was made with: `set` changes those of the next one, and keeps the old."""
     layout = card.layout
-    header = _sector(source, layout, layout.sectors.header)
-    was = recorded_with(header, _sector(source, layout, layout.sectors.data))
+    header = _sector(source, layout.sectors.header)
+    was = recorded_with(header, _sector(source, layout.sectors.data))
     if was == header:
         return card
     if was is None:
@@ -287,14 +291,13 @@ def _blank(cards: list[CardSectors]) -> BlankCardError:
 def _nothing(source: Readable, layouts: list[Layout]) -> NotACardError:
     first = min(layout.sectors.header for layout in layouts)
     last = max(layout.sectors.data for layout in layouts)
-    size = layouts[0].sectors.size
-    if source.size <= first * size:
+    if source.size <= first * SECTOR:
         what = "it is empty" if not source.size else f"it has only {source.size} bytes"
         return NotACardError(
-            f"not a Miniscope card: {what}, and settings would begin at sector {first} (byte {first * size}); "
+            f"not a Miniscope card: {what}, and settings would begin at sector {first} (byte {first * SECTOR}); "
             "give the card's device or a whole image of it"
         )
-    data = source.read(first * size, (last + 1 - first) * size)
+    data = source.read(first * SECTOR, (last + 1 - first) * SECTOR)
     what = "are all zeros" if not any(data) else "hold neither settings nor a recording of a known firmware"
     return NotACardError(
         f"not a Miniscope card: sectors {first} to {last} {what}; "
@@ -322,9 +325,9 @@ def _refuse_unreadable(card: CardSectors) -> None:
 def _by_build(source: ByteSource, card: CardSectors, build: Build, start: int | None, note: str) -> CardSectors:
     """A recording read by the numbers of its firmware build; what the card does not say is absent."""
     layout = card.layout
-    size = build.buffer_sectors * layout.sectors.size
+    size = build.buffer_sectors * SECTOR
     config = card.config or {"width": build.width, "height": build.height, "buffer_size": size, "n_buffers_recorded": 0}
-    known = card.keyed or _looks_prepared(layout, card.settings, _sector(source, layout, layout.sectors.header))
+    known = card.keyed or _looks_prepared(layout, card.settings, _sector(source, layout.sectors.header))
     return replace(
         card, settings=card.settings if known else {}, config=config, state="recorded", words=build.header_words,
         payload=config["buffer_size"] - 4 * build.header_words, build=build, notes=(note,), start=start,
@@ -442,8 +445,7 @@ def _restored(source: ByteSource, card: CardSectors, asked: bool) -> CardSectors
     """A recording whose config sector is gone: not one that was zeroed when the card was prepared, unless asked for."""
     if card.state != "headers only":
         return None
-    at, size = (card.layout.sectors.config or 0) * card.layout.sectors.size, card.layout.sectors.size
-    data, bad = source.salvage(at, size)
+    data, bad = source.salvage((card.layout.sectors.config or 0) * SECTOR, SECTOR)
     return _without_config(source, card) if asked or bad or any(data) else None
 
 
@@ -495,7 +497,7 @@ def _told_apart(source: Readable, cards: list[CardSectors]) -> list[CardSectors]
 
     def fits(card: CardSectors) -> bool:
         at = card.layout.sectors.data
-        data = _sector(source, card.layout, at)
+        data = _sector(source, at)
         words = np.frombuffer(data[: 4 * card.words], "<u4").reshape(1, -1)
         builds = [(card.layout, b) for b in card.layout.builds if b.header_words == card.words]
         return bool(fitting(builds, words, np.array([at]), card.settings))

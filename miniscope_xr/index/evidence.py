@@ -7,6 +7,7 @@ from statistics import median
 
 from miniscope_xr.index.headers import HeaderReader
 from miniscope_xr.index.runs import Header, Run
+from miniscope_xr.layout import SECTOR
 
 CLOCK_FRAMES = 8  # frames on each side whose clocks are compared
 CLOCK_STEP = 2.5  # timestamps are whole ms and interrupts jitter by about one: larger steps are no jitter
@@ -19,10 +20,6 @@ class Evidence:
     Parameters
     ----------
     headers : HeaderReader
-    ring : int
-        Buffers in the firmware's ring; 0 if unknown (leftovers are not compared then).
-    drop_step : int
-        Multiple at which counters resume after a drop; 0 if unknown.
     scanning : bool
         The lens focus changes during the recording (EWL scan), so it tells nothing.
     ticks : float
@@ -36,8 +33,6 @@ class Evidence:
     def __init__(
         self,
         headers: HeaderReader,
-        ring: int,
-        drop_step: int = 0,
         scanning: bool = False,
         ticks: float = 1.0,
         later: bool = False,
@@ -46,21 +41,20 @@ class Evidence:
         self.runs = runs
         self.later = later
         self.headers = headers
-        self.ring = ring
-        self.drop_step = drop_step
+        self.ring = headers.framing.repeats
+        self.drop_step = headers.framing.drop_step
         self.scanning = scanning
         self.ticks = ticks
-        self._size = headers.sector_size
-        self._head = 4 * headers.words
+        self._head = headers.framing.head
 
     # -- the ring buffer's leftovers ---------------------------------------------------------------
 
     def link(self, run: Run, i: int) -> bool | None:
         """Whether the leftovers behind buffer ``i`` repeat the buffer one ring earlier; None: nothing to compare."""
-        if run.single or not self.ring:
+        if run.odd or not self.ring:
             return None
         data_end = self._head + run.length_of(i)
-        end = run.cut.sectors[run.index_of(i)] * self._size
+        end = run.sector_count(i) * SECTOR
         source = self._earlier(run, i)
         while source is not None and self._head + source[0].length_of(source[1]) < end:
             source = self._earlier(*source)
@@ -90,11 +84,11 @@ class Evidence:
         return None
 
     def _bytes(self, sector: int, start: int, stop: int) -> bytes:
-        return self.headers.source.read(sector * self._size + start, stop - start)
+        return self.headers.source.read(sector * SECTOR + start, stop - start)
 
     def broken_links(self, run: Run, start: int, stop: int) -> int | None:
         """First buffer in [start, stop) whose leftovers do not fit, or None."""
-        short = [b for b, n in enumerate(run.cut.lengths) if (n + self._head) % self._size]
+        short = [b for b, n in enumerate(run.cut.lengths) if (n + self._head) % SECTOR]
         size = len(run.cut)
         for frame_start in range(start - (start + run.first.index) % size, stop, size):
             for b in short:

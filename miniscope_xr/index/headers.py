@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.runs import MAX_INDEX, Header
-from miniscope_xr.layout import SECTOR, Layout
-from miniscope_xr.layout.words import buffer_header_dtype, value
+from miniscope_xr.layout import SECTOR
+from miniscope_xr.layout.words import value
 from miniscope_xr.source.base import ByteSource
 
 Hit = TypeVar("Hit")
@@ -27,29 +29,16 @@ class HeaderReader:
     Parameters
     ----------
     source : ByteSource
-    layout : Layout
-    words : int
-        Length of the headers of this recording, in words.
-    payload : int
-        Data bytes of a full buffer.
+    framing : Framing
     """
 
-    def __init__(
-        self,
-        source: ByteSource,
-        layout: Layout,
-        words: int,
-        payload: int,
-    ) -> None:
+    def __init__(self, source: ByteSource, framing: Framing) -> None:
         self.source = source
-        self.layout = layout
-        self.words = words
-        self.payload = payload
-        self.dtype = buffer_header_dtype(layout, words)
-        self.sector_size = SECTOR
-        self.marker = layout.build.marker if layout.build else words
+        self.framing = framing
+        self.dtype = framing.dtype
+        self.marker = framing.marker
         self._seen: dict[int, Header | None] = {}
-        fields = layout.fields_for(words)
+        fields = framing.layout.fields_for(framing.words)
         self._fields = tuple(fields.get(name) for name in _NAMES)
         self._tested = [item for item in fields.values() if item.trusted and item.name != "length"]
 
@@ -68,7 +57,7 @@ class HeaderReader:
         return (
             header.slot < MAX_INDEX
             and header.index < MAX_INDEX
-            and header.length <= self.payload
+            and header.length <= self.framing.payload
             and header.written < 1 << 28
             and header.dropped < 1 << 28
             and header.count < 1 << 29
@@ -80,20 +69,19 @@ class HeaderReader:
         if sector not in self._seen:
             if len(self._seen) > 1 << 16:
                 self._seen.clear()
-            self._seen[sector] = self.parse(self.source.read(sector * self.sector_size, self.sector_size))
+            self._seen[sector] = self.parse(self.source.read(sector * SECTOR, SECTOR))
         return self._seen[sector]
 
     def find(
         self, start: int, stop: int, written: range, accept: Callable[[Header], bool] = lambda header: True
     ) -> tuple[int, Header] | None:
         """The first sector in [start, stop) whose header has a place in ``written`` and is accepted; one large read."""
-        size = self.sector_size
-        data = self.source.read(start * size, (stop - start) * size)
-        count = max(len(data) - self.dtype.itemsize + size, 0) // size
-        rows = np.ndarray(count, self.dtype, data, strides=size)
+        data = self.source.read(start * SECTOR, (stop - start) * SECTOR)
+        count = max(len(data) - self.dtype.itemsize + SECTOR, 0) // SECTOR
+        rows = np.ndarray(count, self.dtype, data, strides=SECTOR)
         places = rows["write_buffer_count"]
         for k in np.flatnonzero((rows["length"] == self.marker) & (places >= written.start) & (places < written.stop)):
-            header = self.parse(data[int(k) * size : int(k) * size + self.dtype.itemsize])
+            header = self.parse(data[int(k) * SECTOR : int(k) * SECTOR + self.dtype.itemsize])
             if header is not None and accept(header):
                 return start + int(k), header
         return None
@@ -113,12 +101,11 @@ class HeaderReader:
 
     def _first_in(self, start: int, stop: int, accept: Callable[[int, Header], bool]) -> tuple[int, Header] | None:
         """The first accepted header in [start, stop), or None; one read, and what ``accept`` reads."""
-        size = self.sector_size
-        data = self.source.read(start * size, (stop - start) * size)
-        count = max(len(data) - self.dtype.itemsize + size, 0) // size
-        lengths = np.ndarray(count, "<u4", data, strides=size) if count else np.zeros(0, "<u4")
+        data = self.source.read(start * SECTOR, (stop - start) * SECTOR)
+        count = max(len(data) - self.dtype.itemsize + SECTOR, 0) // SECTOR
+        lengths = np.ndarray(count, "<u4", data, strides=SECTOR) if count else np.zeros(0, "<u4")
         for k in np.flatnonzero(lengths == self.marker).tolist():
-            header = self.parse(data[k * size : k * size + self.dtype.itemsize])
+            header = self.parse(data[k * SECTOR : k * SECTOR + self.dtype.itemsize])
             if header is not None and accept(start + k, header):
                 return start + k, header
         return None
@@ -127,8 +114,8 @@ class HeaderReader:
 def read_rows(
     source: ByteSource,
     dtype: np.dtype[Any],
-    offsets: np.ndarray[Any, np.dtype[np.int64]],
-) -> np.ndarray[Any, Any]:
+    offsets: NDArray[np.int64],
+) -> NDArray[Any]:
     """Headers at many byte offsets as a structured array; zeros where the card ends."""
     parts = [
         _gathered(source, dtype.itemsize, offsets[at : at + _GATHER].tolist()) for at in range(0, len(offsets), _GATHER)
@@ -138,8 +125,7 @@ def read_rows(
 
 def _gathered(source: ByteSource, size: int, offsets: list[int]) -> bytes | bytearray:
     """``size`` bytes from each offset: by the source's own way to do many small reads, or one by one."""
-    gather = getattr(source, "gather", None)
-    data: bytes | None = None if gather is None else gather(offsets, size)
+    data = source.gather(offsets, size)
     if data is not None:
         return data
     out = bytearray(len(offsets) * size)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.headers import HeaderReader, gallop
 from miniscope_xr.index.runs import Header
 from miniscope_xr.layout import SECTOR, Build, Layout
@@ -48,7 +49,7 @@ def locate(source: ByteSource, layouts: Sequence[Layout]) -> Located | None:
             for layout, build in builds:
                 chain = _chain(source, build, at + k) if build.marker == words[k] else []
                 if len(chain) >= _PROOF and _is_of(layout, build, chain):
-                    reader = HeaderReader(source, layout, build.header_words, build.payload)
+                    reader = HeaderReader(source, Framing(layout.of(build), build.header_words, build.payload))
                     header = reader.parse(chain[0][1])
                     if header is not None:
                         return Located(layout, build, at + k, header)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from miniscope_xr.index.detect import CardSectors
 from miniscope_xr.index.headers import HeaderReader
 from miniscope_xr.index.runs import Run
+from miniscope_xr.layout import SECTOR
 
 _SPARE = 1 << 22  # bytes a short recording's frames may take more than the card
 
@@ -26,7 +27,6 @@ class RunFacts:
     def __init__(self, size: int, card: CardSectors, headers: HeaderReader) -> None:
         assert card.config is not None
         self._size = size
-        self._sector = card.layout.sectors.size
         self.card = card
         self.config = card.config
         self.layout = card.layout
@@ -36,7 +36,7 @@ class RunFacts:
         """Timestamp units per ms: 10 where a frame takes about ten times 1000 / fs (early DAQ builds), else 1."""
         fs = self.config.get("fs", 0)
         run = max(runs, key=lambda r: r.count)
-        if not self.layout.height_overwritten or not fs or run.single or run.count <= len(run.cut):
+        if not self.layout.height_overwritten or not fs or run.odd or run.count <= len(run.cut):
             return 1.0
         first = self.headers.at(run.sector)
         second = self.headers.at(run.sector_of(len(run.cut)))
@@ -48,7 +48,7 @@ class RunFacts:
         """Width, height and what had to be said about them."""
         width, height = self.config["width"], self.config["height"]
         # behind a remote stop the DAQ writes one stale buffer a frame: the fullest frames are the camera's
-        whole = (r for r in runs if not r.single and r.count >= len(r.cut))
+        whole = (r for r in runs if not r.odd and r.count >= len(r.cut))
         main = max(whole, key=lambda r: (sum(r.cut.lengths), r.count), default=None)
         total = sum(main.cut.lengths) if main else 0
         if total == width * height:
@@ -76,7 +76,7 @@ class RunFacts:
     def _has_room(self, runs: list[Run], width: int, height: int) -> bool:
         """Whether a frame size no whole frame proves can be: not much more than what the buffers there are hold."""
         slots = -(-width * height // self.card.payload)
-        indexes = max(r.first.index if r.single else len(r.cut) - 1 for r in runs)
+        indexes = max(r.cut.first + len(r.cut) - 1 for r in runs)
         frames = sum(r.last_frame - r.first.frame + 1 for r in runs)
         fits = not self.layout.height_overwritten or indexes < slots
         return fits and height >= 8 and frames * width * height <= 8 * (self._size + _SPARE)
@@ -102,4 +102,4 @@ class RunFacts:
 
     def cut_off(self, runs: list[Run]) -> bool:
         """Whether the image ends before there is room for the header of another buffer."""
-        return runs[-1].end_sector * self._sector + 4 * self.card.words > self._size
+        return runs[-1].end_sector * SECTOR + self.card.framing.head > self._size

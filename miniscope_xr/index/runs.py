@@ -7,9 +7,14 @@ buffer *i* is known from the first one.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from functools import cached_property
+from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+
+from miniscope_xr.layout import SECTOR
 
 MAX_INDEX = 64  # buffers of one frame that can carry a bit of buffers_present and a place
 
@@ -31,70 +36,78 @@ class Header(NamedTuple):
     ewl: int
 
 
+@dataclass(frozen=True)
 class Cut:
     """How one frame is cut into buffers.
+
+    A buffer outside any arithmetic (lapped, torn, lost interrupts) has a cut of its own: one buffer, its index in the
+    frame as ``first``, and the sectors it really takes, be they what its length needs or not.
 
     Parameters
     ----------
     lengths : tuple of int
         Data bytes of the buffers of one frame, in order.
-    header_bytes : int
-        Bytes of a buffer header.
-    sector_size : int
-        Bytes of a sector.
+    head : int
+        Bytes in front of a buffer's data.
     step : int
         Sectors that every buffer takes, however short; 0: as many as it needs.
+    first : int
+        Index in the frame of the first of these buffers.
+    taken : int
+        Sectors that an odd buffer takes; 0 for whole frames.
     """
 
-    def __init__(self, lengths: tuple[int, ...], header_bytes: int, sector_size: int = 512, step: int = 0) -> None:
-        self.lengths = lengths
-        self.step = step
-        self.header_bytes = header_bytes
-        self.sector_size = sector_size
-        self.sectors = tuple(self.sectors_for(length) for length in lengths)
-        self.starts = tuple(int(s) for s in np.concatenate(([0], np.cumsum(self.sectors)))[:-1])
-        self.frame_sectors = sum(self.sectors)
+    lengths: tuple[int, ...]
+    head: int
+    step: int = 0
+    first: int = 0
+    taken: int = 0
+
+    @cached_property
+    def sectors(self) -> tuple[int, ...]:
+        """Sectors of each buffer."""
+        return (self.taken,) if self.taken else tuple(self.sectors_for(length) for length in self.lengths)
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """Sector of each buffer, counted from that of the frame."""
+        return tuple(accumulate(self.sectors, initial=0))[:-1]
+
+    @cached_property
+    def frame_sectors(self) -> int:
+        """Sectors of the whole frame."""
+        return sum(self.sectors)
 
     def begins_like(self, other: Cut) -> bool:
         """Whether ``other`` is the beginning of this cut (a recording that ended in its first frame)."""
         return other.lengths == self.lengths[: len(other)]
 
     def sectors_for(self, length: int) -> int:
-        """Sectors a buffer of ``length`` data bytes takes."""
-        return self.step or -(-(length + self.header_bytes) // self.sector_size)
+        """Sectors a buffer of ``length`` data bytes needs."""
+        return self.step or -(-(length + self.head) // SECTOR)
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Cut) and (self.lengths, self.header_bytes) == (other.lengths, other.header_bytes)
-
-    def __hash__(self) -> int:
-        return hash((self.lengths, self.header_bytes))
-
-    def __repr__(self) -> str:
-        return f"Cut({self.lengths})"
-
 
 @dataclass(frozen=True)
 class Run:
-    """A stretch of buffers known by arithmetic from its first header.
-
-    ``single`` is set for one buffer outside any arithmetic: (sectors it really takes, its data length).
-    """
+    """A stretch of buffers known by arithmetic from its first header."""
 
     sector: int
     count: int
     first: Header
     cut: Cut
-    single: tuple[int, int] | None = None
+
+    @property
+    def odd(self) -> bool:
+        """Whether this is one buffer outside any arithmetic."""
+        return bool(self.cut.taken)
 
     @property
     def end_sector(self) -> int:
         """First sector behind the run."""
-        if self.single:
-            return self.sector + self.single[0]
-        return self.sector_of(self.count - 1) + self.cut.sectors[self.index_of(self.count - 1)]
+        return self.sector_of(self.count - 1) + self.sector_count(self.count - 1)
 
     @property
     def end_place(self) -> int:
@@ -106,37 +119,38 @@ class Run:
         """Frame number of the last buffer."""
         return self.frame_of(self.count - 1)
 
+    @property
+    def _skipped(self) -> int:
+        """Buffers of its cut that the run's first frame lacks."""
+        return self.first.index - self.cut.first
+
     def frame_of(self, i: int) -> int:
         """Frame number of buffer ``i`` of the run."""
-        return self.first.frame if self.single else self.first.frame + (self.first.index + i) // len(self.cut)
+        return self.first.frame + (self._skipped + i) // len(self.cut)
 
     def index_of(self, i: int) -> int:
         """Index in its frame of buffer ``i`` of the run."""
-        return self.first.index if self.single else (self.first.index + i) % len(self.cut)
+        return self.cut.first + (self._skipped + i) % len(self.cut)
 
     def sector_of(self, i: int) -> int:
         """Sector of the header of buffer ``i`` of the run."""
-        if self.single:
-            return self.sector
-        k = self.first.index + i
-        p = self.cut
-        return self.sector - p.starts[self.first.index] + k // len(p) * p.frame_sectors + p.starts[k % len(p)]
+        cut, skipped = self.cut, self._skipped
+        frame, k = divmod(skipped + i, len(cut.lengths))
+        return self.sector - cut.starts[skipped] + frame * cut.frame_sectors + cut.starts[k]
 
-    def sectors_of(self, i: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def sectors_of(self, i: NDArray[np.int64]) -> NDArray[np.int64]:
         """Vectorised :meth:`sector_of`."""
-        if self.single:
-            return np.full(i.shape, self.sector, np.int64)
-        frame, index = np.divmod(i + self.first.index, len(self.cut))
+        frame, k = np.divmod(i + self._skipped, len(self.cut))
         starts = np.array(self.cut.starts, np.int64)
-        return self.sector - int(starts[self.first.index]) + frame * self.cut.frame_sectors + starts[index]
+        return self.sector - int(starts[self._skipped]) + frame * self.cut.frame_sectors + starts[k]
 
     def length_of(self, i: int) -> int:
         """Data bytes of buffer ``i`` of the run, as its header says."""
-        return self.single[1] if self.single else self.cut.lengths[self.index_of(i)]
+        return self.cut.lengths[(self._skipped + i) % len(self.cut)]
 
     def sector_count(self, i: int) -> int:
         """Sectors buffer ``i`` of the run really takes on the card."""
-        return self.single[0] if self.single else self.cut.sectors[self.index_of(i)]
+        return self.cut.sectors[(self._skipped + i) % len(self.cut)]
 
     def matches(self, i: int, header: Header | None) -> bool:
         """Whether ``header`` has the counters that arithmetic expects of buffer ``i``.
@@ -150,6 +164,12 @@ class Run:
         )  # fmt: skip
 
 
+def odd_buffer(sector: int, header: Header, like: Cut, length: int, sectors: int = 0) -> Run:
+    """One buffer outside any arithmetic, of a recording cut ``like`` this, that takes so many sectors (0: it needs)."""
+    taken = sectors or like.sectors_for(length)
+    return Run(sector, 1, header, replace(like, lengths=(length,), first=header.index, taken=taken))
+
+
 def cut_at(runs: list[Run], number: int, i: int) -> list[Run]:
     """Runs up to buffer ``i`` (exclusive) of run ``number``."""
     return [*runs[:number], *([replace(runs[number], count=i)] if i else [])]
@@ -160,31 +180,17 @@ def ended_at(runs: list[Run], sector: int, header: Header | None) -> list[Run]:
     last = runs[-1]
     i = last.count - 1
     start = last.sector_of(i)
-    odd = Run(start, 1, header or last.first, last.cut, single=(sector - start, last.length_of(i)))
+    odd = odd_buffer(start, header or last.first, last.cut, last.length_of(i), sector - start)
     return [*cut_at(runs, len(runs) - 1, i), odd]
 
 
-def expected_headers(run: Run, i: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, np.ndarray[Any, Any]]:
-    """What arithmetic expects of buffers ``i`` of a run: the layout's field name -> int64 values."""
-    if run.single:
-        frame, index = np.full(i.shape, run.first.frame, np.int64), np.full(i.shape, run.first.index, np.int64)
-    else:
-        frame, index = np.divmod(i + run.first.index, len(run.cut))
-        frame += run.first.frame
+def expected_headers(run: Run, i: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+    """What arithmetic expects of buffers ``i`` of a run: the layout's field name -> values."""
+    frame, index = np.divmod(i + (run.first.index - run.cut.first), len(run.cut))
     return {
-        "frame_num": frame,
-        "frame_buffer_count": index,
+        "frame_num": frame + run.first.frame,
+        "frame_buffer_count": index + run.cut.first,
         "buffer_count": run.first.count + i,
         "write_buffer_count": run.first.written + i,
         "dropped_buffer_count": np.full(i.shape, run.first.dropped, np.int64),
     }
-
-
-def vouched(
-    rows: np.ndarray[Any, Any], expected: dict[str, np.ndarray[Any, Any]], words: int, payload: int
-) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which header rows have the counters arithmetic expects, and no more data than a buffer holds."""
-    good: np.ndarray[Any, np.dtype[np.bool_]] = (rows["length"] == words) & (rows["data_length"] <= payload)
-    for name, values in expected.items():
-        good &= rows[name] == values
-    return good

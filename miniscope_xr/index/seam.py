@@ -50,7 +50,7 @@ class SeamSearch(Evidence):
         for number, run in enumerate(runs):
             if number and not self._plausible_boundary(runs, number):
                 return Verdict((number, 0))
-            if run.single or run.count <= 2:
+            if run.odd or run.count <= 2:
                 continue
             verdict = self._seam_in(run, exhaustive, number < len(runs) - 1)
             if verdict.end is not None:
@@ -73,7 +73,7 @@ class SeamSearch(Evidence):
             return False
         if b.dropped > a.dropped and self.drop_step and excess == 0 and (b.written + b.dropped) % self.drop_step:
             return False
-        return self._single_fits(runs, number) if after.single else self._same_clock(runs, number)
+        return self._single_fits(runs, number) if after.odd else self._same_clock(runs, number)
 
     def _linked_across(self, runs: list[Run], number: int) -> bool | None:
         """Whether leftovers behind a break repeat buffers before it; None where they tell nothing."""
@@ -138,7 +138,7 @@ class SeamSearch(Evidence):
 
     @staticmethod
     def _regular(run: Run) -> bool:
-        return not run.single and run.count >= 2 * len(run.cut) > 2
+        return not run.odd and run.count >= 2 * len(run.cut) > 2
 
     def _clock(self, run: Run, front: bool) -> list[tuple[int, int]]:
         """(frame number, time) of buffer 0 in up to 16 frames at the front or the end of a run."""

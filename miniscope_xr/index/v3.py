@@ -15,8 +15,8 @@ import numpy as np
 from miniscope_xr.index.detect import CardSectors
 from miniscope_xr.index.old_buffers import by_the_list, first_listed
 from miniscope_xr.index.recording import Recording
-from miniscope_xr.index.runs import Cut, Header, Run
-from miniscope_xr.layout.words import dtype_of, footer_struct
+from miniscope_xr.index.runs import Header, Run
+from miniscope_xr.layout import SECTOR
 from miniscope_xr.source.base import ByteSource
 
 FOOTER = 16  # bytes
@@ -34,18 +34,17 @@ class _Footers:
     def __init__(self, source: ByteSource, card: CardSectors) -> None:
         assert card.build is not None
         self.source = source
-        self.size = card.layout.sectors.size
-        self.start = card.layout.sectors.data * self.size
-        self.frame_bytes = card.build.frame_sectors * self.size
+        self.start = card.layout.sectors.data * SECTOR
+        self.frame_bytes = card.build.frame_sectors * SECTOR
         self.lines = (card.build.width, card.build.height)
-        self.dtype = dtype_of(footer_struct(card.layout))
+        self.dtype = card.framing.dtype
         self.most = -(-max(source.size - self.start, 0) // self.frame_bytes)
         self._seen: dict[int, tuple[int, int] | None] = {}
 
     def last_sectors(self, n: int) -> range:
         """Sectors that end the first ``n`` frames."""
-        step = self.frame_bytes // self.size
-        first = self.start // self.size + step - 1
+        step = self.frame_bytes // SECTOR
+        first = self.start // SECTOR + step - 1
         return range(first, first + n * step, step)
 
     def at(self, k: int) -> tuple[int, int] | None:
@@ -238,7 +237,7 @@ def index_footers(
                 f"the frame clock changes at frame {doubtful}: a slow card, or an older recording from there on; "
                 f"if it is one, pass until={doubtful - 1}"
             ]
-    cut = Cut((footers.frame_bytes,), 0, footers.size)
+    cut = card.framing.cut((footers.frame_bytes,))
     first = footers.at(0)
     assert first is not None
     lines = first[1]

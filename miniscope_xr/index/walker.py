@@ -14,8 +14,8 @@ import numpy as np
 
 from miniscope_xr.index.clock import FrameClock
 from miniscope_xr.index.headers import HeaderReader, read_rows
-from miniscope_xr.index.runs import Cut, Header, Run, ended_at, expected_headers, vouched
-from miniscope_xr.layout import Build
+from miniscope_xr.index.runs import Cut, Header, Run, ended_at, odd_buffer
+from miniscope_xr.layout import SECTOR
 
 _READ_WHOLE = 4096  # frames of an uncounted run whose headers are all read
 _MARKS = 64  # headers looked at in a longer one
@@ -37,28 +37,19 @@ class Walker:
         How a frame is expected to be cut (from the config sector); learnt from the card where it does not fit.
     end_sector : int
         First sector behind the card.
-    ring : int
-        Buffers in the firmware's ring; 0 if unknown.
     exhaustive : bool
         Read every header instead of bisecting; finds the same runs.
-    build : Build or None
-        The firmware build, where it is known.
     """
 
-    def __init__(
-        self, headers: HeaderReader, cut: Cut | None, end_sector: int, ring: int = 0, exhaustive: bool = False,
-        build: Build | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, headers: HeaderReader, cut: Cut | None, end_sector: int, exhaustive: bool = False) -> None:
         self.headers = headers
+        self.framing = headers.framing
         self.cut = cut
         self.end_sector = end_sector
-        self.ring = ring
+        self.ring = self.framing.ring
         self.exhaustive = exhaustive
         self.clock = FrameClock(headers)
-        self._header_bytes = 4 * headers.words
-        self._size = headers.sector_size
-        self._buffer_sectors = -(-(headers.payload + self._header_bytes) // self._size)
-        self._step = self._buffer_sectors if build and build.whole_buffers else 0
+        build = self.framing.layout.build
         self._pool = build is not None and build.overflow == "pool"
 
     def runs(self, sector: int, first: Header, limit: int | None) -> list[Run]:
@@ -75,9 +66,6 @@ class Walker:
             at = None if limit is not None and run.end_place >= limit else self._next(found, limit)
         return found
 
-    def _cut(self, lengths: list[int]) -> Cut:
-        return Cut(tuple(lengths), self._header_bytes, self._size, self._step)
-
     def _predicts_second_frame(self, sector: int, first: Header) -> bool:
         cut = self.cut
         if cut is None or first.index or first.length != cut.lengths[0]:
@@ -93,14 +81,14 @@ class Walker:
 
     def _learn(self, sector: int, first: Header) -> Cut | None:
         """How frames are cut: as two in a row that have the size of a known build, else as most are."""
-        sizes = {b.width * b.height for b in self.headers.layout.builds if b.header_words == self.headers.words}
+        sizes = {b.width * b.height for b in self.framing.layout.builds if b.header_words == self.framing.words}
         frames: list[list[int]] = [[]]
         previous, header = first, first
         for _ in range(_LEARN):
             if header.frame != previous.frame:
                 alike = len(frames) > 1 and frames[-1] and frames[-1] == frames[-2]
                 if alike and (not sizes or sum(frames[-1]) in sizes):
-                    return self._cut(frames[-1])
+                    return self.framing.cut(tuple(frames[-1]))
                 frames.append([])
             if header.index == len(frames[-1]):
                 frames[-1].append(header.length)
@@ -115,12 +103,12 @@ class Walker:
             previous, header = header, following
         seen = Counter(tuple(frame) for frame in frames[:-1] or frames if frame)
         best = max(seen, key=lambda cut: (seen[cut] > 1, sum(cut) in sizes, seen[cut], sum(cut)), default=())
-        return self._cut(list(best)) if best else None
+        return self.framing.cut(best) if best else None
 
     def _behind_hole(self, sector: int, header: Header) -> tuple[int, Header] | None:
         """The next buffer behind writes that failed."""
         return self.headers.find(
-            sector, sector + self.lookahead * self._buffer_sectors,
+            sector, sector + self.lookahead * self.framing.full_sectors,
             range(header.written + 1, header.written + self.lookahead + 1), lambda h: h.frame >= header.frame,
         )  # fmt: skip
 
@@ -130,8 +118,7 @@ class Walker:
             count = self._extent(run, self._most(run, limit), limit is not None)
             if count > 1:
                 return replace(run, count=count)
-        own = self._cut([header.length])
-        return Run(sector, 1, header, own, single=(own.frame_sectors, header.length))
+        return odd_buffer(sector, header, self.framing.cut((header.length,)), header.length)
 
     def _cuts_for(self, header: Header) -> list[Cut]:
         cuts = []
@@ -139,7 +126,7 @@ class Walker:
         if main is not None and header.index < len(main) and header.length == main.lengths[header.index]:
             cuts.append(main)
         if header.index == 0 and (main is None or main.lengths != (header.length,)):
-            cuts.append(self._cut([header.length]))  # a DAQ stopped by remote: one buffer a frame
+            cuts.append(self.framing.cut((header.length,)))  # a DAQ stopped by remote: one buffer a frame
         return cuts
 
     def _most(self, run: Run, limit: int | None) -> int:
@@ -198,7 +185,7 @@ class Walker:
         while low + 1 < most:
             i = np.arange(low + 1, min(low + 1 + (1 << 14), most))
             rows = self.rows(run.sectors_of(i))
-            bad = np.flatnonzero(~vouched(rows, expected_headers(run, i), self.headers.words, self.headers.payload))
+            bad = np.flatnonzero(~self.framing.vouched(rows, run, i))
             if not len(bad):
                 low = int(i[-1])
                 continue
@@ -211,7 +198,7 @@ class Walker:
 
     def rows(self, sectors: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, Any]:
         """Headers at these sectors as a structured array; zeros where the card ends."""
-        return read_rows(self.headers.source, self.headers.dtype, sectors * self._size)
+        return read_rows(self.headers.source, self.headers.dtype, sectors * SECTOR)
 
     @property
     def lookahead(self) -> int:
@@ -261,7 +248,7 @@ class Walker:
         )
 
     def _sectors_of(self, header: Header) -> int:
-        return self._step or -(-(header.length + self._header_bytes) // self._size)
+        return self.framing.sectors_for(header.length)
 
     def _follows(self, last: Run, header: Header) -> bool:
         """Whether a header can be a later buffer of the same recording as ``last``."""
@@ -301,7 +288,7 @@ class Walker:
         """
         sector, place = last.sector_of(last.count - 1), last.end_place
         return self.headers.find(
-            sector + 1, sector + 1 + self._buffer_sectors, range(place + 1),
+            sector + 1, sector + 1 + self.framing.full_sectors, range(place + 1),
             lambda h: starts(h) or (h.written == place and self._follows(last, h)),
         )  # fmt: skip
 
@@ -319,7 +306,7 @@ class Walker:
             )
 
         sector = last.sector_of(last.count - 1)
-        hit = self.headers.beyond(sector + 1, self.end_sector, self._buffer_sectors, accept)
+        hit = self.headers.beyond(sector + 1, self.end_sector, self.framing.full_sectors, accept)
         within = hit is not None and (hit[0] < last.end_sector or hit[1].written == last.end_place)
         if hit is not None and within:  # something is missing in the last buffer, or was put into it
             found[:] = ended_at(found, hit[0], self.headers.at(sector))

@@ -104,6 +104,16 @@ class Sectors:
         return SECTOR
 
 
+def lengths_of(frame_bytes: int, payload: int) -> tuple[int, ...]:
+    """Data bytes of the buffers of a frame, in order: full ones, and what is left in a last one.
+
+    >>> lengths_of(608 * 608, 95_984)
+    (95984, 95984, 95984, 81712)
+    """
+    full, rest = divmod(frame_bytes, payload)
+    return (payload,) * full + ((rest,) if rest else ())
+
+
 @dataclass(frozen=True)
 class Build:
     """One firmware build of the family: what is not on the card, and where its words differ from the layout's.
@@ -163,8 +173,7 @@ class Build:
     def lengths(self, width: int | None = None, height: int | None = None) -> tuple[int, ...]:
         """Data bytes of the buffers of one frame, in order; of another frame size if given."""
         size = (width or self.width) * (height or self.height)
-        full, rest = divmod(size, self.payload)
-        cut = (self.payload,) * full + ((rest,) if rest else ())
+        cut, rest = lengths_of(size, self.payload), size % self.payload
         if not self.buffers_a_frame or (width, height) != (None, None):
             return cut
         return (self.payload,) * (self.buffers_a_frame - 1) + (min(self.payload, rest or self.payload),)

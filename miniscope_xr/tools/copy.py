@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.errors import CardReadError, NotACardError, OptionError, OutputError
-from miniscope_xr.layout import Layout, builtin_layouts, load_layout
+from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
 from miniscope_xr.source.base import ByteSource, Tolerant, is_gone
 from miniscope_xr.source.copy_map import FRONT, CopyMap, card_marks, same_card
 from miniscope_xr.source.open import open_device
@@ -65,7 +65,7 @@ def end_byte(store: OpenRecording, frames: int | None = None) -> int:
     """Byte behind the last recording of the card, or behind the first ``frames`` frames of this one."""
     source = store.card.source()
     if frames is None:
-        end = store.card.index.recordings[-1].end_sector * store.card.index.layout.sectors.size
+        end = store.card.index.recordings[-1].end_sector * SECTOR
     else:
         if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1:
             raise OptionError(f"frame={frames!r}: expected the number of frames to copy (1 or more)")
@@ -87,7 +87,7 @@ def _data_end(source: ByteSource, layouts: Iterable[Layout], progress: Progress 
     """
     readable, end = Tolerant(source), 0
     for layout in layouts:
-        start = layout.sectors.data * layout.sectors.size
+        start = layout.sectors.data * SECTOR
         if source.size > start:
             found = find_extent(readable, layout, progress)  # type: ignore[arg-type]
             end = max(end, found if found > start else 0)
@@ -117,7 +117,7 @@ def recording_end(
     try:
         if frames is not None:
             return _frames_end(card, frames)
-        end = card.index.recordings[-1].end_sector * card.index.layout.sectors.size
+        end = card.index.recordings[-1].end_sector * SECTOR
         return max(end, _data_end(source, [card.index.layout], progress)) + _MARGIN
     finally:
         card.close()

@@ -200,7 +200,7 @@ def test_bisecting_finds_what_scanning_finds_and_both_are_right(data: st.DataObj
     for index in ("bisect", "scan"):
         opened = OpenCard(path, index=index)
         opened.close()
-        runs.append([[(r.sector, r.count, r.first, r.single) for r in rec.runs] for rec in opened.index.recordings])
+        runs.append([[(r.sector, r.count, r.first, r.cut) for r in rec.runs] for rec in opened.index.recordings])
     assert runs[0] == runs[1]
 
 

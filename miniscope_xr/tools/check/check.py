@@ -11,8 +11,7 @@ import numpy as np
 from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.frames.reader import FrameReader
-from miniscope_xr.index.runs import expected_headers, vouched
-from miniscope_xr.layout import Layout
+from miniscope_xr.layout import SECTOR, Layout
 from miniscope_xr.tools.check.result import CheckResult, Places, Problem, RecordingReport, count
 from miniscope_xr.tools.check.scan import scan_headers, scan_problems
 from miniscope_xr.tools.stream.outputs import progress_bar
@@ -148,17 +147,14 @@ def _stale(card: OpenCard) -> Problem | None:
     """Buffers of an older recording right behind the last one."""
     found = card.index
     last = found.recordings[-1]
-    if not found.card.words:
-        return None
-    size = found.layout.sectors.size
-    data = card.source().read(last.end_sector * size, size)
-    if len(data) < size:
+    framing = found.card.framing
+    data = card.source().read(last.end_sector * SECTOR, SECTOR) if framing.words else b""
+    if len(data) < SECTOR:
         return None
     header = np.frombuffer(data, card.header_dtype, 1)
-    if not vouched(header, {}, found.card.words, found.card.payload)[0]:
+    if not framing.vouch(header, {})[0]:
         return None
-    expected = expected_headers(last.runs[-1], np.array([last.runs[-1].count]))
-    same = vouched(header, expected, found.card.words, found.card.payload)[0]
+    same = framing.vouched(header, last.runs[-1], np.array([last.runs[-1].count]))[0]
     return Problem(
         "older recording",
         f"an older recording lies behind the end, from sector {last.end_sector} on (frame {int(header['frame_num'][0])}"

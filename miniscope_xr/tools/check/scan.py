@@ -48,19 +48,19 @@ def _take(
     found: HeaderScan, store: OpenRecording, run: Run, i: np.ndarray[Any, Any], rows: np.ndarray[Any, Any],
     good: np.ndarray[Any, Any],
 ) -> None:  # fmt: skip
-    words = store.card.index.card.words
+    framing = store.card.index.card.framing
     for k in np.flatnonzero(~good):
         found.missing_frames.add(run.frame_of(int(i[k])))
-        plausible = words and rows["length"][k] == words
+        plausible = framing.words and rows["length"][k] == framing.marker
         found.lapped += bool(plausible)
         found.missing += not plausible
     times = rows["timestamp"].astype(np.int64)
-    size = 1 if run.single else len(run.cut)
-    if not run.single and len(i) > size:
+    size = len(run.cut)
+    if len(i) > size:
         steps = (times[size:] - times[:-size])[good[size:] & good[:-size]]
         if len(steps) > 2:
             found.jitter.append(float(np.std(steps)) / store.recording.ticks)
-    if words:
+    if framing.words:
         excess = rows["buffer_count"].astype(np.int64) - rows["write_buffer_count"] - rows["dropped_buffer_count"]
         found.lapped += int(np.sum(good & (excess > 0)))
         slots = -(-store.frames.frame_bytes // store.frames.payload)
@@ -77,7 +77,7 @@ def _suspects(found: HeaderScan, store: OpenRecording, number: int) -> None:
     run = runs[number]
     build = store.card.index.card.build
     names = store.card.header_dtype.names or ()
-    if build is None or not build.ring or "write_timestamp" not in names or run.single:
+    if build is None or not build.ring or "write_timestamp" not in names or run.odd:
         return
     source, size, ahead = store.card.source(), len(run.cut), build.ring - 1
     follows = store.frames.header_rows(source, runs[number + 1], np.array([0]))[0] if number + 1 < len(runs) else None

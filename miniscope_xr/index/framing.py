@@ -1,0 +1,126 @@
+"""How the buffers of a card are framed: a header in front of the data, or (v3) a footer over its last bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miniscope_xr.index.runs import Cut, Run, expected_headers
+from miniscope_xr.layout import SECTOR, Layout
+from miniscope_xr.layout.words import buffer_header_dtype, dtype_of, footer_struct
+
+
+@dataclass(frozen=True)
+class Framing:
+    """Where a buffer's header stands, what it is like, and what the firmware's ring does to it.
+
+    A v4 buffer is ``header, data, leftovers up to the end of the sector``; a v3 frame is one buffer, all data, and its
+    footer lies over the last 16 bytes of them.
+
+    Parameters
+    ----------
+    layout : Layout
+        As the build that wrote the card has it, where the build is known (:meth:`Layout.of`).
+    words : int
+        Length of the headers in words; 0 for footers.
+    payload : int
+        Data bytes of a full buffer; 0 for footers (every frame is one buffer).
+    """
+
+    layout: Layout
+    words: int
+    payload: int
+
+    @cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """Numpy dtype of one header (or footer)."""
+        if self.layout.footer:
+            return dtype_of(footer_struct(self.layout))
+        return buffer_header_dtype(self.layout, self.words)
+
+    @cached_property
+    def head(self) -> int:
+        """Bytes in front of a buffer's data."""
+        return 4 * self.words
+
+    @property
+    def marker(self) -> int:
+        """What the first word of a header holds."""
+        return self.layout.build.marker if self.layout.build else self.words
+
+    @cached_property
+    def ring(self) -> int:
+        """Buffers in the firmware's ring; 0 if unknown, or where there is none."""
+        return self.layout.build.ring if self.layout.build and self.layout.buffer else 0
+
+    @property
+    def repeats(self) -> int:
+        """Buffers after which the leftovers behind a short buffer repeat; 0 where they tell nothing."""
+        build = self.layout.build
+        return 0 if build and build.leftovers == "frame" else self.ring
+
+    @property
+    def drop_step(self) -> int:
+        """Multiple at which counters resume behind a drop; 0 if unknown."""
+        return (self.layout.build.drop_step or 0) if self.layout.build else 0
+
+    @cached_property
+    def full_sectors(self) -> int:
+        """Sectors of a full buffer."""
+        return -(-(self.payload + self.head) // SECTOR)
+
+    @cached_property
+    def step(self) -> int:
+        """Sectors that every buffer takes, however short; 0: as many as it needs."""
+        build = self.layout.build
+        return self.full_sectors if build and build.whole_buffers else 0
+
+    def cut(self, lengths: tuple[int, ...]) -> Cut:
+        """How a frame is cut into buffers of so many data bytes."""
+        return Cut(lengths, self.head, self.step)
+
+    def sectors_for(self, length: int) -> int:
+        """Sectors a buffer of ``length`` data bytes needs."""
+        return self.step or -(-(length + self.head) // SECTOR)
+
+    def places(self, run: Run, i: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Bytes on the card at which the headers of buffers ``i`` of a run begin."""
+        return run.sectors_of(i) * SECTOR if self.words else self.ends(run, i) - self.dtype.itemsize
+
+    def ends(self, run: Run, i: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Bytes on the card behind the data of buffers ``i`` (frames, buffers of one) of a run."""
+        ends: NDArray[np.int64] = run.sectors_of(i) * SECTOR + self.head + np.array(run.cut.lengths)
+        return ends
+
+    def vouch(self, rows: NDArray[Any], expected: dict[str, NDArray[np.int64]]) -> NDArray[np.bool_]:
+        """Which headers have the counters arithmetic expects, and no more data than a buffer holds."""
+        good: NDArray[np.bool_] = np.ones(rows.shape, bool)
+        if self.words:
+            good = (rows["length"] == self.marker) & (rows["data_length"] <= self.payload)
+        for name in expected.keys() & set(rows.dtype.names or ()):
+            good &= rows[name] == expected[name]
+        return good
+
+    def vouched(self, rows: NDArray[Any], run: Run, i: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which headers vouch for buffers ``i`` of a run."""
+        return self.vouch(rows, expected_headers(run, i))
+
+    def header_in(self, data: bytes, length: int) -> NDArray[Any] | None:
+        """The header of a buffer whose bytes these are (one row); None where they end before it."""
+        at = 0 if self.words else length - self.dtype.itemsize
+        return np.frombuffer(data, self.dtype, 1, at) if 0 <= at <= len(data) - self.dtype.itemsize else None
+
+    def length_in(self, header: NDArray[Any], usual: int) -> int:
+        """Data bytes of a buffer as its own header says; a footer does not say."""
+        return int(header["data_length"][0]) if self.words else usual
+
+    def odd_lengths(self, table: NDArray[Any], run: Run) -> NDArray[np.bool_]:
+        """Which frames (rows of headers) have a buffer of another length than usual."""
+        if not self.words:
+            return np.zeros(len(table), bool)
+        odd: NDArray[np.bool_] = (table["data_length"] != np.array(run.cut.lengths)).any(axis=1)
+        return odd
