@@ -14,7 +14,8 @@ from miniscope_xr.index.headers import read_rows
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.runs import Run, expected_headers
 from miniscope_xr.layout import SECTOR
-from miniscope_xr.source.base import ByteSource, Tolerant, is_gone
+from miniscope_xr.source.base import ByteSource
+from miniscope_xr.source.salvage import Tolerant, is_gone
 
 Rows = np.ndarray[Any, Any]
 

@@ -18,7 +18,8 @@ from miniscope_xr.index.seam import SeamSearch
 from miniscope_xr.index.v3 import index_footers
 from miniscope_xr.index.walker import Walker
 from miniscope_xr.layout import SECTOR, Layout, lengths_of
-from miniscope_xr.source.base import ByteSource, Tolerant
+from miniscope_xr.source.base import ByteSource
+from miniscope_xr.source.salvage import Tolerant
 
 _HOLE = 16  # buffers at the start of a recording that may be missing
 

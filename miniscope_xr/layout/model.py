@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
+from miniscope_xr.source.base import SECTOR
+
 WRITE_KEY = 0x0D7CBA17
-SECTOR = 512
 """Bytes of a sector: SD cards have no other size."""
 TYPE_SIZES = {"uint32": 4, "uint16": 2, "uint8": 1, "int32": 4, "int16": 2, "int8": 1}
 # Fields the reader cannot do without; everything else in a layout is the user's to add.

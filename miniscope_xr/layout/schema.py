@@ -26,7 +26,6 @@ from miniscope_xr.layout.checks import (
 )
 from miniscope_xr.layout.model import (
     NEEDED,
-    SECTOR,
     TYPE_SIZES,
     WRITE_KEY,
     Build,
@@ -35,6 +34,7 @@ from miniscope_xr.layout.model import (
     Record,
     Sectors,
 )
+from miniscope_xr.source.base import SECTOR
 
 _NAME = "a field name must be a plain word (letters, digits, underscore)"
 # Names a dataset has already: a coordinate, variable or attribute of these would hide the field, or be hidden by it.

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from construct import Bytes, Int8sl, Int8ul, Int16sl, Int16ul, Int32sl, Int32ul, Struct
 
-from miniscope_xr.layout.model import SECTOR, Field, Layout, Record
+from miniscope_xr.layout.model import Field, Layout, Record
+from miniscope_xr.source.base import SECTOR
 
 _CONSTRUCT = {
     "uint32": Int32ul, "uint16": Int16ul, "uint8": Int8ul, "int32": Int32sl, "int16": Int16sl, "int8": Int8sl,

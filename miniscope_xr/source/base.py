@@ -6,9 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from miniscope_xr.errors import CardReadError
-
 SECTOR = 512
+"""Bytes of a sector: every SD card has such, and firmwares, layouts and journals count in them."""
 Spans = list[tuple[int, int]]
 """(offset, length) in bytes."""
 
@@ -80,12 +79,6 @@ def pour(data: bytes, buffers: Sequence[Any]) -> int:
     return len(data)
 
 
-def is_gone(source: ByteSource) -> bool:
-    """Whether nothing of a card can be read any more (a reader pulled out), rather than some of its sectors."""
-    last = max(source.size - 1, 0) // SECTOR
-    return all(source.salvage(sector * SECTOR, SECTOR)[1] for sector in (0, last // 2, last))
-
-
 class Through:
     """A source that hands everything on to another one; its kinds do some of it otherwise."""
 
@@ -133,22 +126,9 @@ class Through:
         self.source.close()
 
 
-class Tolerant(Through):
-    """A source that reads unreadable sectors as zeros, unless the whole card is gone."""
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Return up to ``length`` bytes; fewer only at the end."""
-        try:
-            return self.source.read(offset, length)
-        except CardReadError:
-            if is_gone(self.source):
-                raise
-            return self.source.salvage(offset, length)[0]
-
-
-def fingerprint(source: Readable, sectors: Sequence[int], sector_size: int = SECTOR) -> str:
+def fingerprint(source: Readable, sectors: Sequence[int]) -> str:
     """Hash of the card's size and of the given sectors: tells one card from another in the same reader."""
     digest = hashlib.sha256(str(source.size).encode())
     for sector in sectors:
-        digest.update(source.read(sector * sector_size, sector_size))
+        digest.update(source.read(sector * SECTOR, SECTOR))
     return digest.hexdigest()

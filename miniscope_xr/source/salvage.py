@@ -7,7 +7,8 @@ import mmap
 from collections.abc import Callable
 from typing import Any
 
-from miniscope_xr.source.base import SECTOR, Spans
+from miniscope_xr.errors import CardReadError
+from miniscope_xr.source.base import SECTOR, ByteSource, Spans, Through
 
 _CHUNK = 64 * 1024
 
@@ -64,3 +65,22 @@ class Salvage:
                 self.bad[-1] = self.bad[-1][0], self.bad[-1][1] + length
             else:
                 self.bad.append((offset, length))
+
+
+def is_gone(source: ByteSource) -> bool:
+    """Whether nothing of a card can be read any more (a reader pulled out), rather than some of its sectors."""
+    last = max(source.size - 1, 0) // SECTOR
+    return all(source.salvage(sector * SECTOR, SECTOR)[1] for sector in (0, last // 2, last))
+
+
+class Tolerant(Through):
+    """A source that reads unreadable sectors as zeros, unless the whole card is gone."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return up to ``length`` bytes; fewer only at the end."""
+        try:
+            return self.source.read(offset, length)
+        except CardReadError:
+            if is_gone(self.source):
+                raise
+            return self.source.salvage(offset, length)[0]

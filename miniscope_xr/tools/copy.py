@@ -20,9 +20,10 @@ from typing import BinaryIO
 from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.errors import CardReadError, NotACardError, OptionError, OutputError
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
-from miniscope_xr.source.base import ByteSource, Tolerant, is_gone
+from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.copy_map import FRONT, CopyMap, card_marks, same_card
 from miniscope_xr.source.open import open_device
+from miniscope_xr.source.salvage import Tolerant, is_gone
 from miniscope_xr.tools.flash.errors import CheckFailedError, RefusedError
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.stale import find_extent
@@ -55,7 +56,7 @@ class Copied:
     @property
     def bad_sectors(self) -> int:
         """Sectors that could not be read; they are zero in the copy."""
-        return sum(length for _, length in self.bad) // 512
+        return sum(length for _, length in self.bad) // SECTOR
 
 
 # where a copy ends
@@ -361,7 +362,7 @@ def trim(
         elif force:
             map_file.unlink(missing_ok=True)  # of what had this name before
     if copy.bad:
-        count = sum(length for _, length in copy.bad) // 512
+        count = sum(length for _, length in copy.bad) // SECTOR
         warnings.warn(
             f"{final} is complete but for {count} unreadable sectors, which are zero in it and listed in {map_file}",
             stacklevel=3,

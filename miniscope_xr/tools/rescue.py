@@ -28,9 +28,10 @@ from miniscope_xr.card import OpenCard
 from miniscope_xr.errors import CardReadError, MiniscopeError, NotACardError, OutputError
 from miniscope_xr.index.find import NOTHING, WORDS, Finder, Found
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
-from miniscope_xr.source.base import ByteSource, is_gone
+from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.copy_map import CopyMap, card_marks
 from miniscope_xr.source.open import open_device
+from miniscope_xr.source.salvage import is_gone
 from miniscope_xr.tools.check.check import check
 from miniscope_xr.tools.check.result import CheckResult
 from miniscope_xr.tools.copy import continued, open_part, refuse_outputs

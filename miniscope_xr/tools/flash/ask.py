@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 from miniscope_xr.errors import OptionError, plain
+from miniscope_xr.layout import SECTOR
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.look import Look
 from miniscope_xr.tools.flash.operation import Change
 from miniscope_xr.tools.flash.settings import Settings, show
-from miniscope_xr.tools.flash.target.linux import SECTOR
 
 _RATE = 20e6
 """Bytes a second of an ordinary card; only for the estimate."""

@@ -9,12 +9,11 @@ from typing import Any
 
 from miniscope_xr.errors import AmbiguousLayoutError, MiniscopeError
 from miniscope_xr.index.detect import detect, examine, preferred
-from miniscope_xr.layout import Layout, builtin_layouts, load_layout
+from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
 from miniscope_xr.source.base import Readable, Spans, pour
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.plan import possible_builds
 from miniscope_xr.tools.flash.sector import Stamp, has_keys, read_stamp, settings_of
-from miniscope_xr.tools.flash.target.linux import SECTOR
 
 
 class WholeSectors:

@@ -21,8 +21,9 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from miniscope_xr.layout import SECTOR
+
 FORMAT = 2
-SECTOR = 512
 MOST = 32 << 20
 """No journal of ours is longer than this, packed or unpacked."""
 VERBS = ("prepare", "set", "wipe", "blank-table", "backup", "restore", "qualify", "resume")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from miniscope_xr.layout import Layout, builtin_layouts
+from miniscope_xr.layout import SECTOR, Layout, builtin_layouts
 from miniscope_xr.source.magic import KIND_BYTES, file_kind
 from miniscope_xr.tools.flash.contents import Contents, inspect_card, read_contents
 from miniscope_xr.tools.flash.disks.find import Disk
@@ -15,7 +15,7 @@ from miniscope_xr.tools.flash.operation import Progress, read_twice
 from miniscope_xr.tools.flash.plan import holds
 from miniscope_xr.tools.flash.signatures import END_BYTES, AtEnd, amid, at_end, at_start
 from miniscope_xr.tools.flash.stale import find_extents
-from miniscope_xr.tools.flash.target.linux import SECTOR, Target
+from miniscope_xr.tools.flash.target.linux import Target
 
 TAIL = 34 * SECTOR
 """Bytes at the end of a disk that hold the copy of a GPT."""

@@ -9,10 +9,11 @@ from hashlib import sha256
 from typing import Any
 
 from miniscope_xr.errors import CardReadError
+from miniscope_xr.layout import SECTOR
 from miniscope_xr.tools.flash import interrupts
 from miniscope_xr.tools.flash.errors import CardWriteError, InterruptedWriteError
 from miniscope_xr.tools.flash.journal import Journal
-from miniscope_xr.tools.flash.target.linux import SECTOR, Target
+from miniscope_xr.tools.flash.target.linux import Target
 
 STEP = 4 << 20
 """Bytes of one write; steps are aligned to it, as cards like it."""

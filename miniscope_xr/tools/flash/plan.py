@@ -7,8 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from miniscope_xr.layout import Build, Layout
-from miniscope_xr.source.base import SECTOR
+from miniscope_xr.layout import SECTOR, Build, Layout
 from miniscope_xr.tools.flash.errors import RefusedError
 
 _MARGIN = 1.05

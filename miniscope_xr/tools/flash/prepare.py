@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from miniscope_xr.layout import Layout, builtin_layouts
+from miniscope_xr.layout import SECTOR, Layout, builtin_layouts
 from miniscope_xr.layout.stamp import fits, recorded_with
 from miniscope_xr.tools.flash import sector
 from miniscope_xr.tools.flash.contents import Contents
@@ -17,7 +17,6 @@ from miniscope_xr.tools.flash.operation import Change
 from miniscope_xr.tools.flash.plan import Plan
 from miniscope_xr.tools.flash.sector import Kept
 from miniscope_xr.tools.flash.settings import Settings
-from miniscope_xr.tools.flash.target.linux import SECTOR
 
 
 def config_change(seen: Look) -> list[Change]:

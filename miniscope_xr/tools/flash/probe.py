@@ -22,9 +22,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from miniscope_xr.errors import CardReadError
+from miniscope_xr.layout import SECTOR
 from miniscope_xr.tools.flash import interrupts
 from miniscope_xr.tools.flash.operation import STEP, Progress
-from miniscope_xr.tools.flash.target.linux import SECTOR, Target
+from miniscope_xr.tools.flash.target.linux import Target
 
 PROBE = 8 * SECTOR
 """Bytes of a mark."""

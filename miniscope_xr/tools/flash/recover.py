@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from miniscope_xr.errors import MiniscopeError
-from miniscope_xr.layout import builtin_layouts
+from miniscope_xr.layout import SECTOR, builtin_layouts
 from miniscope_xr.tools.flash import stale
 from miniscope_xr.tools.flash.disks.find import Disk
 from miniscope_xr.tools.flash.errors import JournalError, RefusedError
@@ -25,7 +25,7 @@ from miniscope_xr.tools.flash.look import Look, check_content, look
 from miniscope_xr.tools.flash.operation import STEP, Change
 from miniscope_xr.tools.flash.prepare import config_change
 from miniscope_xr.tools.flash.sector import read_stamp
-from miniscope_xr.tools.flash.target.linux import SECTOR, Target
+from miniscope_xr.tools.flash.target.linux import Target
 
 _DATA = ("counts", "data", "first data")
 """Changes of what the camera writes; the others are of what only people write."""

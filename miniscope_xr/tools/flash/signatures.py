@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-SECTOR = 512
+from miniscope_xr.layout import SECTOR
+
 SIGNATURE_BYTES = 264 * 1024
 """Bytes from the start in which the listed signatures lie."""
 END_BYTES = 2 << 20

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miniscope_xr.index.old_buffers import OldBuffers, find_list, first_old, lists_dir, sector_hash
-from miniscope_xr.layout import Layout, words
+from miniscope_xr.layout import SECTOR, Layout, words
 from miniscope_xr.tools.flash.errors import JournalError
 from miniscope_xr.tools.flash.journal import default_dir, journals, save
 from miniscope_xr.tools.flash.operation import Change, Progress
-from miniscope_xr.tools.flash.target.linux import SECTOR, Target
+from miniscope_xr.tools.flash.target.linux import Target
 
 __all__ = [
     "NAME", "OldBuffers", "find_extent", "find_extents", "first_old", "hand_to_reader", "headers_in", "list_buffers",

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Protocol
 
 from miniscope_xr.errors import MiniscopeError
-from miniscope_xr.layout import builtin_layouts
+from miniscope_xr.layout import SECTOR, builtin_layouts
 from miniscope_xr.layout.stamp import read_stamp
 from miniscope_xr.source.local import Device
 
-SECTOR = 512
 _FIRST, _DATA, _END = 1016, 1024, 1032
 """Sectors of settings and counts of every layout, and of the first data."""
 

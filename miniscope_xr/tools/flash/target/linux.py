@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError
+from miniscope_xr.layout import SECTOR
 from miniscope_xr.tools.flash.disks.find import Disk
 from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
 
 if TYPE_CHECKING:
     from miniscope_xr.tools.flash.target.other import RawTarget
 
-SECTOR = 512
 _BLKGETSIZE64, _BLKSSZGET, _BLKROGET, _BLKRRPART = 0x80081272, 0x1268, 0x125E, 0x125F
 _BLKFLSBUF, _BLKGETDISKSEQ = 0x1261, 0x80081280
 _ENOMEDIUM = getattr(errno, "ENOMEDIUM", errno.ENODEV)  # Linux has it alone

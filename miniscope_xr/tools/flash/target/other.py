@@ -13,10 +13,11 @@ import sys
 from typing import Any
 
 from miniscope_xr.errors import CardReadError
+from miniscope_xr.layout import SECTOR
 from miniscope_xr.source.local import Device
 from miniscope_xr.tools.flash.disks.find import Disk
 from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
-from miniscope_xr.tools.flash.target.linux import SECTOR, open_error
+from miniscope_xr.tools.flash.target.linux import open_error
 from miniscope_xr.tools.flash.target.volumes import VolumeLocks
 
 _F_FULLFSYNC = 51  # macOS: fsync alone does not reach the medium
