@@ -181,6 +181,30 @@ def events_for(layout: str, frames: int) -> st.SearchStrategy[list[Any]]:
     return st.lists(st.one_of(kinds), max_size=3)
 
 
+# Found by drawing, on DAQ cards: a short stall and failed writes in the first frames, of which little came back.
+COUNTEREXAMPLES = {
+    "a stall and one failed write": ("HEAD", [Stall(71.08, 77.85), FailedWrite(4, 2)], 802, 25.65),
+    "a stall and a failed frame": ("319b459", [Stall(56.9, 101.32), FailedWrite(2, 4)], 208, 44.45),
+    "a stall and two failed writes": ("HEAD", [Stall(72.45, 47.4), FailedWrite(5, 3), FailedWrite(10, 3)], 787, 9.6),
+}
+# Of these an incomplete frame comes back with a buffer too few, or with the wrong one of two copies.
+LAPPED = {
+    "a lapped buffer on the grid": ("319b459", [Stall(247.5, 45.32)], 275, 48.39),
+    "a buffer twice, then with another's content": (
+        "319b459", [Stall(98.936, 51.85), FailedWrite(6, 1), FailedWrite(8, 4)], 720, 0.904),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("index", ["bisect", "scan"])
+@pytest.mark.parametrize(
+    "case", [*COUNTEREXAMPLES, *(pytest.param(case, marks=pytest.mark.xfail(strict=True)) for case in LAPPED)]
+)
+def test_a_counterexample_stays_solved(case: str, index: str, tmp_path: Path) -> None:
+    build, events, seed, offset = {**COUNTEREXAMPLES, **LAPPED}[case]
+    card = simulate("daq-wirefree", build, frames=30, events=events, seed=seed, start_offset_ms=offset)
+    assert differences(card, tmp_path / "card.img", index=index) == []
+
+
 @pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -493,12 +493,56 @@ def test_interrupted(tool, card, monkeypatch, what):
     with monkeypatch.context() as patch:
         patch.setattr(qualify, "measure", stop)
         result = tool("qualify", card, "--seconds", "1", "--json")
-    assert result.code == 6
-    assert "`resume` removes it" in result.json["error"]
-    if what is not KeyboardInterrupt:
+    if what is KeyboardInterrupt:
+        assert (result.code, result.json["card_changed"]) == (5, False)
+        assert "the card is as it was" in result.json["error"]
+        assert "nothing left to do" in tool("resume", card, "--backup", result.json["backup"]).err
+    else:
+        assert (result.code, result.json["card_changed"]) == (6, True)
+        assert "`resume` removes it" in result.json["error"]
         assert card.read_bytes() != EMPTY
         assert tool("resume", card).code == 0
     assert card.read_bytes() == EMPTY
+
+
+def test_dry_run_shows_what_would_be_refused(tool, tmp_path):
+    card = write(tmp_path / "r.img", v4_card(), SIZE)
+    before = card.read_bytes()
+    result = tool("qualify", card, "--dry-run")
+    assert result.code == 0
+    assert "without --dry-run this is refused" in result.out
+    assert "dry run: nothing is written" in result.out
+    assert card.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--seconds", "nan", "a number of seconds above 0"),
+        ("--expect-size", "much", "write the size as 512G"),
+        ("--plot", "picture", "the name of a picture ends in"),
+        ("--plot", "picture.exe", "the name of a picture ends in"),
+        ("--plot", "gone/picture.png", "no such folder"),
+    ],
+)
+def test_values_are_checked_before_the_card_is_looked_at(tool, tmp_path, monkeypatch, option, value, said):
+    if option == "--plot":
+        pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    result = tool.raw("qualify", tmp_path / "no-card", option, value)
+    assert said in result.err
+    assert "no-card" not in result.err
+
+
+def test_a_picture_is_kept(tool, card, tmp_path):
+    """What has its name is not written over, and no link or pipe is written through."""
+    pytest.importorskip("matplotlib")
+    kept, link = tmp_path / "kept.png", tmp_path / "link.png"
+    kept.write_text("kept")
+    link.symlink_to(kept)
+    for path in (kept, link):
+        assert tool("qualify", card, "--seconds", "1", "--plot", path).code != 0
+    assert kept.read_text() == "kept"
 
 
 def test_cleaning_up_that_fails_too(tool, card, monkeypatch):

@@ -311,7 +311,8 @@ def vouching(data: bytes, seen: Seen) -> dict[int, list[tuple[int, int, int]]]:
     tail = np.zeros((1, SECTOR // 4), "<u4")
     tail[0, : len(rest) // 4] = np.frombuffer(rest, "<u4", len(rest) // 4)
     table = np.concatenate([table, tail])
-    for sector in (np.flatnonzero(np.isin(table[start:, 0], seen.layout.header_words)) + start).tolist():
+    # in front of the data, too: a card whose front is gone is opened by its buffers, wherever the first one lies
+    for sector in np.flatnonzero(np.isin(table[:, 0], seen.layout.header_words)).tolist():
         words = table[sector].tolist()
         payload = seen.buffer_size - 4 * words[0]
         number, index, n = words[2], words[4], words[8]

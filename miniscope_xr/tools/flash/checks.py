@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
+from miniscope_xr.errors import MiniscopeError, OptionError, OutputError
+from miniscope_xr.libraries import need
 from miniscope_xr.tools.flash import ask, history, interrupts, jobs, prepare, qualify
-from miniscope_xr.tools.flash.errors import DONE, CardWriteError, InterruptedWriteError, RefusedError
+from miniscope_xr.tools.flash.errors import DONE, InterruptedWriteError, RefusedError
 from miniscope_xr.tools.flash.journal import Journal
 from miniscope_xr.tools.flash.look import Look
 from miniscope_xr.tools.flash.operation import Change, Progress
 from miniscope_xr.tools.flash.plan import Plan, make_plan
 from miniscope_xr.tools.flash.target.linux import Target
-from miniscope_xr.tools.flash.verbs import Args, Report, backup_dir, card_to_write, expected_size, look_at, say, shown
+from miniscope_xr.tools.flash.verbs import (
+    Args,
+    Report,
+    backup_dir,
+    card_to_write,
+    check_values,
+    expected_size,
+    look_at,
+    say,
+    shown,
+)
+from miniscope_xr.tools.stream.outputs import output_errors, refuse_existing
 
 
 def qualify_card(args: Args, report: Report, progress: Progress | None) -> int:
     """Measure whether the card keeps up with the recording, and whether its capacity is real."""
     qualify.check_seconds(args.seconds)
+    check_values(args)
+    if args.plot:
+        _check_picture(Path(args.plot))
     disk = card_to_write(args, report)
     seen = look_at(args, disk, progress, writes_data=False)
     if seen.has_recording:
-        raise RefusedError(
+        refused = RefusedError(
             f"{disk.path} holds a {seen.lost()}; qualify needs an empty card: copy it with `image`, then `prepare` it",
             recording=seen.recorded.recording,
         )
+        if not args.dry_run:
+            raise refused
+        say([f"without --dry-run this is refused: {refused}"], args)
     values = {name: f.default or 0 for name, f in seen.layout.header.items()}
     if seen.contents.prepared:
         values = dict(seen.contents.settings)
@@ -42,6 +62,7 @@ def qualify_card(args: Args, report: Report, progress: Progress | None) -> int:
     )
     if args.dry_run:
         report["phase"] = "dry run"
+        say(["dry run: nothing is written"], args)
         return DONE
     ask.confirm(disk.card_id, args.yes)
     with jobs.reopen(seen, image=args.image, expect_size=expected_size(args)) as target:
@@ -63,8 +84,13 @@ def _test_and_clean(
         stalls, wrong = _test(target, plan, seconds, progress)
         qualify.clean(target, changes, (seen.block_offset, seen.block), seen.start)
     except (Exception, KeyboardInterrupt) as error:
-        _clean_after(error, target, changes, seen)
         what = "interrupted" if isinstance(error, KeyboardInterrupt) else getattr(error, "strerror", None) or str(error)
+        if isinstance(error, KeyboardInterrupt) and _clean_after(target, changes, seen):
+            journal.write("done")
+            raise InterruptedWriteError(
+                f"{what}. The test data was taken off again: the card is as it was.",
+                card_changed=False, journal=str(journal.path), phase="qualify",
+            ) from error  # fmt: skip
         raise InterruptedWriteError(
             f"{what}. Test data may be left on the card: `resume` removes it (journal {journal.path})",
             card_changed=True, journal=str(journal.path), phase="qualify",
@@ -83,20 +109,29 @@ def _test(target: Target, plan: Plan, seconds: float, progress: Progress | None)
     return qualify.measure(target, plan, seconds, progress=step), wrong
 
 
-def _clean_after(error: BaseException, target: Target, changes: list[Change], seen: Look) -> None:
-    """After an interrupt the card still answers: leave it as it was."""
-    if isinstance(error, KeyboardInterrupt):
-        try:
-            qualify.clean(target, changes, (seen.block_offset, seen.block), seen.start)
-        except (CardWriteError, OSError):
-            return
+def _clean_after(target: Target, changes: list[Change], seen: Look) -> bool:
+    """After an interrupt the card still answers: leave it as it was. Returns whether that worked."""
+    try:
+        qualify.clean(target, changes, (seen.block_offset, seen.block), seen.start)
+        qualify.check_empty(target, changes)
+    except (MiniscopeError, OSError):
+        return False
+    return True
+
+
+def _check_picture(path: Path) -> None:
+    """Refuse a picture that could not be made, before a minute of writing and not after it."""
+    kinds = need("matplotlib.figure", "plot", "the picture").Figure().canvas.get_supported_filetypes()
+    if path.suffix[1:].lower() not in kinds:
+        raise OptionError(f"--plot {path.name}: the name of a picture ends in .{', .'.join(sorted(kinds))}")
+    refuse_existing(path, False)
+    if not path.parent.is_dir():
+        raise OutputError(errno.ENOENT, "there is no such folder; give another name for the picture", str(path.parent))
 
 
 def _report(args: Args, report: Report, stalls: qualify.Stalls, wrong: list[int], plan: Plan, journal: Journal) -> int:
     risk = qualify.risk_of(stalls, plan)
     say([*stalls.describe(), *qualify.histogram(stalls), risk.describe()], args)
-    if args.plot:
-        qualify.draw(stalls, Path(args.plot))
     found = qualify.verdict(stalls, wrong, plan.size, risk)
     run = history.Run.of(stalls, plan, wrong, risk, passed=not found)
     slower = history.compare(run, history.earlier(journal.folder))
@@ -107,6 +142,9 @@ def _report(args: Args, report: Report, stalls: qualify.Stalls, wrong: list[int]
         fake_at=wrong[:1], risk=risk.to_json(), slower=slower,
     )  # fmt: skip
     say([f"slower than before: {text}" for text in slower], args)
+    if args.plot:
+        with output_errors(Path(args.plot)):
+            qualify.draw(stalls, Path(args.plot))
     qualify.complain(found)
     say(["pass: it kept up with the recording, and its capacity is real"], args)
     return DONE

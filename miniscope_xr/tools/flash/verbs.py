@@ -34,9 +34,10 @@ def say(lines: Iterable[str], args: Args) -> None:
 
 def card_to_write(args: Args, report: Report) -> Disk:
     """Identify the card and refuse what its identity speaks against."""
+    size = expected_size(args)  # a value that would not do for any card is told before the card is looked at
     disk = identify(args.device)
     report["device"] = disk.to_json()
-    refuse.check(disk, image=args.image, expect_size=expected_size(args))
+    refuse.check(disk, image=args.image, expect_size=size)
     ask.check_card_option(args.card, args.yes, disk.card_id)
     return disk
 
