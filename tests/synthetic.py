@@ -202,10 +202,6 @@ class SyntheticCard:
         """Leave it to the caller to read one by one."""
         return None
 
-    def send(self, out: int, offset: int, length: int) -> int | None:
-        """Leave copying to the caller."""
-        return None
-
     def salvage(self, offset: int, length: int) -> tuple[bytes, list[tuple[int, int]]]:
         """Read; no sector of this card is bad."""
         return self.read(offset, length), []

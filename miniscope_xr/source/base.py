@@ -61,10 +61,6 @@ class ByteSource(Readable, Protocol):
         """Read around bad sectors: zero-filled bytes, and the spans that are unreadable."""
         ...
 
-    def send(self, out: int, offset: int, length: int) -> int | None:
-        """Copy bytes into the file descriptor ``out`` past this process; None where the system cannot."""
-        ...
-
     def close(self) -> None:
         """Let go of what is open; closing twice is fine."""
         ...
@@ -116,10 +112,6 @@ class Through:
     def salvage(self, offset: int, length: int) -> tuple[bytes, Spans]:
         """Read around bad sectors."""
         return self.source.salvage(offset, length)
-
-    def send(self, out: int, offset: int, length: int) -> int | None:
-        """Copy bytes into the file descriptor ``out``, where the system can."""
-        return self.source.send(out, offset, length)
 
     def close(self) -> None:
         """Close the source behind."""

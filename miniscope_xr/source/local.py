@@ -250,19 +250,6 @@ class Device:
             return None
         return b"".join([data[at - start : at - start + length] for at in offsets])
 
-    def send(self, out: int, offset: int, length: int) -> int | None:
-        """Copy bytes into the file ``out`` without a detour through this process; None where the system cannot."""
-        if sys.platform != "linux":
-            return None
-        try:
-            return os.sendfile(out, self._fd, offset, length)
-        except OSError as error:
-            if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-                return None
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise  # the output's, not the card's
-            raise self._error(error, offset, length) from error
-
     def salvage(self, offset: int, length: int) -> tuple[bytes, Spans]:
         """Read ``length`` bytes around bad sectors.
 

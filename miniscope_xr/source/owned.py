@@ -204,10 +204,6 @@ class OwnedSource:
         """Read around bad sectors."""
         return self._ask(lambda source: source.salvage(offset, length))
 
-    def send(self, out: int, offset: int, length: int) -> int | None:
-        """Copy bytes into the file descriptor ``out``, where the system can."""
-        return self._ask(lambda source: source.send(out, offset, length))
-
 
 def make_room(most: int) -> None:
     """Close cards nobody is reading, those read longest ago first, until no more than ``most`` are open."""

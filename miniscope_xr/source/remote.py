@@ -203,7 +203,3 @@ class RemoteSource:
     def salvage(self, offset: int, length: int) -> tuple[bytes, Spans]:
         """Read as usual: a server has no bad sectors."""
         return self.read(offset, length), []
-
-    def send(self, out: int, offset: int, length: int) -> int | None:
-        """Leave copying to the caller: None."""
-        return None

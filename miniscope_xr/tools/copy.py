@@ -12,8 +12,9 @@ import hashlib
 import os
 import stat
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
 
@@ -127,43 +128,38 @@ def recording_end(
 # the copier
 
 
-def _pieces(source: ByteSource, copy: CopyMap) -> Iterator[tuple[int, bytes, list[tuple[int, int]]]]:
-    """Yield (offset, bytes, unreadable spans) up to the copy's end.
+def _piece(source: ByteSource, copy: CopyMap) -> tuple[bytes, list[tuple[int, int]]]:
+    """The next bytes of the copy, and the spans of them that are unreadable.
 
     Raises
     ------
     CardReadError
         The card is gone: a reader pulled out is no bad sector, and what it did not deliver is read another time.
     """
-    while copy.done < copy.end:
-        length = min(_STEP, copy.end - copy.done)
-        bad: list[tuple[int, int]] = []
-        try:
-            data = source.read(copy.done, length)
-            if len(data) < length:
-                raise CardReadError(
-                    errno.EIO, f"the card ended at byte {copy.done + len(data)} of {copy.end}; it was cut meanwhile"
-                )
-        except CardReadError:
-            data, bad = source.salvage(copy.done, length)
-            if len(data) < length or (bad and sum(bad[-1]) == copy.done + length and is_gone(source)):
-                raise
-        yield copy.done, data, bad
+    length = min(_STEP, copy.end - copy.done)
+    try:
+        data = source.read(copy.done, length)
+        if len(data) < length:
+            raise CardReadError(
+                errno.EIO, f"the card ended at byte {copy.done + len(data)} of {copy.end}; it was cut meanwhile"
+            )
+    except CardReadError:
+        data, bad = source.salvage(copy.done, length)
+        if len(data) < length or (bad and sum(bad[-1]) == copy.done + length and is_gone(source)):
+            raise
+        return data, bad
+    return data, []
 
 
 def _write(file: BinaryIO, at: int, data: bytes) -> None:
     """Write what is not zero; the rest stays a hole."""
-    start = -1
-    for i in range(0, len(data) + _HOLE, _HOLE):
-        piece = data[i : i + _HOLE]
-        if piece and piece != _ZEROS[: len(piece)]:
-            start = i if start < 0 else start
-        elif start >= 0:
-            file.seek(at + start)
-            todo = memoryview(data)[start:i]
-            while todo:
-                todo = todo[file.write(todo) or 0 :]
-            start = -1
+    with memoryview(data) as view:
+        for blank, pieces in groupby(range(0, len(data), _HOLE), lambda i: data.startswith(_ZEROS[: len(data) - i], i)):
+            places = [] if blank else list(pieces)
+            done, stop = (places[0], min(places[-1] + _HOLE, len(data))) if places else (0, 0)
+            file.seek(at + done)
+            while done < stop:
+                done += file.write(view[done:stop]) or 0
 
 
 def refuse_outputs(path: str | None, out: Path, force: bool) -> tuple[Path, Path, Path]:
@@ -202,10 +198,12 @@ def fill(source: ByteSource, file: BinaryIO, copy: CopyMap, map_file: Path | Non
     if map_file:
         copy.save(map_file)
     try:
-        for at, data, bad in _pieces(source, copy):
-            _write(file, at, data)
-            copy.bad += [(start, length) for start, length in bad]
-            copy.done = at + len(data)
+        while copy.done < copy.end:
+            data, bad = _piece(source, copy)
+            _write(file, copy.done, data)
+            copy.bad += bad
+            copy.done += len(data)
+            del data  # so that the next piece comes into the same memory: new memory costs as much as the copying
             if progress:
                 progress("copying", copy.done, copy.end)
             if map_file and copy.done - saved >= _SAVE_EVERY:

@@ -52,10 +52,6 @@ class WholeSectors:
                 bad.append((at, len(pieces[-1])))
         return b"".join(pieces), bad
 
-    def send(self, out: int, offset: int, length: int) -> int | None:
-        """Have it copied by the caller."""
-        return None
-
     def close(self) -> None:
         """Leave the card to whoever opened it."""
 
