@@ -1,0 +1,40 @@
+"""``miniscope-xr view``: look at cards in the browser."""
+
+from __future__ import annotations
+
+import argparse
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+from miniscope_xr.tools.cli.runner import say
+
+
+def view(args: argparse.Namespace) -> int:
+    """Serve the page until it is closed."""
+    from miniscope_xr.tools.view import Viewer  # start-up time: a server's modules are not needed by other commands
+
+    with Viewer(Path.cwd(), args.port) as viewer:
+        for card in args.cards:
+            viewer.open(card)
+
+        def ready() -> None:
+            print(viewer.url, flush=True)
+            if args.browser and not webbrowser.open(viewer.url):
+                say("no browser could be started; open this address in one on this computer")
+
+        viewer.serve(ready=ready)
+    return 0
+
+
+def register(subparsers: Any) -> None:
+    """Add the command to an argparse subparsers object."""
+    parser = subparsers.add_parser(
+        "view", help="look at cards in the browser",
+        description="Open a page in the browser that plays the recordings of cards. It is served from this computer "
+        "to this computer, reads cards and writes nothing, and ends when the page is closed or with Ctrl+C.",
+    )  # fmt: skip
+    parser.add_argument("cards", nargs="*", metavar="CARD", help="devices or image files; none: choose in the page")
+    parser.add_argument("--no-browser", dest="browser", action="store_false", help="print the address, open nothing")
+    parser.add_argument("--port", type=int, default=0, help="a port of one's own choice (default: a free one)")
+    parser.set_defaults(func=view)

@@ -1,0 +1,75 @@
+// The line under the film: where one is, frames lost and frames that lack buffers, battery, focus and drops.
+
+import { curve, extent, sharp, themed } from "./drawing.js";
+
+const BAND = { lost: 14, partial: 28 };
+
+export class Line {
+  /** `moved(row)` is called when a person chooses another row. */
+  constructor(canvas, moved) {
+    this.canvas = canvas;
+    this.count = 1;
+    this.row = 0;
+    this.about = null;
+    const choose = (event) => {
+      const share = (event.clientX - canvas.getBoundingClientRect().left) / canvas.clientWidth;
+      moved(Math.round(Math.min(Math.max(share, 0), 1) * (this.count - 1)));
+    };
+    canvas.addEventListener("pointerdown", (event) => {
+      canvas.setPointerCapture(event.pointerId);
+      choose(event);
+    });
+    canvas.addEventListener("pointermove", (event) => event.buttons && choose(event));
+    new ResizeObserver(() => this.draw()).observe(canvas);
+  }
+
+  show(count, about) {
+    Object.assign(this, { count, about });
+    this.canvas.setAttribute("aria-valuemax", count - 1);
+    this.draw();
+  }
+
+  at(row, said) {
+    this.row = row;
+    this.canvas.setAttribute("aria-valuenow", row);
+    this.canvas.setAttribute("aria-valuetext", said);
+    this.draw();
+  }
+
+  draw() {
+    const { pen, width, height } = sharp(this.canvas);
+    const x = (row) => (this.count > 1 ? (row / (this.count - 1)) * (width - 2) + 1 : 1);
+    pen.fillStyle = themed("--raised");
+    pen.fillRect(0, 0, width, BAND.partial + 2);
+    if (this.about) {
+      pen.fillStyle = themed("--lost");
+      for (const [row] of this.about.lost) pen.fillRect(x(row) - 1, 1, 2, BAND.lost - 2);
+      pen.fillStyle = themed("--partial");
+      for (const row of this.about.partial) pen.fillRect(x(row) - 1, BAND.lost + 1, 2, BAND.partial - BAND.lost - 2);
+      const xs = this.about.rows.map(x);
+      const colours = { battery: themed("--accent"), focus: themed("--soft"), drops: themed("--lost") };
+      for (const [name, { values }] of Object.entries(this.about.curves)) {
+        pen.strokeStyle = colours[name];
+        pen.lineWidth = 1.3;
+        curve(pen, xs, values, BAND.partial + 8, height - 6, extent(values));
+      }
+    }
+    pen.fillStyle = themed("--ink");
+    pen.fillRect(x(this.row) - 1, 0, 2, height);
+  }
+
+  /** What is drawn, in words. */
+  legend() {
+    const { lost, partial, curves } = this.about;
+    const frames = lost.reduce((sum, [, n]) => sum + n, 0);
+    const said = [
+      frames ? `red: ${frames} frames lost in ${lost.length} places` : "no frames lost",
+      partial.length ? `orange: ${partial.length} frames lack buffers` : "",
+    ];
+    for (const [name, { values, units }] of Object.entries(curves)) {
+      const [low, high] = extent(values);
+      if (Number.isFinite(low)) said.push(`${name} ${+low.toFixed(2)} to ${+high.toFixed(2)} ${units}`.trim());
+    }
+    return said.filter(Boolean).join(" · ");
+  }
+}

@@ -1,0 +1,69 @@
+// The page: which cards are open, and the theme.
+
+import { Panel } from "./panel.js";
+import { ask, open, stay } from "./server.js";
+
+const by = (id) => document.getElementById(id);
+const panels = new Map();
+
+async function show(path) {
+  by("start-said").textContent = "opening ...";
+  try {
+    const card = await open(path);
+    if (!panels.has(card.card)) {
+      const panel = new Panel(card);
+      panels.set(card.card, panel);
+      by("panels").append(panel.root);
+      panel.choose(0);
+      panel.look();
+    }
+    panels.get(card.card).part("name").focus();
+    by("start-said").textContent = "";
+    by("start").open = false;
+  } catch (error) {
+    by("start-said").textContent = error.message;
+  }
+}
+
+by("open-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  show(by("path").value);
+});
+
+// a path dragged from a file manager or a terminal; browsers do not tell where a file itself lies
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  const text = event.dataTransfer.getData("text/uri-list") || event.dataTransfer.getData("text/plain");
+  const first = text.split("\n")[0].trim();
+  if (first) show(first.startsWith("file://") ? decodeURIComponent(new URL(first).pathname) : first);
+  else by("start-said").textContent = "a browser does not tell where a file lies: type or drag its path";
+});
+
+function theme(name) {
+  document.documentElement.dataset.theme = name;
+  window.dispatchEvent(new Event("resize"));
+  for (const panel of panels.values()) {
+    panel.line.draw();
+    panel.cells.draw();
+  }
+}
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+theme(dark.matches ? "dark" : "light");
+dark.addEventListener("change", () => theme(dark.matches ? "dark" : "light"));
+by("theme").addEventListener("click", () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
+
+stay(() => {
+  by("start-said").textContent = "miniscope-xr view has ended; start it again";
+});
+
+const begin = await ask("start");
+for (const { path, said } of begin.found) {
+  const item = document.createElement("li");
+  const link = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: path });
+  link.addEventListener("click", () => show(path));
+  item.append(link, ` ${said}`);
+  by("found").append(item);
+}
+if (!begin.found.length) by("found").append(Object.assign(document.createElement("li"), { textContent: `no card in a reader, no .img file in ${begin.folder}` }));
+for (const path of begin.open) await show(path);

@@ -1,0 +1,317 @@
+// One card on the page: its film, the line under it, its cells, and what the check found.
+
+import { Cells } from "./cells.js";
+import { MAPS } from "./colours.js";
+import { clock } from "./drawing.js";
+import { Film } from "./film.js";
+import { Line } from "./line.js";
+import { Picture } from "./picture.js";
+import { ask, stream } from "./server.js";
+
+export class Panel {
+  constructor(card) {
+    this.card = card;
+    this.root = document.getElementById("panel").content.cloneNode(true).firstElementChild;
+    this.part = (name) => this.root.querySelector(`.${name}`);
+    this.row = 0;
+    this.playing = false;
+    this.picture = new Picture(this.part("picture"), this.part("marks"));
+    this.line = new Line(this.part("line"), (row) => this.go(row));
+    this.cells = new Cells({
+      canvas: this.part("traces"), list: this.part("shapes"), progress: this.part("progress"), dff: this.part("dff"),
+      save: this.part("save"), said: (text) => this.say(text),
+      redraw: () => {
+        this.picture.shapes = this.cells?.shapes || [];
+        this.picture.drawMarks();
+      },
+    });
+    this.describe();
+    this.listen();
+  }
+
+  describe() {
+    this.part("name").textContent = this.card.name;
+    this.part("name").title = this.card.path;
+    this.root.setAttribute("aria-label", this.card.path);
+    const which = this.part("recording");
+    for (const { number, frames } of this.card.recordings) which.add(new Option(`${number} (${frames} frames)`, number));
+    this.part("which").hidden = this.card.recordings.length === 1;
+    for (const name of Object.keys(MAPS)) this.part("colours").add(new Option(name, name));
+    for (const [name, value] of Object.entries({ layout: this.card.layout, ...this.card.settings })) {
+      const pair = ["dt", "dd"].map((tag) => document.createElement(tag));
+      pair[0].textContent = name;
+      pair[1].textContent = value;
+      this.part("settings").append(...pair);
+    }
+  }
+
+  listen() {
+    const on = (name, event, does) => this.part(name).addEventListener(event, does);
+    on("recording", "change", (event) => this.choose(Number(event.target.value)));
+    on("play", "click", () => this.toggle());
+    on("back", "click", () => this.step(-1));
+    on("on", "click", () => this.step(1));
+    on("row", "change", (event) => this.go(Number(event.target.value)));
+    on("colours", "change", (event) => {
+      this.picture.colours = event.target.value;
+      this.picture.draw();
+    });
+    on("auto", "change", (event) => {
+      this.picture.auto = event.target.checked;
+      if (this.picture.values) this.present(this.picture.values);
+    });
+    for (const [name, k] of [["low", 0], ["high", 1]]) {
+      on(name, "input", (event) => {
+        if (!Number.isFinite(event.target.valueAsNumber)) return;
+        this.part("auto").checked = this.picture.auto = false;
+        this.picture.range[k] = event.target.valueAsNumber;
+        this.picture.draw();
+      });
+    }
+    on("larger", "click", () => this.picture.scale(this.picture.zoom * 1.4));
+    on("smaller", "click", () => this.picture.scale(this.picture.zoom / 1.4));
+    on("fit", "click", () => this.picture.fit());
+    new ResizeObserver(() => this.picture.fitted && this.picture.fit()).observe(this.part("screen"));
+    on("grid", "change", (event) => {
+      this.picture.grid = event.target.checked;
+      this.picture.drawMarks();
+    });
+    for (const name of ["kind", "from", "to"]) on(name, "change", () => this.project());
+    on("add", "click", () => {
+      const [x, y] = [this.about.width >> 1, this.about.height >> 1];
+      this.cells.add(this.part("tool").value === "circle" ? { x, y, r: 5 } : { x0: x - 5, y0: y - 5, x1: x + 5, y1: y + 5 });
+    });
+    this.draws();
+    this.root.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  /** A shape is dragged on the picture: a circle from its centre, a box from corner to corner. */
+  draws() {
+    const canvas = this.part("picture");
+    let from = null;
+    const shape = (to) => this.part("tool").value === "circle"
+      ? { x: from[0], y: from[1], r: Math.round(Math.hypot(to[0] - from[0], to[1] - from[1])) }
+      : { x0: Math.min(from[0], to[0]), y0: Math.min(from[1], to[1]), x1: Math.max(from[0], to[0]), y1: Math.max(from[1], to[1]) };
+    canvas.addEventListener("pointerdown", (event) => {
+      from = this.picture.at(event);
+      canvas.setPointerCapture(event.pointerId);
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      const at = this.picture.at(event);
+      this.tell(at);
+      if (from && at) {
+        this.picture.shapes = [...this.cells.shapes, { ...shape(at), colour: "#ffffff" }];
+        this.picture.drawMarks();
+      }
+    });
+    canvas.addEventListener("pointerup", (event) => {
+      const at = this.picture.at(event);
+      if (from && at) this.cells.add(from[0] === at[0] && from[1] === at[1] ? { x: at[0], y: at[1], r: 5 } : shape(at));
+      from = null;
+    });
+    canvas.addEventListener("pointercancel", () => {
+      from = null;
+      this.cells.redraw();
+    });
+    canvas.addEventListener("pointerleave", () => this.tell(null));
+  }
+
+  tell(at) {
+    this.pixel = at;
+    const value = at && this.picture.values?.[at[1] * this.about.width + at[0]];
+    this.part("pixel").textContent = at ? `x ${at[0]}, y ${at[1]}: ${value === undefined ? "" : +value.toFixed(2)}` : "";
+  }
+
+  key(event) {
+    if (event.target.matches("input, select, textarea") || event.ctrlKey || event.altKey || event.metaKey) return;
+    const second = Math.round(this.about.fps);
+    const does = {
+      " ": () => this.toggle(), ArrowLeft: () => this.step(-1), ArrowRight: () => this.step(1),
+      PageUp: () => this.step(-10 * second), PageDown: () => this.step(10 * second), Home: () => this.go(0),
+      End: () => this.go(this.about.frames - 1), "+": () => this.picture.scale(this.picture.zoom * 1.4),
+      "-": () => this.picture.scale(this.picture.zoom / 1.4), 0: () => this.picture.fit(),
+    }[event.key];
+    if (!does || (event.key === " " && event.target.matches("button, summary"))) return;
+    event.preventDefault();
+    does();
+  }
+
+  // -- what is looked at ----------------------------------------------------------------------------
+
+  async choose(number) {
+    this.playing = false;
+    this.running?.abort();
+    this.about = this.card.recordings[number];
+    const { frames, width, height, fps, status, warnings } = this.about;
+    this.film = new Film(this.card.card, this.about);
+    this.part("facts").textContent = `${status}, ${frames} frames of ${width}x${height} px at ${fps.toFixed(2)} frames/s`;
+    this.part("warnings").replaceChildren(...warnings.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+    this.part("row").max = this.part("from").max = this.part("to").max = frames - 1;
+    this.part("from").value = 0;
+    this.part("to").value = frames - 1;
+    this.part("kind").value = "film";
+    this.picture.resize(width, height);
+    this.cells.show(this.film.which(), this.about);
+    this.line.show(frames, null);
+    this.go(0);
+    try {
+      const about = await ask("line", this.film.which());
+      if (this.about.number !== number) return;
+      this.line.show(frames, about);
+      this.part("legend").textContent = this.line.legend();
+    } catch (error) {
+      this.say(error.message);
+    }
+  }
+
+  say(text) {
+    this.part("said").textContent = text;
+  }
+
+  present(values) {
+    this.picture.show(values);
+    if (this.picture.auto) {
+      this.part("low").value = +this.picture.range[0].toFixed(2);
+      this.part("high").value = +this.picture.range[1].toFixed(2);
+    }
+    if (this.pixel) this.tell(this.pixel);
+  }
+
+  shown(frame) {
+    this.row = frame.row;
+    this.present(frame.pixels);
+    const said = `${clock(frame.ms / 1000)}, frame ${frame.row} of ${this.about.frames} (number ${frame.number})${frame.whole ? "" : ", lacks buffers"}`;
+    this.part("where").textContent = said;
+    this.part("picture").setAttribute("aria-label", said);
+    if (document.activeElement !== this.part("row")) this.part("row").value = frame.row;
+    this.line.at(frame.row, said);
+    this.cells.at(frame.row);
+  }
+
+  step(by) {
+    this.playing = false;
+    this.buttons();
+    this.go(this.row + by);
+  }
+
+  /** Show a row; of several asked for while one is on its way, the last. */
+  async go(row) {
+    if (!Number.isFinite(row)) return;
+    this.row = this.wanted = Math.min(Math.max(Math.round(row), 0), this.about.frames - 1);
+    this.part("kind").value = "film";
+    this.running?.abort();
+    if (this.going) return;
+    this.going = true;
+    for (let done = false; !done; ) {
+      const [film, wanted] = [this.film, this.wanted];
+      try {
+        const frame = await film.one(wanted);
+        done = film === this.film && wanted === this.wanted;
+        if (film === this.film) this.shown(frame);
+        if (done) {
+          this.say("");
+          film.ahead(wanted).catch(() => {});
+        }
+      } catch (error) {
+        done = true;
+        this.say(error.message);
+      }
+    }
+    this.going = false;
+  }
+
+  toggle() {
+    this.playing = !this.playing;
+    this.buttons();
+    if (!this.playing) return;
+    if (this.row >= this.about.frames - 1) this.row = 0;
+    this.part("kind").value = "film";
+    const film = this.film;
+    let last = null;
+    let at = this.row;
+    const tick = (now) => {
+      if (!this.playing || film !== this.film) return;
+      last ??= now;
+      // a film that waits for the card does not jump when it comes
+      const frame = film.now(Math.floor(at));
+      film.ahead(Math.floor(at)).catch((error) => {
+        this.playing = false;
+        this.buttons();
+        this.say(error.message);
+      });
+      if (frame) {
+        if (frame.row !== this.row || !this.picture.values) this.shown(frame);
+        at += ((now - last) / 1000) * this.about.fps * Number(this.part("speed").value);
+        if (at >= this.about.frames) {
+          this.playing = false;
+          this.buttons();
+          this.go(this.about.frames - 1);
+          return;
+        }
+      }
+      last = now;
+      requestAnimationFrame(tick);
+    };
+    requestAnimationFrame(tick);
+  }
+
+  buttons() {
+    this.part("play").textContent = this.playing ? "❚❚" : "▶";
+    this.part("play").setAttribute("aria-label", this.playing ? "pause" : "play");
+  }
+
+  /** Show a projection of the frames from one to another, growing while it is computed. */
+  async project() {
+    const kind = this.part("kind").value;
+    this.running?.abort();
+    if (kind === "film") {
+      this.go(this.row);
+      return;
+    }
+    this.playing = false;
+    this.buttons();
+    const running = (this.running = new AbortController());
+    const [start, stop] = [Number(this.part("from").value), Number(this.part("to").value) + 1];
+    try {
+      await stream("projection", { ...this.film.which(), kind, start, stop }, ({ frames, of, image, last }) => {
+        if (running.signal.aborted) return;
+        this.present(new Float32Array(Uint8Array.from(atob(image), (c) => c.charCodeAt(0)).buffer));
+        const said = `${this.part("kind").selectedOptions[0].text} of ${frames} frames${last ? "" : ` of ${of} so far`}`;
+        this.part("where").textContent = said;
+        this.part("picture").setAttribute("aria-label", said);
+        this.say("");
+      }, running.signal);
+    } catch (error) {
+      if (!running.signal.aborted) this.say(error.message);
+    }
+  }
+
+  async look() {
+    const list = this.part("findings");
+    try {
+      const { findings } = await ask("findings", { card: this.card.card });
+      list.replaceChildren(...findings.map((finding) => this.finding(finding)));
+      if (!findings.length) list.append(Object.assign(document.createElement("li"), { textContent: "nothing" }));
+    } catch (error) {
+      list.replaceChildren(Object.assign(document.createElement("li"), { textContent: error.message }));
+    }
+  }
+
+  finding({ recording, sentence, rows }) {
+    const item = document.createElement("li");
+    item.append(this.card.recordings.length > 1 && recording !== null ? `recording ${recording}: ${sentence} ` : `${sentence} `);
+    for (const row of rows) {
+      const link = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: row });
+      link.setAttribute("aria-label", `go to frame ${row}`);
+      link.addEventListener("click", async () => {
+        if (this.about.number !== recording) {
+          this.part("recording").value = recording;
+          await this.choose(recording);
+        }
+        this.step(row - this.row);
+      });
+      item.append(link, " ");
+    }
+    return item;
+  }
+}
