@@ -70,6 +70,27 @@ class BufferReader:
         readable = Tolerant(source) if self.salvage else source
         return read_rows(readable, self.framing.dtype, self.framing.places(run, i))
 
+    def overwritten(self, run: Run, i: Int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Which buffers ``i`` of a run lie, in part, under what was written over the card later (a file system)."""
+        if not self.recording.overwritten:
+            return np.zeros(i.shape, bool)
+        starts, stops = np.array(self.recording.overwritten, np.int64).T
+        first = run.sectors_of(i)
+        length = np.array(run.cut.lengths)[(run.first.index - run.cut.first + i) % len(run.cut)]
+        behind = first - -(self.framing.head + length) // SECTOR
+        hit: np.ndarray[Any, np.dtype[np.bool_]] = np.searchsorted(stops, first, side="right") < np.searchsorted(
+            starts, behind, side="left"
+        )
+        return hit
+
+    def _without_overwritten(self, data: bytes, run: Run, i: int) -> bytes:
+        """The bytes of a buffer with zeros where something else was written over them."""
+        kept, base = bytearray(data), run.sector_of(i)
+        for first, stop in self.recording.overwritten:
+            a, b = (min(max(sector - base, 0) * SECTOR, len(data)) for sector in (first, stop))
+            kept[a:b] = bytes(b - a)
+        return bytes(kept)
+
     # -- data -----------------------------------------------------------------------------------------
 
     def buffer(self, source: ByteSource, run: Run, i: int) -> Buffer | None:
@@ -87,6 +108,8 @@ class BufferReader:
             if bad and is_gone(source):
                 raise
             readable = not bad
+        if self.overwritten(run, np.array([i]))[0]:
+            data, readable = self._without_overwritten(data, run, i), False
         framing, length = self.framing, run.length_of(i)
         header = framing.header_in(data, length)
         if header is None or not framing.vouched(header, run, np.array([i]))[0]:

@@ -161,6 +161,7 @@ class FrameReader:
                 doubtful = stencil.read(source, frame - stencil.run.first.frame, out[span], words)
                 doubtful = self._with_lapped(source, stencil.run, frame, doubtful, count)
                 doubtful = self._with_torn(stencil.run, frame, doubtful, count)
+                doubtful = self._with_overwritten(stencil.run, number, frame, doubtful, count)
                 if headers is not None:
                     headers.known[span] = True
                     headers.known[span][doubtful] = False
@@ -172,6 +173,14 @@ class FrameReader:
         last = run.last_frame - frame
         torn = self.recording.torn is not None and run is self.recording.runs[-1] and 0 <= last < count
         return sorted({*doubtful, last}) if torn else doubtful
+
+    def _with_overwritten(self, run: Run, number: int, frame: int, doubtful: list[int], count: int) -> list[int]:
+        """Rows to put together buffer by buffer: the doubtful ones, and those with somebody else's bytes in them."""
+        if not self.recording.overwritten:
+            return doubtful
+        i = self.axis.first_buffer(number, frame) + np.arange(count * len(run.cut)).reshape(count, -1)
+        hit = self.buffers.overwritten(run, i).any(axis=1)
+        return sorted({*doubtful, *np.flatnonzero(hit).tolist()})
 
     def _with_lapped(self, source: ByteSource, run: Run, frame: int, doubtful: list[int], count: int) -> list[int]:
         """Rows of a stretch to read buffer by buffer: the doubtful ones, and those with an earlier copy of a buffer.
@@ -360,6 +369,7 @@ class FrameReader:
         result.present[span] = (good[:, :32] * bits[:32]).sum(axis=1).astype(np.uint32)
         result.complete[span] = good.all(axis=1) & tiles(run, self.payload, self.frame_bytes)
         odd = self.framing.odd_lengths(table, run) & good.all(axis=1)
+        odd |= self.buffers.overwritten(run, i).any(axis=1)
         for k in np.flatnonzero(odd | (self.framing.ends(run, i).max(axis=1) > source.size)):
             self._describe_slow(source, int(rows[span.start + k]), span.start + int(k), result)
         final = run.last_frame - frame

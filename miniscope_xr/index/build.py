@@ -11,6 +11,7 @@ from miniscope_xr.errors import NotACardError, OptionError
 from miniscope_xr.index.detect import CardSectors, detect
 from miniscope_xr.index.headers import HeaderReader
 from miniscope_xr.index.old_buffers import Starts, by_the_list, first_listed
+from miniscope_xr.index.overwritten import with_overwritten
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.run_facts import RunFacts
 from miniscope_xr.index.runs import Cut, Header, Run, cut_at, ended_at
@@ -364,5 +365,8 @@ def build_index(
     card = detect(source, layout)
     exhaustive = index == "scan"
     if card.layout.footer:
-        return CardIndex(card, tuple(index_footers(source, card, exhaustive, whole, old_buffers)))
-    return CardIndex(card, tuple(_Buffers(source, card, exhaustive, whole, old_buffers).recordings()))
+        found, holes = index_footers(source, card, exhaustive, whole, old_buffers)
+    else:
+        buffers = _Buffers(source, card, exhaustive, whole, old_buffers)
+        found, holes = buffers.recordings(), buffers.walker.holes
+    return CardIndex(card, with_overwritten(source, found, holes, card.start is not None))

@@ -18,7 +18,7 @@ from miniscope_xr.errors import (
 )
 from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.guess import guess
-from miniscope_xr.index.locate import locate
+from miniscope_xr.index.locate import Located, locate
 from miniscope_xr.layout import SECTOR, Build, Layout, builtin_layouts, load_layout
 from miniscope_xr.layout.stamp import recorded_with
 from miniscope_xr.layout.tell import fitting
@@ -63,7 +63,10 @@ class CardSectors:
     notes : tuple of str
         What has to be said about the sectors.
     start : int or None
-        Sector of the first buffer, where it was found by the buffers themselves and not by the layout.
+        Sector of the first buffer (of whole frames: of frame 0), where it was found by the buffers themselves and not
+        by the layout.
+    first_frame : int
+        Of whole frames: number of the first one that is left.
     """
 
     layout: Layout
@@ -76,6 +79,7 @@ class CardSectors:
     build: Build | None = None
     notes: tuple[str, ...] = field(default=())
     start: int | None = None
+    first_frame: int = 0
 
     @cached_property
     def framing(self) -> Framing:
@@ -350,7 +354,9 @@ def _without_config(source: ByteSource, card: CardSectors) -> CardSectors | None
 def _by_buffers(source: ByteSource, layouts: Sequence[Layout]) -> CardSectors | None:
     """A recording found by its buffers, whatever became of the sectors before it."""
     found = locate(source, layouts)
-    if found is None or (found.build.header_words == 9 and not found.layout.height_overwritten):
+    if found is not None and found.header is None:
+        return _by_frames(source, found)
+    if found is None or found.header is None or (found.build.header_words == 9 and not found.layout.height_overwritten):
         return None
     layout, data = found.layout, found.layout.sectors.data
     shift = found.sector - data
@@ -369,6 +375,24 @@ def _by_buffers(source: ByteSource, layouts: Sequence[Layout]) -> CardSectors | 
             f"{found.sector} on{gone}; they show firmware {found.build.firmware}, what was set is unknown"
         )
     return _by_build(source, card, found.build, found.sector, said)
+
+
+def _by_frames(source: ByteSource, found: Located) -> CardSectors:
+    """A recording of whole frames, found by their footers."""
+    layout = found.layout
+    shift = found.sector - layout.sectors.data
+    settings, is_keyed, sector = _settings(source, layout)
+    gone = f", and its first {found.frame} frames are gone" if found.frame else ""
+    if shift and layout.sectors.header + shift >= 0:
+        moved = replace(layout, sectors=replace(layout.sectors, header=layout.sectors.header + shift))
+        settings, is_keyed, sector = _settings(source, moved)
+    known = is_keyed or _looks_prepared(layout, settings, sector)
+    said = f"this image begins at sector {-shift} of its card" if shift < 0 else "the recording was found by its frames"
+    note = f"{said}{gone}" + ("" if known else "; what was set is unknown")
+    return CardSectors(
+        layout, settings if known else {}, None, is_keyed, "recorded", build=found.build, notes=(note,),
+        start=found.sector, first_frame=found.frame,
+    )  # fmt: skip
 
 
 def detect(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +17,11 @@ from miniscope_xr.index.headers import HeaderReader, gallop
 from miniscope_xr.index.runs import Header
 from miniscope_xr.layout import SECTOR, Build, Layout
 from miniscope_xr.layout.tell import contradictions
+from miniscope_xr.layout.words import dtype_of, footer_struct
 from miniscope_xr.source.base import ByteSource
 
-_WINDOW = 128  # sectors; the largest ring buffer of a known build takes 125
+FOOTER = 16  # bytes of a whole frame's footer
+_WINDOW = 1024  # sectors looked at in one read: a ring buffer takes 125 at most, a whole frame 705
 _CHAIN = 12  # buffers followed to tell the build
 _PROOF = 3  # buffers in a row that are no accident
 _FRAME, _PLACE, _LENGTH = 2, 5, 8  # words of a header that mean the same in every build
@@ -26,16 +29,30 @@ _FRAME, _PLACE, _LENGTH = 2, 5, 8  # words of a header that mean the same in eve
 
 @dataclass(frozen=True)
 class Located:
-    """The first buffer of a recording found by its headers, and the build that its buffers show."""
+    """The first buffer of a recording found by its headers, and the build that its buffers show.
+
+    Attributes
+    ----------
+    layout : Layout
+    build : Build
+    sector : int
+        Where the buffer begins. Of whole frames: where frame 0 would begin.
+    header : Header or None
+        Of the buffer; None for whole frames.
+    frame : int
+        Of whole frames: number of the first one found.
+    """
 
     layout: Layout
     build: Build
     sector: int
-    header: Header
+    header: Header | None
+    frame: int = 0
 
 
 def locate(source: ByteSource, layouts: Sequence[Layout]) -> Located | None:
-    """The first recording whose buffers stand anywhere on the card; None where looks all over it find none."""
+    """The first recording whose buffers or frames stand anywhere on the card; None where looks all over find none."""
+    framed = [(layout, build) for layout in layouts if layout.footer for build in layout.builds]
     builds = [
         (layout, build) for layout in sorted(layouts, key=lambda each: each.rank) if layout.buffer
         for build in layout.builds
@@ -53,9 +70,45 @@ def locate(source: ByteSource, layouts: Sequence[Layout]) -> Located | None:
                     header = reader.parse(chain[0][1])
                     if header is not None:
                         return Located(layout, build, at + k, header)
+        for layout, build in framed:
+            found = _frame(source, layout, build, data, at)
+            if found is not None:
+                return found
         return None
 
     return gallop(look, 0, source.size // SECTOR, _WINDOW)
+
+
+def footers_in(
+    data: bytes, dtype: np.dtype[Any], lines: Sequence[int], at: int
+) -> list[tuple[int, int, int]]:  # fmt: skip
+    """(sector, frame, time) of what can be footers at the ends of sectors, the first of which has number ``at``."""
+    sectors = np.frombuffer(data, np.uint8, len(data) // SECTOR * SECTOR).reshape(-1, SECTOR)
+    rows = np.ascontiguousarray(sectors[:, -FOOTER:]).view(dtype)[:, 0]
+    names = dtype.names or ()
+    good = (rows["frame_num"] < 1 << 24) & (rows["timestamp"] < 1 << 28) & (rows["timestamp"] > 0)
+    if "line_count" in names:
+        good &= np.isin(rows["line_count"], list(lines))
+    if "dma_complete" in names:
+        good &= rows["dma_complete"] == 1
+    return [(at + k, int(rows["frame_num"][k]), int(rows["timestamp"][k])) for k in np.flatnonzero(good).tolist()]
+
+
+def _frame(source: ByteSource, layout: Layout, build: Build, data: bytes, at: int) -> Located | None:
+    """The first frame of a build that ends within some sectors, if two more that count on follow it."""
+    dtype, lines = dtype_of(footer_struct(layout)), (build.width, build.height)
+    for sector, frame, time in footers_in(data, dtype, lines, at):
+        before = time
+        for later in range(1, _PROOF):
+            end = sector + 1 + later * build.frame_sectors
+            following = source.read((end - 1) * SECTOR, SECTOR)
+            after = footers_in(following, dtype, lines, 0)
+            if not after or after[0][1] != frame + later or after[0][2] < before:
+                break
+            before = after[0][2]
+        else:
+            return Located(layout, build, sector + 1 - (frame + 1) * build.frame_sectors, None, frame)
+    return None
 
 
 def _chain(source: ByteSource, build: Build, sector: int) -> list[tuple[int, bytes]]:

@@ -27,6 +27,9 @@ class Recording:
         Timestamp units per millisecond.
     torn : int or None
         Bytes of the last buffer's data that reached the card, where a power loss cut it.
+    overwritten : tuple of (int, int)
+        Stretches of sectors (first, first behind) within it that hold somebody else's bytes, as far as that is known
+        without looking at headers.
     warnings : tuple of str
         Sentences about what is doubtful.
     """
@@ -40,6 +43,7 @@ class Recording:
     n_dropped: int = 0
     ticks: float = 1.0
     torn: int | None = None
+    overwritten: tuple[tuple[int, int], ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property

@@ -6,6 +6,7 @@ same grid with the same frame numbers. The frame clock and the record length set
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -13,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.index.detect import CardSectors
+from miniscope_xr.index.headers import gallop
+from miniscope_xr.index.locate import FOOTER, footers_in
 from miniscope_xr.index.old_buffers import by_the_list, first_listed
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.runs import Header, Run
 from miniscope_xr.layout import SECTOR
 from miniscope_xr.source.base import ByteSource
 
-FOOTER = 16  # bytes
 _ALL = 4096  # frames up to which every footer is read at opening
 _MARKS = 32  # places at which the clock of a longer recording is looked at
 _AHEAD = 16  # frames looked at behind one that was never written
@@ -29,30 +31,55 @@ _LATE = 1000  # ms by which a slow card may delay the last writes
 
 
 class _Footers:
-    """Footers by frame, each read once."""
+    """Footers by frame, each read once.
+
+    Where bytes were left out of an image, or put in, the frames behind stand elsewhere: ``pieces`` are (first frame,
+    byte at which frame 0 would begin).
+    """
 
     def __init__(self, source: ByteSource, card: CardSectors) -> None:
         assert card.build is not None
         self.source = source
-        self.start = card.layout.sectors.data * SECTOR
+        self.start = (card.layout.sectors.data if card.start is None else card.start) * SECTOR
+        self.frame_sectors = card.build.frame_sectors
         self.frame_bytes = card.build.frame_sectors * SECTOR
         self.lines = (card.build.width, card.build.height)
         self.dtype = card.framing.dtype
-        self.most = -(-max(source.size - self.start, 0) // self.frame_bytes)
+        self.cut = card.framing.cut((self.frame_bytes,))
+        self.pieces = [(0, self.start)]
         self._seen: dict[int, tuple[int, int] | None] = {}
 
-    def last_sectors(self, n: int) -> range:
+    @property
+    def most(self) -> int:
+        """Frames there can be, counted from 0, up to the end of the card."""
+        return -(-max(self.source.size - self.pieces[-1][1], 0) // self.frame_bytes)
+
+    def byte_of(self, k: int) -> int:
+        """Where frame ``k`` begins."""
+        start = next(start for first, start in reversed(self.pieces) if first <= k or not first)
+        return start + k * self.frame_bytes
+
+    def sector_of(self, k: int) -> int:
+        """Sector in which frame ``k`` begins."""
+        return self.byte_of(k) // SECTOR
+
+    def last_sectors(self, n: int) -> Sequence[int]:
         """Sectors that end the first ``n`` frames."""
-        step = self.frame_bytes // SECTOR
-        first = self.start // SECTOR + step - 1
-        return range(first, first + n * step, step)
+        return [self.sector_of(k) + self.frame_sectors - 1 for k in range(n)]
 
     def at(self, k: int) -> tuple[int, int] | None:
         """(time in ms, line count) of frame ``k``, or None where its footer is not there."""
         if k not in self._seen:
-            data = self.source.read(self.start + (k + 1) * self.frame_bytes - FOOTER, FOOTER)
-            self._seen[k] = self._parse(k, data)
+            at = self.byte_of(k) + self.frame_bytes - FOOTER
+            self._seen[k] = self._parse(k, self.source.read(at, FOOTER) if at >= 0 else b"")
         return self._seen[k]
+
+    def moved(self, k: int, sector: int) -> None:
+        """From frame ``k`` on, which ends in a sector, frames stand elsewhere."""
+        start = (sector + 1) * SECTOR - (k + 1) * self.frame_bytes
+        if start != self.pieces[-1][1]:
+            self.pieces.append((k, start))
+            self._seen = {known: found for known, found in self._seen.items() if known < k}
 
     def _parse(self, k: int, data: bytes) -> tuple[int, int] | None:
         if len(data) < FOOTER:
@@ -64,9 +91,9 @@ class _Footers:
         return int(footer["timestamp"]), lines
 
 
-def _extent(footers: _Footers, exhaustive: bool) -> int:
-    """Frames in a row whose footers count up; frames that were never written lie between some."""
-    low, step = 0, 1
+def _extent(footers: _Footers, first: int, exhaustive: bool) -> int:
+    """The frame behind those in a row from ``first`` on whose footers count up; some between were never written."""
+    low, step = first, 1
     while low + 1 < footers.most:
         high = min(low + (1 if exhaustive else step), footers.most)
         if high < footers.most and footers.at(high) is not None:
@@ -81,6 +108,45 @@ def _extent(footers: _Footers, exhaustive: bool) -> int:
             break
         low, step = resumed, 1
     return low + 1
+
+
+def _beyond(footers: _Footers, last: int) -> tuple[int, int] | None:
+    """(frame, sector it ends in) of the first frame behind a hole of any length, on the grid of the others or off."""
+    end = footers.at(last)
+    before = next((k for k in range(max(last - _WINDOW, 0), last) if footers.at(k) is not None), None)
+    if end is None or before is None:
+        return None
+    period = (end[0] - (footers.at(before) or end)[0]) / (last - before)
+    start = footers.sector_of(last + 1)
+    step = footers.frame_sectors
+
+    def look(at: int) -> tuple[int, int] | None:
+        data = footers.source.read(at * SECTOR, step * SECTOR)
+        for sector, frame, time in footers_in(data, footers.dtype, footers.lines, at):
+            late = time - end[0] >= 0.9 * period * (frame - last)
+            if last < frame < last + 1 + (sector + 1 - start) // step + step and late:
+                following = footers.source.read((sector + 1 + step) * SECTOR - FOOTER, FOOTER)
+                after = footers_in(following.rjust(SECTOR, b"\0"), footers.dtype, footers.lines, 0)
+                if any(number == frame + 1 and then >= time for _, number, then in after):
+                    return frame, sector
+        return None
+
+    return gallop(look, start, -(-footers.source.size // SECTOR), step)
+
+
+def _ends(footers: _Footers, first: int, seconds: int, exhaustive: bool) -> tuple[int, list[tuple[int, int]]]:
+    """The frame behind the last one, and the stretches of sectors between that hold no frames."""
+    n = _extent(footers, first, exhaustive)
+    holes: list[tuple[int, int]] = []
+    while not _complete(footers, n, seconds, first):
+        found = _beyond(footers, n - 1)
+        if found is None:
+            break
+        frame, sector = found
+        holes.append((footers.sector_of(n), sector + 1 - footers.frame_sectors))
+        footers.moved(frame, sector)
+        n = _extent(footers, frame, exhaustive)
+    return n, holes
 
 
 def _end_by_length(footers: _Footers, n: int, seconds: int) -> int:
@@ -200,55 +266,67 @@ def _settled_phase(phase: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float,
     return float(phase.min()), False
 
 
-def _complete(footers: _Footers, end: int, seconds: int) -> bool:
+def _complete(footers: _Footers, end: int, seconds: int, begin: int = 0) -> bool:
     """Whether the last frame is the last of the record length."""
-    first, last = footers.at(0), footers.at(end - 1)
+    first, last = footers.at(begin), footers.at(end - 1)
     if not seconds or first is None or last is None:
         return False
-    period = (last[0] - first[0]) / max(end - 1, 1)
+    period = (last[0] - first[0]) / max(end - 1 - begin, 1)
     return last[0] + 3 * period + 50 >= seconds * 1000
 
 
 def index_footers(
     source: ByteSource, card: CardSectors, exhaustive: bool, whole: bool, old_buffers: bool
-) -> list[Recording]:
-    """The one recording of a v3 card."""
+) -> tuple[list[Recording], list[tuple[int, int]]]:
+    """The one recording of a v3 card, and the stretches of sectors within it that hold no frames."""
     assert card.build is not None
     footers = _Footers(source, card)
-    n = _extent(footers, exhaustive)
+    begin = card.first_frame
     seconds = int(card.settings.get("record_length", 0))
-    warnings: list[str] = []
+    n, holes = _ends(footers, begin, seconds, exhaustive)
+    warnings: list[str] = list(card.notes)
+    said = len(warnings)
     end = n
     listed = first_listed(source, card.layout, footers.last_sectors(n)) if old_buffers and not whole else None
     if listed is not None:
-        end = max(listed, 1)
-        warnings = [by_the_list(f"frame {end - 1}" if listed < n else None)]
+        end = max(listed, begin + 1)
+        warnings.append(by_the_list(f"frame {end - 1}" if listed < n else None))
     elif not whole:
         end = _end_by_length(footers, n, seconds) if seconds else n
         every = end <= _ALL or exhaustive
         fs = card.build.fs
-        seam, doubtful = _seam(footers, range(end) if every else _suspect_stretch(footers, end, fs), fs)
+        seam, doubtful = _seam(footers, range(begin, end) if every else _suspect_stretch(footers, end, fs), fs)
         if seam is not None:
-            end, warnings = seam, [
-                f"an older recording lies behind this one, from frame {seam} on, and is not returned"
-            ]  # fmt: skip
+            end = max(seam, begin + 1)
+            warnings.append(f"an older recording lies behind this one, from frame {seam} on, and is not returned")
         elif doubtful is not None:
-            warnings = [
+            warnings.append(
                 f"the frame clock changes at frame {doubtful}: a slow card, or an older recording from there on; "
                 f"if it is one, pass until={doubtful - 1}"
-            ]
-    cut = card.framing.cut((footers.frame_bytes,))
-    first = footers.at(0)
+            )
+    first = footers.at(begin)
     assert first is not None
     lines = first[1]
     width = footers.frame_bytes // lines
-    short = end == n and footers.start + (n + 1) * footers.frame_bytes > source.size
-    status = "finished" if _complete(footers, end, seconds) else "truncated" if short else "interrupted"
-    if status != "finished" and not whole and listed is None and not warnings and end > 1:
-        warnings = [
+    short = end == n and footers.byte_of(n) + footers.frame_bytes > source.size
+    status = "finished" if _complete(footers, end, seconds, begin) else "truncated" if short else "interrupted"
+    if status != "finished" and not whole and listed is None and len(warnings) == said and end > 1:
+        warnings.append(
             "v3 cards keep no count and this recording ended before its record length: an older recording with the "
-            f"same frame clock between frames 0 and {end - 1} is not excluded"
-        ]
-    header = Header(0, 0, 0, 0, 0, 0, 0, first[0], footers.frame_bytes, -1, -1, -1)
-    run = Run(card.layout.sectors.data, end, header, cut)
-    return [Recording(0, (run,), width, lines, status, warnings=tuple(warnings))]
+            f"same frame clock between frames {begin} and {end - 1} is not excluded"
+        )
+    runs = _runs(footers, begin, end)
+    return [Recording(0, runs, width, lines, status, warnings=tuple(warnings))], holes
+
+
+def _runs(footers: _Footers, begin: int, end: int) -> tuple[Run, ...]:
+    """The frames as runs: one, or one more wherever they go on elsewhere."""
+    edges = [begin, *(k for k, _ in footers.pieces if begin < k < end), end]
+    runs = []
+    for k, stop in pairwise(edges):
+        while stop > k + 1 and stop < end and footers.at(stop - 1) is None:
+            stop -= 1  # frames that are missing where the card goes on elsewhere
+        time = (footers.at(k) or (0, 0))[0]
+        header = Header(0, 0, k, k, 0, k, 0, time, footers.frame_bytes, -1, -1, -1)
+        runs.append(Run(footers.sector_of(k), stop - k, header, footers.cut))
+    return tuple(runs)

@@ -49,6 +49,8 @@ class Walker:
         self.ring = self.framing.ring
         self.exhaustive = exhaustive
         self.clock = FrameClock(headers)
+        self.holes: list[tuple[int, int]] = []
+        """Stretches of sectors within runs, longer than the look-ahead, in which no header was found."""
         build = self.framing.layout.build
         self._pool = build is not None and build.overflow == "pool"
 
@@ -221,7 +223,10 @@ class Walker:
                 continue
             if self._confirmed(sector, header):
                 return None  # a drop: the old arithmetic never comes back
-        return self._far(run, near, most)
+        resumed = self._far(run, near, most)
+        if resumed is not None:
+            self.holes.append((run.sector_of(low + 1), run.sector_of(resumed)))
+        return resumed
 
     def _far(self, run: Run, start: int, most: int) -> int | None:
         """The first buffer behind a hole of any length that the arithmetic still predicts, found by galloping."""

@@ -1,0 +1,141 @@
+"""What lies over a recording: which of its buffers were overwritten after they were written, and by what.
+
+When a user meets this: a card that was formatted, or an image with a piece missing. The headers tell where a recording
+goes on; here is counted what it lost, and sectors are named that hold somebody else's bytes behind a whole header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from miniscope_xr.index.filesystem import FileSystem, Sectors, find_file_systems, merged
+from miniscope_xr.index.recording import Recording
+from miniscope_xr.index.runs import Run
+from miniscope_xr.layout import SECTOR
+from miniscope_xr.source.base import Readable
+
+Lost = tuple[int, int, int]
+"""Buffers lost, and the first and last frame that lack them."""
+
+
+def with_overwritten(
+    source: Readable, recordings: Sequence[Recording], holes: Sequence[tuple[int, int]] = (), front_gone: bool = False
+) -> tuple[Recording, ...]:
+    """Recordings that know which of their sectors were overwritten, with a sentence for each thing that did it.
+
+    Parameters
+    ----------
+    source : ByteSource
+    recordings
+        As their headers show them.
+    holes
+        Stretches of sectors in which headers were looked for and not found.
+    front_gone : bool
+        The sectors before the data are not a Miniscope's any more.
+    """
+    systems = find_file_systems(source, front_gone)
+    return tuple(_with_overwritten(source, each, systems, holes, front_gone) for each in recordings)
+
+
+def _with_overwritten(
+    source: Readable, recording: Recording, systems: Sequence[FileSystem], holes: Sequence[tuple[int, int]],
+    front_gone: bool,
+) -> Recording:  # fmt: skip
+    start, stop = recording.start_sector, recording.end_sector
+    said, written, covered = [], [], []
+    before = recording.runs[0].first.written if front_gone else 0
+    for system in systems:
+        mine = _within(system.written, start, stop)
+        over = [f"its first {before:,} buffers"] if before and _within(system.written, 0, start) else []
+        over += [_counted(_lost(recording.runs, mine))] if mine else []
+        covered += mine
+        written += mine
+        if over:
+            said.append(
+                f"the card was formatted after this recording: {_named(system)} from sector {system.sector} on lies "
+                f"over {' and '.join(over)}"
+            )
+    for first, end in _gaps(recording.runs, holes):
+        inside = sum(min(b, end) - max(a, first) for a, b in _within(covered, first, end))
+        if 2 * inside >= end - first:
+            continue  # named above
+        tail = _blank_before(source, recording.runs, first)
+        written += [(tail, first)] if tail < first else []
+        lost = _lost(recording.runs, [(first, end)])
+        said.append(f"sectors {first} to {end - 1} hold {_content(source, first)} in place of {_counted(lost)}")
+    if not said:
+        return recording
+    return replace(recording, overwritten=tuple(merged(written)), warnings=(*recording.warnings, *said))
+
+
+def _named(system: FileSystem) -> str:
+    return f"{'a' if system.name[0] in 'FN' and system.name != 'NTFS' else 'an'} {system.name} file system"
+
+
+def _counted(lost: Lost) -> str:
+    n, first, last = lost
+    frames = f"frame {first}" if first == last else f"frames {first} to {last}"
+    return f"{n:,} of its buffers, in {frames}" if n != 1 else f"1 of its buffers, in {frames}"
+
+
+def _within(stretches: Sequence[tuple[int, int]], start: int, stop: int) -> Sectors:
+    return [(max(a, start), min(b, stop)) for a, b in stretches if a < stop and b > start]
+
+
+def _lost(runs: Sequence[Run], stretches: Sectors) -> Lost:
+    """Buffers that lie in some stretches of sectors: those of the runs, and those missing between two runs."""
+    count, frames = 0, []
+    for k, run in enumerate(runs):
+        own: set[int] = set()
+        for first, stop in _within(stretches, run.sector, run.end_sector):
+            low, high = buffer_at(run, first), buffer_at(run, stop - 1)
+            own.update(range(low, high + 1))
+        if own:
+            count += len(own)
+            frames += [run.frame_of(min(own)), run.frame_of(max(own))]
+        if k and _within(stretches, runs[k - 1].end_sector, run.sector):
+            count += max(run.first.written - runs[k - 1].end_place, 0)
+            frames += [runs[k - 1].last_frame, run.first.frame]
+    return (count, min(frames), max(frames)) if frames else (0, runs[0].first.frame, runs[0].first.frame)
+
+
+def buffer_at(run: Run, sector: int) -> int:
+    """The buffer of a run in which a sector lies (one within the run)."""
+    cut, skipped = run.cut, run.first.index - run.cut.first
+    frame, rest = divmod(sector - run.sector + cut.starts[skipped], cut.frame_sectors)
+    index = max(k for k, at in enumerate(cut.starts) if at <= rest)
+    return min(max(frame * len(cut) + index - skipped, 0), run.count - 1)
+
+
+def _gaps(runs: Sequence[Run], holes: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Stretches between the runs that should hold buffers, and those within a run where headers are missing."""
+    for before, after in pairwise(runs):
+        if after.first.written > before.end_place and after.sector > before.end_sector:
+            yield before.end_sector, after.sector
+    for first, stop in dict.fromkeys(holes):
+        if any(run.sector <= first and stop <= run.end_sector for run in runs):
+            yield first, stop
+
+
+def _blank_before(source: Readable, runs: Sequence[Run], sector: int) -> int:
+    """First of the blank sectors that end the buffer before a hole: the hole begins within it."""
+    run = next((run for run in reversed(runs) if run.sector < sector), None)
+    if run is None:
+        return sector
+    start = run.sector_of(buffer_at(run, min(sector, run.end_sector) - 1))
+    data = source.read(start * SECTOR, (sector - start) * SECTOR)
+    for value in (b"\0", b"\xff"):
+        kept = -(-len(data.rstrip(value)) // SECTOR)
+        if kept < len(data) // SECTOR:
+            return start + max(kept, 1)
+    return sector
+
+
+def _content(source: Readable, sector: int) -> str:
+    """What is in a sector, in words."""
+    data = source.read(sector * SECTOR, SECTOR)
+    if not any(data):
+        return "zeros"
+    return "nothing but 0xFF" if not data.strip(b"\xff") else "other data"
