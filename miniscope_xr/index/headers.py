@@ -8,13 +8,15 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from miniscope_xr.index.ahead import Ahead
 from miniscope_xr.index.framing import Framing
-from miniscope_xr.index.runs import MAX_INDEX, Header
+from miniscope_xr.index.runs import MAX_INDEX, Header, Run
 from miniscope_xr.layout import SECTOR
 from miniscope_xr.layout.words import value
 from miniscope_xr.source.base import ByteSource
 
 Hit = TypeVar("Hit")
+_FRAMES, _BYTES = 4096, 512 << 20  # of a run whose headers are all read when the card is opened
 _GATHER = 1 << 16  # headers fetched at once: a small object each until they are joined
 # Header field -> the layout's name for it; the last three may be absent (-1 then).
 _NAMES = (
@@ -33,7 +35,7 @@ class HeaderReader:
     """
 
     def __init__(self, source: ByteSource, framing: Framing) -> None:
-        self.source = source
+        self.source = Ahead(source)
         self.framing = framing
         self.dtype = framing.dtype
         self.marker = framing.marker
@@ -71,6 +73,24 @@ class HeaderReader:
                 self._seen.clear()
             self._seen[sector] = self.parse(self.source.read(sector * SECTOR, SECTOR))
         return self._seen[sector]
+
+    def whole(self, run: Run, count: int) -> bool:
+        """Whether so many buffers of a run are few enough to look at every one of them when the card is opened."""
+        few = count <= _FRAMES * len(run.cut)
+        return few and (run.sector_of(count - 1) - run.sector) * SECTOR <= _BYTES
+
+    def fetch(self, run: Run, count: int) -> None:
+        """Read the headers of a run's first buffers ahead, and the leftovers that tell whether they belong together."""
+        head, ring = self.framing.head, self.framing.repeats
+        places = [(run.sector_of(i) * SECTOR, SECTOR) for i in range(count)]
+        for i in range(ring, count) if ring else ():
+            start, end = head + run.length_of(i), run.sector_count(i) * SECTOR
+            before = i - ring
+            while before >= 0 and head + run.length_of(before) < end:
+                before -= ring
+            if start < end and before >= 0:
+                places += [(run.sector_of(k) * SECTOR + start, end - start) for k in (i, before)]
+        self.source.fetch(places)
 
     def find(
         self, start: int, stop: int, written: range, accept: Callable[[Header], bool] = lambda header: True

@@ -25,7 +25,6 @@ from miniscope_xr.index.evidence import BATTERY_STEP, CLOCK_FRAMES, CLOCK_STEP, 
 from miniscope_xr.index.runs import Header, Run
 
 _SAMPLES = 64  # frames sampled along a run
-_EVERY = 4096  # frames up to which every frame is compared at opening
 _WINDOW = 16  # frames on each side of a suspected step
 _NEAR = 64  # frames read one by one around a suspected step
 
@@ -152,8 +151,9 @@ class SeamSearch(Evidence):
     def _seam_in(self, run: Run, exhaustive: bool, more_follows: bool) -> Verdict:
         size = len(run.cut)
         frames = (run.count - 1) // size + 1  # buffers 0, size, 2 size ... have the same index in their frames
-        every = exhaustive or frames <= _EVERY
+        every = exhaustive or self.headers.whole(run, run.count)
         if every:
+            self.headers.fetch(run, run.count if self.headers.whole(run, run.count) else 0)
             start = 0
             while (broken := self.broken_links(run, start, run.count - 1)) is not None:
                 verdict = self._locate(run, broken)

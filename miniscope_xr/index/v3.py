@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from miniscope_xr.index.ahead import Ahead
 from miniscope_xr.index.detect import CardSectors
 from miniscope_xr.index.headers import gallop
 from miniscope_xr.index.locate import FOOTER, footers_in
@@ -39,7 +40,7 @@ class _Footers:
 
     def __init__(self, source: ByteSource, card: CardSectors) -> None:
         assert card.build is not None
-        self.source = source
+        self.source = Ahead(source)
         self.start = (card.layout.sectors.data if card.start is None else card.start) * SECTOR
         self.frame_sectors = card.build.frame_sectors
         self.frame_bytes = card.build.frame_sectors * SECTOR
@@ -59,6 +60,10 @@ class _Footers:
         start = next(start for first, start in reversed(self.pieces) if first <= k or not first)
         return start + k * self.frame_bytes
 
+    def footer_of(self, k: int) -> int:
+        """Byte at which the footer of frame ``k`` begins."""
+        return self.byte_of(k) + self.frame_bytes - FOOTER
+
     def sector_of(self, k: int) -> int:
         """Sector in which frame ``k`` begins."""
         return self.byte_of(k) // SECTOR
@@ -70,7 +75,7 @@ class _Footers:
     def at(self, k: int) -> tuple[int, int] | None:
         """(time in ms, line count) of frame ``k``, or None where its footer is not there."""
         if k not in self._seen:
-            at = self.byte_of(k) + self.frame_bytes - FOOTER
+            at = self.footer_of(k)
             self._seen[k] = self._parse(k, self.source.read(at, FOOTER) if at >= 0 else b"")
         return self._seen[k]
 
@@ -294,6 +299,8 @@ def index_footers(
     elif not whole:
         end = _end_by_length(footers, n, seconds) if seconds else n
         every = end <= _ALL or exhaustive
+        if every:
+            footers.source.fetch((footers.footer_of(k), FOOTER) for k in range(begin, end))
         fs = card.build.fs
         seam, doubtful = _seam(footers, range(begin, end) if every else _suspect_stretch(footers, end, fs), fs)
         if seam is not None:

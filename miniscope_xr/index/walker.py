@@ -17,8 +17,7 @@ from miniscope_xr.index.headers import HeaderReader, read_rows
 from miniscope_xr.index.runs import Cut, Header, Run, ended_at, odd_buffer
 from miniscope_xr.layout import SECTOR
 
-_READ_WHOLE = 4096  # frames of an uncounted run whose headers are all read
-_MARKS = 64  # headers looked at in a longer one
+_MARKS = 64  # headers looked at in an uncounted run too long to look at all
 _LEARN = 96  # buffers looked at to learn how a frame is cut
 
 
@@ -165,7 +164,8 @@ class Walker:
         Without a count, a far probe that matches may be of a recording underneath. Short extents are read whole,
         long ones at even distances.
         """
-        if count <= _READ_WHOLE * len(run.cut):
+        if self.headers.whole(run, count):
+            self.headers.fetch(run, count)
             return self._extent_by_scan(run, count)
         marks = np.linspace(0, count - 1, _MARKS, dtype=np.int64).tolist()
         good = 0

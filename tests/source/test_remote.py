@@ -17,7 +17,7 @@ import xarray as xr
 
 from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError, NotACardError, PathTypeError
 from miniscope_xr.source.remote import is_url
-from miniscope_xr.tools.simulate import SimulatedCard, Stall
+from miniscope_xr.tools.simulate import PowerLoss, SimulatedCard, Stall
 
 pytest.importorskip("fsspec", reason="needs fsspec")
 
@@ -126,6 +126,15 @@ def test_few_requests(server: Server, clean_card: tuple[Path, SimulatedCard], op
     server.ranges.clear()
     ds["time"][30].values
     assert len(server.ranges) == 1
+
+
+def test_an_interrupted_image_costs_tens_of_requests(server: Server, make_card: Make, open_card: Open) -> None:
+    path, _ = make_card(frames=210, seed=3, events=[PowerLoss(buffer=1000)])
+    server.files["a.img"] = path.read_bytes()
+    ds = open_card(f"{server.url}/a.img")
+    assert ds.attrs["status"] == "interrupted"
+    assert ds.attrs["n_buffers_found"] == 1000
+    assert 0 < len(server.ranges) <= 60
 
 
 def test_closed_and_pickled(server: Server, clean_card: tuple[Path, SimulatedCard], open_card: Open) -> None:
