@@ -183,15 +183,18 @@ def events_for(layout: str, frames: int) -> st.SearchStrategy[list[Any]]:
 
 # Found by drawing, on DAQ cards: a short stall and failed writes in the first frames, of which little came back.
 COUNTEREXAMPLES = {
-    "a stall and one failed write": ("HEAD", [Stall(71.08, 77.85), FailedWrite(4, 2)], 802, 25.65),
-    "a stall and a failed frame": ("319b459", [Stall(56.9, 101.32), FailedWrite(2, 4)], 208, 44.45),
-    "a stall and two failed writes": ("HEAD", [Stall(72.45, 47.4), FailedWrite(5, 3), FailedWrite(10, 3)], 787, 9.6),
-}
+    "a stall and one failed write": ("daq-wirefree", "HEAD", 30, [Stall(71.08, 77.85), FailedWrite(4, 2)], 802, 25.65),
+    "a stall and a failed frame": ("daq-wirefree", "319b459", 30, [Stall(56.9, 101.32), FailedWrite(2, 4)], 208, 44.45),
+    "a stall and two failed writes": (
+        "daq-wirefree", "HEAD", 30, [Stall(72.45, 47.4), FailedWrite(5, 3), FailedWrite(10, 3)], 787, 9.6),
+}  # fmt: skip
 # Of these an incomplete frame comes back with a buffer too few, or with the wrong one of two copies.
 LAPPED = {
-    "a lapped buffer on the grid": ("319b459", [Stall(247.5, 45.32)], 275, 48.39),
+    "a lapped buffer on the grid": ("daq-wirefree", "319b459", 30, [Stall(247.5, 45.32)], 275, 48.39),
     "a buffer twice, then with another's content": (
-        "319b459", [Stall(98.936, 51.85), FailedWrite(6, 1), FailedWrite(8, 4)], 720, 0.904),
+        "daq-wirefree", "319b459", 30, [Stall(98.936, 51.85), FailedWrite(6, 1), FailedWrite(8, 4)], 720, 0.904),
+    "a failed write before a lost interrupt": (
+        "v4-wirefree", "aa04ec3", 10, [FailedWrite(16, 1), LostInterrupt(5, "buffer", 0)], 0, 0),
 }  # fmt: skip
 
 
@@ -200,8 +203,8 @@ LAPPED = {
     "case", [*COUNTEREXAMPLES, *(pytest.param(case, marks=pytest.mark.xfail(strict=True)) for case in LAPPED)]
 )
 def test_a_counterexample_stays_solved(case: str, index: str, tmp_path: Path) -> None:
-    build, events, seed, offset = {**COUNTEREXAMPLES, **LAPPED}[case]
-    card = simulate("daq-wirefree", build, frames=30, events=events, seed=seed, start_offset_ms=offset)
+    layout, build, frames, events, seed, offset = {**COUNTEREXAMPLES, **LAPPED}[case]
+    card = simulate(layout, build, frames=frames, events=events, seed=seed, start_offset_ms=offset)
     assert differences(card, tmp_path / "card.img", index=index) == []
 
 

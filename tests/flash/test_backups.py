@@ -238,6 +238,27 @@ def test_the_format_of_the_list(tmp_path, capsys):
         assert content["hashes"][0] == stale.sector_hash(first)
 
 
+def test_lists_are_forgotten_when_nobody_reads_them_any_more(tmp_path):
+    """Older than a year, and not among the newest hundred; nothing but lists is touched."""
+    lists = tmp_path / "b" / "lists"
+    lists.mkdir(parents=True)
+    for i in range(110):
+        old = lists / f"{i:032x}.npz"
+        old.write_bytes(b"x")
+        os.utime(old, (1e9 + i, 1e9 + i))
+    mine = lists / "mine.npz"
+    mine.write_bytes(b"x")
+    os.utime(mine, (1e9, 1e9))
+    recent = lists / f"{105:032x}.npz"
+    os.utime(recent)
+    folder = tmp_path / "b" / "card" / "operation"
+    folder.mkdir(parents=True)
+    (folder / stale.NAME).write_bytes(b"x")
+    stale.hand_to_reader(folder, tmp_path / "b", "f" * 32)
+    left = {file.stem for file in lists.iterdir()}
+    assert left == {"f" * 32, "mine", recent.stem, *(f"{i:032x}" for i in range(110) if i >= 11)}
+
+
 @pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="needs root")
 def test_after_sudo_the_list_is_the_callers(tmp_path, capsys, monkeypatch):
     """`sudo prepare --keep`, then reading as the user: the list lies in the user's folder and is the user's."""

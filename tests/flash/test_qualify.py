@@ -320,6 +320,26 @@ def test_the_chance_is_calibrated():
     assert abs(told.mean() - lost.mean()) < 0.15
 
 
+@pytest.mark.slow
+def test_after_a_long_test_the_chance_says_more_than_the_plain_rule():
+    """\"It lost one in the test\" is the rule to beat where the test is long."""
+    table = qualify_risk.measure(cards=120, seconds=600, minutes=20, seed=3)
+    told, tested, lost = table[:, 0], table[:, 1], table[:, 2]
+    assert qualify_risk.brier(told, lost) < 0.9 * qualify_risk.brier(tested, lost)
+    assert qualify_risk.brier(told, lost) < 0.4 * qualify_risk.brier(lost.mean(), lost)
+
+
+def test_what_the_test_lost_counts():
+    """One loss in ten minutes is about three in half an hour, whatever the other waits look like."""
+    waits = waits_of(2, seconds=600)
+    waits[30_000] = 0.09
+    one = chance(waits)
+    assert 0.8 < one.probability < 0.95
+    assert one.low < 0.6
+    waits[[5_000, 15_000, 45_000]] = 0.09
+    assert chance(waits).probability > 0.98
+
+
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "-inf"])
 def test_lengths_that_are_none(tool, card, seconds):
     result = tool("qualify", card, f"--seconds={seconds}")

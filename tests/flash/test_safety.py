@@ -9,6 +9,7 @@ import stat
 import struct
 import subprocess
 import sys
+import tempfile
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -465,6 +466,17 @@ def test_a_fresh_list_for_every_layout_on_a_device(tool, tmp_path):
         assert tool("prepare", device, "record_length=1", "--layout", "v4-wirefree",
                     "--discard-recording", refused.json["recording"]).code == 0  # fmt: skip
     assert not any(card.read_bytes()[COUNTS:])
+
+
+@needs_loops
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="/dev/shm is not here")
+def test_a_loop_on_a_file_in_memory_is_a_loop_like_any(tool):
+    """``/dev/shm`` holds files, though its name is that of a device."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        image = Path(folder) / "card.img"
+        image.write_bytes(v4_card(buffers=0))
+        with loop(image) as device:
+            assert tool("set", device, "gain=2").code == 0
 
 
 @needs_loops

@@ -57,11 +57,12 @@ def _mounted(disk: Disk) -> Iterator[Reason]:
 
 
 def _is_node(path: str) -> bool:
-    """Tell whether a path is a device node, wherever it was made."""
+    """Tell whether a loop device's backing is a device: its node may be anywhere, and a file in ``/dev/shm``."""
     try:
-        return stat.S_ISBLK(Path(path).stat().st_mode)
-    except OSError:
-        return False
+        mode = Path(path).stat().st_mode
+    except OSError:  # gone, or another computer's
+        return path.startswith("/dev/")
+    return not stat.S_ISREG(mode)
 
 
 def _stacked(disk: Disk) -> Iterator[Reason]:
@@ -72,7 +73,7 @@ def _stacked(disk: Disk) -> Iterator[Reason]:
     if disk.stacked:
         loops = ", ".join(disk.stacked)
         yield Reason(f"the loop device {loops} is stacked on it; detach that first (`losetup -d {disk.stacked[0]}`)")
-    if disk.bus == "loop" and (disk.backing.startswith("/dev/") or _is_node(disk.backing)):
+    if disk.bus == "loop" and disk.backing and _is_node(disk.backing):
         yield Reason(f"this loop device is stacked on {disk.backing}; give that device itself")
 
 

@@ -1,10 +1,13 @@
 """How likely a recording is to lose a buffer on a card of which some minutes of writing were measured.
 
-A buffer is lost when it waits for the card longer than the ring bridges. That is rare, so that a test seldom shows it;
-what it shows is how the longest waits are spread. Two parts, both as samples, so that the answer has an interval:
+A buffer is lost when it waits for the card longer than the ring bridges. Where that happened in the test, the estimate
+is how often it did. It seldom does; then what the test shows is how the longest waits are spread. All parts are
+samples, so that the answer has an interval:
 
-* **The tail that was seen.** The longest wait of every half second; those above the 80th percentile follow a
-  generalised Pareto distribution (peaks over threshold). Its shape and scale are sampled from their posterior.
+* **What was lost.** So many half seconds of the test with a wait beyond the limit: a rate, with its uncertainty.
+* **The tail that was seen,** where none was lost. The longest wait of every half second; the 30 longest of those (of
+  a short test: those above the 80th percentile) follow a generalised Pareto distribution (peaks over threshold). Its
+  shape and scale are sampled from their posterior; draws by which the test itself should have lost one count less.
 * **What was not seen.** A kind of stall that is too rare for the test: a rate with a Gamma prior that experience with
   simulated cards sets, in which the time watched without one counts against it.
 
@@ -24,8 +27,10 @@ BLOCK = 0.5
 """Seconds of which the longest wait is taken."""
 _UNSEEN = 0.03
 """Shape of the Gamma prior of stalls of a kind not seen."""
-_SHAPE = (0.1, 0.25)
+_SHAPE = (0.0, 0.15)
 """Mean and standard deviation of the prior of the tail's shape; above 0 it is heavier than exponential."""
+_TOP = 30
+"""Longest waits that make the tail: more would be of the everyday kind, whose spread says nothing of the rare ones."""
 _DRAWS = 4000
 
 
@@ -94,21 +99,35 @@ def estimate(captured: Floats, latencies: Floats, limit: float, seconds: float) 
     starts = np.flatnonzero(np.diff(number, prepend=-1))
     peaks = np.maximum.reduceat(ratio, starts)
     watched = max(float(captured[-1]), BLOCK)
-    threshold = float(np.quantile(peaks, 0.8)) if len(peaks) > 4 else float(np.median(peaks))
-    over = peaks[peaks > threshold] - threshold
-    expected = _seen(over, 1 - threshold, len(over) / watched, rng) * seconds
-    expected += rng.gamma(_UNSEEN, 1 / watched, _DRAWS) * seconds
+    lost = int(np.count_nonzero(peaks > 1))
+    weight = np.ones(_DRAWS)
+    if lost:
+        expected = rng.gamma(lost + 0.5, 1 / watched, _DRAWS) * seconds
+    else:
+        threshold = float(np.quantile(peaks, max(0.8, 1 - _TOP / len(peaks)) if len(peaks) > 4 else 0.5))
+        over = peaks[peaks > threshold] - threshold
+        rate = _seen(over, 1 - threshold, len(over) / watched, rng)
+        weight = np.exp(-np.minimum(rate * watched, 700))
+        expected = (rate + rng.gamma(_UNSEEN, 1 / watched, _DRAWS)) * seconds
     chance = 1 - np.exp(-np.minimum(expected, 700))
-    low, high = np.quantile(chance, [0.05, 0.95])
-    return Risk(float(chance.mean()), float(low), float(high), seconds, watched)
+    if not weight.any():
+        weight = np.ones(_DRAWS)
+    low, high = _quantiles(chance, weight, (0.05, 0.95))
+    mean = float(np.clip(np.average(chance, weights=weight), low, high))
+    return Risk(mean, low, high, seconds, watched)
+
+
+def _quantiles(values: Floats, weight: Floats, wanted: tuple[float, float]) -> tuple[float, float]:
+    order = np.argsort(values)
+    reached = np.cumsum(weight[order]) / weight.sum()
+    low, high = (float(values[order[min(int(np.searchsorted(reached, q)), len(order) - 1)]]) for q in wanted)
+    return low, high
 
 
 def _seen(over: Floats, room: float, rate: float, rng: np.random.Generator) -> Floats:
     """Draw how many waits a second exceed the limit, which is ``room`` above the threshold; ``rate`` exceed that."""
     if not len(over):
-        return np.full(_DRAWS, 1e9 if room < 0 else 0.0)
-    if room <= 0:
-        return np.full(_DRAWS, rate)
+        return np.zeros(_DRAWS)
     shape, scale = np.meshgrid(np.linspace(-0.6, 1.0, 65), over.mean() * np.geomspace(0.1, 10, 97), indexing="ij")
     z = 1 + shape[..., None] * over / scale[..., None]
     flat = np.abs(shape) < 1e-9

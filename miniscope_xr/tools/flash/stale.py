@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +34,9 @@ __all__ = [
 NAME = "old_buffers.npz"
 _LOOK_EVERY = 1 << 20
 """Old data shorter than this (11 frames of a v4 recording) may be overlooked; ``wipe --whole`` overlooks nothing."""
+_KEEP, _KEEP_SECONDS = 100, 366 * 86400
+"""Lists that stay in any case, and how long every one stays: a copy of the card may be read long after."""
+_SESSION = re.compile("[0-9a-f]{8,32}")
 _LONG = 256
 """Sectors of a buffer or frame up to which its header is looked for wherever it may start."""
 
@@ -181,7 +186,18 @@ def _put(place: Path, session: str, content: bytes) -> Path:
             str(place),
         ) from error
     save(place / f"{session}.npz", content)
+    _forget(place)
     return place / f"{session}.npz"
+
+
+def _forget(place: Path) -> None:
+    """Remove lists that nobody reads any more: older than a year, and not among the newest hundred."""
+    with contextlib.suppress(OSError):
+        lists = [file for file in place.glob("*.npz") if _SESSION.fullmatch(file.stem) and not file.is_symlink()]
+        ages = sorted(((file.stat().st_mtime, file) for file in lists), reverse=True)
+        for written, file in ages[_KEEP:]:
+            if time.time() - written > _KEEP_SECONDS:
+                file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
