@@ -12,6 +12,7 @@ from xarray.backends import BackendEntrypoint
 import miniscope_xr.accessor  # noqa: F401 - registers ds.miniscope
 from miniscope_xr.card import OpenCard, address
 from miniscope_xr.engine.dataset import buffers_dataset, card_dataset, open_card, recording_dataset
+from miniscope_xr.engine.joined import refuse_by_coordinates
 from miniscope_xr.engine.options import Options
 from miniscope_xr.index.detect import detect
 from miniscope_xr.source.local import Device
@@ -52,6 +53,7 @@ class MiniscopeBackendEntrypoint(BackendEntrypoint):
             Those of :class:`miniscope_xr.engine.options.Options`.
         """
         asked = Options.of(options)
+        refuse_by_coordinates(filename_or_obj)
         number, table = asked.wanted
         card = open_card(filename_or_obj, asked)
         try:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import builtins
 import csv
+import struct
 import subprocess
 import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -52,6 +53,28 @@ def rate_of(path: Path) -> float:
 def rows_of(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+class Bitmap(NamedTuple):
+    """What an AVI says of its pictures (BITMAPINFOHEADER)."""
+
+    width: int
+    bits: int
+    size: int
+
+
+def avi_packets(path: Path) -> tuple[list[bytes], Bitmap]:
+    """Pictures as they lie in an AVI, read by its chunks and no library."""
+    data = path.read_bytes()
+    at = data.index(b"strf") + 8
+    _, width, _, _, bits, _, size = struct.unpack_from("<IiiHHII", data, at)
+    packets, at = [], data.index(b"movi") + 4
+    while (chunk := data[at : at + 4]) in (b"00dc", b"00db", b"JUNK", b"ix00"):
+        (length,) = struct.unpack_from("<I", data, at + 4)
+        if chunk[2:3] == b"d":
+            packets.append(data[at + 8 : at + 8 + length])
+        at += 8 + length + length % 2
+    return packets, Bitmap(width, bits, size)
 
 
 def left_in(folder: Path) -> set[str]:
@@ -122,6 +145,38 @@ class TestPixels:
     def test_colour_has_three_equal_channels(self, ds: xr.Dataset, tmp_path: Path) -> None:
         dataset_to_video(ds, tmp_path / "a.avi", codec="MJPG", color=True, frames=slice(0, 3))
         assert len(frames_of(tmp_path / "a.avi")) == 3
+
+    def test_colour_in_an_exact_codec_keeps_every_value(self, ds: xr.Dataset, tmp_path: Path) -> None:
+        dataset_to_video(ds, tmp_path / "a.avi", codec="FFV1", color=True)
+        np.testing.assert_array_equal(frames_of(tmp_path / "a.avi"), ds["video"].values)
+        with pytest.raises(OptionError, match=r"GREY has one channel.*FFV1"):
+            dataset_to_video(ds, tmp_path / "b.avi", codec="grey", color=True)
+        assert not (tmp_path / "b.avi").exists()
+
+    @pytest.mark.parametrize("width", [302, 304, 30, 2])
+    def test_rows_of_an_uncompressed_avi_take_a_multiple_of_4_bytes(
+        self, ds: xr.Dataset, tmp_path: Path, width: int
+    ) -> None:
+        """What ImageJ and GStreamer count with; FFmpeg reads rows with and without."""
+        video = ds["video"].isel(x=slice(0, width))
+        dataset_to_video(ds.isel(x=slice(0, width)), tmp_path / "a.avi")
+        np.testing.assert_array_equal(frames_of(tmp_path / "a.avi"), video.values)
+        packets, about = avi_packets(tmp_path / "a.avi")
+        row = width + -width % 4
+        assert (about.width, about.bits, about.size) == (width, 8, row * ds.sizes["y"])
+        stored = np.array([np.frombuffer(packet, np.uint8).reshape(ds.sizes["y"], row) for packet in packets])
+        np.testing.assert_array_equal(stored[..., :width], video.values)
+        assert not stored[..., width:].any()
+
+    def test_an_opencv_without_packets_says_what_to_do(
+        self, ds: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delattr(cv2, "VIDEOWRITER_PROP_RAW_VIDEO")
+        dataset_to_video(ds, tmp_path / "a.avi", codec="FFV1")  # one encoder instead of several
+        np.testing.assert_array_equal(frames_of(tmp_path / "a.avi"), ds["video"].values)
+        with pytest.raises(OutputError, match="does not write packets"):
+            dataset_to_video(ds.isel(x=slice(0, 302)), tmp_path / "b.avi")
+        assert left_in(tmp_path) == {"a.avi", "a_timeStamps.csv"}
 
     @pytest.mark.parametrize("frames", [slice(5, 20), slice(None, None, 7), [3, 4, 50]])
     def test_some_frames(self, ds: xr.Dataset, tmp_path: Path, frames: Any) -> None:

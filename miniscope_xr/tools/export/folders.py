@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from miniscope_xr.errors import OutputError, OutputExistsError
-from miniscope_xr.tools.stream.outputs import kind_of, output_errors
+from miniscope_xr.tools.stream.outputs import kind_of, output_errors, parents_made
 
 _OURS = (".zgroup", "zarr.json", "metaData.json", "timestamps.csv")
 
@@ -45,16 +45,21 @@ def whole_folder(path: Path, force: bool = False) -> Iterator[Path]:
         A folder that no export wrote is there, or the folder cannot be made.
     """
     _refuse(path, force)
+    with parents_made(path), _holder(path) as holder, output_errors(path):
+        made = holder / path.name
+        yield made
+        _refuse(path, force)  # it may have come meanwhile
+        if path.exists():
+            os.replace(path, holder / "old")  # noqa: PTH105
+        os.replace(made, path)  # noqa: PTH105
+
+
+@contextmanager
+def _holder(path: Path) -> Iterator[Path]:
+    """A folder beside ``path``, of which nothing is left."""
     with output_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         holder = Path(tempfile.mkdtemp(prefix=f".{path.stem[:40]}-", suffix=".part", dir=path.parent))
     try:
-        with output_errors(path):
-            made = holder / path.name
-            yield made
-            _refuse(path, force)  # it may have come meanwhile
-            if path.exists():
-                os.replace(path, holder / "old")  # noqa: PTH105
-            os.replace(made, path)  # noqa: PTH105
+        yield holder
     finally:
         shutil.rmtree(holder, ignore_errors=True)

@@ -16,7 +16,7 @@ from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.job import Job
 from miniscope_xr.tools.export.options import ExportOptions, check_names, facts, refuse_dropped, session_start
 from miniscope_xr.tools.stream.footage import Footage, PathLike, header_names, select
-from miniscope_xr.tools.stream.outputs import progress_bar, refuse_source, refuse_too_large, whole_file
+from miniscope_xr.tools.stream.outputs import output_errors, progress_bar, refuse_source, refuse_too_large, whole_file
 from miniscope_xr.tools.stream.timing import frame_rate, warn_of_jumps
 
 
@@ -97,6 +97,7 @@ def export(ds: xr.Dataset, path: PathLike, to: str | None = None, **options: Unp
         beside = outputs.enter_context(whole_file(table, force)) if chosen.table else None
         bar = outputs.enter_context(progress_bar(footage.count, out.name, show=options.get("progress", True)))
         codec = options.get("codec") or "FFV1"
-        writer.write(Job(footage, made, rate, began, known, bar, codec, about, beside, is_ome(out)))
+        with output_errors(out):
+            writer.write(Job(footage, made, rate, began, known, bar, codec, about, beside, is_ome(out)))
         warn_of_jumps(footage.times)
     return out

@@ -19,6 +19,7 @@ from typing import Any
 
 from miniscope_xr.errors import MiniscopeError, OutputError, OutputExistsError
 
+_BLOCK = 4096  # bytes; less than this is free on a full disk
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISBLK, "a block device"),
@@ -36,8 +37,17 @@ def output_errors(path: Path) -> Iterator[None]:
     except MiniscopeError:
         raise
     except OSError as error:
-        text = f"cannot be written: {error.strerror or error}; nothing was kept"
-        raise OutputError(error.errno or errno.EIO, text, str(path)) from error
+        code = error.errno or (errno.ENOSPC if is_full(path) else errno.EIO)  # numpy: "92416 requested and 512 written"
+        text = error.strerror or (os.strerror(code) if code == errno.ENOSPC else str(error))
+        raise OutputError(code, f"cannot be written: {text}; nothing was kept", str(path)) from error
+
+
+def is_full(path: Path) -> bool:
+    """Whether the disk of ``path`` has no room for a block more."""
+    try:
+        return shutil.disk_usage(path.absolute().parent).free < _BLOCK
+    except OSError:
+        return False
 
 
 def kind_of(path: Path) -> str:
@@ -107,6 +117,24 @@ def refuse_too_large(path: Path, size: int) -> None:
 
 
 @contextlib.contextmanager
+def parents_made(path: Path) -> Iterator[None]:
+    """Make the folders that ``path`` is to lie in; where the block fails, those that were not there are gone again."""
+    made = []
+    with output_errors(path):
+        for folder in reversed(path.parents):
+            if not folder.exists():
+                folder.mkdir(exist_ok=True)
+                made.append(folder)
+    try:
+        yield
+    except BaseException:
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):  # somebody else has put something there
+                folder.rmdir()
+        raise
+
+
+@contextlib.contextmanager
 def whole_file(path: str | os.PathLike[str], force: bool = False) -> Iterator[Path]:
     """Yield a temporary name in the folder of ``path``; it takes the final name only when the block succeeds.
 
@@ -122,8 +150,16 @@ def whole_file(path: str | os.PathLike[str], force: bool = False) -> Iterator[Pa
     """
     final = Path(path)
     refuse_existing(final, force)
+    with parents_made(final), _part_of(final) as part, output_errors(final):
+        yield part
+        refuse_existing(final, force)  # it may have come meanwhile
+        os.replace(part, final)  # noqa: PTH105
+
+
+@contextlib.contextmanager
+def _part_of(final: Path) -> Iterator[Path]:
+    """A temporary name beside ``final``, of which nothing is left."""
     with output_errors(final):
-        final.parent.mkdir(parents=True, exist_ok=True)
         # the suffix stays last: writers choose the format by it
         handle, name = tempfile.mkstemp(prefix=f".{final.stem[:40]}-", suffix=f".part{final.suffix}", dir=final.parent)
     os.close(handle)
@@ -132,10 +168,7 @@ def whole_file(path: str | os.PathLike[str], force: bool = False) -> Iterator[Pa
     # with one that is there, is put on the disk by ext4 before it is closed: half of the time of a copy.
     part.unlink()
     try:
-        with output_errors(final):
-            yield part
-            refuse_existing(final, force)  # it may have come meanwhile
-            os.replace(part, final)  # noqa: PTH105
+        yield part
     finally:
         part.unlink(missing_ok=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,9 @@ CONTAINERS: dict[str, tuple[str, ...]] = {
 EXACT = frozenset({"GREY", "Y800", "FFV1"})
 """Codecs that give back every grey value as it was (others that call themselves lossless do not)."""
 
+ONE_CHANNEL = frozenset({"GREY", "Y800"})
+"""Codecs of grey pixels; OpenCV would make them from colour by a formula that changes them."""
+
 _SUFFIXES = (".avi", ".mkv", ".mp4", ".mov")
 
 
@@ -37,8 +41,8 @@ def normal_codec(codec: str) -> str:
     return name
 
 
-def check_container(path: Path, codec: str) -> None:
-    """Refuse a file type that cannot hold the codec.
+def check_container(path: Path, codec: str, color: bool = False) -> None:
+    """Refuse a file type that cannot hold the codec, and colour in a codec that has none.
 
     Raises
     ------
@@ -55,22 +59,36 @@ def check_container(path: Path, codec: str) -> None:
             f"{path.name}: {codec} does not go into {suffix}; it goes into {', '.join(CONTAINERS[codec])}"
             f" (and into {suffix} go {', '.join(fits)})"
         )
+    if color and codec in ONE_CHANNEL:
+        raise OptionError(f"{codec} has one channel, which is grey; colour goes with FFV1, MJPG, mp4v or XVID")
+
+
+_quieting = threading.Lock()
+_levels: list[Any] = []  # what OpenCV's log level was, for each of those who want it quiet now
 
 
 @contextmanager
-def _quiet(cv2: Any) -> Iterator[None]:
-    """Keep OpenCV from printing what our own error says better."""
+def quiet() -> Iterator[None]:
+    """Keep OpenCV from printing what our own error says better: a line a frame where a disk is full.
+
+    Encoders work side by side, and the level is one for all of OpenCV: the last to leave puts it back.
+    """
+    cv2 = need("cv2", "video", "a video")
     log = getattr(getattr(cv2, "utils", None), "logging", None) or cv2
-    level = log.getLogLevel()
-    log.setLogLevel(0)
+    with _quieting:
+        _levels.append(log.getLogLevel() if not _levels else _levels[0])
+        log.setLogLevel(0)
     try:
         yield
     finally:
-        log.setLogLevel(level)
+        with _quieting:
+            level = _levels.pop()
+            if not _levels:
+                log.setLogLevel(level)
 
 
 def _open(cv2: Any, path: Path, codec: str, fps: float, size: tuple[int, int], *options: int) -> Any:
-    with _quiet(cv2):
+    with quiet():
         return cv2.VideoWriter(
             str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), fps, size, [int(k) for k in options]
         )
@@ -121,19 +139,26 @@ def open_writer(path: Path, codec: str, fps: float, size: tuple[int, int], color
 
 
 def open_packet_writer(path: Path, codec: str, fps: float, size: tuple[int, int]) -> Any:
-    """Open a ``cv2.VideoWriter`` that takes encoded packets, or None where OpenCV has no such thing."""
+    """Open a ``cv2.VideoWriter`` that takes packets as they are to lie in the file.
+
+    Raises
+    ------
+    OutputError
+        This OpenCV has no such thing (before 4.9), or cannot write the file.
+    """
     cv2 = need("cv2", "video", "a video")
     option = getattr(cv2, "VIDEOWRITER_PROP_RAW_VIDEO", None)
-    if option is None:
-        return None
-    writer = _open(cv2, path, codec, fps, size, option, 1)
-    return writer if writer.isOpened() else None
+    if option is not None:
+        writer = _open(cv2, path, codec, fps, size, option, 1)
+        if writer.isOpened():
+            return writer
+    raise OutputError(f"this OpenCV ({cv2.__version__}) does not write packets of {codec} into {path.suffix} files")
 
 
 def count_frames(path: Path) -> int:
     """Frames in a finished video file, by its own index; -1 where it does not open."""
     cv2 = need("cv2", "video", "a video")
-    with _quiet(cv2):
+    with quiet():
         capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else -1
         capture.release()

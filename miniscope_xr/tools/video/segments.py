@@ -13,7 +13,7 @@ from pathlib import Path
 from miniscope_xr.errors import OutputError
 from miniscope_xr.frames.stencil import cores
 from miniscope_xr.libraries import need
-from miniscope_xr.tools.video.codecs import open_packet_writer
+from miniscope_xr.tools.video.codecs import open_packet_writer, quiet
 
 _KEY_INTERVAL = 12  # frames between key frames in OpenCV's FFV1: a segment of a multiple of it costs no extra key frame
 _LONGEST = 80 * _KEY_INTERVAL
@@ -114,7 +114,7 @@ def write_segments(
         Set when it is over, also by an error or an interrupt: ``encode`` should end then.
     """
     parts = cores()
-    with tempfile.TemporaryDirectory(prefix=".miniscope-xr-", dir=path.parent) as name:
+    with quiet(), tempfile.TemporaryDirectory(prefix=".miniscope-xr-", dir=path.parent) as name:
         writer, last = open_packet_writer(path, "FFV1", fps, size), None
         try:
             cv2 = need("cv2", "video", "a video")
@@ -136,7 +136,8 @@ def can_join(path: Path, count: int) -> bool:
     if path.suffix.lower() != ".avi" or cores() < 2 or count < 4 * _KEY_INTERVAL:
         return False
     with tempfile.TemporaryDirectory() as folder:
-        writer = open_packet_writer(Path(folder) / "probe.avi", "FFV1", 20, (64, 64))
-        if writer is not None:
-            writer.release()
-    return writer is not None
+        try:
+            open_packet_writer(Path(folder) / "probe.avi", "FFV1", 20, (64, 64)).release()
+        except OutputError:
+            return False
+    return True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from miniscope_xr.engine.dataset import frames_dataset
 from miniscope_xr.errors import OptionError, OutputError
 from miniscope_xr.tools.stream.footage import BATCH_BYTES, SMALL_BATCH_BYTES, Footage, Frames, Images, PathLike, select
 from miniscope_xr.tools.stream.outputs import (
+    is_full,
     progress_bar,
     refuse_existing,
     refuse_source,
@@ -25,8 +28,9 @@ from miniscope_xr.tools.stream.outputs import (
 )
 from miniscope_xr.tools.stream.readahead import read_ahead
 from miniscope_xr.tools.stream.timing import frame_rate, warn_of_jumps, write_time_stamps
-from miniscope_xr.tools.video.codecs import check_container, count_frames, normal_codec, open_writer
+from miniscope_xr.tools.video.codecs import check_container, count_frames, normal_codec, open_writer, quiet
 from miniscope_xr.tools.video.segments import can_join, write_segments
+from miniscope_xr.tools.video.uncompressed import PaddedWriter, needs_padding
 
 
 def time_stamps_path(path: PathLike) -> Path:
@@ -86,9 +90,14 @@ class _Sink:
     """An open video writer that takes batches; a frame that does not fit is refused, never stretched."""
 
     def __init__(self, path: Path, size: tuple[int, int], fps: float, codec: str, color: bool = False) -> None:
-        self._writer = open_writer(path, codec, fps, size, color)
+        if needs_padding(path, codec, size[0]):
+            self._writer: Any = PaddedWriter(path, codec, fps, size)
+        else:
+            self._writer = open_writer(path, codec, fps, size, color)
         self._shape = (size[1], size[0])
         self._color = color
+        self._path = path
+        self._size = -1
         self.count = 0
 
     def add(self, images: Images) -> int:
@@ -101,7 +110,15 @@ class _Sink:
         for image in batch:
             self._writer.write(np.repeat(image[..., np.newaxis], 3, axis=2) if self._color else image)
         self.count += len(batch)
+        self._refuse_full()
         return len(batch)
+
+    def _refuse_full(self) -> None:
+        """OpenCV writes on where a disk is full: notice that the file no longer grows, and why."""
+        size = self._path.stat().st_size
+        if size == self._size and is_full(self._path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+        self._size = size
 
     def close(self) -> None:
         self._writer.release()
@@ -109,10 +126,14 @@ class _Sink:
 
 @contextlib.contextmanager
 def _sink(path: Path, size: tuple[int, int], fps: float, codec: str, color: bool = False) -> Iterator[_Sink]:
-    sink = _Sink(path, size, fps, codec, color)
-    try:
-        yield sink
-    finally:
+    with quiet():
+        sink = _Sink(path, size, fps, codec, color)
+        try:
+            yield sink
+        except BaseException:
+            with contextlib.suppress(OSError, OutputError):  # the error that ended it is the one to be told
+                sink.close()
+            raise
         sink.close()
 
 
@@ -168,7 +189,7 @@ def write_video(
         The codec, container or size do not go together, or the file could not be written.
     """
     codec = normal_codec(codec)
-    check_container(Path(path), codec)
+    check_container(Path(path), codec, color)
     check_even(*size)
     with whole_file(path, force) as part, progress_bar(total or 0, Path(path).name, show=progress) as bar:
         with _sink(part, size, fps, codec, color) as sink, contextlib.closing(read_ahead(frames)) as batches:
@@ -246,7 +267,7 @@ def dataset_to_video(
     """
     path = Path(path)
     codec = normal_codec(codec)
-    check_container(path, codec)
+    check_container(path, codec, color)
     footage = Footage(select(ds, frames), batch_bytes=BATCH_BYTES if codec == "GREY" else SMALL_BATCH_BYTES)
     check_even(footage.width, footage.height)
     rate = frame_rate(footage.ds, fps)

@@ -1,0 +1,43 @@
+"""Several cards opened at once: ``xr.open_mfdataset`` is told along what they are joined, or refused.
+
+Left to itself xarray goes by the numbers in ``frame``, which begin at 0 on each card. Datasets that begin with the same
+number have one place in its table, so of cards that differ in length all but one are lost without a word. Nothing in a
+Dataset can prevent that, and nothing tells a backend that it is one of several: so we look who called.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from miniscope_xr.errors import OptionError
+
+_CALLER = ("open_mfdataset", "xarray.backends.api")
+
+
+def refuse_by_coordinates(card: Any) -> None:
+    """Raise OptionError where the card of this name is opened as one of several that are to be joined by their coordinates.
+
+    A ``preprocess`` function may have given them coordinates that do join them, so it is trusted.
+    """
+    for told in _calls():
+        paths = [str(path) for path in told.get("paths1d", ())]
+        by_coordinates = told.get("combine") == "by_coords" and told.get("preprocess") is None
+        if by_coordinates and len(paths) > 1 and str(card) in paths:
+            raise OptionError(
+                f"{len(paths)} cards at once: the frames of each are counted from 0, and xarray would join them by "
+                "these numbers and lose some; say along what to join them: "
+                "open_mfdataset(cards, engine='miniscope', combine='nested', concat_dim='frame')"
+            )
+
+
+def _calls() -> Iterator[dict[str, Any]]:
+    """What each ``open_mfdataset`` that runs now was told; with ``parallel=True`` it waits in another thread."""
+    for frame in list(sys._current_frames().values()):
+        at: FrameType | None = frame
+        while at is not None:
+            if (at.f_code.co_name, at.f_globals.get("__name__")) == _CALLER:
+                yield dict(at.f_locals)
+            at = at.f_back
