@@ -18,7 +18,7 @@ _CALLER = ("open_mfdataset", "xarray.backends.api")
 
 
 def refuse_by_coordinates(card: Any) -> None:
-    """Raise OptionError where the card of this name is opened as one of several that are to be joined by their coordinates.
+    """Raise OptionError where this card is opened as one of several that are to be joined by their coordinates.
 
     A ``preprocess`` function may have given them coordinates that do join them, so it is trusted.
     """
