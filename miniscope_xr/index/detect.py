@@ -21,7 +21,7 @@ from miniscope_xr.index.guess import guess
 from miniscope_xr.index.locate import Located, locate
 from miniscope_xr.layout import SECTOR, Build, Layout, builtin_layouts, load_layout
 from miniscope_xr.layout.stamp import recorded_with
-from miniscope_xr.layout.tell import fitting
+from miniscope_xr.layout.tell import fits, fitting
 from miniscope_xr.layout.words import (
     KEY_NAMES,
     buffer_header_dtype,
@@ -519,14 +519,15 @@ def _told_apart(source: Readable, cards: list[CardSectors]) -> list[CardSectors]
     if len(with_headers) < 2:
         return cards
 
-    def fits(card: CardSectors) -> bool:
+    def can_be(card: CardSectors) -> bool:
         at = card.layout.sectors.data
         data = _sector(source, at)
         words = np.frombuffer(data[: 4 * card.words], "<u4").reshape(1, -1)
         builds = [(card.layout, b) for b in card.layout.builds if b.header_words == card.words]
-        return bool(fitting(builds, words, np.array([at]), card.settings))
+        where = np.array([at])
+        return any(fits(*each, words, where, card.settings) for each in builds)
 
-    fit = [card for card in with_headers if fits(card)]
+    fit = [card for card in with_headers if can_be(card)]
     return [card for card in cards if not fit or card not in with_headers or card in fit]
 
 

@@ -16,7 +16,7 @@ from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.headers import HeaderReader, gallop
 from miniscope_xr.index.runs import Header
 from miniscope_xr.layout import SECTOR, Build, Layout
-from miniscope_xr.layout.tell import contradictions
+from miniscope_xr.layout.tell import fits
 from miniscope_xr.layout.words import dtype_of, footer_struct
 from miniscope_xr.source.base import ByteSource
 
@@ -132,7 +132,7 @@ def _chain(source: ByteSource, build: Build, sector: int) -> list[tuple[int, byt
 def _is_of(layout: Layout, build: Build, chain: list[tuple[int, bytes]]) -> bool:
     """Whether nothing in these buffers contradicts a build, and their frames are as large as its frames."""
     words = np.frombuffer(b"".join(data for _, data in chain), "<u4").reshape(len(chain), -1)
-    if contradictions(layout, build, words, np.array([sector for sector, _ in chain])):
+    if not fits(layout, build, words, np.array([sector for sector, _ in chain])):
         return False
     lengths, frames = words[:, _LENGTH].astype(np.int64), words[:, _FRAME]
     whole = [int(lengths[frames == frame].sum()) for frame in set(frames[1:-1].tolist()) - {frames[0], frames[-1]}]
