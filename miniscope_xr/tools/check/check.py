@@ -12,6 +12,7 @@ from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.frames.reader import FrameReader
 from miniscope_xr.layout import SECTOR, Layout
+from miniscope_xr.tools.check.fake import fakes
 from miniscope_xr.tools.check.result import CheckResult, Places, Problem, RecordingReport, count
 from miniscope_xr.tools.check.scan import scan_headers, scan_problems
 from miniscope_xr.tools.stream.outputs import progress_bar
@@ -199,6 +200,7 @@ def check(
                 reports.append(_report(store, deep, progress))
             except CardReadError as error:
                 problems.append(Problem("unreadable", f"{error.strerror} ({recording.number})"))
+        problems += fakes(opened)
         older = _stale(opened)
         if older is not None:
             problems.append(older)

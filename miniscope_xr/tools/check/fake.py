@@ -1,0 +1,106 @@
+"""Cards that say they are larger than they are, where a recording on them proves it.
+
+When a user meets this: a 64 GB card that was cheap holds 8. What is written behind its true end lands on earlier data,
+since addresses wrap (then one buffer is read at two places, a power of two apart), or is thrown away (then the counts
+say that buffers were written, and what is read there is blank).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from miniscope_xr.card import OpenCard
+from miniscope_xr.index.framing import Framing
+from miniscope_xr.index.recording import Recording
+from miniscope_xr.layout import SECTOR
+from miniscope_xr.source.base import ByteSource
+from miniscope_xr.source.salvage import Tolerant
+from miniscope_xr.tools.check.result import Problem
+
+_SMALLEST = 1 << 11  # sectors: 1 MB
+_LOOKS = 16  # buffers, or places, that are compared
+_MATCHES = 3  # equal sectors that are no accident
+
+
+def fakes(card: OpenCard) -> list[Problem]:
+    """What the buffers of a card prove about its size."""
+    source = Tolerant(card.source())
+    wrapped = None
+    for recording in card.index.recordings:
+        wrapped = wrapped or _wraps(source, recording, card.index.card.framing)
+    if wrapped is not None:
+        return [_wrapped(*wrapped)]
+    last = card.index.recordings[-1]
+    blank = _blank_from(source, last)
+    if blank is None:
+        return []
+    return [Problem(
+        "counterfeit",
+        f"the card counts {last.n_recorded:,} buffers as written, but from sector {blank} on ({_size(blank)}) it holds "
+        f"nothing where {last.n_recorded - last.runs[-1].end_place:,} of them should be: a counterfeit keeps nothing "
+        "behind its true end, and a card that was wiped since looks alike. Copy what is on it, then prove the card "
+        "with `miniscope-xr qualify` before it is used again",
+        {"sector": blank, "bytes": blank * SECTOR},
+    )]  # fmt: skip
+
+
+def _wrapped(sector: int, distance: int) -> Problem:
+    return Problem(
+        "counterfeit",
+        f"the card is a counterfeit of {_size(distance)}: what is in sector {sector} is also read in sector "
+        f"{sector + distance}, {distance} sectors on, and so are other buffers. What was recorded behind its true end "
+        "was written over earlier frames. Copy what is on it, and do not use it again",
+        {"sector": sector, "distance": distance, "bytes": distance * SECTOR},
+    )
+
+
+def _size(sectors: int) -> str:
+    size = sectors * SECTOR
+    return f"{size / (1 << 30):.3g} GB" if size >= 1 << 30 else f"{size / (1 << 20):.3g} MB"
+
+
+def _wraps(source: ByteSource, recording: Recording, framing: Framing) -> tuple[int, int] | None:
+    """(sector, distance) of the first of several buffers that are on the card twice, a power of two apart."""
+    sectors = _sectors_of_headers(recording, framing)
+    distance = _SMALLEST
+    while distance < source.size // SECTOR:
+        same = []
+        for sector in sectors:
+            for other in (sector - distance, sector + distance):
+                if not 0 <= other < source.size // SECTOR:
+                    continue
+                here = source.read(sector * SECTOR, SECTOR)
+                if len(set(here)) > 1 and here == source.read(other * SECTOR, SECTOR):
+                    same.append(min(sector, other))
+        if len(set(same)) >= _MATCHES:
+            return min(same), distance
+        distance *= 2
+    return None
+
+
+def _sectors_of_headers(recording: Recording, framing: Framing) -> list[int]:
+    """Sectors with the headers (or footers) of some buffers all over a recording."""
+    out: list[int] = []
+    total = recording.n_buffers
+    wanted = np.unique(np.linspace(0, total - 1, min(_LOOKS, total)).astype(np.int64))
+    start = 0
+    for run in recording.runs:
+        mine = wanted[(wanted >= start) & (wanted < start + run.count)] - start
+        out += (framing.places(run, mine) // SECTOR).tolist() if len(mine) else []
+        start += run.count
+    return out
+
+
+def _blank_from(source: ByteSource, recording: Recording) -> int | None:
+    """First sector behind a recording's last buffer, where its counts go on and everything there is blank."""
+    last = recording.runs[-1]
+    missing = recording.n_recorded - last.end_place
+    if missing <= 0:
+        return None
+    cut, first = last.cut, last.end_sector
+    stop = min(first + -(-missing * cut.frame_sectors // len(cut)), source.size // SECTOR)
+    places = np.unique(np.linspace(first, stop - 1, _LOOKS).astype(np.int64)).tolist() if first < stop else []
+    if stop - first < 2 * cut.frame_sectors or len(places) < _LOOKS:
+        return None
+    blank = all(len(set(source.read(int(sector) * SECTOR, SECTOR))) == 1 for sector in places)
+    return first if blank else None

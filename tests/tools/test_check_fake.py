@@ -1,0 +1,62 @@
+"""Counterfeit cards: smaller than they say, which the buffers on them prove."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from miniscope_xr import check
+from miniscope_xr.tools.simulate import PowerLoss, SimulatedCard, Stall, simulate
+
+SECTOR = 512
+KINDS: dict[str, dict[str, Any]] = {
+    "v4": {"frames": 60},
+    "v4 with a drop": {"frames": 60, "events": [Stall(200, 250)]},
+    "DAQ": {"layout": "daq-wirefree", "frames": 20},
+    "v3": {"layout": "v3-wirefree", "frames": 60},
+}
+
+
+def wrapped(card: SimulatedCard, sectors: int) -> np.ndarray[Any, Any]:
+    """What is read from a card whose addresses wrap: everything lands within the first ``sectors``."""
+    data = np.frombuffer(card.data, np.uint8).reshape(-1, SECTOR)
+    front = slice(card.layout.sectors.header, card.layout.sectors.data)
+    true = np.zeros((sectors, SECTOR), np.uint8)
+    for start in range(0, len(data), sectors):
+        piece = data[start : start + sectors]
+        true[: len(piece)] = piece
+    true[front] = data[front]  # counts are written at the stop, behind all frames
+    return true[np.arange(len(data)) % sectors]
+
+
+@pytest.mark.parametrize("kind", ["v4", "v4 with a drop"])  # of the others, the first buffer is what says they are ours
+def test_a_card_whose_addresses_wrap_is_named(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "card.img"
+    wrapped(simulate(seed=2, **KINDS[kind]), 8192).tofile(path)
+    (found,) = [p for p in check(path).problems if p.kind == "counterfeit"]
+    assert "a counterfeit of 4 MB" in found.sentence
+    assert found.numbers["distance"] == 8192
+
+
+@pytest.mark.parametrize("kind", ["v4", "v4 with a drop"])
+@pytest.mark.parametrize("fill", [0, 255])
+def test_a_card_that_keeps_nothing_behind_its_end_is_named(kind: str, fill: int, tmp_path: Path) -> None:
+    path = tmp_path / "card.img"
+    data = np.frombuffer(simulate(seed=2, **KINDS[kind]).data, np.uint8).copy()
+    data[8192 * SECTOR :] = fill
+    data.tofile(path)
+    (found,) = [p for p in check(path).problems if p.kind == "counterfeit"]
+    assert "a counterfeit keeps nothing behind its true end" in found.sentence
+    assert abs(found.numbers["sector"] - 8192) <= 181
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_honest_card_is_not(kind: str, tmp_path: Path) -> None:
+    for k, options in enumerate(({}, {"events": [PowerLoss(buffer=50)]})):
+        if "v3" in kind and options:
+            continue
+        path = simulate(**{**KINDS[kind], **options}, seed=2).write(tmp_path / f"{k}.img")
+        assert not [p for p in check(path).problems if p.kind == "counterfeit"]
