@@ -136,7 +136,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--codec", default="GREY", help=f"{', '.join(CONTAINERS)}; GREY (default) and FFV1 (half the size) are exact"
     )
-    parser.add_argument("--color", action="store_true", help="three equal channels")
+    parser.add_argument("--color", action="store_true", help="three equal channels; not with GREY, which has one")
     parser.add_argument("--no-time-stamps", action="store_true", help="write no CSV")
     parser.set_defaults(func=video)
 
