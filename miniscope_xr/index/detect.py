@@ -21,7 +21,7 @@ from miniscope_xr.index.guess import guess
 from miniscope_xr.index.locate import Located, locate
 from miniscope_xr.layout import SECTOR, Build, Layout, builtin_layouts, load_layout
 from miniscope_xr.layout.stamp import recorded_with
-from miniscope_xr.layout.tell import fits, fitting
+from miniscope_xr.layout.tell import fits
 from miniscope_xr.layout.words import (
     KEY_NAMES,
     buffer_header_dtype,
@@ -212,10 +212,15 @@ def _build(
     known = [b for b in layout.builds if b.header_words == words]
     if config is not None:
         known = layout.builds_for(words, config["buffer_size"]) or known
-    fit = [b for _, b in fitting([(layout, b) for b in known], first, np.array([at]), settings)]
-    known = fit or ([] if config is None else layout.builds_for(words, config["buffer_size"]))
     width = None if config is None else config["width"]
-    return next((b for b in known if width in (b.width, *(b.config_frame or ()))), known[0] if known else None)
+
+    def by_width(builds: Sequence[Build]) -> list[Build]:  # those of this frame size are asked first
+        return sorted(builds, key=lambda b: width not in (b.width, *(b.config_frame or ())))
+
+    fit = next((b for b in by_width(known) if fits(layout, b, first, np.array([at]), settings)), None)
+    if fit is not None or config is None:
+        return fit
+    return next(iter(by_width(layout.builds_for(words, config["buffer_size"]))), None)
 
 
 def _sized(
@@ -523,9 +528,10 @@ def _told_apart(source: Readable, cards: list[CardSectors]) -> list[CardSectors]
         at = card.layout.sectors.data
         data = _sector(source, at)
         words = np.frombuffer(data[: 4 * card.words], "<u4").reshape(1, -1)
-        builds = [(card.layout, b) for b in card.layout.builds if b.header_words == card.words]
+        builds = [b for b in card.layout.builds if b.header_words == card.words]
+        builds.sort(key=lambda b: b is not card.build)  # which fitted when it was looked for
         where = np.array([at])
-        return any(fits(*each, words, where, card.settings) for each in builds)
+        return any(fits(card.layout, build, words, where, card.settings) for build in builds)
 
     fit = [card for card in with_headers if can_be(card)]
     return [card for card in cards if not fit or card not in with_headers or card in fit]
