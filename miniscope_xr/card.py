@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
 from typing import Any
@@ -21,6 +22,7 @@ from miniscope_xr.index.recording import Recording
 from miniscope_xr.layout import SECTOR, Layout
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.magic import KIND_BYTES, file_kind
+from miniscope_xr.source import windows
 from miniscope_xr.source.open import open_device
 from miniscope_xr.source.owned import OwnedSource
 from miniscope_xr.source.remote import is_url
@@ -41,6 +43,8 @@ def address(path: Any) -> str:
     if not isinstance(path, str | os.PathLike) or not isinstance(name := os.fspath(path), str):
         kind = "bytes" if isinstance(path, bytes | bytearray | memoryview) else type(path).__name__
         raise PathTypeError(f"expected the path of a card or image, or a URL (text or pathlib.Path), not {kind}")
+    if sys.platform == "win32" and (drive := windows.device_name(name)):
+        return drive
     return name if is_url(name) else os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111
 
 

@@ -17,7 +17,8 @@ from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Any
 
-from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError, NotACardError
+from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError, NotACardError, as_administrator
+from miniscope_xr.source import macos, windows
 from miniscope_xr.source.base import SECTOR, Spans, pour
 from miniscope_xr.source.salvage import Salvage
 
@@ -32,38 +33,17 @@ def _open_error(path: str, error: OSError) -> Exception:
             errno.ENOENT, "there is no file or device here; check the path, or plug the card reader in", path
         )
     if isinstance(error, PermissionError):
-        hint = "no permission to read it; run as administrator (Linux: sudo, or membership of the group 'disk')"
-        return CardPermissionError(error.errno, hint, path)
+        return CardPermissionError(error.errno, f"no permission to read it; {as_administrator()}", path)
     return CardReadError(error.errno or errno.EIO, f"cannot be opened: {error.strerror or error}", path)
 
 
-def _block_size(fd: int, path: str) -> int:
+def _block_size(fd: int) -> int:
     """Size of a block device in bytes."""
-    if sys.platform == "darwin":  # seeking to the end of a macOS disk returns 0
-        import fcntl
-        import struct
-
-        count = struct.unpack("Q", fcntl.ioctl(fd, 0x40086419, bytes(8)))[0]  # DKIOCGETBLOCKCOUNT
-        size = struct.unpack("I", fcntl.ioctl(fd, 0x40046418, bytes(4)))[0]  # DKIOCGETBLOCKSIZE
-        return int(count * size)
+    if sys.platform == "darwin":
+        return macos.disk_size(fd)
     if sys.platform == "win32":
-        return _windows_size(fd)
+        return windows.disk_size(fd)
     return os.lseek(fd, 0, os.SEEK_END)
-
-
-def _windows_size(fd: int) -> int:
-    r"""Size of ``\\.\PhysicalDriveN`` in bytes (IOCTL_DISK_GET_LENGTH_INFO)."""
-    import ctypes
-    import msvcrt
-
-    length, returned = ctypes.c_int64(), ctypes.c_uint32()
-    handle = msvcrt.get_osfhandle(fd)  # type: ignore[attr-defined]
-    done = ctypes.windll.kernel32.DeviceIoControl(  # type: ignore[attr-defined]
-        handle, 0x7405C, None, 0, ctypes.byref(length), 8, ctypes.byref(returned), None
-    )
-    if not done:
-        raise OSError(errno.EIO, "the size of the disk cannot be read")
-    return length.value
 
 
 class Device:
@@ -85,22 +65,24 @@ class Device:
         self.path = os.fspath(path)
         self._lock = threading.Lock()
         self._fd = -1
-        raw_windows = sys.platform == "win32" and self.path.startswith("\\\\.\\")
+        drive = windows.device_name(self.path) if sys.platform == "win32" else None
+        self.path = drive or self.path
         try:
             # stat first: opening a FIFO would wait for a writer
-            mode = stat.S_IFBLK if raw_windows else os.stat(self.path).st_mode  # noqa: PTH116
+            mode = stat.S_IFBLK if drive else os.stat(self.path).st_mode  # noqa: PTH116
             if stat.S_ISDIR(mode):
                 raise NotACardError(f"{self.path} is a directory; give the card's device or an image file in it")
-            raw = stat.S_ISBLK(mode) or (sys.platform == "darwin" and stat.S_ISCHR(mode))
+            raw = macos.is_disk(mode) if sys.platform == "darwin" else stat.S_ISBLK(mode)
             if not raw and not stat.S_ISREG(mode):
                 raise NotACardError(f"{self.path} is neither a file nor a disk; give a card's device or image file")
             self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
             self.is_block = raw
-            self._stat = os.fstat(self._fd)
-            self.size = _block_size(self._fd, self.path) if raw else self._stat.st_size
+            self._stat = None if raw else os.fstat(self._fd)  # Windows knows none of a raw disk
+            self.size = self._stat.st_size if self._stat else _block_size(self._fd)
         except OSError as error:
+            why = windows.told(error) if drive else error
             self.close()
-            raise _open_error(self.path, error) from error
+            raise _open_error(self.path, why) from error
         except ValueError as error:  # a path with a NUL byte
             if isinstance(error, NotACardError):
                 raise
@@ -125,7 +107,7 @@ class Device:
     @property
     def changed(self) -> bool:
         """Whether an image was written to since it was opened (one that only grew is still being copied)."""
-        if self.is_block or self._fd < 0:
+        if self._stat is None or self._fd < 0:
             return False
         now = os.fstat(self._fd)
         return now.st_mtime_ns != self._stat.st_mtime_ns and now.st_size <= self.size
@@ -143,12 +125,14 @@ class Device:
     def _error(self, error: OSError, offset: int, length: int) -> CardReadError:
         if self.closed:
             return CardReadError(errno.EBADF, "was closed while it was being read; open it again", self.path)
+        if sys.platform == "win32" and self.is_block:
+            error = windows.told(error)
         first, last = offset // SECTOR, max(offset, offset + length - 1) // SECTOR
         which = f"sector {first}" if first == last else f"sectors {first} to {last}"
         return CardReadError(
             error.errno or errno.EIO,
             f"{which} (byte {offset}) cannot be read: {error.strerror or error}; "
-            "check the reader, copy the card with ddrescue, or open it with errors='fill'",
+            "check the reader, copy the card with `miniscope-xr image`, or open it with errors='fill'",
             self.path,
         )
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests import needs
+
 
 def _usable() -> bool:
-    if os.getuid() != 0 or not Path("/dev/loop-control").exists() or not shutil.which("losetup"):
+    if not needs.ROOT or not Path("/dev/loop-control").exists() or not shutil.which("losetup"):
         return False
     return subprocess.run(["losetup", "-f"], capture_output=True).returncode == 0
 

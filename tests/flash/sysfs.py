@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+
+import pytest
 
 PCI = "sys/devices/pci0000:00/0000:00:14.0"
 USB = f"{PCI}/usb2/2-1/2-1:1.0/host6/target6:0:0/6:0:0:0"
@@ -14,6 +17,8 @@ class Machine:
     """Builds the folders; every method adds something and returns the disk's sysfs folder."""
 
     def __init__(self, root: Path) -> None:
+        if sys.platform == "win32":
+            pytest.skip("tests Linux' own list of disks, whose names hold colons")
         self.root = root
         self.number = 0
         for folder in ("sys/block", "sys/class/block", "proc/self"):

@@ -16,6 +16,7 @@ from miniscope_xr.layout import load_layout
 from miniscope_xr.tools.flash import journal, sector, stale
 from miniscope_xr.tools.flash.errors import JournalError
 from miniscope_xr.tools.flash.journal import Journal
+from tests import needs
 
 from .cli import Tool, card_id
 from .fakes import SECTOR, V4, FaultDisk, v4_buffers, v4_card
@@ -259,7 +260,7 @@ def test_lists_are_forgotten_when_nobody_reads_them_any_more(tmp_path):
     assert left == {"f" * 32, "mine", recent.stem, *(f"{i:032x}" for i in range(110) if i >= 11)}
 
 
-@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="needs root")
+@needs.root
 def test_after_sudo_the_list_is_the_callers(tmp_path, capsys, monkeypatch):
     """`sudo prepare --keep`, then reading as the user: the list lies in the user's folder and is the user's."""
     nobody = pwd.getpwnam("nobody")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from pathlib import Path
@@ -22,7 +21,7 @@ SIZE = 2 << 20
 
 def hit(times: int = 1, number: int = signal.SIGINT) -> None:
     for _ in range(times):
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
 
 
 @pytest.fixture

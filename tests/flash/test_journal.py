@@ -12,6 +12,7 @@ import pytest
 from miniscope_xr.tools.flash import journal, journal_format
 from miniscope_xr.tools.flash.errors import JournalError
 from miniscope_xr.tools.flash.journal import Journal
+from tests import needs
 
 from .cli import Tool
 from .fakes import SECTOR, v4_card
@@ -101,6 +102,7 @@ def test_a_bomb_does_not_fill_the_memory(tmp_path, monkeypatch):
         journal.load(tmp_path)
 
 
+@needs.fifos
 def test_a_pipe_named_as_a_journal_does_not_hang(tmp_path):
     good = make(tmp_path)
     pipe = journal.new_folder(tmp_path, "c", "wipe") / journal.NAME
@@ -113,6 +115,7 @@ def test_a_pipe_named_as_a_journal_does_not_hang(tmp_path):
     assert "no regular file" in found.skipped[0][1]
 
 
+@needs.links
 def test_a_link_in_place_of_the_temporary_file_is_not_written_through(tmp_path):
     precious = tmp_path / "precious"
     precious.write_text("mine")

@@ -8,11 +8,11 @@ import os
 import plistlib
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from miniscope_xr.errors import CardNotFoundError, CardReadError, NotACardError
+from miniscope_xr.source import macos
 from miniscope_xr.tools.flash import refuse
 from miniscope_xr.tools.flash.disks import find as disks
 from miniscope_xr.tools.flash.disks import windows as disks_windows
@@ -181,11 +181,13 @@ class Calls:
     def volumes(self):
         yield from self.known
 
-    def open(self, volume):
+    def open(self, volume, write):
         if self.known[volume] is None:
             raise OSError(21, "The device is not ready")
+        if write and self.known[volume][1] == "exclusively":
+            raise OSError(32, "The process cannot access the file")
         self.held[len(self.log) + 1] = volume
-        self.log.append(("open", volume))
+        self.log.append(("open" if write else "ask", volume))
         return len(self.log)
 
     def disks(self, handle):
@@ -205,14 +207,17 @@ def test_volumes_are_locked_and_let_go():
     calls = Calls({"C": ([0], False), "E": ([2], False), "gone": None, "F": ([1, 2], False)})
     locks = VolumeLocks(2, calls)
     assert sorted(calls.held.values()) == ["E", "F"]
-    assert [step for step in calls.log if step[1] == "E"] == [("open", "E"), ("lock", "E"), ("dismount", "E")]
+    assert [step for step in calls.log if step[1] == "E"] == [
+        ("ask", "E"), ("close", "E"), ("open", "E"), ("lock", "E"), ("dismount", "E"),
+    ]  # fmt: skip
     assert ("lock", "C") not in calls.log
     locks.close()
     assert calls.held == {}
 
 
-def test_a_volume_in_use_refuses():
-    calls = Calls({"E": ([2], False), "F": ([2], True)})
+@pytest.mark.parametrize("how", [True, "exclusively"])
+def test_a_volume_in_use_refuses(how):
+    calls = Calls({"E": ([2], False), "F": ([2], how)})
     with pytest.raises(BusyError, match="a volume on it is in use; close the files"):
         VolumeLocks(2, calls)
     assert calls.held == {}, "what was locked is given back"
@@ -256,9 +261,10 @@ def test_full_sync_where_the_disk_does_not_know_it(monkeypatch):
             raise OSError(number, os.strerror(number))
 
         monkeypatch.setattr(fcntl, "fcntl", fails)
-        target_other._full_sync(5)
+        monkeypatch.setattr(fcntl, "ioctl", lambda fd, code, argument: fails(fd, code))
+        macos.full_sync(5)
 
-    monkeypatch.setattr(target_other.os, "fsync", synced.append)
+    monkeypatch.setattr(macos.os, "fsync", synced.append)
     call(errno.ENOTSUP)
     assert synced == [5]
     with pytest.raises(OSError, match="Input/output"):
@@ -327,7 +333,7 @@ def test_raw_target(raw, tmp_path):
     os.truncate(raw.path, 512)
     with pytest.raises(CardWriteError, match="resized"):
         raw.same()
-    Path(raw.path).unlink()
+    raw.path += " gone"
     with pytest.raises(CardWriteError, match="does not answer"):
         raw.same()
     os.close(raw._fd)

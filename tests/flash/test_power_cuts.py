@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -222,7 +221,7 @@ def test_a_signal_in_the_proof_stops_before_anything_is_wiped(ram_path):
         def write(self, offset, data):
             super().write(offset, data)
             if len([1 for kind, _, _ in self.log if kind == "write"]) == 5:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
 
     disk = Hit(start)
     with pytest.raises(InterruptedWriteError, match="the card was not changed") as caught:

@@ -17,6 +17,7 @@ from miniscope_xr.source.copy_map import CopyMap, card_marks, same_card
 from miniscope_xr.source.open import open_device
 from miniscope_xr.tools import copy as image
 from miniscope_xr.tools.flash.errors import CheckFailedError, RefusedError
+from tests import needs
 
 from ..flash.cli import Tool
 from ..flash.fakes import SECTOR, v4_card
@@ -58,7 +59,9 @@ def test_the_copy_opens_like_the_card(tmp_path, out, counted):
 def test_sparse(tmp_path, out):
     card = write(tmp_path / "c.img", v4_card(SIZE, buffers=8), SIZE)
     image.copy_image(str(card), out)
-    assert out.stat().st_blocks * 512 < out.stat().st_size / 2
+    assert out.read_bytes() == card.read_bytes()
+    if hasattr(out.stat(), "st_blocks"):
+        assert out.stat().st_blocks * 512 < out.stat().st_size / 2
 
 
 @pytest.mark.parametrize("frames", [1, 7, 79, 80, 200])
@@ -264,6 +267,7 @@ def test_a_map_is_never_cut_short(card, out, monkeypatch):
     assert not out.with_name("out.img.map.tmp").exists()
 
 
+@needs.fifos
 def test_only_new_or_regular_files(capsys, card, tmp_path):
     """Whatever is forced: a device node, a pipe or the target of a link is somebody else's."""
     target = tmp_path / "target"
@@ -280,7 +284,14 @@ def test_only_new_or_regular_files(capsys, card, tmp_path):
     assert (tmp_path / "link").is_symlink()
 
 
-@pytest.mark.parametrize("name", [b"\xff\xfe.img", "記録.img".encode(), b"a\nb\\c.img"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(b"\xff\xfe.img", marks=needs.posix_names),
+        "記録.img".encode(),
+        pytest.param(b"a\nb\\c.img", marks=needs.posix_names),
+    ],
+)
 def test_names_no_terminal_can_print(capsys, card, tmp_path, name):
     out = tmp_path / os.fsdecode(name)
     result = Tool(capsys, tmp_path).raw("image", card, out)

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -62,13 +63,14 @@ class Environment:
 
     def recipe(self) -> str:
         """Changes when anything changes that the environment is built from."""
-        ours = [*sorted(HERE.glob("*.c")), HERE / "build.py", HERE / "pe.py", ROOT / "pyproject.toml"]
+        ours = [*sorted(HERE.glob("*.[ch]")), HERE / "build.py", HERE / "pe.py", ROOT / "pyproject.toml"]
         parts = [f.read_bytes() for f in ours]
         return hashlib.sha256(b"".join(parts) + sys.version.encode()).hexdigest()
 
     def build(self) -> None:
         """Build it, unless the same was built before."""
         if self.stamp.is_file() and self.stamp.read_text() == self.recipe():
+            self._install()
             return
         shutil.rmtree(self.home, ignore_errors=True)
         self.home.mkdir(parents=True)
@@ -77,7 +79,21 @@ class Environment:
         self._packages()
         self._c99()
         self._wine()
+        self._install()
         self.stamp.write_text(self.recipe())
+
+    def _install(self) -> None:
+        """Install this checkout, as ``pip install -e`` does: its folder on the path, and its entry points."""
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        site = self.python / "Lib" / "site-packages"
+        (site / "miniscope_xr.pth").write_text("Z:" + str(ROOT).replace("/", "\\") + "\n")
+        facts = site / "miniscope_xr-0.dist-info"
+        facts.mkdir(exist_ok=True)
+        (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: miniscope-xr\nVersion: 0\n")
+        lines = []
+        for group, points in {"console_scripts": project["scripts"], **project["entry-points"]}.items():
+            lines += [f"[{group}]", *(f"{name} = {where}" for name, where in points.items())]
+        (facts / "entry_points.txt").write_text("\n".join(lines) + "\n")
 
     def _system_packages(self) -> None:
         if all(shutil.which(tool) for tool in ("wine", "x86_64-w64-mingw32-gcc")):
@@ -114,6 +130,9 @@ class Environment:
         compiler = ["x86_64-w64-mingw32-gcc", "-O1"]
         names = [f'-DPYTHON_DLL=L"{DLL}"', f'-DPYTHON_DLL_A="{DLL}"']
         run(*compiler, "-municode", "-o", self.python / "python.exe", HERE / "launcher.c", *names)
+        # the card readers of tests/flash/test_windows_disks.py
+        run(*compiler, "-shared", "-o", self.python / "disks.dll", HERE / "disks.c")
+        run(*compiler, "-o", self.python / "powershell.exe", HERE / "powershell.c")
         self._stable_abi(compiler)
 
     def _stable_abi(self, compiler: list[str]) -> None:

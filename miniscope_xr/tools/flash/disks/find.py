@@ -5,17 +5,17 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
 import stat
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from miniscope_xr.errors import CardNotFoundError, CardPermissionError, NotACardError, plain
+from miniscope_xr.errors import CardNotFoundError, CardPermissionError, NotACardError, as_administrator, plain
+from miniscope_xr.source import macos
+from miniscope_xr.source.windows import device_name
 from miniscope_xr.tools.flash.disks.own_id import read_own_id
 
-_DEVICE = re.compile(r"(?:[\\/]{2}[.?][\\/])?PhysicalDrive(\d+)", re.IGNORECASE)
 _CARDS = ("sd", "usb", "loop")
 
 
@@ -72,7 +72,7 @@ class Disk:
     def describe(self) -> str:
         """One line that a person recognises the card by."""
         what = " ".join(x for x in (self.model, f"in {self.reader}" if self.reader else "") if x)
-        card = f"card {self.card_id}" if self.has_id else "card id not readable: run as administrator (Linux: sudo)"
+        card = f"card {self.card_id}" if self.has_id else f"card id not readable: {as_administrator()}"
         return f"{self.path}: {what or self.kind}, {self.size / 1e9:.2f} GB ({self.size} bytes), {card}"
 
     def to_json(self) -> dict[str, Any]:
@@ -121,18 +121,12 @@ def backend() -> Disks:
     return LinuxDisks()
 
 
-def device_name(path: str) -> str | None:
-    r"""Return Windows' ``\\.\PhysicalDriveN`` for each way of writing it; None for anything else."""
-    match = _DEVICE.fullmatch(path)
-    return rf"\\.\PhysicalDrive{int(match[1])}" if match else None
-
-
 def unmount_command(disk: str, where: str) -> str:
     """Return what a person types to unmount a volume, on the system that names its disks so."""
     if device_name(disk):
         return f"mountvol {where.rstrip(chr(92))} /p"
-    if re.match(r"/dev/r?disk\d", disk):
-        return f"diskutil unmountDisk {disk.replace('/dev/rdisk', '/dev/disk')}"
+    if macos.disk_name(disk):
+        return macos.unmount_command(disk)
     return f"umount {where}"
 
 
@@ -169,7 +163,7 @@ def _described(path: str, disks: Disks) -> Disk:
         raise kind(code, f"cannot be looked at: {text}; `list` shows the candidates", path) from error
     if stat.S_ISREG(mode):
         return image_file(path, disks.loops_on(os.path.realpath(path)))
-    if stat.S_ISBLK(mode) or (sys.platform == "darwin" and stat.S_ISCHR(mode)):
+    if macos.is_disk(mode) if sys.platform == "darwin" else stat.S_ISBLK(mode):
         return disks.identify(os.path.realpath(path))
     what = "a directory" if stat.S_ISDIR(mode) else "neither a disk nor an image file"
     raise NotACardError(f"{path} is {what}; give the card's device or an image file")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import plistlib
-import re
 import subprocess
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from miniscope_xr.errors import NotACardError
+from miniscope_xr.source.macos import disk_name
 from miniscope_xr.tools.flash.disks.find import Disk
 
 Run = Callable[[Sequence[str]], bytes]
@@ -43,18 +43,19 @@ class MacDisks:
 
     def identify(self, path: str) -> Disk:
         """Describe ``/dev/diskN`` or ``/dev/rdiskN``."""
-        match = re.fullmatch(r"/dev/r?(disk\d+)(s\d+)?", path)
-        if match is None:
+        named = disk_name(path)
+        if named is None:
             raise NotACardError(f"{path} is not a disk of this computer; give /dev/diskN (see `diskutil list`)")
-        info = self._ask("info", "-plist", match[1])
+        name, partition = named
+        info = self._ask("info", "-plist", name)
         parts = [
             p
-            for d in self._ask("list", "-plist", match[1]).get("AllDisksAndPartitions", [])
+            for d in self._ask("list", "-plist", name).get("AllDisksAndPartitions", [])
             for p in [d, *d.get("Partitions", []), *d.get("APFSVolumes", [])]
         ]
         mounts = [(f"/dev/{p['DeviceIdentifier']}", p["MountPoint"]) for p in parts if p.get("MountPoint")]
         return Disk(
-            path=f"/dev/r{match[1]}", kind="partition" if match[2] else "disk", bus=_bus(info),
+            path=f"/dev/r{name}", kind="partition" if partition else "disk", bus=_bus(info),
             size=int(info.get("Size", info.get("TotalSize", 0))), sector_size=int(info.get("DeviceBlockSize", 512)),
             read_only=not info.get("WritableMedia", True), removable=bool(info.get("RemovableMedia")),
             model=str(info.get("MediaName", "")), reader=str(info.get("IORegistryEntryName", "")),

@@ -7,8 +7,9 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from miniscope_xr.errors import NotACardError
-from miniscope_xr.tools.flash.disks.find import Disk, device_name
+from miniscope_xr.errors import NotACardError, as_administrator
+from miniscope_xr.source.windows import device_name
+from miniscope_xr.tools.flash.disks.find import Disk
 
 Run = Callable[[str], str]
 _DISK = "Number,FriendlyName,SerialNumber,BusType,Size,LogicalSectorSize,IsBoot,IsSystem,IsReadOnly"
@@ -33,7 +34,7 @@ class WindowsDisks:
             text = self._run(script).strip()
             found = json.loads(text) if text else []
         except (subprocess.SubprocessError, OSError, ValueError) as error:
-            raise NotACardError(f"PowerShell `{script}` failed: {error}; run as administrator") from error
+            raise NotACardError(f"PowerShell `{script}` failed: {error}; {as_administrator()}") from error
         return found if isinstance(found, list) else [found]
 
     def names(self) -> list[str]:

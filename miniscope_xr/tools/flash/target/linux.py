@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError
+from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError, as_administrator
 from miniscope_xr.layout import SECTOR
 from miniscope_xr.tools.flash.disks.find import Disk
 from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
@@ -222,7 +222,7 @@ def open_error(path: str, error: OSError) -> Exception:
             path,
         )
     if error.errno in (errno.EACCES, errno.EPERM):
-        return CardPermissionError(error.errno, "no permission to write it; run as administrator (Linux: sudo)", path)
+        return CardPermissionError(error.errno, f"no permission to write it; {as_administrator()}", path)
     if error.errno == errno.EROFS:
         return RefusedError(f"{path} is read-only; move the card's lock switch up")
     if error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV, _ENOMEDIUM):

@@ -2,20 +2,26 @@ r"""Volumes of a disk on Windows: locked and let go before the disk is written, 
 
 Windows writes nothing to a disk behind the first sectors while one of its volumes is mounted, and a lock is one of a
 *volume* (``\\?\Volume{...}``), not of the disk. A drive letter says little: nearly every card gets one. A volume that
-cannot be locked is in use: that is what stops us. The calls are from Microsoft's documentation; the order is tested,
-the calls themselves were only read.
+cannot be locked is in use: that is what stops us. The calls are from Microsoft's documentation; they are run under Wine
+on simulated readers (``tests/windows``), not yet on hardware.
 """
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
+from miniscope_xr.source import windows
 from miniscope_xr.tools.flash.errors import BusyError
 
 LOCK, DISMOUNT, EXTENTS = 0x90018, 0x90020, 0x560000
 """FSCTL_LOCK_VOLUME, FSCTL_DISMOUNT_VOLUME, IOCTL_VOLUME_GET_VOLUME_DISK_EXTENTS."""
+
+
+_INVALID = (1 << 64) - 1
+"""INVALID_HANDLE_VALUE, as a pointer of 64 bits."""
+_ALREADY_EXISTS = 183
 
 
 class VolumeCalls(Protocol):
@@ -25,8 +31,8 @@ class VolumeCalls(Protocol):
         """Name every volume of this computer."""
         ...
 
-    def open(self, volume: str) -> int:
-        """Open a volume for reading and writing, shared; raises OSError."""
+    def open(self, volume: str, write: bool) -> int:
+        """Open a volume for reading and writing, or only to ask about it; raises OSError."""
         ...
 
     def disks(self, handle: int) -> list[int]:
@@ -40,6 +46,13 @@ class VolumeCalls(Protocol):
     def close(self, handle: int) -> None:
         """Close a handle; its lock ends."""
         ...
+
+
+def _in_use(volume: str) -> BusyError:
+    return BusyError(
+        errno.EBUSY, "a volume on it is in use; close the files and windows that show it (or take its letter away: "
+        "`mountvol E: /p`)", volume,
+    )  # fmt: skip
 
 
 class VolumeLocks:
@@ -62,19 +75,26 @@ class VolumeLocks:
             raise
 
     def _take(self, volume: str, number: int) -> None:
-        try:
-            handle = self._calls.open(volume)
-        except OSError:  # a reader without a card, a volume that just went
+        if not self._on(volume, number):
             return
-        if number not in self._calls.disks(handle):
-            return self._calls.close(handle)
-        self._handles.append(handle)
-        if not self._calls.control(handle, LOCK):
-            raise BusyError(
-                errno.EBUSY, "a volume on it is in use; close the files and windows that show it (or take its letter "
-                "away: `mountvol E: /p`)", volume,
-            )  # fmt: skip
-        self._calls.control(handle, DISMOUNT)
+        try:
+            self._handles.append(self._calls.open(volume, True))
+        except OSError as error:
+            raise _in_use(volume) from error
+        if not self._calls.control(self._handles[-1], LOCK):
+            raise _in_use(volume)
+        self._calls.control(self._handles[-1], DISMOUNT)
+
+    def _on(self, volume: str, number: int) -> bool:
+        """Whether a volume lies on the disk, also where it may not be opened for more than this question."""
+        try:
+            handle = self._calls.open(volume, False)
+        except OSError:  # a reader without a card, a volume that just went
+            return False
+        try:
+            return number in self._calls.disks(handle)
+        finally:
+            self._calls.close(handle)
 
     def close(self) -> None:
         """Give the volumes back."""
@@ -84,32 +104,18 @@ class VolumeLocks:
 
 
 class WindowsCalls:
-    """The calls of kernel32, with the types they have on 64 bits."""
+    """The calls of kernel32."""
 
     def __init__(self) -> None:
-        import ctypes
-
-        self._c: Any = ctypes
-        k: Any = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined, unused-ignore]
-        handle, text, dword = ctypes.c_void_p, ctypes.c_wchar_p, ctypes.c_uint32
-        k.FindFirstVolumeW.argtypes, k.FindFirstVolumeW.restype = (text, dword), handle
-        k.FindNextVolumeW.argtypes, k.FindNextVolumeW.restype = (handle, text, dword), ctypes.c_int
-        k.FindVolumeClose.argtypes = (handle,)
-        k.CreateFileW.argtypes = (text, dword, dword, ctypes.c_void_p, dword, dword, handle)
-        k.CreateFileW.restype = handle
-        k.DeviceIoControl.argtypes = (
-            handle, dword, ctypes.c_void_p, dword, ctypes.c_void_p, dword, ctypes.POINTER(dword), ctypes.c_void_p,
-        )  # fmt: skip
-        k.DeviceIoControl.restype = ctypes.c_int
-        k.CloseHandle.argtypes = (handle,)
-        self._k = k
-        self._invalid = ctypes.c_void_p(-1).value
+        self._k = windows.kernel32()
 
     def volumes(self) -> Iterator[str]:
         r"""Yield ``\\?\Volume{...}`` without the backslash at the end, which would name the root folder."""
-        name = self._c.create_unicode_buffer(1024)
+        import ctypes
+
+        name = ctypes.create_unicode_buffer(1024)
         search = self._k.FindFirstVolumeW(name, len(name))
-        if search in (None, self._invalid):
+        if search in (None, _INVALID):
             return
         try:
             yield name.value.rstrip("\\")
@@ -118,29 +124,56 @@ class WindowsCalls:
         finally:
             self._k.FindVolumeClose(search)
 
-    def open(self, volume: str) -> int:
-        """Open with GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE, OPEN_EXISTING."""
-        handle = self._k.CreateFileW(volume, 0xC0000000, 3, None, 3, 0, None)
-        if handle in (None, self._invalid):
-            raise self._c.WinError(self._c.get_last_error())
+    def open(self, volume: str, write: bool) -> int:
+        """Open with or without GENERIC_READ | GENERIC_WRITE; FILE_SHARE_READ | FILE_SHARE_WRITE, OPEN_EXISTING."""
+        handle = self._k.CreateFileW(volume, 0xC0000000 if write else 0, 3, None, 3, 0, None)
+        if handle in (None, _INVALID):
+            raise windows.last_error()
         return int(handle)
 
     def disks(self, handle: int) -> list[int]:
         """Read a VOLUME_DISK_EXTENTS: a count, then 24 bytes each, of which the first four are the disk's number."""
-        answer = self._c.create_string_buffer(8 + 24 * 64)
-        got = self._c.c_uint32()
-        if not self._k.DeviceIoControl(handle, EXTENTS, None, 0, answer, len(answer), self._c.byref(got), None):
+        try:
+            return extents(windows.control(handle, EXTENTS, 8 + 24 * 64))
+        except OSError:  # a volume on no disk, or of a reader without a card
             return []
-        return extents(answer.raw[: got.value])
 
     def control(self, handle: int, code: int) -> bool:
         """Call DeviceIoControl."""
-        got = self._c.c_uint32()
-        return bool(self._k.DeviceIoControl(handle, code, None, 0, None, 0, self._c.byref(got), None))
+        try:
+            windows.control(handle, code)
+        except OSError:
+            return False
+        return True
 
     def close(self, handle: int) -> None:
         """Call CloseHandle."""
         self._k.CloseHandle(handle)
+
+
+class Claim:
+    """The right to write a disk, of one copy of this tool at a time: a disk without volumes has nothing to lock.
+
+    Raises
+    ------
+    BusyError
+        Another copy writes to it.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._k = windows.kernel32()
+        self._mutex = self._k.CreateMutexW(None, 0, rf"Global\miniscope-xr PhysicalDrive{number}")
+        error = windows.last_error()
+        if not self._mutex or error.winerror == _ALREADY_EXISTS:
+            self.close()
+            text = "another copy of this tool writes to it; end that first"
+            raise BusyError(errno.EBUSY, text, rf"\\.\PhysicalDrive{number}")
+
+    def close(self) -> None:
+        """Give it up."""
+        if self._mutex:
+            self._k.CloseHandle(self._mutex)
+            self._mutex = None
 
 
 def extents(answer: bytes) -> list[int]:

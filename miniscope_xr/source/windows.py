@@ -1,0 +1,128 @@
+r"""What Windows does differently with a raw disk: its names, its size, and how it says what went wrong.
+
+From Microsoft's documentation; run under Wine below a simulated disk (``tests/windows``), not yet on hardware. Nothing
+here is called on another system.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from functools import cache
+from typing import Any
+
+_DEVICE = re.compile(r"(?:[\\/]{2}[.?][\\/])?PhysicalDrive(\d+)", re.IGNORECASE)
+_GET_LENGTH_INFO, _CHECK_VERIFY, _UPDATE_PROPERTIES = 0x7405C, 0x2D4800, 0x70140
+"""IOCTL_DISK_GET_LENGTH_INFO, IOCTL_STORAGE_CHECK_VERIFY, IOCTL_DISK_UPDATE_PROPERTIES."""
+_MEANING = {
+    19: errno.EROFS,  # ERROR_WRITE_PROTECT
+    21: errno.ENODEV,  # ERROR_NOT_READY: a reader without a card
+    32: errno.EBUSY, 33: errno.EBUSY,  # ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION
+    433: errno.ENODEV, 1110: errno.ENODEV, 1112: errno.ENODEV, 1167: errno.ENODEV,  # gone, changed, no medium, pulled
+    **dict.fromkeys([23, 27, 29, 30, 31, 121, 483, 1117], errno.EIO),  # bad sectors, and devices that do not answer
+}  # fmt: skip
+
+
+def device_name(path: str) -> str | None:
+    r"""Return Windows' ``\\.\PhysicalDriveN`` for each way of writing it; None for anything else."""
+    match = _DEVICE.fullmatch(path)
+    return rf"\\.\PhysicalDrive{int(match[1])}" if match else None
+
+
+@cache
+def kernel32() -> Any:
+    """The calls we use, with the types they have on 64 bits (a handle is a pointer)."""
+    import ctypes
+
+    k: Any = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined, unused-ignore]
+    handle, text, dword, pointer = ctypes.c_void_p, ctypes.c_wchar_p, ctypes.c_uint32, ctypes.c_void_p
+    types = {
+        "FindFirstVolumeW": ((text, dword), handle),
+        "FindNextVolumeW": ((handle, text, dword), ctypes.c_int),
+        "FindVolumeClose": ((handle,), ctypes.c_int),
+        "CreateFileW": ((text, dword, dword, pointer, dword, dword, handle), handle),
+        "CreateMutexW": ((pointer, ctypes.c_int, text), handle),
+        "DeviceIoControl": (
+            (handle, dword, pointer, dword, pointer, dword, ctypes.POINTER(dword), pointer), ctypes.c_int,
+        ),
+        "CloseHandle": ((handle,), ctypes.c_int),
+    }  # fmt: skip
+    for name, (arguments, result) in types.items():
+        call = getattr(k, name)
+        call.argtypes, call.restype = arguments, result
+    return k
+
+
+def control(handle: int, code: int, room: int = 0) -> bytes:
+    """Send a control code; return the answer, of at most ``room`` bytes.
+
+    Raises
+    ------
+    OSError
+        With Windows' own message.
+    """
+    import ctypes
+
+    answer = ctypes.create_string_buffer(max(room, 1))
+    got = ctypes.c_uint32()
+    if not kernel32().DeviceIoControl(handle, code, None, 0, answer if room else None, room, ctypes.byref(got), None):
+        raise last_error()
+    return answer.raw[: got.value]
+
+
+def _handle(fd: int) -> int:
+    import msvcrt
+
+    return int(msvcrt.get_osfhandle(fd))  # type: ignore[attr-defined, unused-ignore]
+
+
+def disk_size(fd: int) -> int:
+    r"""Size of ``\\.\PhysicalDriveN`` in bytes."""
+    return int.from_bytes(control(_handle(fd), _GET_LENGTH_INFO, 8), "little", signed=True)
+
+
+def media_changes(fd: int) -> int | None:
+    """How often the card in a reader was changed; None where the reader does not count."""
+    try:
+        answer = control(_handle(fd), _CHECK_VERIFY, 4)
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            raise
+        return None
+    return int.from_bytes(answer, "little") if len(answer) == 4 else None
+
+
+def reread_partitions(fd: int) -> None:
+    """Tell Windows that the partition table is another one now."""
+    control(_handle(fd), _UPDATE_PROPERTIES)
+
+
+def plainly(code: int) -> OSError:
+    """Return an error of Windows as the error every system knows, with Windows' own words."""
+    import ctypes
+
+    known: Any = ctypes
+    error: OSError = known.WinError(code)
+    return OSError(_MEANING[code], str(error.strerror).strip()) if code in _MEANING else error
+
+
+def last_error() -> Any:
+    """The error of the last call of :func:`kernel32` in this thread."""
+    import ctypes
+
+    known: Any = ctypes
+    return plainly(known.get_last_error())
+
+
+def told(error: OSError) -> OSError:
+    """Return what Windows said, where the C runtime made something else of it.
+
+    To it no card, a write-protected one and a bad sector are all "permission denied", a pulled one "invalid argument".
+    """
+    if error.errno not in (errno.EACCES, errno.EINVAL) or getattr(error, "winerror", None):
+        return error
+    import ctypes
+
+    code = ctypes.c_ulong()
+    ctypes.CDLL("ucrtbase")._get_doserrno(ctypes.byref(code))
+    return plainly(code.value) if code.value in _MEANING else error

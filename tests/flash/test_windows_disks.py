@@ -1,0 +1,253 @@
+r"""Raw disks of Windows, ``\\.\PhysicalDriveN``: a card's life, and what Windows refuses.
+
+Runs in the Windows Python that ``tests/windows/run.py`` builds. Below that Python, in place of kernel32's calls, are
+simulated readers (``tests/windows/disks.c``): they refuse what Microsoft documents that Windows refuses. Everything
+above, this package's ctypes calls and the C runtime included, is what runs on Windows.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+from miniscope_xr.errors import CardReadError
+from miniscope_xr.tools.cli import main
+from miniscope_xr.tools.flash import journal
+from miniscope_xr.tools.flash.disks.find import identify
+from miniscope_xr.tools.flash.errors import BusyError, CardWriteError
+from miniscope_xr.tools.flash.target.linux import open_target
+
+from . import life
+from .cli import Tool, card_id
+from .test_commands import DATA, settings
+
+STATE = os.environ.get("MINISCOPE_XR_DISKS")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "win32", reason="disks of Windows: run by tests/windows/run.py"),
+    pytest.mark.skipif(not STATE, reason="needs the simulated readers of tests/windows/run.py"),
+]
+DRIVE = r"\\.\PhysicalDrive2"
+NAME = "Kärtchenleser für Ü"
+
+
+class Computer:
+    """The simulated readers; each change is seen by the next call of Windows."""
+
+    def __init__(self) -> None:
+        self.disks: dict[int, list[str]] = {}
+        self.volumes: dict[str, list[str]] = {}
+
+    def disk(self, number: int, file: Path | str, words: str = "here", bus: str = "USB", serial: str = "0001") -> str:
+        self.disks[number] = [str(file), words, bus, "Removable Media", NAME, serial]
+        self.save()
+        return rf"\\.\PhysicalDrive{number}"
+
+    def volume(self, name: str, disk: int, first: int, size: int, letter: str = "E", words: str = "mounted") -> None:
+        self.volumes[f"Volume{{{name}}}"] = [str(disk), str(first), str(size), letter, words]
+        self.save()
+
+    def save(self) -> None:
+        lines = [["disk", str(number), *fields] for number, fields in self.disks.items()]
+        lines += [["volume", name, *fields] for name, fields in self.volumes.items()]
+        new = Path(f"{STATE}.new")
+        new.write_bytes("".join("\t".join(line) + "\n" for line in lines).encode())
+        new.replace(STATE)
+
+    def say(self, number: int, words: str) -> None:
+        """Change what is said of a disk: ``here``, ``empty``, ``protected``, ``denied``; nothing: it is pulled."""
+        self.disks[number][1] = words
+        self.save()
+
+
+@pytest.fixture
+def computer():
+    made = Computer()
+    made.volume("c", 0, 1 << 20, 1 << 30, letter="C", words="mounted open")  # Windows' own disk
+    yield made
+    Path(STATE).write_bytes(b"")
+
+
+@pytest.fixture
+def image(tmp_path):
+    return life.recorded(tmp_path / "card.img")
+
+
+@pytest.fixture
+def drive(computer, image):
+    """A card as Windows shows most: no partition, one volume with a letter over all of it."""
+    computer.volume("e", 2, 0, life.SIZE)
+    return computer.disk(2, image)
+
+
+@pytest.fixture
+def tool(capsys, tmp_path):
+    return Tool(capsys, tmp_path / "backups")
+
+
+@pytest.mark.parametrize("volumes", ["a letter", "RAW", "two partitions", "none"])
+def test_a_whole_life(computer, image, tool, tmp_path, monkeypatch, volumes):
+    drive = computer.disk(2, image)
+    if volumes == "a letter":
+        computer.volume("e", 2, 0, life.SIZE)
+    elif volumes == "RAW":
+        computer.volume("e", 2, 0, life.SIZE, words="raw")
+    elif volumes == "two partitions":
+        computer.volume("e", 2, 64 << 10, 4 << 20)
+        computer.volume("f", 2, 8 << 20, 4 << 20, letter="-")
+    life.whole_life(tool, drive, image, tmp_path, monkeypatch)
+
+
+def test_resume_after_a_kill(drive, image, tool):
+    life.is_finished_after_a_kill(tool, drive, image)
+
+
+@pytest.mark.parametrize("name", [r"\\?\PhysicalDrive2", "//./physicaldrive2", "PhysicalDrive2"])
+def test_every_spelling(drive, tool, image, name):
+    assert tool("set", name, "gain=2").code == 0
+    assert settings(image)["gain"] == 2
+    with xr.open_dataset(name, engine="miniscope") as ds:
+        assert ds.sizes["frame"] == life.FRAMES
+    assert main(["info", name]) == 0
+
+
+def test_the_simulated_windows_refuses(drive, image):
+    """The rules that the life above was lived under."""
+    fd = os.open(drive, os.O_RDWR | os.O_BINARY)
+    try:
+        assert len(os.read(fd, 512)) == 512
+        for refused in (
+            lambda: os.read(fd, 100),
+            lambda: (os.lseek(fd, 100, os.SEEK_SET), os.read(fd, 512)),
+            lambda: (os.lseek(fd, life.SIZE, os.SEEK_SET), os.read(fd, 512)),
+            lambda: (os.lseek(fd, DATA, os.SEEK_SET), os.write(fd, bytes(100))),
+            lambda: (os.lseek(fd, DATA, os.SEEK_SET), os.write(fd, bytes(512))),
+            lambda: os.fstat(fd),
+            lambda: os.lseek(fd, 0, os.SEEK_END),
+        ):
+            with pytest.raises(OSError):  # noqa: PT011 - the C runtime makes one of many
+                refused()
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("verb", ["set", "wipe", "prepare", "restore", "qualify"])
+def test_a_volume_in_use(computer, drive, tool, image, verb):
+    assert tool.raw("backup", drive, "--backup-dir", tool.backups).code == 0
+    computer.volume("e", 2, 0, life.SIZE, words="mounted open")
+    before = image.read_bytes()
+    words = {"set": ["gain=2"], "prepare": ["record_length=1"]}.get(verb, [])
+    discard = [] if verb in ("set", "restore") else ["--discard-recording", card_id(drive)]
+    result = tool(verb, drive, *words, *discard)
+    assert result.code in (3, 4), result.err
+    if verb not in ("qualify", "restore"):
+        assert "a volume on it is in use; close the files and windows that show it" in result.err
+        assert "umount" not in result.err.replace("unmount", "")
+    assert image.read_bytes() == before
+
+
+def test_locks_are_given_back(drive, tool, image):
+    """Of a second command nothing stands in the way, and while one writes another may not."""
+    with open_target(identify(drive), write=True):
+        with pytest.raises(BusyError, match="another copy of this tool"), open_target(identify(drive), write=True):
+            pass
+        code = (
+            "import sys; from miniscope_xr.tools.flash.disks.find import identify\n"
+            "from miniscope_xr.tools.flash.target.linux import open_target\n"
+            "try:\n with open_target(identify(sys.argv[1]), write=True): print('opened')\n"
+            "except OSError as e: print(type(e).__name__)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code, drive], capture_output=True, text=True, stdin=-3)
+        assert done.stdout.strip() == "BusyError", done.stderr
+    assert tool("set", drive, "gain=2").code == 0
+
+
+def test_two_readers_of_one_name(computer, drive, image, tool, tmp_path):
+    """Two readers of one maker tell nothing apart: the cards do."""
+    other = life.recorded(tmp_path / "other.img")
+    with open(other, "r+b") as file:
+        file.seek(DATA + 100 * 512)
+        file.write(b"another recording")
+    with open(other, "r+b") as file:
+        file.seek(DATA + 512)
+        file.write(b"another")
+    second = computer.disk(3, other)
+    rows = tool.raw("list", "--json").json["devices"]
+    assert [row["model"] for row in rows] == [NAME, NAME]
+    assert len({row["card_id"] for row in rows}) == 2
+    words = ["--image", "--yes", "--backup-dir", str(tool.backups)]
+    assert tool.raw("set", second, "gain=2", *words, "--card", card_id(drive)).code == 3
+    assert tool.raw("set", second, "gain=2", *words, "--card", card_id(second)).code == 0
+    assert (settings(image)["gain"], settings(other)["gain"]) == (1, 2)
+
+
+def test_an_empty_reader(computer, tool, image):
+    empty = computer.disk(2, image, "here empty")
+    assert "no card found" in tool.raw("list").out
+    assert "no card" in tool.raw("list", "--all").out
+    for verb, words in (("set", ["gain=2"]), ("wipe", []), ("backup", [])):
+        result = tool.raw(verb, empty, *words, "--backup-dir", tool.backups)
+        assert result.code in (2, 3), result.err
+    with pytest.raises(OSError, match=r"(?i)ready") as caught:
+        xr.open_dataset(empty, engine="miniscope")
+    assert "administrator" not in str(caught.value)
+
+
+def test_a_disk_pulled_while_it_is_written(computer, drive, image, tool, monkeypatch):
+    original = journal.Journal.write
+
+    def pull(self, phase):
+        original(self, phase)
+        if phase == "settings":
+            computer.say(2, "")
+
+    before, name = image.read_bytes(), card_id(drive)
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.Journal, "write", pull)
+        result = tool("prepare", drive, "gain=4", "record_length=1", "--discard-recording", name)
+    assert result.code == 6, result.err
+    assert "The card was changed: `resume` finishes it" in result.err
+    assert image.read_bytes() != before
+    assert "no card found" in tool.raw("list").out
+    computer.say(2, "here")
+    assert tool("resume", drive).code == 0
+    assert settings(image)["gain"] == 4
+
+
+def test_another_card_of_the_same_size_while_it_is_written(computer, drive):
+    with open_target(identify(drive), write=True) as target:
+        target.same()
+        computer.say(2, "here changes=1")
+        with pytest.raises(CardWriteError, match="changed or resized meanwhile; nothing more is written"):
+            target.same()
+
+
+def test_a_disk_pulled_while_it_is_read(computer, drive):
+    with xr.open_dataset(drive, engine="miniscope") as ds:
+        computer.say(2, "")
+        with pytest.raises(CardReadError, match="cannot be read"):
+            ds.video[3].load()
+
+
+def test_write_protection_and_rights(computer, drive, image, tool):
+    before = image.read_bytes()
+    computer.say(2, "here protected")
+    assert "read-only" in tool("set", drive, "gain=2").err
+    with open_target(identify(drive), write=True) as target, pytest.raises(CardWriteError, match=r"(?i)write.protect"):
+        target.write(DATA, bytes(512))
+    computer.say(2, "here denied")
+    result = tool.raw("set", drive, "gain=2", "--backup-dir", tool.backups, "--card", "x", "--yes")
+    assert result.code in (2, 3)
+    assert "Run as administrator" in tool.raw("list").out
+    assert main(["info", drive]) != 0
+    assert image.read_bytes() == before
+
+
+def test_windows_own_disk_is_never_a_card(computer, image, tool):
+    own = computer.disk(0, image, "here system", bus="SATA")
+    assert "no card found" in tool.raw("list").out
+    assert tool.raw("set", own, "gain=2").code == 3
