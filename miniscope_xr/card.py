@@ -20,9 +20,9 @@ from miniscope_xr.frames.reader import FrameReader, FrameRows, Int
 from miniscope_xr.index.build import CardIndex, build_index
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.layout import SECTOR, Layout
+from miniscope_xr.source import windows
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.magic import KIND_BYTES, file_kind
-from miniscope_xr.source import windows
 from miniscope_xr.source.open import open_device
 from miniscope_xr.source.owned import OwnedSource
 from miniscope_xr.source.remote import is_url

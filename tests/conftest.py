@@ -24,6 +24,7 @@ settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("draw", deadline=None, print_blob=True)
 settings.load_profile("same")
 
+pytest.register_assert_rewrite("tests.flash.life")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "cards"
 SMALL = {"width": 64, "height": 1000}  # 64,000 bytes: four buffers a frame, a quarter of the pixels of a real one
 

@@ -47,7 +47,9 @@ def is_read(device: str, image: Path, folder: Path) -> None:
 
 def is_copied(tool: Tool, device: str, image: Path, folder: Path) -> None:
     assert tool.raw("image", device, folder / "copy.img").code == 0
-    assert (folder / "copy.img").read_bytes() == image.read_bytes()
+    copied = (folder / "copy.img").read_bytes()
+    assert len(copied) > DATA
+    assert copied == image.read_bytes()[: len(copied)]
 
 
 def is_changed(tool: Tool, device: str, image: Path) -> None:
@@ -83,10 +85,10 @@ def is_finished_after_a_kill(tool: Tool, device: str, image: Path, before: str =
     name = card_id(device)
     words = ["wipe", device, "--whole", "--discard-recording", name, "--image", "--yes", "--card", name]
     code = (
-        f"{before}\n"
         "import sys, time\n"
         "from miniscope_xr.tools.cli import main\n"
-        "from miniscope_xr.tools.flash import operation\n"
+        "from miniscope_xr.tools.flash import operation, commands\n"
+        f"{before}\n"
         "operation.STEP, write = 64 << 10, operation._Watched.write\n"
         "def slowly(*words): write(*words); time.sleep(0.2)\n"
         "operation._Watched.write = slowly\n"
@@ -98,9 +100,9 @@ def is_finished_after_a_kill(tool: Tool, device: str, image: Path, before: str =
         while child.poll() is None and not zero(image.read_bytes()[COUNTS:DATA]) and time.monotonic() < until:
             time.sleep(0.02)
         child.kill()
-        child.communicate()
+        said = child.communicate()
     assert not zero(image.read_bytes()[DATA:]), "killed before it was done"
-    assert zero(image.read_bytes()[COUNTS:DATA]), "killed after it had begun"
+    assert zero(image.read_bytes()[COUNTS:DATA]), said
     assert tool("resume", device).code == 0
     assert zero(image.read_bytes()[COUNTS:])
 

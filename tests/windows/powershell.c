@@ -1,6 +1,6 @@
 /* powershell.exe for the disks of disks.h: what Get-Disk, Get-Partition and Win32_DiskDrive say, as JSON.
  * Like Windows PowerShell 5.1 it writes the console's old code page (850 here) unless the script asks for UTF-8, one
- * object alone without brackets, nothing for nothing, and exit code 1 after a Get-Partition that found nothing. */
+ * object alone without brackets, nothing for nothing, and exit code 1 where a disk or its partitions were not found. */
 #include "disks.h"
 #include <stdlib.h>
 
@@ -77,5 +77,5 @@ int main(int argc, char **argv)
             thing(line);
         }
     say(utf8);
-    return !things && !strstr(script, "; exit 0");
+    return !things && number >= 0 && !strstr(script, "; exit 0");
 }

@@ -51,7 +51,7 @@ class WindowsDisks:
         if name is None:
             raise NotACardError(rf"{path} is not a whole disk; give \\.\PhysicalDriveN (see Get-Disk)")
         number = name[len(r"\\.\PhysicalDrive") :]
-        found = self._ask(_json(f"Get-Disk -Number {number}", _DISK))
+        found = self._ask(_json(f"Get-Disk -Number {number} -ErrorAction SilentlyContinue", _DISK) + "; exit 0")
         if not found:
             raise NotACardError(f"{path}: Windows knows no such disk; `list` shows the candidates")
         disk = found[0]
