@@ -26,6 +26,7 @@ from miniscope_xr.index.runs import Header, Run
 from miniscope_xr.index.steps import ClockSteps
 
 _SAMPLES = 64  # frames sampled along a run
+_CLOSE = 1 << 16  # buffers up to which each is held against the clock of the others
 _WINDOW = 16  # frames on each side of a suspected step
 _NEAR = 64  # frames read one by one around a suspected step
 
@@ -47,6 +48,7 @@ class SeamSearch(ClockSteps):
         A doubt about some frames does not end the search: a proof further on is worth more.
         """
         doubt: list[str] = []
+        self.close = all(self.headers.whole(run, run.count) for run in runs) and sum(r.count for r in runs) <= _CLOSE
         for number, run in enumerate(runs):
             if number and not self._plausible_boundary(runs, number):
                 return Verdict((number, 0))
@@ -183,7 +185,7 @@ class SeamSearch(ClockSteps):
     def _seam_in(self, run: Run, exhaustive: bool, more_follows: bool) -> Verdict:
         size = len(run.cut)
         frames = (run.count - 1) // size + 1  # buffers 0, size, 2 size ... have the same index in their frames
-        every = self.close = exhaustive or self.headers.whole(run, run.count)
+        every = exhaustive or self.headers.whole(run, run.count)
         if every:
             self.headers.fetch(run, run.count if self.headers.whole(run, run.count) else 0)
             start = 0
