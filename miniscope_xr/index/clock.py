@@ -236,7 +236,7 @@ class RunClock:
         self._chunks: dict[int, Bools] = {}
         self._levels: dict[int, tuple[float, float]] = {}
         self._model: Model | None = None
-        self._tells = not run.odd and self._whole >= 3
+        self._tells = not run.odd and self._whole >= 3 and not late
 
     def odd(self, look: Look, frame: int, times: Floats) -> Bools:
         """Which buffers of whole frames in a row are an older recording's.
