@@ -24,6 +24,8 @@ _NAMES = (
     "dropped_buffer_count", "timestamp", "data_length", "write_timestamp", "battery_voltage", "ewl",
 )  # fmt: skip
 
+HOLE_WINDOW = 1 << 13  # sectors looked at at once behind a hole: up to 32 MB from its start nothing is leapt over
+
 
 class HeaderReader:
     """Buffer headers by sector, each read once.
@@ -113,6 +115,7 @@ class HeaderReader:
 
         Every ``window`` sectors of a recording hold a header.
         """
+        window = max(window, HOLE_WINDOW)
 
         def look(at: int) -> tuple[int, Header] | None:
             return self._first_in(at, min(at + window, stop), accept)

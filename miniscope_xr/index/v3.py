@@ -15,7 +15,7 @@ import numpy as np
 
 from miniscope_xr.index.ahead import Ahead
 from miniscope_xr.index.detect import CardSectors
-from miniscope_xr.index.headers import gallop
+from miniscope_xr.index.headers import HOLE_WINDOW, gallop
 from miniscope_xr.index.locate import FOOTER, footers_in
 from miniscope_xr.index.old_buffers import by_the_list, first_listed
 from miniscope_xr.index.recording import Recording
@@ -123,9 +123,10 @@ def _beyond(footers: _Footers, last: int) -> tuple[int, int] | None:
     period = (end[0] - (footers.at(before) or end)[0]) / (last - before)
     start = footers.sector_of(last + 1)
     step = footers.frame_sectors
+    window = max(step, HOLE_WINDOW)
 
     def look(at: int) -> tuple[int, int] | None:
-        data = footers.source.read(at * SECTOR, step * SECTOR)
+        data = footers.source.read(at * SECTOR, window * SECTOR)
         for sector, frame, time in footers_in(data, footers.dtype, footers.lines, at):
             late = time - end[0] >= 0.9 * period * (frame - last)
             if last < frame < last + 1 + (sector + 1 - start) // step + step and late:
@@ -135,7 +136,7 @@ def _beyond(footers: _Footers, last: int) -> tuple[int, int] | None:
                     return frame, sector
         return None
 
-    return gallop(look, start, -(-footers.source.size // SECTOR), step)
+    return gallop(look, start, -(-footers.source.size // SECTOR), window)
 
 
 def _ends(footers: _Footers, first: int, seconds: int, exhaustive: bool) -> tuple[int, list[tuple[int, int]]]:
