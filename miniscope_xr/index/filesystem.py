@@ -95,6 +95,19 @@ def _int(data: bytes, at: int, size: int) -> int:
     return int.from_bytes(data[at : at + size], "little")
 
 
+def _read(source: Readable, sector: int, n: int) -> bytes:
+    """Read ``n`` bytes from a sector that a file system names: none behind the end of the card.
+
+    Raises
+    ------
+    ValueError
+        No card has such a sector: what names it is damaged.
+    """
+    if sector < 0 or n < 0:
+        raise ValueError(sector)
+    return source.read(sector * SECTOR, n) if sector * SECTOR < source.size else b""
+
+
 def _partitions(source: Readable, boot: bytes) -> Iterator[int]:
     """First sectors of the partitions of an MBR, and of a GPT behind it."""
     for at in range(446, 510, 16):
@@ -106,7 +119,7 @@ def _partitions(source: Readable, boot: bytes) -> Iterator[int]:
             continue
         header = source.read(SECTOR, SECTOR)
         if header[:8] == b"EFI PART":
-            table = source.read(_int(header, 72, 8) * SECTOR, 16 << 10)
+            table = _read(source, _int(header, 72, 8), 16 << 10)
             for entry in range(0, len(table), max(_int(header, 84, 4), 128)):
                 if any(table[entry : entry + 16]):
                     yield _int(table, entry + 32, 8)
@@ -114,7 +127,7 @@ def _partitions(source: Readable, boot: bytes) -> Iterator[int]:
 
 def _at(source: Readable, start: int) -> FileSystem | None:
     """The file system that begins at a sector."""
-    head = source.read(start * SECTOR, 4 * SECTOR)
+    head = _read(source, start, 4 * SECTOR)
     for name, made in (("exFAT", _exfat), ("NTFS", _ntfs), ("FAT", _fat), ("ext", _ext)):
         found = made(source, start, head)
         if found is not None:
@@ -148,7 +161,7 @@ def _fat(source: Readable, start: int, head: bytes) -> Found:
     written = [(start, data)]
     if name != "FAT12":
         width = 4 if name == "FAT32" else 2
-        table = np.frombuffer(source.read((start + reserved) * SECTOR, min(size * SECTOR, _FIT)), f"<u{width}")
+        table = np.frombuffer(_read(source, start + reserved, min(size * SECTOR, _FIT)), f"<u{width}")
         written += _runs(table[2 : clusters + 2] & 0x0FFFFFFF != 0, data, sectors)
     return name, written
 
@@ -157,13 +170,15 @@ def _exfat(source: Readable, start: int, head: bytes) -> Found:
     if head[3:11] != b"EXFAT   ":
         return None
     fat, fat_size, heap, clusters, root = (_int(head, at, 4) for at in (80, 84, 88, 92, 96))
+    if head[109] > 16 or not heap:  # clusters of more than 32 MB
+        return None
     cluster = 1 << head[109]
     first = start + heap
     written = [(start, start + 24), (start + fat, start + fat + fat_size)]
-    between = source.read((start + 24) * SECTOR, SECTOR) + source.read((first - 1) * SECTOR, SECTOR)
+    between = _read(source, start + 24, SECTOR) + _read(source, first - 1, SECTOR)
     if not any(between):  # formatting leaves the stretches between these alone, or clears them
         written.append((start, first))
-    directory = source.read((first + (root - 2) * cluster) * SECTOR, min(cluster * SECTOR, _FIT))
+    directory = _read(source, first + (root - 2) * cluster, min(cluster * SECTOR, _FIT))
     written.append((first + (root - 2) * cluster, first + (root - 1) * cluster))
     for entry in range(0, len(directory), 32):
         if directory[entry] in (0x81, 0x82):  # bitmap, upper-case table
@@ -171,7 +186,7 @@ def _exfat(source: Readable, start: int, head: bytes) -> Found:
             length = _int(directory, entry + 24, 8)
             written.append((at, at + -(-length // SECTOR)))
             if directory[entry] == 0x81:
-                bits = np.frombuffer(source.read(at * SECTOR, min(length, _FIT)), np.uint8)
+                bits = np.frombuffer(_read(source, at, min(length, _FIT)), np.uint8)
                 written += _runs(np.unpackbits(bits, bitorder="little")[:clusters], first, cluster)
     return "exFAT", written
 
@@ -184,7 +199,7 @@ def _ntfs(source: Readable, start: int, head: bytes) -> Found:
     if not cluster or size < SECTOR:
         return None
     written = [(start, start + 16)]
-    table = source.read((start + _int(head, 48, 8) * cluster) * SECTOR, min(_RECORDS * size, _FIT))
+    table = _read(source, start + _int(head, 48, 8) * cluster, min(_RECORDS * size, _FIT))
     for at in range(0, len(table) - size + 1, size):
         record = table[at : at + size]
         if record[:4] == b"FILE":
@@ -227,6 +242,8 @@ def _ext(source: Readable, start: int, head: bytes) -> Found:
     if block[56:58] != b"\x53\xef":
         return None
     compat, incompat, readonly = (_int(block, at, 4) for at in (92, 96, 100))
+    if _int(block, 24, 4) > 6:  # blocks of more than 64 KiB
+        return None
     per_block = 2 << _int(block, 24, 4)  # sectors
     name = "ext4" if incompat & 0x2C0 else "ext3" if compat & 4 else "ext2"
     first_block, blocks = _int(block, 20, 4), _int(block, 4, 4) | (_int(block, 336, 4) << 32 if incompat & 0x80 else 0)
@@ -239,7 +256,7 @@ def _ext(source: Readable, start: int, head: bytes) -> Found:
     def at(number: int, count: int = 1) -> tuple[int, int]:
         return start + number * per_block, start + (number + count) * per_block
 
-    table = source.read(at(first_block + 1)[0] * SECTOR, min(groups, _GROUPS) * width)
+    table = _read(source, at(first_block + 1)[0], min(groups, _GROUPS) * width)
     written = [at(first_block, 1 + table_blocks + _int(block, 206, 2))]
     tells = readonly & 0x410  # checksums of groups: only then the flags say what was never written
     inode_table = 0
@@ -258,7 +275,7 @@ def _ext(source: Readable, start: int, head: bytes) -> Found:
         if group and (not readonly & 1 or _sparse(group)):
             copy = first_block + group * in_group
             written += [(at(copy)[0], at(copy)[0] + 2), at(copy + 1, table_blocks)]
-    files = source.read(at(inode_table)[0] * SECTOR, 11 * inode_size)
+    files = _read(source, at(inode_table)[0], 11 * inode_size)
     for k in range(0, len(files), inode_size):
         written += [at(*run) for run in _ext_blocks(files[k : k + inode_size], incompat)]
     return name, written
@@ -280,7 +297,7 @@ def _ext_blocks(inode: bytes, incompat: int) -> Iterator[tuple[int, int]]:
     if not _int(inode, 0, 2) and not any(inode[40:100]):
         return
     if _int(inode, 32, 4) & 0x80000:  # extents
-        for k in range(_int(inode, 42, 2) if _int(inode, 40, 2) == 0xF30A else 0):
+        for k in range(min(_int(inode, 42, 2), 4) if _int(inode, 40, 2) == 0xF30A else 0):
             entry = inode[52 + 12 * k : 64 + 12 * k]
             if _int(inode, 46, 2):  # the block with the next level
                 yield _int(entry, 4, 4) | _int(entry, 8, 2) << 32, 1
