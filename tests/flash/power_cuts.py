@@ -4,7 +4,8 @@ Between two flushes a card holds the sectors it was sent in a cache of its own. 
 on the medium and any not, whatever the order they were sent in, and one may be half written: new bytes in front and old
 ones behind, or the other way round, with the border anywhere. A model of a run is its time line of writes, flushes and
 journals (each journal is on the computer's disk before the next step, so a cut leaves one version of it). From it
-follow all states: at every point of the time line, each subset of the sectors in flight, each with none or one torn.
+follow all states: at every point of the time line, each subset of the sectors in flight, each with none, one or two
+torn (a card that writes to two of its chips at once can leave two).
 
 A sector whose content does not change is the same in every subset, so a card with few sectors that hold anything makes
 the whole set small; nothing of it is left out.
@@ -116,17 +117,15 @@ def torn(old: bytes, new: bytes) -> set[bytes]:
     return mixed - {old, new}
 
 
-def cards(point: Point) -> Iterator[bytes]:
-    """Every card a power cut can leave at this point, each once."""
+def cards(point: Point, at_once: int = 1) -> Iterator[bytes]:
+    """Every card a power cut can leave at this point, each once; up to so many sectors are torn ``at_once``."""
     old = {s: point.settled[s * SECTOR : (s + 1) * SECTOR] for s in point.flying}
-    choices = [[(s, old[s]), (s, new)] for s, new in point.flying.items()]
-    for written in itertools.product(*choices):
-        yield _with(point.settled, written)
-    for which, (s, new) in enumerate(point.flying.items()):
-        others = choices[:which] + choices[which + 1 :]
-        for mixed in sorted(torn(old[s], new)):
-            for written in itertools.product(*others):
-                yield _with(point.settled, [(s, mixed), *written])
+    whole = {s: [(s, old[s]), (s, new)] for s, new in point.flying.items()}
+    half = {s: [(s, mixed) for mixed in sorted(torn(old[s], new))] for s, new in point.flying.items()}
+    for many in range(at_once + 1):
+        for chosen in itertools.combinations(point.flying, many):
+            for written in itertools.product(*(half[s] if s in chosen else whole[s] for s in point.flying)):
+                yield _with(point.settled, written)
 
 
 def _with(settled: bytes, sectors) -> bytes:

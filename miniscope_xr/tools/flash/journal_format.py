@@ -81,8 +81,8 @@ def decode(data: bytes) -> dict[str, Any]:
         With what is wrong, in words.
     """
     try:
-        content = json.loads(data.decode("utf-8"), parse_constant=_no_number)
-    except (RecursionError, UnicodeDecodeError) as error:
+        content = json.loads(data.decode("utf-8"), parse_constant=_no_number, parse_int=_number)
+    except (RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError("it is no JSON text") from error
     if not isinstance(content, dict):
         raise ValueError("it is no JSON object")
@@ -98,6 +98,12 @@ def decode(data: bytes) -> dict[str, Any]:
     if known == 1 and content.get("sha256") != digest(backup):
         raise ValueError("its checksum does not match")
     return _checked({**content, "backup": backup})
+
+
+def _number(text: str) -> int:
+    if len(text) > 20:
+        raise ValueError(f"{text[:10]}... is no number of ours")
+    return int(text)
 
 
 def _no_number(text: str) -> Any:
