@@ -474,9 +474,10 @@ def test_a_loop_on_a_file_in_memory_is_a_loop_like_any(tool):
     """``/dev/shm`` holds files, though its name is that of a device."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         image = Path(folder) / "card.img"
-        image.write_bytes(v4_card(buffers=0))
+        image.write_bytes(v4_card(SIZE, buffers=0))
         with loop(image) as device:
-            assert tool("set", device, "gain=2").code == 0
+            result = tool("set", device, "gain=2")
+            assert result.code == 0, result.err
 
 
 @needs_loops
