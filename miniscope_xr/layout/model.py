@@ -9,7 +9,6 @@ from functools import cached_property, lru_cache
 from miniscope_xr.source.base import SECTOR
 
 WRITE_KEY = 0x0D7CBA17
-"""Bytes of a sector: SD cards have no other size."""
 TYPE_SIZES = {"uint32": 4, "uint16": 2, "uint8": 1, "int32": 4, "int16": 2, "int8": 1}
 # Fields the reader cannot do without; everything else in a layout is the user's to add.
 NEEDED = {
@@ -69,7 +68,7 @@ class Field:
         """Bits of the field."""
         return 8 * self.size if self.bits is None else self.bits[1] - self.bits[0] + 1
 
-    @property
+    @cached_property
     def limits(self) -> tuple[int, int]:
         """Smallest and largest value that can be meant; ``none`` may lie outside."""
         lowest = -(1 << self.width - 1) if self.signed else 0
