@@ -134,3 +134,30 @@ def test_without_opencv_every_command_but_video_works(
     assert main(["demo", str(tmp_path / "demo")]) == 0
     assert "left out: " in capsys.readouterr().out
     assert (tmp_path / "demo" / "card.png").exists()
+
+
+_INTERRUPTED_IMPORT = """
+import sys
+from importlib.abc import MetaPathFinder
+class Interrupt(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "xarray":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+from miniscope_xr.tools.cli import main
+main(["video", "card.img", "out.avi"])
+"""
+
+
+def test_ctrl_c_while_it_starts_is_one_line(tmp_path):
+    """The commands take a second to import; the interrupt comes in that second."""
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED_IMPORT],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (5, "miniscope-xr: interrupted; nothing was begun\n")
+    assert not list(tmp_path.iterdir())
