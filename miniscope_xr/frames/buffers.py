@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +9,6 @@ import numpy as np
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.frames.axis import Int
 from miniscope_xr.frames.stencil import FooterStencil, Stencil
-from miniscope_xr.index.clock import RunClock, longest_hole
 from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.headers import read_rows
 from miniscope_xr.index.recording import Recording
@@ -20,8 +18,6 @@ from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.salvage import Tolerant, is_gone
 
 Rows = np.ndarray[Any, Any]
-Bools = np.ndarray[Any, np.dtype[np.bool_]]
-Times = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class Buffer(NamedTuple):
@@ -62,7 +58,6 @@ class BufferReader:
         self.recording = recording
         self.framing = framing
         self.salvage = salvage
-        self._clocks: dict[int, RunClock] = {}
 
     # -- headers --------------------------------------------------------------------------------------
 
@@ -72,27 +67,8 @@ class BufferReader:
 
     def headers(self, source: ByteSource, run: Run, i: Int) -> Rows:
         """Headers of buffers ``i`` of a run as they are on the card."""
-        return self.rows(source, self.framing.places(run, i))
-
-    def rows(self, source: ByteSource, places: Int) -> Rows:
-        """Headers at some bytes of the card."""
-        return read_rows(Tolerant(source) if self.salvage else source, self.framing.dtype, places)
-
-    def clock(self, run: Run) -> RunClock:
-        """The frame clock of a run of the recording, which tells old buffers among its own."""
-        if run.sector not in self._clocks:
-            ended, build = run is self.recording.runs[-1], self.framing.layout.build
-            late = not self.framing.words  # a footer has the time at which its frame was written
-            self._clocks[run.sector] = RunClock(run, self.recording.ticks, ended, late, longest_hole(build))
-        return self._clocks[run.sector]
-
-    def times(self, source: ByteSource, run: Run) -> Callable[[Int], Times]:
-        """A function that reads the times of buffers of a run."""
-        return lambda i: self.framing.times(self.headers(source, run, i), run, i)
-
-    def careful(self, source: ByteSource, run: Run, first: int, table: Rows, good: Bools) -> Bools:
-        """Which whole frames in a row are to be put together buffer by buffer, for all that their headers say."""
-        return np.zeros(len(table), bool)
+        readable = Tolerant(source) if self.salvage else source
+        return read_rows(readable, self.framing.dtype, self.framing.places(run, i))
 
     def overwritten(self, run: Run, i: Int) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Which buffers ``i`` of a run lie, in part, under what was written over the card later (a file system)."""
@@ -137,8 +113,6 @@ class BufferReader:
         framing, length = self.framing, run.length_of(i)
         header = framing.header_in(data, length)
         if header is None or not framing.vouched(header, run, np.array([i]))[0]:
-            return None
-        if self.clock(run).is_odd(self.times(source, run), i):
             return None
         length = framing.length_in(header, length)
         data = data[framing.head : framing.head + length]

@@ -17,8 +17,7 @@ from miniscope_xr.errors import CardChangedError
 from miniscope_xr.frames.axis import BLANK, FrameAxis, Int, Piece
 from miniscope_xr.frames.buffers import BufferReader
 from miniscope_xr.frames.cache import HeaderTable
-from miniscope_xr.frames.pool import PoolBufferReader
-from miniscope_xr.frames.stencil import Rows, Stencil, Suspects, aligned_empty, tiles
+from miniscope_xr.frames.stencil import Rows, Stencil, aligned_empty, tiles
 from miniscope_xr.index.runs import Run
 from miniscope_xr.layout import SECTOR
 from miniscope_xr.source.base import ByteSource
@@ -159,10 +158,8 @@ class FrameReader:
             if stencil is not None:
                 span = slice(at, at + count)
                 words = None if headers is None else headers.words[span, : stencil.header_words]
-                suspects = self._suspects(source, stencil.run)
-                doubtful = stencil.read(source, frame - stencil.run.first.frame, out[span], words, suspects)
+                doubtful = stencil.read(source, frame - stencil.run.first.frame, out[span], words)
                 doubtful = self._with_lapped(source, stencil.run, frame, doubtful, count)
-                doubtful = self._with_careful(source, stencil.run, frame, doubtful, count)
                 doubtful = self._with_torn(stencil.run, frame, doubtful, count)
                 doubtful = self._with_overwritten(stencil.run, number, frame, doubtful, count)
                 if headers is not None:
@@ -201,30 +198,6 @@ class FrameReader:
         if len(before) and not self.header_rows(source, run, before)[1].all():
             rows.update(range(reach))
         return sorted(k for k in rows if k < count)
-
-    def _suspects(self, source: ByteSource, run: Run) -> Suspects:
-        """How frames of a run are told whose buffers may be an older recording's."""
-        clock, look = self.buffers.clock(run), self.buffers.times(source, run)
-        return lambda number, times: clock.suspects(look, number - _begun(run), times)
-
-    def _with_careful(self, source: ByteSource, run: Run, frame: int, doubtful: list[int], count: int) -> list[int]:
-        """Rows to put together buffer by buffer: the doubtful ones, and those before them or at the end of a stretch.
-
-        Whether a buffer was torn by an overflow shows in the buffer behind it.
-        """
-        if not isinstance(self.buffers, PoolBufferReader):
-            return doubtful
-        near = sorted({*doubtful, *(k - 1 for k in doubtful if k), count - 1})
-        size = len(run.cut)
-        first = (frame - run.first.frame) * size - run.first.index
-        i = first + (np.array(near)[:, None] * size + np.arange(size))
-        table = self.buffers.headers(source, run, i.reshape(-1)).reshape(i.shape)
-        good = self.framing.vouched(table, run, i)
-        careful = [
-            self.buffers.careful(source, run, int(i[n, 0]), table[n : n + 1], good[n : n + 1])[0]
-            for n in range(len(near))
-        ]
-        return [k for k, odd in zip(near, careful, strict=True) if odd or k in doubtful]
 
     def _stencil(self, number: int) -> Stencil | None:
         """How to read whole frames of a run at once; None where they are put together buffer by buffer."""
@@ -371,8 +344,7 @@ class FrameReader:
             for some in (part[at : at + stencil.batch] for at in range(0, len(part), stencil.batch)):
                 first, out = int(some[0]), aligned_empty((len(some), self.frame_bytes))
                 words = table.words[span][first : first + len(some), : stencil.header_words]
-                suspects = self._suspects(source, stencil.run)
-                bad = stencil.read(source, frame + first - stencil.run.first.frame, out, words, suspects)
+                bad = stencil.read(source, frame + first - stencil.run.first.frame, out, words)
                 doubtful += [first + k for k in bad]
         table.words[span][doubtful] = 0
         return table, self._with_torn(stencil.run, frame, doubtful, count)
@@ -387,8 +359,6 @@ class FrameReader:
         i = (self.axis.first_buffer(number, frame) + np.arange(count * size)).reshape(count, size)
         table = self._headers_of(source, run, i, span, headers)
         good = self.framing.vouched(table, run, i)
-        look, times = self.buffers.times(source, run), self.framing.times(table, run, i)
-        good &= ~self.buffers.clock(run).odd(look, frame - run.first.frame - _begun(run), times)
         any_good = good.any(axis=1)
         each = np.arange(count)
         first, last = good.argmax(axis=1), size - 1 - good[:, ::-1].argmax(axis=1)
@@ -400,7 +370,6 @@ class FrameReader:
         result.complete[span] = good.all(axis=1) & tiles(run, self.payload, self.frame_bytes)
         odd = self.framing.odd_lengths(table, run) & good.all(axis=1)
         odd |= self.buffers.overwritten(run, i).any(axis=1)
-        odd |= self.buffers.careful(source, run, int(i[0, 0]), table, good)
         for k in np.flatnonzero(odd | (self.framing.ends(run, i).max(axis=1) > source.size)):
             self._describe_slow(source, int(rows[span.start + k]), span.start + int(k), result)
         final = run.last_frame - frame
@@ -432,8 +401,3 @@ class FrameReader:
             result.first[k], result.last[k] = frame.headers[first], frame.headers[order[-1]]
         result.present[k] = frame.present & 0xFFFFFFFF
         result.complete[k] = frame.complete and frame.present > 0
-
-
-def _begun(run: Run) -> int:
-    """1 where a run begins within a frame, else 0."""
-    return 1 if run.first.index > run.cut.first else 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,9 +23,6 @@ from miniscope_xr.source.base import ByteSource
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Rows = Bytes | list[Bytes]
 Words = np.ndarray[Any, np.dtype[np.uint32]]
-Times = np.ndarray[Any, np.dtype[np.float64]]
-Suspects = Callable[[int, Times], np.ndarray[Any, np.dtype[np.bool_]]]
-"""Which frames, counted as for :meth:`Stencil.read`, have buffers whose times are not the recording's."""
 _PAGE = 4096
 _BATCHES_A_WORKER = 4  # fewer are not worth a thread
 _MOST_WORKERS = 4  # more share the same memory bandwidth
@@ -97,14 +94,11 @@ class Stencil:
         step = np.stack([later[name] - now[name] for name in now], axis=1)
         columns = np.add.outer(words_at, [fields[name][1] // 4 for name in now]).reshape(-1)
         times = [name for name in ("write_timestamp", "timestamp") if "write_timestamp" in fields]
-        self._clock = np.add(words_at, fields["timestamp"][1] // 4)
         self._columns = np.concatenate([columns, *(np.add(words_at, fields[name][1] // 4) for name in times)])
         # words as on the card, so that sums wrap as they would there and whole batches compare as bytes
         self._base, self._step = base.reshape(-1).astype("<u4"), step.reshape(-1).astype("<u4")
 
-    def read(
-        self, source: ByteSource, number: int, out: Rows, headers: Words | None = None, suspects: Suspects | None = None
-    ) -> list[int]:
+    def read(self, source: ByteSource, number: int, out: Rows, headers: Words | None = None) -> list[int]:
         """Read frames ``number`` on (counted from the run's first frame number) into the rows of ``out``.
 
         Parameters
@@ -113,8 +107,6 @@ class Stencil:
             uint8 (frames, bytes of a frame), or as many arrays of one frame.
         headers
             uint32 (frames, ``header_words``) to keep the headers in, or None.
-        suspects
-            Tells frames by the times of their buffers that are to be looked at.
 
         Returns
         -------
@@ -123,18 +115,13 @@ class Stencil:
         """
         starts = range(0, len(out), self.batch)
         if len(starts) < 2 * _BATCHES_A_WORKER:
-            return self._batches(source, number, out, starts, headers, suspects)
+            return self._batches(source, number, out, starts, headers)
         workers = min(len(starts) // _BATCHES_A_WORKER, _MOST_WORKERS, cores())
         with ThreadPoolExecutor(workers) as pool:  # in turns, so that the card is still read from front to back
-            parts = pool.map(
-                lambda w: self._batches(source, number, out, starts[w::workers], headers, suspects), range(workers)
-            )
+            parts = pool.map(lambda w: self._batches(source, number, out, starts[w::workers], headers), range(workers))
             return [row for part in parts for row in part]
 
-    def _batches(
-        self, source: ByteSource, number: int, out: Rows, starts: range, headers: Words | None,
-        suspects: Suspects | None,
-    ) -> list[int]:  # fmt: skip
+    def _batches(self, source: ByteSource, number: int, out: Rows, starts: range, headers: Words | None) -> list[int]:
         """Read the batches that begin at some rows of ``out``."""
         doubtful: list[int] = []
         stride = self._stride
@@ -154,12 +141,7 @@ class Stencil:
             except CardReadError:
                 got = -1
             if got == n * stride - self._lead:
-                rows = out[start : start + n]
-                refused = self._refused(scratch[:n], number + start, rows)
-                if suspects is not None:
-                    odd = np.flatnonzero(suspects(number + start, self._times(scratch[:n], rows)))
-                    refused = sorted({*refused, *odd.tolist()}) if len(odd) else refused
-                doubtful += [start + k for k in refused]
+                doubtful += [start + k for k in self._refused(scratch[:n], number + start, out[start : start + n])]
                 if headers is not None:
                     headers[start : start + n] = self._headers(scratch[:n], out[start : start + n])
             else:  # a bad sector, or the image ends in here
@@ -189,10 +171,6 @@ class Stencil:
         """The headers of the frames just read."""
         return scratch.view("<u4").take(self._headers_at, axis=1)
 
-    def _times(self, scratch: Bytes, out: Rows) -> Times:
-        """Times of the buffers of the frames just read."""
-        return scratch.view("<u4").take(self._clock, axis=1).astype(np.float64)
-
     def _refused(self, scratch: Bytes, number: int, out: Rows) -> list[int]:
         """Rows whose headers are not what arithmetic expects, or whose buffers waited long for the card."""
         words = scratch.view("<u4")
@@ -221,9 +199,6 @@ class FooterStencil(Stencil):
 
     def _headers(self, scratch: Bytes, out: Rows) -> Words:
         return np.stack([row[-self._dtype.itemsize :] for row in out]).view("<u4")
-
-    def _times(self, scratch: Bytes, out: Rows) -> Times:
-        return self._headers(scratch, out).view(self._dtype)["timestamp"].astype(np.float64)
 
     def _refused(self, scratch: Bytes, number: int, out: Rows) -> list[int]:
         found = self._headers(scratch, out).view(self._dtype)["frame_num"][:, 0]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from miniscope_xr.index.clock import Floats, Ints, RunClock, longest_hole
-from miniscope_xr.index.headers import HeaderReader, read_rows
+from miniscope_xr.index.headers import HeaderReader
 from miniscope_xr.index.runs import Header, Run
 from miniscope_xr.layout import SECTOR
 
@@ -47,8 +46,6 @@ class Evidence:
         self.scanning = scanning
         self.ticks = ticks
         self._head = headers.framing.head
-        self.close = False  # every header is looked at, so that old buffers in failed writes' places are told
-        self._clocks: dict[int, RunClock] = {}
 
     # -- the ring buffer's leftovers ---------------------------------------------------------------
 
@@ -61,8 +58,6 @@ class Evidence:
         source = self._earlier(run, i)
         while source is not None and self._head + source[0].length_of(source[1]) < end:
             source = self._earlier(*source)
-        if source is not None and (self._stale(run, i) or self._stale(*source)):
-            return None
         if data_end == end or source is None or (self.later and source[0].frame_of(source[1]) == 0):
             return None
         old, size = source[0], source[0].cut.sectors_for(source[0].length_of(source[1]))
@@ -106,20 +101,7 @@ class Evidence:
 
     def _header(self, run: Run, i: int) -> Header | None:
         header = self.headers.at(run.sector_of(i))
-        return header if run.matches(i, header) and not self._stale(run, i) else None
-
-    def _stale(self, run: Run, i: int) -> bool:
-        """Whether buffer ``i`` stands alone among others whose clock it does not keep: a write failed there."""
-        if not self.close or run.odd:
-            return False
-        if run.sector not in self._clocks:
-            longest = longest_hole(self.headers.framing.layout.build)
-            self._clocks[run.sector] = RunClock(run, self.ticks, ended=False, longest=longest)
-        return self._clocks[run.sector].is_odd(lambda k: self._times(run, k), i)
-
-    def _times(self, run: Run, i: Ints) -> Floats:
-        framing = self.headers.framing
-        return framing.times(read_rows(self.headers.source, framing.dtype, framing.places(run, i)), run, i)
+        return header if run.matches(i, header) else None
 
     def _same_state(self, a: Header, b: Header) -> bool:
         focus = self.scanning or a.ewl == b.ewl

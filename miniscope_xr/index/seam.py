@@ -21,12 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from miniscope_xr.index.evidence import BATTERY_STEP, CLOCK_FRAMES, CLOCK_STEP
+from miniscope_xr.index.evidence import BATTERY_STEP, CLOCK_FRAMES, CLOCK_STEP, Evidence
 from miniscope_xr.index.runs import Header, Run
-from miniscope_xr.index.steps import ClockSteps
 
 _SAMPLES = 64  # frames sampled along a run
-_CLOSE = 1 << 16  # buffers up to which each is held against the clock of the others
 _WINDOW = 16  # frames on each side of a suspected step
 _NEAR = 64  # frames read one by one around a suspected step
 
@@ -39,7 +37,7 @@ class Verdict:
     doubt: list[str] = field(default_factory=list)
 
 
-class SeamSearch(ClockSteps):
+class SeamSearch(Evidence):
     """Finds the first buffer of an older recording with few looks at the evidence."""
 
     def first_seam(self, runs: list[Run], exhaustive: bool = False) -> Verdict:
@@ -48,7 +46,6 @@ class SeamSearch(ClockSteps):
         A doubt about some frames does not end the search: a proof further on is worth more.
         """
         doubt: list[str] = []
-        self.close = all(self.headers.whole(run, run.count) for run in runs) and sum(r.count for r in runs) <= _CLOSE
         for number, run in enumerate(runs):
             if number and not self._plausible_boundary(runs, number):
                 return Verdict((number, 0))
@@ -58,27 +55,7 @@ class SeamSearch(ClockSteps):
             if verdict.end is not None:
                 return Verdict((number, verdict.end[1]), verdict.doubt)
             doubt += verdict.doubt
-        return self._by_clock(runs, doubt) if self.close else Verdict(None, doubt)
-
-    def _by_clock(self, runs: list[Run], doubt: list[str]) -> Verdict:
-        """The seam where links have a gap and the clock steps."""
-        step = self.first_step(runs)
-        if step is None:
-            return Verdict(None, doubt)
-        run = runs[step.run]
-        frame = run.frame_of(step.i)
-        if self.edge(step):
-            return Verdict(None, [
-                *doubt, f"the frame clock loses {step.back / self.ticks:.0f} ms in frame {frame}: a foreign remote, or "
-                f"an older recording from there on; if it is one, the frames from {frame} on are doubtful, and "
-                f"until={frame} leaves them out"
-            ])  # fmt: skip
-        if step.sure:
-            return Verdict((step.run, step.i), doubt)
-        return Verdict((step.run, step.i), [
-            *doubt, f"an older recording begins in or right behind frame {frame}: this frame is doubtful, and only "
-            f"what is certain is returned; until={frame} returns it whole"
-        ])  # fmt: skip
+        return Verdict(None, doubt)
 
     def _plausible_boundary(self, runs: list[Run], number: int) -> bool:
         """Whether run ``number`` can follow the one before it in one recording (a drop, lap or lost interrupt)."""
@@ -105,23 +82,12 @@ class SeamSearch(ClockSteps):
         for run, i in behind[: self.ring]:
             source = self._earlier(run, i)
             if source is not None and source[0].first.count + source[1] < start:
-                link = self.link(run, i)
-                told.add(link if link is not False or run is runs[number] or not self._own(runs, number) else None)
+                told.add(self.link(run, i))
         if True in told or False not in told:
             return True if True in told else None
         before = runs[number - 1]
         slow = self._stressed(before, before.count - 1) or self._stressed(runs[number], 0)
         return None if slow else False
-
-    def _own(self, runs: list[Run], number: int) -> bool:
-        """Whether a single buffer follows in time and state, so that a link broken further on parts what is behind."""
-        before, after = runs[number - 1], runs[number]
-        a = self.headers.at(before.sector_of(before.count - 1)) or before.first
-        return after.odd and self._same_state(a, after.first) and self._single_fits(runs, number)
-
-    def _lost(self, off: float, period: float) -> bool:
-        """Whether a clock that is off by so many periods lost the ticks that edges of a foreign remote cost."""
-        return self._edges(-off * period % period, 2)
 
     def _single_fits(self, runs: list[Run], number: int) -> bool:
         """Whether a single buffer keeps the frame clock (whole periods aside) of the last regular stretch."""
@@ -140,7 +106,7 @@ class SeamSearch(ClockSteps):
             return True
         off = (header.time - median(t + m * period for m, t in enumerate(times))) / period
         tolerance = (CLOCK_STEP + 0.5 + 2 * abs(off) / (len(times) - 1)) * self.ticks
-        return abs(off - round(off)) * period <= tolerance or self._lost(off, period)
+        return abs(off - round(off)) * period <= tolerance
 
     def _same_clock(self, runs: list[Run], number: int) -> bool:
         """Whether the first regular stretch from run ``number`` on keeps the frame clock of the last one before it.
@@ -167,7 +133,7 @@ class SeamSearch(ClockSteps):
         off = (phases[1] - phases[0]) / period
         reach = after[-1][0] - before[0][0]
         tolerance = (CLOCK_STEP + 0.5 + 1.5 * reach / frames) * self.ticks / period
-        return tolerance >= 0.5 or abs(off - round(off)) <= tolerance or self._lost(off, period)
+        return tolerance >= 0.5 or abs(off - round(off)) <= tolerance
 
     @staticmethod
     def _regular(run: Run) -> bool:

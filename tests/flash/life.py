@@ -86,7 +86,7 @@ def is_finished_after_a_kill(tool: Tool, device: str, image: Path, before: str =
     words = ["wipe", device, "--whole", "--discard-recording", name, "--image", "--yes", "--card", name]
     code = (
         "import sys, time\n"
-        "from miniscope_xr.tools.cli import main\n"
+        "from miniscope_xr.tools.cli.program import main\n"
         "from miniscope_xr.tools.flash import operation, commands\n"
         f"{before}\n"
         "operation.STEP, write = 64 << 10, operation._Watched.write\n"
