@@ -299,19 +299,17 @@ def vouching(data: bytes, seen: Seen) -> dict[int, list[tuple[int, int, int]]]:
     """From the bytes alone: frame number -> (first byte in the frame, bytes, offset on the card) of its buffers."""
     found: dict[int, list[tuple[int, int, int]]] = {}
     table = np.frombuffer(data, "<u4", len(data) // SECTOR * (SECTOR // 4)).reshape(-1, SECTOR // 4)
-    start = seen.layout.sectors.data
+    # in front of the data, too: a card whose front is gone is opened by its buffers, wherever the first one lies
     if seen.layout.footer:
         size = seen.width * seen.height
-        for k, number in enumerate(table[start:, -1].tolist()):
-            end = (start + k + 1) * SECTOR
-            if end - size >= start * SECTOR:
-                found.setdefault(number, []).append((0, size, end - size))
+        for k, number in enumerate(table[:, -1].tolist()):
+            if (k + 1) * SECTOR >= size:
+                found.setdefault(number, []).append((0, size, (k + 1) * SECTOR - size))
         return found
     rest = data[len(table) * SECTOR :]  # a header may be all that is left of the last sector
     tail = np.zeros((1, SECTOR // 4), "<u4")
     tail[0, : len(rest) // 4] = np.frombuffer(rest, "<u4", len(rest) // 4)
     table = np.concatenate([table, tail])
-    # in front of the data, too: a card whose front is gone is opened by its buffers, wherever the first one lies
     for sector in np.flatnonzero(np.isin(table[:, 0], seen.layout.header_words)).tolist():
         words = table[sector].tolist()
         payload = seen.buffer_size - 4 * words[0]
