@@ -161,3 +161,14 @@ def test_ctrl_c_while_it_starts_is_one_line(tmp_path):
     )
     assert (done.returncode, done.stderr) == (5, "miniscope-xr: interrupted; nothing was begun\n")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupt_that_leaves_a_command_is_not_called_a_beginning(monkeypatch):
+    """Only while nothing has begun may that be said: what a command did until then, it says itself."""
+
+    def interrupted(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("miniscope_xr.tools.cli.program.main", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        main(["list"])

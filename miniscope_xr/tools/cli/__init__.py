@@ -26,9 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         # start-up time: an interrupt while these are imported is caught here
         from miniscope_xr.tools.cli.program import main as run
-
-        return run(argv)
     except KeyboardInterrupt:
         if sys.stderr is not None:
             print("miniscope-xr: interrupted; nothing was begun", file=sys.stderr, flush=True)
         os._exit(5)  # half-imported modules are no ground to tidy up on
+    return run(argv)
