@@ -40,6 +40,8 @@ from miniscope_xr.tools.stream.outputs import (
 _STEP = 4 << 20
 _HOLE = 64 << 10
 _ZEROS = bytes(_HOLE)
+UNFINISHED = "make room and run it again"
+"""What to do when the copy cannot be written: what was copied stays."""
 _MARGIN = 1 << 20
 """Bytes copied behind the recordings: what lies there tells a reader how the last one ended."""
 _SAVE_EVERY = 256 << 20
@@ -282,7 +284,7 @@ def copy_image(
     try:
         end = min(recording_end(source, path, layout, frames, progress), source.size)
         copy = CopyMap(end, card_marks(source, FRONT))
-        try:
+        with output_errors(part, UNFINISHED):
             if not force:
                 copy = continued(copy, part, map_file)
             with open_part(part, anew=not copy.done) as file:
@@ -292,12 +294,6 @@ def copy_image(
             part.replace(out)
             with whole_file(sums, force=True) as made:
                 made.write_bytes(_sums_line(sha256, out.name))
-        except (CardReadError, OutputError):
-            raise
-        except OSError as error:
-            raise OutputError(
-                error.errno, f"cannot be written: {error.strerror}; make room and run it again", str(part)
-            ) from error
     finally:
         source.close()
     return Copied(out, copy.end, sha256, tuple(copy.bad))

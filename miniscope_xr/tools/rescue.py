@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from miniscope_xr.card import OpenCard
-from miniscope_xr.errors import CardReadError, MiniscopeError, NotACardError, OutputError
+from miniscope_xr.errors import CardReadError, MiniscopeError, NotACardError
 from miniscope_xr.index.find import NOTHING, WORDS, Finder, Found
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
 from miniscope_xr.source.base import ByteSource
@@ -34,8 +34,9 @@ from miniscope_xr.source.open import open_device
 from miniscope_xr.source.salvage import is_gone
 from miniscope_xr.tools.check.check import check
 from miniscope_xr.tools.check.result import CheckResult
-from miniscope_xr.tools.copy import continued, open_part, refuse_outputs
+from miniscope_xr.tools.copy import UNFINISHED, continued, open_part, refuse_outputs
 from miniscope_xr.tools.flash.operation import Progress
+from miniscope_xr.tools.stream.outputs import output_errors
 
 _STEP = 4 << 20  # bytes
 _AHEAD = 4  # stretches in memory: one is read into, one searched, and the one before that is still needed
@@ -129,7 +130,7 @@ def rescue(
         copy = CopyMap(source.size, card_marks(source))
         copy = copy if force else continued(copy, part, map_file)
         try:
-            with open_part(part, anew=not copy.done) as file:
+            with output_errors(part, UNFINISHED), open_part(part, anew=not copy.done) as file:
                 found = _gather(source, file, finder, copy, map_file, progress)
                 if len(found.first) < _LEAST:
                     raise NotACardError(
@@ -141,12 +142,6 @@ def rescue(
             for file_ in (part, map_file):
                 file_.unlink(missing_ok=True)
             raise
-        except (CardReadError, OutputError):
-            raise
-        except OSError as error:
-            raise OutputError(
-                error.errno, f"cannot be written: {error.strerror}; make room and run it again", str(part)
-            ) from error
     finally:
         source.close()
     made, left = images

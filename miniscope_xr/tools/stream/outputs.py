@@ -30,8 +30,8 @@ _KINDS = (
 
 
 @contextlib.contextmanager
-def output_errors(path: Path) -> Iterator[None]:
-    """Turn what the system says while an output is written into an OutputError."""
+def output_errors(path: Path, then: str = "nothing was kept") -> Iterator[None]:
+    """Turn what the system says while an output is written into an OutputError, which says what is left or to do."""
     try:
         yield
     except MiniscopeError:
@@ -39,7 +39,7 @@ def output_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         code = error.errno or (errno.ENOSPC if is_full(path) else errno.EIO)  # numpy: "92416 requested and 512 written"
         text = error.strerror or (os.strerror(code) if code == errno.ENOSPC else str(error))
-        raise OutputError(code, f"cannot be written: {text}; nothing was kept", str(path)) from error
+        raise OutputError(code, f"cannot be written: {text}; {then}", str(path)) from error
 
 
 def is_full(path: Path) -> bool:
