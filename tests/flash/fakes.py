@@ -10,7 +10,7 @@ import numpy as np
 
 from miniscope_xr.layout import load_layout
 from miniscope_xr.tools.flash import sector
-from miniscope_xr.tools.flash.disks.find import Disk
+from miniscope_xr.tools.flash.disks.base import Disk
 
 SECTOR = 512
 SIZE = 2100 * SECTOR

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from miniscope_xr.layout.stamp import read_stamp
-from miniscope_xr.tools.flash.disks.find import Disk, identify
+from miniscope_xr.tools.flash.disks.base import Disk
+from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.disks.linux import LinuxDisks
 from miniscope_xr.tools.flash.disks.own_id import id_to_leave, read_own_id
 

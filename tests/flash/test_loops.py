@@ -342,7 +342,8 @@ def test_other_users_have_no_permission(device, tmp_path):
         "except Exception as error: print(type(error).__name__, error)\n"
     )
     # imports first: the checkout may not be readable for others
-    code = "import miniscope_xr.tools.flash.target.linux, miniscope_xr.tools.flash.disks.linux\n" + code
+    needed = "target.linux", "disks.find", "disks.linux"
+    code = "".join(f"import miniscope_xr.tools.flash.{name}\n" for name in needed) + code
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
     assert found.startswith(CardPermissionError.__name__)
     assert "sudo" in found

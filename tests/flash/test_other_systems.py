@@ -13,10 +13,11 @@ import pytest
 
 from miniscope_xr.errors import CardNotFoundError, CardReadError, NotACardError
 from miniscope_xr.source import macos
+from miniscope_xr.source.windows import device_name
 from miniscope_xr.tools.flash import refuse
 from miniscope_xr.tools.flash.disks import find as disks
 from miniscope_xr.tools.flash.disks import windows as disks_windows
-from miniscope_xr.tools.flash.disks.find import Disk, image_file
+from miniscope_xr.tools.flash.disks.base import Disk, image_file, unmount_command
 from miniscope_xr.tools.flash.disks.linux import LinuxDisks
 from miniscope_xr.tools.flash.disks.macos import MacDisks
 from miniscope_xr.tools.flash.disks.windows import WindowsDisks
@@ -144,13 +145,13 @@ def test_a_letter_alone_does_not_refuse(letter):
     "name", [r"\\.\PhysicalDrive2", r"\\?\PhysicalDrive2", "//./PhysicalDrive2", "physicaldrive02"]
 )
 def test_every_spelling_of_a_device(name):
-    assert disks.device_name(name) == r"\\.\PhysicalDrive2"
+    assert device_name(name) == r"\\.\PhysicalDrive2"
     assert windows(WIN_CARD).identify(name).path == r"\\.\PhysicalDrive2"
 
 
 @pytest.mark.parametrize("name", ["E:", "/dev/sda", r"\\.\E:", "PhysicalDrive", "CON", r"x\PhysicalDrive2"])
 def test_what_is_no_device_of_windows(name):
-    assert disks.device_name(name) is None
+    assert device_name(name) is None
 
 
 def test_what_powershell_answers(monkeypatch):
@@ -272,9 +273,9 @@ def test_full_sync_where_the_disk_does_not_know_it(monkeypatch):
 
 
 def test_the_command_that_unmounts_is_the_systems_own():
-    assert disks.unmount_command(r"\\.\PhysicalDrive2", "E:\\") == "mountvol E: /p"
-    assert disks.unmount_command("/dev/rdisk4", "/Volumes/NO NAME") == "diskutil unmountDisk /dev/disk4"
-    assert disks.unmount_command("/dev/sdb", "/mnt") == "umount /mnt"
+    assert unmount_command(r"\\.\PhysicalDrive2", "E:\\") == "mountvol E: /p"
+    assert unmount_command("/dev/rdisk4", "/Volumes/NO NAME") == "diskutil unmountDisk /dev/disk4"
+    assert unmount_command("/dev/sdb", "/mnt") == "umount /mnt"
 
 
 def test_an_error_number_that_a_system_lacks(monkeypatch):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from miniscope_xr.tools.flash import refuse
-from miniscope_xr.tools.flash.disks.find import image_file
+from miniscope_xr.tools.flash.disks.base import image_file
 from miniscope_xr.tools.flash.disks.linux import LinuxDisks
 from miniscope_xr.tools.flash.errors import BUSY, REFUSED, BusyError, RefusedError, SettingsError
 

@@ -10,7 +10,7 @@ import pytest
 
 from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError
 from miniscope_xr.tools.flash import errors, operation
-from miniscope_xr.tools.flash.disks.find import image_file
+from miniscope_xr.tools.flash.disks.base import image_file
 from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
 from miniscope_xr.tools.flash.target import linux as target
 from miniscope_xr.tools.flash.target.linux import FileTarget, open_error

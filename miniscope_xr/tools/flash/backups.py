@@ -6,7 +6,8 @@ from pathlib import Path
 
 from miniscope_xr.tools.flash import ask, jobs, recover
 from miniscope_xr.tools.flash import journal as journals
-from miniscope_xr.tools.flash.disks.find import Disk, identify
+from miniscope_xr.tools.flash.disks.base import Disk
+from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import DONE
 from miniscope_xr.tools.flash.journal import Journal, load
 from miniscope_xr.tools.flash.look import Look, look

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from miniscope_xr.tools.flash import interrupts, probe, refuse, stale
 from miniscope_xr.tools.flash import journal as journals
 from miniscope_xr.tools.flash.contents import read_contents
-from miniscope_xr.tools.flash.disks.find import Disk, Disks, identify
+from miniscope_xr.tools.flash.disks.base import Disk, Disks
+from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import CheckFailedError, InterruptedWriteError, RefusedError
 from miniscope_xr.tools.flash.journal import Journal
 from miniscope_xr.tools.flash.look import Look, read_block

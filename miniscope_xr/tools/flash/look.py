@@ -9,7 +9,7 @@ from functools import cached_property
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts
 from miniscope_xr.source.magic import KIND_BYTES, file_kind
 from miniscope_xr.tools.flash.contents import Contents, inspect_card, read_contents
-from miniscope_xr.tools.flash.disks.find import Disk
+from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.operation import Progress, read_twice
 from miniscope_xr.tools.flash.plan import holds

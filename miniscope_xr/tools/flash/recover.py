@@ -17,7 +17,7 @@ import numpy as np
 from miniscope_xr.errors import MiniscopeError
 from miniscope_xr.layout import SECTOR, builtin_layouts
 from miniscope_xr.tools.flash import stale
-from miniscope_xr.tools.flash.disks.find import Disk
+from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.errors import JournalError, RefusedError
 from miniscope_xr.tools.flash.jobs import Job
 from miniscope_xr.tools.flash.journal import Found, Journal

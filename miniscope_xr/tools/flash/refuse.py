@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from miniscope_xr.tools.flash.disks.find import Disk, unmount_command
+from miniscope_xr.tools.flash.disks.base import Disk, unmount_command
 from miniscope_xr.tools.flash.errors import BusyError, RefusedError, SettingsError
 from miniscope_xr.tools.flash.signatures import SIGNATURE_BYTES, at_end, at_start
 from miniscope_xr.tools.flash.signatures import START as _SIGNATURES

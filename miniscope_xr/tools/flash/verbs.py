@@ -13,7 +13,8 @@ from typing import Any
 from miniscope_xr.errors import MiniscopeError, OptionError, plain
 from miniscope_xr.layout import Layout, builtin_layouts, load_layout
 from miniscope_xr.tools.flash import ask, jobs, prepare, refuse
-from miniscope_xr.tools.flash.disks.find import Disk, backend, identify
+from miniscope_xr.tools.flash.disks.base import Disk
+from miniscope_xr.tools.flash.disks.find import backend, identify
 from miniscope_xr.tools.flash.errors import DONE
 from miniscope_xr.tools.flash.journal import default_dir
 from miniscope_xr.tools.flash.look import Look, check_content, look, loss

@@ -1,109 +1,19 @@
-"""Which disk is this? One description for every system; the backends fill it in."""
+"""Which disk is this? The system's own backend describes it, and the card its own id."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
 
-from miniscope_xr.errors import CardNotFoundError, CardPermissionError, NotACardError, as_administrator, plain
+from miniscope_xr.errors import CardNotFoundError, CardPermissionError, NotACardError
 from miniscope_xr.source import macos
 from miniscope_xr.source.windows import device_name
+from miniscope_xr.tools.flash.disks.base import CARD_BUSES, Disk, Disks, image_file
 from miniscope_xr.tools.flash.disks.own_id import read_own_id
-
-_CARDS = ("sd", "usb", "loop")
-
-
-@dataclass(frozen=True)
-class Disk:
-    """What the system tells about a disk or image file, and the id that is on the card.
-
-    ``kind`` is ``disk``, ``partition``, ``boot area``, ``loop`` or ``image``; ``bus`` is ``sd``, ``usb``, ``loop``,
-    ``image`` or the name of one that is never a card.
-    """
-
-    path: str
-    kind: str
-    bus: str
-    size: int
-    sector_size: int = 512
-    read_only: bool = False
-    removable: bool = False
-    model: str = ""
-    reader: str = ""
-    serial: str = ""
-    cid: str = ""
-    diskseq: int | None = None
-    partitions: tuple[str, ...] = ()
-    mounts: tuple[tuple[str, str], ...] = ()
-    swaps: tuple[str, ...] = ()
-    holders: tuple[str, ...] = ()
-    slaves: tuple[str, ...] = ()
-    stacked: tuple[str, ...] = ()
-    backing: str = ""
-    inode: str = ""
-    own_id: str = ""
-    own_id_unique: bool = False
-
-    def __post_init__(self) -> None:
-        """Names come from the card and the reader, which may send anything: clean them before anybody prints them."""
-        for name in ("model", "reader", "serial", "cid"):
-            object.__setattr__(self, name, plain(getattr(self, name)))
-
-    @property
-    def card_id(self) -> str:
-        """The card's number where the reader shows it, else the id on it; an image file's is that of the file."""
-        if self.cid or self.own_id:
-            return self.cid or self.own_id
-        place = (self.bus, self.model, self.reader, self.serial, self.size, self.diskseq, self.backing)
-        image = (self.path, self.inode)  # writing to it, or making it longer, leaves it the same image
-        return hashlib.sha256(repr(image if self.bus == "image" else place).encode()).hexdigest()[:12]
-
-    @property
-    def has_id(self) -> bool:
-        """False where a card shows no number and its sectors could not be read: its id is unknown as yet."""
-        return bool(self.cid or self.own_id) or self.bus not in _CARDS
-
-    def describe(self) -> str:
-        """One line that a person recognises the card by."""
-        what = " ".join(x for x in (self.model, f"in {self.reader}" if self.reader else "") if x)
-        card = f"card {self.card_id}" if self.has_id else f"card id not readable: {as_administrator()}"
-        return f"{self.path}: {what or self.kind}, {self.size / 1e9:.2f} GB ({self.size} bytes), {card}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything, as plain JSON values."""
-        return {**asdict(self), "card_id": self.card_id}
-
-
-class Disks(Protocol):
-    """What each system's backend can do."""
-
-    def identify(self, path: str) -> Disk:
-        """Describe the disk at ``path``."""
-        ...
-
-    def names(self) -> list[str]:
-        """Paths of every whole disk of this computer."""
-        ...
-
-    def loops_on(self, path: str) -> tuple[str, ...]:
-        """Devices of this computer that show the image file at ``path`` as a disk."""
-        ...
-
-
-def image_file(path: str, stacked: tuple[str, ...] = ()) -> Disk:
-    """Describe an image file."""
-    status = Path(path).stat()
-    return Disk(
-        path=os.path.realpath(path), kind="image", bus="image", size=status.st_size // 512 * 512,
-        read_only=not os.access(path, os.W_OK), model="image file", inode=f"{status.st_dev}:{status.st_ino}",
-        stacked=stacked,
-    )  # fmt: skip
 
 
 def backend() -> Disks:
@@ -121,15 +31,6 @@ def backend() -> Disks:
     return LinuxDisks()
 
 
-def unmount_command(disk: str, where: str) -> str:
-    """Return what a person types to unmount a volume, on the system that names its disks so."""
-    if device_name(disk):
-        return f"mountvol {where.rstrip(chr(92))} /p"
-    if macos.disk_name(disk):
-        return macos.unmount_command(disk)
-    return f"umount {where}"
-
-
 def identify(path: str, disks: Disks | None = None) -> Disk:
     """Describe the disk or image file at ``path``.
 
@@ -141,7 +42,7 @@ def identify(path: str, disks: Disks | None = None) -> Disk:
         It is neither a disk nor a file.
     """
     disk = _described(path, disks or backend())
-    if disk.bus not in _CARDS or not disk.size or disk.cid:
+    if disk.bus not in CARD_BUSES or not disk.size or disk.cid:
         return disk
     own_id, unique = read_own_id(disk)
     return replace(disk, own_id=own_id, own_id_unique=unique)
@@ -167,11 +68,3 @@ def _described(path: str, disks: Disks) -> Disk:
         return disks.identify(os.path.realpath(path))
     what = "a directory" if stat.S_ISDIR(mode) else "neither a disk nor an image file"
     raise NotACardError(f"{path} is {what}; give the card's device or an image file")
-
-
-def read_text(path: Path) -> str:
-    """Read a small system file, stripped; empty if it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from miniscope_xr.errors import NotACardError
-from miniscope_xr.tools.flash.disks.find import Disk, read_text
+from miniscope_xr.tools.flash.disks.base import Disk, read_text
 
 _BOOT = re.compile(r"mmcblk\d+(boot\d+|gp\d+|rpmb)")
 _VIRTUAL = (

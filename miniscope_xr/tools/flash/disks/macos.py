@@ -9,7 +9,7 @@ from typing import Any
 
 from miniscope_xr.errors import NotACardError
 from miniscope_xr.source.macos import disk_name
-from miniscope_xr.tools.flash.disks.find import Disk
+from miniscope_xr.tools.flash.disks.base import Disk
 
 Run = Callable[[Sequence[str]], bytes]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from miniscope_xr.errors import NotACardError, as_administrator
 from miniscope_xr.source.windows import device_name
-from miniscope_xr.tools.flash.disks.find import Disk
+from miniscope_xr.tools.flash.disks.base import Disk
 
 Run = Callable[[str], str]
 _DISK = "Number,FriendlyName,SerialNumber,BusType,Size,LogicalSectorSize,IsBoot,IsSystem,IsReadOnly"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError, as_administrator
 from miniscope_xr.layout import SECTOR
-from miniscope_xr.tools.flash.disks.find import Disk
+from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from miniscope_xr.errors import CardReadError
 from miniscope_xr.layout import SECTOR
 from miniscope_xr.source import macos, windows
 from miniscope_xr.source.local import Device
-from miniscope_xr.tools.flash.disks.find import Disk
+from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
 from miniscope_xr.tools.flash.target.linux import open_error
 from miniscope_xr.tools.flash.target.volumes import Claim, VolumeLocks
