@@ -8,17 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-import sys
 from collections.abc import Callable, Iterable
-
-
-def as_administrator() -> str:
-    """Say how a person gets the rights to use a disk, on the system this is."""
-    if sys.platform == "win32":
-        return "run as administrator (Start menu, right-click on Terminal or PowerShell, Run as administrator)"
-    if sys.platform == "darwin":
-        return "run as administrator (`sudo` in front of the command)"
-    return "run as administrator (`sudo` in front of the command, or membership of the group 'disk')"
 
 
 class MiniscopeError(Exception):

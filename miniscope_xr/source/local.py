@@ -17,10 +17,11 @@ from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Any
 
-from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError, NotACardError, as_administrator
+from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError, NotACardError
 from miniscope_xr.source import macos, windows
 from miniscope_xr.source.base import SECTOR, Spans, pour
 from miniscope_xr.source.salvage import Salvage
+from miniscope_xr.source.words import as_administrator
 
 _WINDOW = 4 << 20  # bytes
 _NEAR = 64 << 10  # bytes from one small read to the next: a card delivers them in the time it takes to find one

@@ -72,8 +72,3 @@ def full_sync(fd: int) -> None:
         if error.errno not in _UNKNOWN:
             raise
         os.fsync(fd)
-
-
-def unmount_command(disk: str) -> str:
-    """Return what a person types to unmount all of a disk."""
-    return f"diskutil unmountDisk {disk.replace('/dev/rdisk', '/dev/disk')}"

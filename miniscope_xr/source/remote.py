@@ -35,7 +35,7 @@ def is_url(path: object) -> bool:
 
 
 def _missing(error: ImportError, url: str) -> MissingDependencyError:
-    return MissingDependencyError(f"{url} needs more to be read: pip install 'miniscope-xr[remote]' ({error})")
+    return MissingDependencyError(f'{url} needs more to be read: pip install "miniscope-xr[remote]" ({error})')
 
 
 class RemoteSource:

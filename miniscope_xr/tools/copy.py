@@ -25,6 +25,7 @@ from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.copy_map import FRONT, CopyMap, card_marks, same_card
 from miniscope_xr.source.open import open_device
 from miniscope_xr.source.salvage import Tolerant, is_gone
+from miniscope_xr.source.words import try_again_command
 from miniscope_xr.tools.flash.errors import CheckFailedError, RefusedError
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.stale import find_extent
@@ -308,9 +309,11 @@ def complain(copied: Copied) -> None:
         Some sectors could not be read.
     """
     if copied.bad:
+        command = try_again_command(str(copied.path))
+        again = f"`{command}` tries them again" if command else "another card reader may get more of them"
         raise CheckFailedError(
             f"{copied.path} is complete but for {copied.bad_sectors} unreadable sectors, which are zero in it; "
-            f"they are listed in {copied.path}.map: `ddrescue -d CARD {copied.path} {copied.path}.map` tries them again"
+            f"they are listed in {copied.path}.map: {again}"
         )
 
 

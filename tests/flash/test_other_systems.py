@@ -17,7 +17,7 @@ from miniscope_xr.source.windows import device_name
 from miniscope_xr.tools.flash import refuse
 from miniscope_xr.tools.flash.disks import find as disks
 from miniscope_xr.tools.flash.disks import windows as disks_windows
-from miniscope_xr.tools.flash.disks.base import Disk, image_file, unmount_command
+from miniscope_xr.tools.flash.disks.base import Disk, image_file
 from miniscope_xr.tools.flash.disks.linux import LinuxDisks
 from miniscope_xr.tools.flash.disks.macos import MacDisks
 from miniscope_xr.tools.flash.disks.windows import WindowsDisks
@@ -194,6 +194,9 @@ class Calls:
     def disks(self, handle):
         return self.known[self.held[handle]][0]
 
+    def places(self, volume):
+        return [f"{volume}:\\"]
+
     def control(self, handle, code):
         name = {LOCK: "lock", DISMOUNT: "dismount"}[code]
         self.log.append((name, self.held[handle]))
@@ -219,7 +222,7 @@ def test_volumes_are_locked_and_let_go():
 @pytest.mark.parametrize("how", [True, "exclusively"])
 def test_a_volume_in_use_refuses(how):
     calls = Calls({"E": ([2], False), "F": ([2], how)})
-    with pytest.raises(BusyError, match="a volume on it is in use; close the files"):
+    with pytest.raises(BusyError, match=r"close the files .*\(or take its letter away: `mountvol F: /p`\)"):
         VolumeLocks(2, calls)
     assert calls.held == {}, "what was locked is given back"
     assert ("dismount", "F") not in calls.log
@@ -270,12 +273,6 @@ def test_full_sync_where_the_disk_does_not_know_it(monkeypatch):
     assert synced == [5]
     with pytest.raises(OSError, match="Input/output"):
         call(errno.EIO)
-
-
-def test_the_command_that_unmounts_is_the_systems_own():
-    assert unmount_command(r"\\.\PhysicalDrive2", "E:\\") == "mountvol E: /p"
-    assert unmount_command("/dev/rdisk4", "/Volumes/NO NAME") == "diskutil unmountDisk /dev/disk4"
-    assert unmount_command("/dev/sdb", "/mnt") == "umount /mnt"
 
 
 def test_an_error_number_that_a_system_lacks(monkeypatch):

@@ -28,6 +28,7 @@ static DWORD (WINAPI *real_SetFilePointer)(HANDLE, LONG, PLONG, DWORD);
 static HANDLE (WINAPI *real_FindFirstVolumeW)(LPWSTR, DWORD);
 static BOOL (WINAPI *real_FindNextVolumeW)(HANDLE, LPWSTR, DWORD);
 static BOOL (WINAPI *real_FindVolumeClose)(HANDLE);
+static BOOL (WINAPI *real_GetVolumePathNamesForVolumeNameW)(LPCWSTR, LPWSTR, DWORD, PDWORD);
 
 static BOOL fails(DWORD error) { SetLastError(error); return FALSE; }
 
@@ -305,6 +306,24 @@ static BOOL WINAPI my_FindNextVolumeW(HANDLE search, LPWSTR name, DWORD length)
     return name_next((Search *)search, name, length);
 }
 
+/* Where a volume is shown: its letter, as "E:\\", and a zero after each name and after the last. */
+static BOOL WINAPI my_GetVolumePathNamesForVolumeNameW(LPCWSTR volume, LPWSTR names, DWORD length, PDWORD needed)
+{
+    Computer c;
+    char name[120];
+    WideCharToMultiByte(CP_UTF8, 0, wcsncmp(volume, L"\\\\?\\", 4) ? volume : volume + 4, -1, name, 120, NULL, NULL);
+    if (!name[0] || name[strlen(name) - 1] != '\\') return fails(ERROR_INVALID_NAME);
+    name[strlen(name) - 1] = 0;
+    look(&c);
+    Volume *v = volume_of(&c, name);
+    if (!v) return real_GetVolumePathNamesForVolumeNameW(volume, names, length, needed);
+    if (length < 5) return *needed = 5, fails(ERROR_MORE_DATA);
+    memset(names, 0, 5 * sizeof *names);
+    if (v->letter[0] == '-') return *needed = 1, TRUE;
+    swprintf(names, length, L"%hs:\\", v->letter);
+    return *needed = 5, TRUE;
+}
+
 static BOOL WINAPI my_FindVolumeClose(HANDLE search) { return ((Search *)search)->used = FALSE, TRUE; }
 
 /* Let kernel32's import of a function come here; keep where it went. */
@@ -339,6 +358,7 @@ BOOL WINAPI DllMain(HINSTANCE self, DWORD why, LPVOID reserved)
     InitializeCriticalSection(&guard);
     DIVERT(GetFileSizeEx); DIVERT(SetFilePointerEx); DIVERT(SetFilePointer); DIVERT(GetFileInformationByHandle);
     DIVERT(CloseHandle); DIVERT(ReadFile); DIVERT(WriteFile); DIVERT(FlushFileBuffers); DIVERT(DeviceIoControl);
-    DIVERT(FindFirstVolumeW); DIVERT(FindNextVolumeW); DIVERT(FindVolumeClose); DIVERT(CreateFileW);
+    DIVERT(FindFirstVolumeW); DIVERT(FindNextVolumeW); DIVERT(FindVolumeClose);
+    DIVERT(GetVolumePathNamesForVolumeNameW); DIVERT(CreateFileW);
     return TRUE;
 }

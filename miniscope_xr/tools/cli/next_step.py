@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shlex
 
 from miniscope_xr.errors import BlankCardError, MiniscopeError, NotACardError
 from miniscope_xr.index.detect import prepared
 from miniscope_xr.source.local import Device
+from miniscope_xr.source.words import one_after_the_other, typed
 
 SETTINGS = "gain=2x led=10 ewl=120 record_length=30min fs=20"
 _LOOK = 1 << 20  # bytes at the start: past the settings and counts of every layout
@@ -34,7 +34,7 @@ def next_step(error: Exception, path: str) -> str:
 
 
 def _of_blank(path: str, layout: str) -> str:
-    card = shlex.quote(path)
+    card = typed(path)
     return (
         "It is ready: put it into the Miniscope and record. To change its settings first: "
         f"miniscope-xr set {card} --layout {layout}{_image(path)} led=20"
@@ -42,7 +42,7 @@ def _of_blank(path: str, layout: str) -> str:
 
 
 def _of_new(path: str, start: bytes, size: int) -> str:
-    card = shlex.quote(path)
+    card = typed(path)
     command = f"miniscope-xr prepare {card} --layout v4-wirefree{_image(path)} {SETTINGS}"
     if size < _LOOK:
         return ""
@@ -58,9 +58,9 @@ def _of_new(path: str, start: bytes, size: int) -> str:
 
 
 def _formatted(card: str, what: str, path: str, command: str) -> str:
+    commands = one_after_the_other(f"miniscope-xr blank-table {card}{_image(path)}", command)
     return (
-        f"It has {what} file system, as cards are sold; if nothing on it is needed: "
-        f"miniscope-xr blank-table {card}{_image(path)} && {command}. "
+        f"It has {what} file system, as cards are sold; if nothing on it is needed: {commands}. "
         "If it held a recording, stop: `docs/rescue.md` says what is left of it"
     )
 

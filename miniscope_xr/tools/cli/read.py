@@ -18,6 +18,7 @@ from miniscope_xr.index.guess import guess
 from miniscope_xr.layout import Layout, builtin_layouts, load_layout
 from miniscope_xr.source.local import Device
 from miniscope_xr.source.open import open_device
+from miniscope_xr.source.words import example_device
 from miniscope_xr.tools.check.check import check
 from miniscope_xr.tools.cli.next_step import next_step
 from miniscope_xr.tools.flash.disks.find import identify
@@ -28,7 +29,7 @@ from miniscope_xr.tools.stream.outputs import refuse_existing, whole_file
 
 
 def _card(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("card", metavar="CARD", help="device of the card (such as /dev/sdb) or an image file")
+    parser.add_argument("card", metavar="CARD", help=f"a card's device ({example_device()}) or an image file")
     parser.add_argument("--layout", help="id or file of the card's layout, where it is not detected")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -9,6 +9,7 @@ from typing import Any
 import xarray as xr
 
 from miniscope_xr.errors import OptionError
+from miniscope_xr.source.words import example_device
 from miniscope_xr.tools.export import export as write
 from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.options import ABOUT
@@ -39,7 +40,7 @@ def _fps(text: str) -> float | str | None:
 
 
 def _common(parser: argparse.ArgumentParser, out: str) -> None:
-    parser.add_argument("card", metavar="CARD", help="device of the card (such as /dev/sdb) or an image file")
+    parser.add_argument("card", metavar="CARD", help=f"a card's device ({example_device()}) or an image file")
     parser.add_argument("out", metavar="OUT", help=out)
     parser.add_argument("--layout", help="id or file of the card's layout, where it is not detected")
     parser.add_argument("--force", action="store_true", help="overwrite an output that is there")

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from miniscope_xr.tools.flash.disks.base import Disk, unmount_command
+from miniscope_xr.source.words import detach_command, unmount_command
+from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.errors import BusyError, RefusedError, SettingsError
 from miniscope_xr.tools.flash.signatures import SIGNATURE_BYTES, at_end, at_start
 from miniscope_xr.tools.flash.signatures import START as _SIGNATURES
@@ -72,7 +73,9 @@ def _stacked(disk: Disk) -> Iterator[Reason]:
         yield Reason(f"it is built on {', '.join(disk.slaves)}: not a card")
     if disk.stacked:
         loops = ", ".join(disk.stacked)
-        yield Reason(f"the loop device {loops} is stacked on it; detach that first (`losetup -d {disk.stacked[0]}`)")
+        yield Reason(
+            f"the loop device {loops} is stacked on it; detach that first (`{detach_command(disk.stacked[0])}`)"
+        )
     if disk.bus == "loop" and disk.backing and _is_node(disk.backing):
         yield Reason(f"this loop device is stacked on {disk.backing}; give that device itself")
 

@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from miniscope_xr.errors import as_administrator, plain
-from miniscope_xr.source import macos
-from miniscope_xr.source.windows import device_name
+from miniscope_xr.errors import plain
+from miniscope_xr.source.words import as_administrator
 
 CARD_BUSES = ("sd", "usb", "loop")
 
@@ -100,15 +99,6 @@ def image_file(path: str, stacked: tuple[str, ...] = ()) -> Disk:
         read_only=not os.access(path, os.W_OK), model="image file", inode=f"{status.st_dev}:{status.st_ino}",
         stacked=stacked,
     )  # fmt: skip
-
-
-def unmount_command(disk: str, where: str) -> str:
-    """Return what a person types to unmount a volume, on the system that names its disks so."""
-    if device_name(disk):
-        return f"mountvol {where.rstrip(chr(92))} /p"
-    if macos.disk_name(disk):
-        return macos.unmount_command(disk)
-    return f"umount {where}"
 
 
 def read_text(path: Path) -> str:

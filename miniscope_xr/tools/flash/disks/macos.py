@@ -9,6 +9,7 @@ from typing import Any
 
 from miniscope_xr.errors import NotACardError
 from miniscope_xr.source.macos import disk_name
+from miniscope_xr.source.words import LIST_DISKS
 from miniscope_xr.tools.flash.disks.base import Disk
 
 Run = Callable[[Sequence[str]], bytes]
@@ -29,7 +30,7 @@ class MacDisks:
             found = plistlib.loads(self._run(["diskutil", *words]))
         except (subprocess.SubprocessError, plistlib.InvalidFileException, OSError) as error:
             raise NotACardError(
-                f"diskutil {' '.join(words)} failed: {error}; check the path with `diskutil list`"
+                f"diskutil {' '.join(words)} failed: {error}; check the path with `{LIST_DISKS['darwin']}`"
             ) from error
         return dict(found)
 

@@ -7,8 +7,9 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from miniscope_xr.errors import NotACardError, as_administrator
+from miniscope_xr.errors import NotACardError
 from miniscope_xr.source.windows import device_name
+from miniscope_xr.source.words import LIST_DISKS, as_administrator
 from miniscope_xr.tools.flash.disks.base import Disk
 
 Run = Callable[[str], str]
@@ -49,7 +50,7 @@ class WindowsDisks:
         r"""Describe ``\\.\PhysicalDriveN``."""
         name = device_name(path)
         if name is None:
-            raise NotACardError(rf"{path} is not a whole disk; give \\.\PhysicalDriveN (see Get-Disk)")
+            raise NotACardError(rf"{path} is not a whole disk; give \\.\PhysicalDriveN (see `{LIST_DISKS['win32']}`)")
         number = name[len(r"\\.\PhysicalDrive") :]
         found = self._ask(_json(f"Get-Disk -Number {number} -ErrorAction SilentlyContinue", _DISK) + "; exit 0")
         if not found:

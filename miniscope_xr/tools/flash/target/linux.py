@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError, as_administrator
+from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError
 from miniscope_xr.layout import SECTOR
+from miniscope_xr.source.words import as_administrator
 from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
 

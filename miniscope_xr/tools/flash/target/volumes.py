@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from miniscope_xr.source import windows
+from miniscope_xr.source.words import unmount_command
 from miniscope_xr.tools.flash.errors import BusyError
 
 LOCK, DISMOUNT, EXTENTS = 0x90018, 0x90020, 0x560000
@@ -39,6 +40,10 @@ class VolumeCalls(Protocol):
         """Return the numbers of the disks it lies on; none for a volume that lies on none."""
         ...
 
+    def places(self, volume: str) -> list[str]:
+        """Return where a volume is shown: its letters and folders."""
+        ...
+
     def control(self, handle: int, code: int) -> bool:
         """Send a control code without data; False if it failed."""
         ...
@@ -48,11 +53,11 @@ class VolumeCalls(Protocol):
         ...
 
 
-def _in_use(volume: str) -> BusyError:
-    return BusyError(
-        errno.EBUSY, "a volume on it is in use; close the files and windows that show it (or take its letter away: "
-        "`mountvol E: /p`)", volume,
-    )  # fmt: skip
+def _in_use(volume: str, places: list[str], number: int) -> BusyError:
+    disk = rf"\\.\PhysicalDrive{number}"
+    away = " and ".join(f"`{unmount_command(disk, place)}`" for place in places)
+    text = "a volume on it is in use; close the files and windows that show it"
+    return BusyError(errno.EBUSY, text + (f" (or take its letter away: {away})" if away else ""), volume)
 
 
 class VolumeLocks:
@@ -80,9 +85,9 @@ class VolumeLocks:
         try:
             self._handles.append(self._calls.open(volume, True))
         except OSError as error:
-            raise _in_use(volume) from error
+            raise _in_use(volume, self._calls.places(volume), number) from error
         if not self._calls.control(self._handles[-1], LOCK):
-            raise _in_use(volume)
+            raise _in_use(volume, self._calls.places(volume), number)
         self._calls.control(self._handles[-1], DISMOUNT)
 
     def _on(self, volume: str, number: int) -> bool:
@@ -137,6 +142,14 @@ class WindowsCalls:
             return extents(windows.control(handle, EXTENTS, 8 + 24 * 64))
         except OSError:  # a volume on no disk, or of a reader without a card
             return []
+
+    def places(self, volume: str) -> list[str]:
+        """Call GetVolumePathNamesForVolumeName: names one after the other, each with a zero behind it."""
+        import ctypes
+
+        names, length = ctypes.create_unicode_buffer(1024), ctypes.c_uint32()
+        known = self._k.GetVolumePathNamesForVolumeNameW(volume + "\\", names, len(names), ctypes.byref(length))
+        return [name for name in ctypes.wstring_at(names, length.value).split("\0") if name] if known else []
 
     def control(self, handle: int, code: int) -> bool:
         """Call DeviceIoControl."""
