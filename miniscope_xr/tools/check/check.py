@@ -10,11 +10,12 @@ import numpy as np
 
 from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.errors import CardReadError
-from miniscope_xr.frames.reader import FrameReader
+from miniscope_xr.frames.rate import clock_step
 from miniscope_xr.layout import SECTOR, Layout
 from miniscope_xr.tools.check.fake import fakes
 from miniscope_xr.tools.check.result import CheckResult, Places, Problem, RecordingReport, count
 from miniscope_xr.tools.check.scan import scan_headers, scan_problems
+from miniscope_xr.tools.stream.gaps import Gap, recording_gaps
 from miniscope_xr.tools.stream.outputs import progress_bar
 
 _LOOKED_AT = 2000  # buffers whose headers `check` reads unless it is deep: a second or two on a card
@@ -41,13 +42,6 @@ def _battery(store: OpenRecording) -> tuple[float | None, float | None]:
     return float(known[0]) * scale, float(values[-1]) * scale
 
 
-def _gaps(reader: FrameReader) -> tuple[int, int, list[tuple[int, int]]]:
-    """Frames lost, longest gap in frames, and (row before, row after) of each gap."""
-    gaps = reader.gaps()
-    lost = sum(n for _, n in gaps)
-    return lost, max((n for _, n in gaps), default=0), [(row - 1, row) for row, _ in gaps]
-
-
 def _times(store: OpenRecording, rows: list[int]) -> np.ndarray[Any, Any]:
     """Times of some rows in s; NaN for rows without a header."""
     if not rows:
@@ -57,31 +51,47 @@ def _times(store: OpenRecording, rows: list[int]) -> np.ndarray[Any, Any]:
     return np.where(described.present > 0, seconds, np.nan)
 
 
+def _rate(store: OpenRecording, rows: np.ndarray[Any, Any]) -> float | None:
+    """Seconds from frame to frame by the recording's clock."""
+
+    def look(some: np.ndarray[Any, Any]) -> tuple[Any, Any]:
+        return np.nan_to_num(1000 * _times(store, some.tolist()), nan=-1).astype(np.int64), rows[some]
+
+    step = clock_step(store.frames.count, look)
+    return None if step is None else step / 1000
+
+
+def _lost(store: OpenRecording, gaps: list[Gap], seconds_lost: float) -> tuple[float, list[Problem]]:
+    """Longest time between the frames around a gap in s, and the gaps as a problem."""
+    if not gaps:
+        return 0.0, []
+    inner = [gap for gap in gaps if gap.row > 0]
+    before, after = _times(store, [gap.row - 1 for gap in inner]), _times(store, [gap.row for gap in inner])
+    around = [float(seconds) for seconds in after - before if np.isfinite(seconds)]
+    lost, longest = sum(gap.count for gap in gaps), max(gap.count for gap in gaps)
+    how = "" if gaps[0].counted else "; this device does not number what it loses, its clock shows it"
+    return max(around, default=0.0), [Problem(
+        "frames lost",
+        f"{count(lost, 'frame')} never reached the card in {count(len(gaps), 'gap')} "
+        f"({seconds_lost:.2f} s of the recording); the longest gap is {count(longest, 'frame')}, "
+        f"{max(around, default=0.0):.2f} s between the frames on either side{how}",
+        {"frames": lost, "gaps": len(gaps), "longest": longest, "seconds": seconds_lost},
+    )]  # fmt: skip
+
+
 def _report(store: OpenRecording, deep: bool, progress: bool) -> RecordingReport:
     recording, reader = store.recording, store.frames
     n = reader.count
-    lost, longest, edges = _gaps(reader)
+    numbers = reader.frame_num(np.arange(n))
     start, end = _times(store, [0, n - 1])
-    numbers = reader.frame_num(np.array([0, n - 1]))
     span = float(end - start)
-    frames = int(numbers[1] - numbers[0])
-    period = span / frames if frames > 0 and span > 0 else None
-    places = Places(reader.frame_num(np.arange(n)))
-    complete, looked_at, lacking = _lacking(store, deep, progress)
-    problems: list[Problem] = []
-    gap_seconds = [0.0]
-    if edges:
-        before, after = _times(store, [a for a, _ in edges if a >= 0]), _times(store, [b for a, b in edges if a >= 0])
-        gap_seconds += [float(g) for g in after - before if np.isfinite(g)]
+    period = _rate(store, numbers)
+    gaps = recording_gaps(store)
+    lost = sum(gap.count for gap in gaps)
     seconds_lost = lost * (period or 0.0)
-    if lost:
-        problems.append(Problem(
-            "frames lost",
-            f"{count(lost, 'frame')} never reached the card in {count(len(edges), 'gap')} "
-            f"({seconds_lost:.2f} s of the recording); the longest gap is {count(longest, 'frame')}, "
-            f"{max(gap_seconds):.2f} s between the frames on either side",
-            {"frames": lost, "gaps": len(edges), "longest": longest, "seconds": seconds_lost},
-        ))  # fmt: skip
+    places = Places(numbers)
+    complete, looked_at, lacking = _lacking(store, deep, progress)
+    longest_seconds, problems = _lost(store, gaps, seconds_lost)
     inner = [row for row in lacking if row != n - 1]
     notes = []
     if inner:
@@ -116,8 +126,10 @@ def _report(store: OpenRecording, deep: bool, progress: bool) -> RecordingReport
     return RecordingReport(
         recording.number, recording.status, n, complete, lost, len(lacking), recording.n_buffers,
         recording.n_dropped or recording.runs[-1].first.dropped, span + (period or 0.0),
-        None if period is None else 1 / period, longest, max(gap_seconds), seconds_lost, jitter, *battery,
-        problems=tuple(problems), lacking=tuple(lacking), looked_at=looked_at, notes=tuple(notes),
+        None if period is None else 1 / period, max((gap.count for gap in gaps), default=0), longest_seconds,
+        seconds_lost, jitter, *battery,
+        problems=tuple(problems), lacking=tuple(lacking), looked_at=looked_at, gaps=tuple(gaps),
+        notes=tuple(notes),
     )  # fmt: skip
 
 

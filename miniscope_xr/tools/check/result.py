@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from miniscope_xr.tools.stream.gaps import Gap
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -44,6 +46,8 @@ class RecordingReport:
     """Rows known to lack buffers: all of them where every header was read, else what was seen."""
     looked_at: int = 0
     """Frames whose every header was read."""
+    gaps: tuple[Gap, ...] = ()
+    """Frames that never reached the card: before which row, how many, their numbers."""
     notes: tuple[str, ...] = ()
     """What is no problem and yet not to be passed over."""
 

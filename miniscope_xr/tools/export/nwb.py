@@ -94,11 +94,12 @@ def _gaps(job: Job) -> Any:
     table.add_column("first_frame_num", "number of the first lost frame; -1 where only the clock shows the gap")
     table.add_column("last_frame_num", "number of the last lost frame; -1 where only the clock shows the gap")
     table.add_column("n_frames", "how many frames were lost")
-    blank = job.footage.blank
+    there = np.flatnonzero(~job.footage.blank)
     for gap in gaps:
-        before = max(k for k in range(max(gap.row - 1 - gap.count, 0), gap.row) if not blank[k])
+        before = there[there < gap.row]  # none: the first frames of the recording were lost
+        start = times[before[-1]] if len(before) else max(times[gap.row] - gap.count / job.fps, 0)
         table.add_interval(
-            start_time=float(times[before]), stop_time=float(times[gap.row]),
+            start_time=float(start), stop_time=float(times[gap.row]),
             first_frame_num=gap.first, last_frame_num=gap.last, n_frames=gap.count,
         )  # fmt: skip
     return table

@@ -78,13 +78,14 @@ def timeline(lost: list[Lost], end: float) -> str:
     marks = []
     for gap in lost:
         start, width = gap.start / end * _W, max((gap.stop - gap.start) / end * _W, 2.5)
-        words = f"{clock(gap.start)}: {gap.count} lost ({gap.first} to {gap.last})"
+        numbers = f" ({gap.gap.first} to {gap.gap.last})" if gap.gap.counted else ""
+        words = f"{clock(gap.start)}: {gap.gap.count} lost{numbers}"
         marks.append(
             f'<rect class="gap" x="{min(start, _W - width):.1f}" y="0" width="{width:.1f}" height="{_H}">'
             f"<title>{words}</title></rect>"
         )
     gaps = f"{len(lost)} gap{'' if len(lost) == 1 else 's'}"
-    key = f'<i class="gap"></i>lost: {sum(gap.count for gap in lost):,} frames in {gaps}' if lost else ""
+    key = f'<i class="gap"></i>lost: {sum(gap.gap.count for gap in lost):,} frames in {gaps}' if lost else ""
     return (
         '<figure class="chart timeline"><figcaption>When frames are missing</figcaption>'
         f'<svg viewBox="0 0 {_W} {_H}" preserveAspectRatio="none" role="img" aria-label="{gaps} in the recording">'

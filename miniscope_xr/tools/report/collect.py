@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import xarray as xr
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.tools.check.result import clock
 from miniscope_xr.tools.stream.footage import Footage, Images
+from miniscope_xr.tools.stream.gaps import Gap
 from miniscope_xr.tools.stream.outputs import progress_bar
 from miniscope_xr.tools.stream.summary import Projections, whole_frames
 from miniscope_xr.tools.stream.timing import BLANK, Times, frame_numbers, frame_rate, milliseconds
@@ -31,17 +33,11 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Lost:
-    """A gap on the time axis: s from the start, and the frame numbers that are missing."""
+    """A gap on the time axis: s from the start."""
 
     start: float
     stop: float
-    first: int
-    last: int
-
-    @property
-    def count(self) -> int:
-        """Frames missing."""
-        return self.last - self.first + 1
+    gap: Gap
 
 
 @dataclass(frozen=True)
@@ -62,27 +58,22 @@ class Findings:
     film_labels: list[str]
 
 
-def _sampled_rows(numbers: Times) -> Times:
+def _sampled_rows(n: int, gaps: Sequence[Gap]) -> Times:
     """Rows evenly over the recording with the row behind each, and those beside every gap (the first thousand of them).
 
     Rows come in pairs, so that what is drawn as the step from one frame to the next is one.
     """
-    n = len(numbers)
     spread = np.linspace(0, n - 1, min(n, _HEADERS)).astype(np.int64)
-    edges = np.flatnonzero(np.diff(numbers) > 1)[:1000]
+    edges = np.array([max(gap.row - 1, 0) for gap in gaps[:1000]], np.int64)
     rows = np.concatenate([spread, edges])
     return np.unique(np.concatenate([rows, np.minimum(rows + 1, n - 1)]))
 
 
-def _gaps(numbers: Times, rows: Times, times: Array) -> list[Lost]:
-    """Gaps of the frame numbers, at the times of the sampled rows on either side."""
-    edges = np.flatnonzero(np.diff(numbers) > 1)
-    starts = np.interp(edges, rows, times)
-    stops = np.interp(edges + 1, rows, times)
-    return [
-        Lost(float(a), float(b), int(numbers[k]) + 1, int(numbers[k + 1]) - 1)
-        for k, a, b in zip(edges, starts, stops, strict=True)
-    ]
+def _gaps(gaps: Sequence[Gap], rows: Times, times: Array) -> list[Lost]:
+    """Gaps at the times of the sampled rows on either side."""
+    behind = np.array([gap.row for gap in gaps], np.int64)
+    starts, stops = np.interp(np.maximum(behind - 1, 0), rows, times), np.interp(behind, rows, times)
+    return [Lost(float(a), float(b), gap) for a, b, gap in zip(starts, stops, gaps, strict=True)]
 
 
 def _series(ds: xr.Dataset, rows: Times, times: Array) -> dict[str, Array]:
@@ -134,7 +125,7 @@ def _collect(card: PathLike, layout: LayoutLike, report: RecordingReport, progre
     with xr.open_dataset(card, engine="miniscope", layout=layout, recording=report.number, errors=errors) as ds:
         n = ds.sizes["frame"]
         numbers = frame_numbers(ds, slice(None))
-        rows = _sampled_rows(numbers)
+        rows = _sampled_rows(n, report.gaps)
         times = milliseconds(ds["time"].isel(frame=rows).values)
         rows, times = rows[times != BLANK], times[times != BLANK] / 1000.0
         times = times - times[0] if len(times) else times
@@ -148,7 +139,7 @@ def _collect(card: PathLike, layout: LayoutLike, report: RecordingReport, progre
             attrs=dict(ds.attrs),
             rate=frame_rate(ds),
             seconds=float(times[-1]) if len(times) else 0.0,
-            lost=_gaps(numbers, rows, times) if len(times) else [],
+            lost=_gaps(report.gaps, rows, times) if len(times) else [],
             times=times,
             series=_series(ds, rows, times),
             projections=sums.images() if sums.count else {},

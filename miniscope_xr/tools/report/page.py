@@ -15,6 +15,7 @@ from miniscope_xr.tools.report.collect import Findings
 from miniscope_xr.tools.report.pictures import contrast, data_uri, shrunk, stretched
 from miniscope_xr.tools.report.player import make_player
 from miniscope_xr.tools.report.style import STYLE
+from miniscope_xr.tools.stream.gaps import Gap
 
 _PROJECTIONS = {"mean": "Mean", "max": "Maximum", "std": "Standard deviation"}
 _MEASURED = ("layout", "width", "height", "buffer_size", "recording", "status", "warnings", "n_buffers_recorded",
@@ -134,7 +135,7 @@ def _gap_table(found: Findings) -> str:
     if not found.lost:
         return ""
     rows = "".join(
-        f"<tr><td>{clock(g.start)}</td><td>{g.count:,}</td><td>{g.first} to {g.last}</td></tr>"
+        f"<tr><td>{clock(g.start)}</td><td>{g.gap.count:,}</td><td>{_numbers(g.gap)}</td></tr>"
         for g in found.lost[:_GAPS_LISTED]
     )
     more = len(found.lost) - _GAPS_LISTED
@@ -143,6 +144,10 @@ def _gap_table(found: Findings) -> str:
         f"<div><details><summary>List of gaps</summary><table><thead><tr><th>At</th><th>Frames lost</th>"
         f"<th>Numbers</th></tr></thead><tbody>{rows}</tbody></table>{rest}</details></div>"
     )
+
+
+def _numbers(gap: Gap) -> str:
+    return f"{gap.first} to {gap.last}" if gap.counted else "not numbered by this device"
 
 
 def _settings(found: Findings) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.libraries import need
+from miniscope_xr.tools.stream.gaps import DROPPED, lost_frames
 from miniscope_xr.tools.stream.timing import BLANK, frame_numbers, milliseconds
 
 _LOST = "#c8432b"
@@ -25,6 +26,12 @@ class _Headers:
         times = milliseconds(ds["time"].values)
         self.seen = ds["buffers_present"].values > 0 if "buffers_present" in ds.variables else times != BLANK
         self.times = times[self.seen] / 1000.0
+        places = np.asarray(ds["frame"].values, np.int64)
+        self.gaps = lost_frames(self.numbers, places, ~self.seen, DROPPED in ds.variables, lambda rows: times[rows])
+        """Frames that never reached the card, of these rows."""
+        rows = np.flatnonzero(self.seen)
+        self.breaks = np.array([k for k in np.searchsorted(rows, [gap.row for gap in self.gaps]) if k], np.int64)
+        """Which of the frames that are on the card have lost ones in front of them."""
 
     def values(self, name: str) -> np.ndarray[Any, Any]:
         """Values of one field for the frames that are on the card."""
@@ -33,8 +40,7 @@ class _Headers:
 
     def line(self, axis: Any, values: np.ndarray[Any, Any], **style: Any) -> None:
         """Draw values against time, with a hole where frames were lost."""
-        breaks = np.flatnonzero(np.diff(self.numbers[self.seen]) > 1) + 1
-        x, y = np.insert(self.times, breaks, np.nan), np.insert(values.astype(float), breaks, np.nan)
+        x, y = np.insert(self.times, self.breaks, np.nan), np.insert(values.astype(float), self.breaks, np.nan)
         axis.plot(x, y, **{"color": _LINE, "lw": 1.4, **style})
 
 
@@ -43,13 +49,11 @@ def _buffers(axis: Any, headers: _Headers) -> None:
     bits = headers.values("buffers_present").astype("<u4").view(np.uint8).reshape(-1, 4)
     there = np.unpackbits(bits, axis=1).sum(axis=1)
     partial = ~headers.values("complete").astype(bool)
-    numbers = headers.numbers[headers.seen]
     headers.line(axis, there, drawstyle="steps-mid")
     axis.plot(headers.times[partial], there[partial], "o", ms=4, color=_PARTIAL, label=f"{partial.sum()} partial")
-    lost = np.flatnonzero(np.diff(numbers) > 1)
-    for k in lost:
-        axis.axvspan(headers.times[k], headers.times[k + 1], color=_LOST, alpha=0.35, lw=0)
-    n_lost = int((np.diff(numbers) - 1).sum()) if len(numbers) > 1 else 0
+    for k in headers.breaks.tolist():
+        axis.axvspan(headers.times[k - 1], headers.times[k], color=_LOST, alpha=0.35, lw=0)
+    n_lost = sum(gap.count for gap in headers.gaps)
     if n_lost:
         axis.plot([], [], color=_LOST, lw=6, alpha=0.35, label=f"{n_lost} lost")
     axis.set_ylim(0, max(int(there.max(initial=1)), 1) * 1.15)

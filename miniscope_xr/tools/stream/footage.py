@@ -11,11 +11,10 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.errors import OptionError
-from miniscope_xr.tools.stream.gaps import Gap, clock_gaps, counted_gaps
+from miniscope_xr.tools.stream.gaps import DROPPED, Gap, lost_frames
 from miniscope_xr.tools.stream.timing import BLANK, SLOT, Times, filled_times, frame_numbers, milliseconds
 
 PRESENT = "buffers_present"
-DROPPED = "dropped_buffer_count"
 
 BATCH_BYTES = 6_000_000
 SMALL_BATCH_BYTES = 1_500_000
@@ -137,12 +136,8 @@ class Footage:
     def gaps(self) -> list[Gap]:
         """Frames that never reached the card, of what was read."""
         places = np.asarray(self.ds["frame"].values, np.int64)
-        found = counted_gaps(self.numbers, places, self.blank)
-        # A device that counts what it drops numbers every frame of its camera; of others the clock tells, where the
-        # caller left no rows out.
-        if found or DROPPED in self.ds.variables or (np.diff(places) != 1).any():
-            return found
-        return clock_gaps(self.times)
+        times = self.times
+        return lost_frames(self.numbers, places, self.blank, DROPPED in self.ds.variables, lambda rows: times[rows])
 
     @property
     def step(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.tools.check.check import check
+from miniscope_xr.tools.stream.gaps import recording_gaps
 from miniscope_xr.tools.view.shelf import Seen
 
 SAMPLES = 300
@@ -31,9 +32,10 @@ def line(seen: Seen) -> dict[str, Any]:
         for name, said in _CURVES.items()
         if name in seen.ds.variables
     }
+    gaps = recording_gaps(seen.store)
     return {
         "rows": rows.tolist(), "seconds": plain_numbers(times - times[0]), "curves": curves,
-        "lost": [list(gap) for gap in seen.store.frames.gaps()], "partial": seen.store.frames.partial_rows(),
+        "lost": [[gap.row, gap.count] for gap in gaps], "partial": seen.store.frames.partial_rows(),
     }  # fmt: skip
 
 
