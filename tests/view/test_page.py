@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from miniscope_xr.tools.simulate import RecordAgain, Stall
+from miniscope_xr.tools.stream import outputs
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -435,3 +437,44 @@ def test_a_page_that_is_closed_ends_its_server(driver, viewing, clean_card):
     while not page_gone(0.2):
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+def test_a_file_is_written(page, lossy, open_card, tmp_path):
+    shown = page(lossy)
+    shown.click(".files summary")
+    shown.choose(".write [name=kind]", "netcdf")
+    shown.write(".write [name=start]", 10)
+    shown.write(".write [name=stop]", 19)
+    assert shown.part(".write [name=path]").get_attribute("value") == f"{lossy.stem}.nc"
+    shown.click(".write [name=go]")
+    shown.until(lambda: shown.part(".written").text.startswith("written: "), "it was never written")
+    with xr.open_dataset(tmp_path / f"{lossy.stem}.nc") as made:
+        np.testing.assert_array_equal(made.video.values, open_card(lossy).video[10:20].values)
+    shown.click(".write [name=go]")
+    shown.until(lambda: "exists already" in shown.part(".written").text, "what is there was not kept")
+    assert not shown.complaints()
+
+
+def test_writing_is_ended_by_its_button(page, lossy, tmp_path, monkeypatch):
+    whole = outputs._told
+
+    def told(by: Any, total: int, what: str) -> Any:
+        def slow(what: str, done: int, total: int) -> None:
+            while done:  # until it is ended
+                time.sleep(0.02)
+                by(what, done, total)
+            by(what, done, total)
+
+        return whole(slow, total, what)
+
+    monkeypatch.setattr(outputs, "_told", told)
+    shown = page(lossy)
+    shown.click(".files summary")
+    shown.choose(".write [name=kind]", "netcdf")
+    shown.click(".write [name=go]")
+    shown.until(lambda: shown.part(".write progress").get_attribute("value") != "0", "no progress")
+    assert not shown.part(".write [name=go]").is_enabled()
+    shown.click(".write [name=cancel]")
+    shown.until(lambda: "nothing of it is left" in shown.part(".written").text, "it was never ended")
+    shown.until(lambda: [path.suffix for path in tmp_path.iterdir()] == [".img"], "something is left")
+    assert shown.part(".write [name=go]").is_enabled()

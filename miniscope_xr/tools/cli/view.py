@@ -32,7 +32,7 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "view", help="look at cards in the browser",
         description="Open a page in the browser that plays the recordings of cards. It is served from this computer "
-        "to this computer, reads cards and writes nothing, and ends when the page is closed or with Ctrl+C.",
+        "to this computer, writes nothing to a card, and ends when the page is closed or with Ctrl+C.",
     )  # fmt: skip
     parser.add_argument("cards", nargs="*", metavar="CARD", help="devices or image files; none: choose in the page")
     parser.add_argument("--no-browser", dest="browser", action="store_false", help="print the address, open nothing")

@@ -13,7 +13,8 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -173,12 +174,43 @@ def _part_of(final: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+Watcher = Callable[[str, int, int], None]
+"""Told what is at work, how much of it is done, and of how much."""
+_watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+
+
+@contextlib.contextmanager
+def watched(by: Watcher) -> Iterator[None]:
+    """Within the block progress is told to ``by`` instead of a terminal; an error that it raises ends the work."""
+    before = _watcher.set(by)
+    try:
+        yield
+    finally:
+        _watcher.reset(before)
+
+
 def progress_bar(total: int, what: str, unit: str = "frame", show: bool = True) -> Any:
     """A tqdm bar on stderr; disabled where stderr is no terminal."""
     from tqdm import tqdm
 
+    watcher = _watcher.get()
+    if watcher is not None:
+        return _told(watcher, total, what)
     scale = unit == "B"
     return tqdm(
         total=total, desc=what, unit=unit, unit_scale=scale, leave=False,
         disable=not (show and sys.stderr is not None and sys.stderr.isatty()),
     )  # fmt: skip
+
+
+def _told(by: Watcher, total: int, what: str) -> Any:
+    """A bar that nobody sees: ``by`` is told of it."""
+    from tqdm import tqdm
+
+    class Told(tqdm):  # type: ignore[type-arg]
+        def update(self, n: float | None = 1) -> None:
+            self.n += n or 0
+            by(what, int(self.n), total)
+
+    by(what, 0, total)
+    return Told(total=total, disable=True)

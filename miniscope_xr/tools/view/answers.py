@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from miniscope_xr.errors import OptionError
-from miniscope_xr.tools.view import line, measure
+from miniscope_xr.tools.view import line, measure, written
 from miniscope_xr.tools.view.shelf import Seen, Shelf, candidates
 
 MOST_BYTES = 8_000_000
 """Of pixels in one answer."""
 
-Answer = dict[str, Any] | Iterator[dict[str, Any]]
+Answer = dict[str, Any] | Generator[dict[str, Any]]
 
 
 class Bytes(NamedTuple):
@@ -43,6 +43,7 @@ class Answers:
         self._asked: dict[str, Callable[[_Given], Answer | Bytes]] = {
             "start": self._start, "open": self._open, "line": self._line, "findings": self._findings,
             "frames": self._frames, "traces": self._traces, "projection": self._projection,
+            "write": self._write,
         }  # fmt: skip
 
     def of(self, name: str, given: Mapping[str, Any]) -> Answer | Bytes | None:
@@ -51,7 +52,8 @@ class Answers:
         return None if asked is None else asked(_Given(given))
 
     def _start(self, given: _Given) -> Answer:
-        return {"open": self.first, "found": candidates(self._folder), "folder": str(self._folder)}
+        kinds = [kind._asdict() for kind in written.kinds().values()]
+        return {"open": self.first, "found": candidates(self._folder), "folder": str(self._folder), "kinds": kinds}
 
     def _open(self, given: _Given) -> Answer:
         return self.shelf.open(given.text("path"))
@@ -84,6 +86,13 @@ class Answers:
     def _projection(self, given: _Given) -> Answer:
         return measure.projection(self._seen(given), given.text("kind"), given.whole("start"), given.whole("stop"))
 
+    def _write(self, given: _Given) -> Answer:
+        seen = self._seen(given)
+        start, stop = given.whole("start"), given.whole("stop")
+        seen.rows(start, stop - start)
+        path = self._folder / Path(given.text("path")).expanduser()
+        return written.write(seen, given.text("kind"), path, slice(start, stop), given.text("animal", ""))
+
     def _seen(self, given: _Given) -> Seen:
         return self.shelf.seen(given.whole("card"), given.whole("recording"))
 
@@ -101,9 +110,9 @@ class _Given:
             raise OptionError(f"{name}: expected a whole number")
         return value
 
-    def text(self, name: str) -> str:
-        """Some text."""
-        value = self.values.get(name)
-        if not isinstance(value, str) or not value:
+    def text(self, name: str, absent: str | None = None) -> str:
+        """Some text; ``absent`` where there is none."""
+        value = self.values.get(name) or absent
+        if not isinstance(value, str):
             raise OptionError(f"{name}: expected text")
         return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,7 @@ def means(seen: Seen, rows: np.ndarray[Any, np.dtype[np.int64]], masks: list[Mas
     return out
 
 
-def traces(seen: Seen, shapes: list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def traces(seen: Seen, shapes: list[Mapping[str, Any]]) -> Generator[dict[str, Any]]:
     """Yield the traces of some shapes part by part: ``rows`` and a list of ``values`` for each shape.
 
     Frames all over the recording come first, marked ``coarse``; then every frame, in order.
@@ -102,7 +102,7 @@ def spread(count: int) -> Iterator[int]:
             yield at
 
 
-def projection(seen: Seen, kind: str, start: int, stop: int) -> Iterator[dict[str, Any]]:
+def projection(seen: Seen, kind: str, start: int, stop: int) -> Generator[dict[str, Any]]:
     """Yield a growing projection of the whole frames from row ``start`` to ``stop`` (excluded).
 
     ``kind`` is ``mean``, ``max``, ``std``, or ``peak`` (maximum minus mean: how far each pixel rose). Each part has

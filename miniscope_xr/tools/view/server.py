@@ -2,16 +2,17 @@
 
 Every address begins with a random token. A request is answered only if it has the token, names this server as its host
 (a name that was made to lead to 127.0.0.1 is not answered), and comes from no other site's page. Nothing is written to
-a card, and no file is sent but those of ``page/``.
+a card, no file is sent but those of ``page/``, and the files it is asked to write are new ones.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -88,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_bytes(HTTPStatus.OK, _TYPES[file.suffix] + "; charset=utf-8", file.read_bytes())
             return
         answer = self.server.answers.of(name, given())
-        if isinstance(answer, Iterator):
+        if isinstance(answer, Generator):
             self._stream(answer)
         elif isinstance(answer, Bytes):
             self._send_bytes(HTTPStatus.OK, answer.kind, answer.data, answer.name)
@@ -149,17 +150,18 @@ class _Handler(BaseHTTPRequestHandler):
         self._begin(status, kind, Content_Length=str(len(data)), **more)
         self.wfile.write(data)
 
-    def _stream(self, parts: Iterator[dict[str, Any]]) -> None:
+    def _stream(self, parts: Generator[dict[str, Any]]) -> None:
         """Send one JSON object a line, each as soon as it is known; an error on the way is the last line."""
-        first = next(parts)  # an option that is wrong is an error before anything is sent
-        self._begin(HTTPStatus.OK, "application/x-ndjson", Transfer_Encoding="chunked")
-        self._chunk(first)
-        try:
-            for part in parts:
-                self._chunk(part)
-        except MiniscopeError as error:
-            self._chunk({"error": plain(message_of(error))})
-        self.wfile.write(b"0\r\n\r\n")
+        with contextlib.closing(parts):  # a page that has gone ends the work
+            first = next(parts)  # an option that is wrong is an error before anything is sent
+            self._begin(HTTPStatus.OK, "application/x-ndjson", Transfer_Encoding="chunked")
+            self._chunk(first)
+            try:
+                for part in parts:
+                    self._chunk(part)
+            except MiniscopeError as error:
+                self._chunk({"error": plain(message_of(error))})
+            self.wfile.write(b"0\r\n\r\n")
 
     def _chunk(self, part: dict[str, Any]) -> None:
         data = json.dumps(part).encode() + b"\n"

@@ -43,12 +43,19 @@ class Seen:
         CardChangedError
             Another card is in the reader, or the image was written to.
         """
-        source = self.store.card.source()
         pixels = self.store.pixels(rows)
-        if source.changed:
-            text = "was written to since it was opened; open it again"
-            raise CardChangedError(errno.ESTALE, text, self.store.card.path)
+        if self.store.card.source().changed:
+            raise self._changed()
         return pixels
+
+    def refuse_other(self, card: OpenCard) -> None:
+        """Raise CardChangedError where the card that is opened again is another one."""
+        if card.fingerprint != self.store.card.fingerprint:
+            raise self._changed()
+
+    def _changed(self) -> CardChangedError:
+        text = "was written to or changed since it was opened; open it again"
+        return CardChangedError(errno.ESTALE, text, self.store.card.path)
 
     def rows(self, start: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Rows ``start`` to ``start + count``, as far as the recording has them.

@@ -5,13 +5,14 @@ import { ask, open, stay } from "./server.js";
 
 const by = (id) => document.getElementById(id);
 const panels = new Map();
+const begin = await ask("start");
 
 async function show(path) {
   by("start-said").textContent = "opening ...";
   try {
     const card = await open(path);
     if (!panels.has(card.card)) {
-      const panel = new Panel(card);
+      const panel = new Panel(card, begin.kinds);
       panels.set(card.card, panel);
       by("panels").append(panel.root);
       panel.choose(0);
@@ -57,7 +58,6 @@ stay(() => {
   by("start-said").textContent = "miniscope-xr view has ended; start it again";
 });
 
-const begin = await ask("start");
 for (const { path, said } of begin.found) {
   const item = document.createElement("li");
   const link = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: path });

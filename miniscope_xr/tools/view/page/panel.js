@@ -3,13 +3,14 @@
 import { Cells } from "./cells.js";
 import { MAPS } from "./colours.js";
 import { clock } from "./drawing.js";
+import { Files } from "./files.js";
 import { Film } from "./film.js";
 import { Line } from "./line.js";
 import { Picture } from "./picture.js";
 import { ask, stream } from "./server.js";
 
 export class Panel {
-  constructor(card) {
+  constructor(card, kinds) {
     this.card = card;
     this.root = document.getElementById("panel").content.cloneNode(true).firstElementChild;
     this.part = (name) => this.root.querySelector(`.${name}`);
@@ -25,6 +26,7 @@ export class Panel {
         this.picture.drawMarks();
       },
     });
+    this.files = new Files({ form: this.part("write"), said: this.part("written"), kinds });
     this.describe();
     this.listen();
   }
@@ -152,6 +154,7 @@ export class Panel {
     this.part("kind").value = "film";
     this.picture.resize(width, height);
     this.cells.show(this.film.which(), this.about);
+    this.files.show(this.film.which(), this.about, this.card);
     this.line.show(frames, null);
     this.go(0);
     try {

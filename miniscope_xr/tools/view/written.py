@@ -1,0 +1,134 @@
+"""Files made from the page: a video, an export, the report. One request is one file, and ending it ends the work."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import queue
+import threading
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from miniscope_xr.card import OpenCard, OpenRecording
+from miniscope_xr.engine.dataset import frames_dataset
+from miniscope_xr.errors import MiniscopeError, OptionError, plain
+from miniscope_xr.tools.export.formats import FORMATS
+from miniscope_xr.tools.export.run import export
+from miniscope_xr.tools.report import write_report
+from miniscope_xr.tools.stream.outputs import watched
+from miniscope_xr.tools.video.write import dataset_to_video
+from miniscope_xr.tools.view.shelf import Seen
+
+_VIDEOS = {
+    "FFV1": (".avi", "exact video (FFV1), about half the size of the pixels"),
+    "GREY": (".avi", "exact video (GREY), not compressed"),
+    "mp4v": (".mp4", "video to show (mp4), loses detail"),
+}
+_REPORT = "report"
+_EVERY = 0.25  # s between two words about the progress; a page that has gone is noticed by them
+
+
+class _Stopped(MiniscopeError):
+    """The page has ended the work, or has gone."""
+
+
+class Kind(NamedTuple):
+    """One kind of file that the page can have written."""
+
+    name: str
+    suffix: str
+    text: str
+    animal: bool
+    """Whether it can hold the animal's name."""
+    missing: str
+    """What has to be installed first; "" for nothing."""
+
+
+def _kind(name: str, suffix: str, text: str, animal: bool, needs: tuple[str, ...], extra: str) -> Kind:
+    there = all(importlib.util.find_spec(module) for module in needs)
+    return Kind(name, suffix, text, animal, "" if there else f'pip install "miniscope-xr[{extra}]"')
+
+
+def kinds() -> dict[str, Kind]:
+    """What can be written, by name."""
+    found = [_kind(codec, suffix, text, False, ("cv2",), "video") for codec, (suffix, text) in _VIDEOS.items()]
+    for name, known in FORMATS.items():
+        suffix = known.suffixes[0] if known.suffixes else ""
+        found.append(_kind(name, suffix, known.text, "animal" in known.carries, known.needs, known.extra))
+    found.append(_kind(_REPORT, ".html", "one page about the card, to keep", True, ("PIL",), "report"))
+    return {kind.name: kind for kind in found}
+
+
+def write(seen: Seen, kind: str, path: Path, rows: slice, animal: str) -> Generator[dict[str, Any]]:
+    """Write some rows of a recording to a new file, and yield how far it is.
+
+    The file is that of the command of the same name: ``video``, ``export`` or ``report`` (which is of the whole card).
+    Each part has ``what``, ``done`` and ``of``; the last one has ``written``, its path. Where the caller closes the
+    iterator the work ends, and nothing is left of the file.
+
+    Raises
+    ------
+    OptionError
+        There is no such kind, or it has no place for the animal.
+    MiniscopeError
+        It cannot be written; nothing is left of it.
+    """
+    known = kinds()
+    if kind not in known:
+        raise OptionError(f"{kind!r} cannot be written: {', '.join(known)}")
+    if animal and not known[kind].animal:
+        raise OptionError(f"{known[kind].text}: it has no place for the animal's name; leave it out")
+    about: Any = {"animal": animal} if animal else {}
+    number = seen.store.recording.number
+
+    def work() -> Path:
+        # opened anew, as the command does: a sector that cannot be read is an error, where the page shows black
+        with contextlib.closing(OpenCard(seen.store.card.path)) as card:
+            seen.refuse_other(card)
+            if kind == _REPORT:
+                write_report(card.path, path, **about)
+                return path
+            ds = frames_dataset(OpenRecording(card, card.recording(number)))
+            if kind in FORMATS:
+                return export(ds, path, kind, frames=rows, **about)
+            dataset_to_video(ds, path, codec=kind, frames=rows)
+            return path
+
+    return _told(work)
+
+
+def _told(work: Callable[[], Path]) -> Generator[dict[str, Any]]:
+    """Run ``work`` in a thread of its own and yield its progress."""
+    stop = threading.Event()
+    at: dict[str, Any] = {"what": "", "done": 0, "of": 0}
+    ended: queue.SimpleQueue[Path | BaseException] = queue.SimpleQueue()
+
+    def see(what: str, done: int, of: int) -> None:
+        if stop.is_set():
+            raise _Stopped("ended; nothing of it is left")
+        at.update(what=plain(what), done=done, of=of)
+
+    def run() -> None:
+        try:
+            with watched(see):
+                ended.put(work())
+        except BaseException as error:
+            ended.put(error)  # raised where the progress is told
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        while True:
+            yield dict(at)
+            try:
+                made = ended.get(timeout=_EVERY)
+            except queue.Empty:
+                continue
+            if isinstance(made, BaseException):
+                raise made
+            yield {**at, "written": plain(str(made))}
+            return
+    finally:
+        stop.set()
+        thread.join()
