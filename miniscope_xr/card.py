@@ -16,6 +16,7 @@ from miniscope_xr.errors import BlankCardError, CardReadError, NotACardError, Op
 from miniscope_xr.frames.buffers import BufferReader
 from miniscope_xr.frames.cache import HeaderTables, Recent
 from miniscope_xr.frames.due import DueTimes
+from miniscope_xr.frames.pool import PoolBufferReader
 from miniscope_xr.frames.reader import FrameReader, FrameRows, Int
 from miniscope_xr.index.build import CardIndex, build_index
 from miniscope_xr.index.recording import Recording
@@ -154,7 +155,9 @@ class OpenCard:
 
     def frames(self, recording: Recording, fill: bool = False, until: int | None = None) -> FrameReader:
         """Return the frames of one recording."""
-        return FrameReader(BufferReader(recording, self.index.card.framing, self.salvage), fill, until)
+        build = self.layout.build
+        reader = PoolBufferReader if build is not None and build.overflow == "pool" else BufferReader
+        return FrameReader(reader(recording, self.index.card.framing, self.salvage), fill, until)
 
 
 Image = np.ndarray[Any, np.dtype[np.uint8]] | np.ndarray[Any, np.dtype[np.float32]]

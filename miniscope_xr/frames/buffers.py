@@ -18,6 +18,7 @@ from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.salvage import Tolerant, is_gone
 
 Rows = np.ndarray[Any, Any]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class Buffer(NamedTuple):
@@ -67,8 +68,15 @@ class BufferReader:
 
     def headers(self, source: ByteSource, run: Run, i: Int) -> Rows:
         """Headers of buffers ``i`` of a run as they are on the card."""
-        readable = Tolerant(source) if self.salvage else source
-        return read_rows(readable, self.framing.dtype, self.framing.places(run, i))
+        return self.rows(source, self.framing.places(run, i))
+
+    def rows(self, source: ByteSource, places: Int) -> Rows:
+        """Headers at some bytes of the card."""
+        return read_rows(Tolerant(source) if self.salvage else source, self.framing.dtype, places)
+
+    def table(self, source: ByteSource, run: Run, i: Int) -> tuple[Rows, Bools]:
+        """Headers of whole frames ``i`` (frames, buffers), and which frames are to be read buffer by buffer anyway."""
+        return self.headers(source, run, i.reshape(-1)).reshape(i.shape), np.zeros(len(i), bool)
 
     def overwritten(self, run: Run, i: Int) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Which buffers ``i`` of a run lie, in part, under what was written over the card later (a file system)."""

@@ -357,7 +357,7 @@ class FrameReader:
         size = len(run.cut)
         count = span.stop - span.start
         i = (self.axis.first_buffer(number, frame) + np.arange(count * size)).reshape(count, size)
-        table = self._headers_of(source, run, i, span, headers)
+        table, careful = self._headers_of(source, run, i, span, headers)
         good = self.framing.vouched(table, run, i)
         any_good = good.any(axis=1)
         each = np.arange(count)
@@ -369,7 +369,7 @@ class FrameReader:
         result.present[span] = (good[:, :32] * bits[:32]).sum(axis=1).astype(np.uint32)
         result.complete[span] = good.all(axis=1) & tiles(run, self.payload, self.frame_bytes)
         odd = self.framing.odd_lengths(table, run) & good.all(axis=1)
-        odd |= self.buffers.overwritten(run, i).any(axis=1)
+        odd |= careful | self.buffers.overwritten(run, i).any(axis=1)
         for k in np.flatnonzero(odd | (self.framing.ends(run, i).max(axis=1) > source.size)):
             self._describe_slow(source, int(rows[span.start + k]), span.start + int(k), result)
         final = run.last_frame - frame
@@ -380,16 +380,19 @@ class FrameReader:
 
     def _headers_of(
         self, source: ByteSource, run: Run, i: Int, span: slice, headers: HeaderTable | None
-    ) -> np.ndarray[Any, Any]:
-        """Headers of whole frames ``i`` (frames, buffers): those in hand, and the rest from the card."""
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, np.dtype[np.bool_]]]:
+        """Headers of whole frames ``i`` (frames, buffers), and which frames are to be put together by the buffer.
+
+        Those in hand came along with pixels and are no such frames; the rest comes from the card.
+        """
         if headers is None or not headers.known[span].any():
-            return self.buffers.headers(source, run, i.reshape(-1)).reshape(i.shape)
+            return self.buffers.table(source, run, i)
         width = i.shape[1] * self.dtype.itemsize // 4
         table = np.ascontiguousarray(headers.words[span, :width]).view(self.dtype)
-        unknown = ~headers.known[span]
+        unknown, careful = ~headers.known[span], np.zeros(len(i), bool)
         if unknown.any():
-            table[unknown] = self._headers_of(source, run, i[unknown], span, None)
-        return table
+            table[unknown], careful[unknown] = self.buffers.table(source, run, i[unknown])
+        return table, careful
 
     def _describe_slow(self, source: ByteSource, row: int, k: int, result: FrameRows) -> None:
         frame = self._assemble(source, row, np.empty(self.frame_bytes, np.uint8))

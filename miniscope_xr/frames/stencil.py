@@ -58,6 +58,7 @@ class Stencil:
         self._origin = run.sector_of(-run.first.index) * SECTOR  # of the run's first frame number, buffer 0
         slack = [s * SECTOR - head - n for s, n in zip(cut.sectors, cut.lengths, strict=True)]
         self._lead = slack[-1]  # before the first header of a frame, except at the start of a read
+        self._more = 0  # bytes read behind the last frame
         # Each header is read together with the slack before it; its place in the scratch row is a whole word.
         self._asides: list[tuple[int, int]] = []
         self._payloads: list[slice] = []
@@ -136,12 +137,14 @@ class Stencil:
             n = min(self.batch, len(out) - start)
             vectors = asides[: 2 * n * len(self._payloads)]
             vectors[1::2] = self._pixels(out, start, n)
+            behind = np.zeros(self._more, np.uint8)
             try:
-                got = source.readv(offset + start * stride, vectors)
+                got = source.readv(offset + start * stride, [*vectors, behind.data] if self._more else vectors)
             except CardReadError:
                 got = -1
-            if got == n * stride - self._lead:
-                doubtful += [start + k for k in self._refused(scratch[:n], number + start, out[start : start + n])]
+            if got >= n * stride - self._lead:
+                refused = self._refused(scratch[:n], number + start, out[start : start + n], behind)
+                doubtful += [start + k for k in refused]
                 if headers is not None:
                     headers[start : start + n] = self._headers(scratch[:n], out[start : start + n])
             else:  # a bad sector, or the image ends in here
@@ -171,7 +174,7 @@ class Stencil:
         """The headers of the frames just read."""
         return scratch.view("<u4").take(self._headers_at, axis=1)
 
-    def _refused(self, scratch: Bytes, number: int, out: Rows) -> list[int]:
+    def _refused(self, scratch: Bytes, number: int, out: Rows, behind: Bytes) -> list[int]:
         """Rows whose headers are not what arithmetic expects, or whose buffers waited long for the card."""
         words = scratch.view("<u4")
         found = words.take(self._columns, axis=1)
@@ -189,6 +192,39 @@ class Stencil:
         return sorted({*np.flatnonzero((counters != wanted).any(axis=1)).tolist(), *late})
 
 
+class PoolStencil(Stencil):
+    """The same where a slow card tears buffers: whether a write was slow shows in the header of the buffer behind it.
+
+    Parameters
+    ----------
+    run : Run
+    framing : Framing
+    ended : bool
+        The recording ends with this run.
+    """
+
+    def __init__(self, run: Run, framing: Framing, ended: bool) -> None:
+        super().__init__(run, framing)
+        self._framing = framing
+        self._more = self._lead + framing.head
+        self._end = run.last_frame - run.first.frame if ended else -1
+
+    def _refused(self, scratch: Bytes, number: int, out: Rows, behind: Bytes) -> list[int]:
+        refused = super()._refused(scratch, number, out, behind)
+        last = len(out) - 1
+        if number + last != self._end and not self._in_time(behind, number + len(out)):
+            refused.append(last)
+        return sorted({*refused, *(k - 1 for k in refused if k)})
+
+    def _in_time(self, behind: Bytes, number: int) -> bool:
+        """Whether the first buffer of a frame did not wait for the card."""
+        header = behind[self._lead :].view(self._framing.dtype)
+        place = self.run.first.written + number * len(self.run.cut) - self.run.first.index
+        waited = header["write_timestamp"].astype(np.int64) - header["timestamp"]
+        there = (header["length"] == self._framing.marker) & (header["write_buffer_count"] == place)
+        return bool(there[0] and waited[0] <= LATE)
+
+
 class FooterStencil(Stencil):
     """The same for whole frames that end in a footer: there is nothing aside, and the footer is in the pixels."""
 
@@ -200,7 +236,7 @@ class FooterStencil(Stencil):
     def _headers(self, scratch: Bytes, out: Rows) -> Words:
         return np.stack([row[-self._dtype.itemsize :] for row in out]).view("<u4")
 
-    def _refused(self, scratch: Bytes, number: int, out: Rows) -> list[int]:
+    def _refused(self, scratch: Bytes, number: int, out: Rows, behind: Bytes) -> list[int]:
         found = self._headers(scratch, out).view(self._dtype)["frame_num"][:, 0]
         refused: list[int] = np.flatnonzero(
             found != self.run.first.frame + np.arange(number, number + len(out))

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from miniscope_xr.errors import NotACardError, OptionError
 from miniscope_xr.index.detect import CardSectors, detect
 from miniscope_xr.index.headers import HeaderReader
@@ -22,6 +24,7 @@ from miniscope_xr.layout import SECTOR, Layout, lengths_of
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.salvage import Tolerant
 
+_EVERY = 4096  # frames of a run up to which every header is looked at
 _HOLE = 16  # buffers at the start of a recording that may be missing
 
 
@@ -226,6 +229,8 @@ class _Buffers:
     def _uncounted(self, at: tuple[int, Header]) -> tuple[list[Run], list[str], bool]:
         """Runs of a recording whose count the card does not hold; doubts; whether an older one was cut off."""
         runs, doubts, cut = self._without_older(self.walker.runs(*at, None))
+        if self.card.build is not None and self.card.build.driver_timeout:
+            runs = [part for run in runs for part in self._without_lost(run)]
         counted = self.facts.low_counts(runs) if runs else None
         if counted is None or counted(runs) or self.whole:  # a DAQ's clean stop left the low bytes of its counts
             return runs, doubts, cut
@@ -235,6 +240,28 @@ class _Buffers:
             f"each modulo 256) are not those of the {runs[-1].end_place} buffers found: something is missing"
         )
         return runs, [*doubts, said], cut
+
+    def _without_lost(self, run: Run) -> list[Run]:
+        """A run without the frames none of whose buffers reached the card: the driver gave up on a busy card."""
+        size = len(run.cut)
+        if run.odd or run.count > _EVERY * size:
+            return [run]
+        i = np.arange(run.count)
+        there = np.flatnonzero(self.card.framing.vouched(self.walker.rows(run.sectors_of(i)), run, i))
+        frames = (there + run.first.index) // size
+        parts = np.split(there, np.flatnonzero(np.diff(frames) > 1) + 1)
+        if len(parts) == 1:
+            return [run]
+        stops = [*(int(part[0]) for part in parts[1:]), run.count]
+        return [self._part(run, int(part[0]), int(part[-1]) + 1, stop) for part, stop in zip(parts, stops, strict=True)]
+
+    def _part(self, run: Run, start: int, stop: int, following: int) -> Run:
+        """Buffers from ``start`` to the end of the frame that ``stop`` is in; to the end of the run from the last."""
+        header = self.headers.at(run.sector_of(start))
+        size = len(run.cut)
+        whole = -(-(stop + run.first.index) // size) * size - run.first.index
+        count = (run.count if following == run.count else min(whole, following)) - start
+        return Run(run.sector_of(start), count, header or run.first, run.cut)
 
     # -- describing them ------------------------------------------------------------------------------
 
@@ -289,6 +316,17 @@ class _Buffers:
             described.append(self._describe(len(described), self._up_to(runs, at), True, False, doubts))
         return described
 
+    def _lost_at_end(self, last: Run, limit: int) -> bool:
+        """Whether the writes up to the count all failed, on a card never written there: the count is this one's."""
+        step, missing = self.card.framing.step, limit - last.end_place
+        if not step or not 0 < missing <= _HOLE * self.card.framing.ring:
+            return False
+        size = step * SECTOR
+        behind = self.source.read(last.end_sector * SECTOR, missing * size)
+        return len(behind) == missing * size and all(
+            len(set(behind[at : at + SECTOR])) == 1 for at in range(0, len(behind), size)
+        )
+
     def _describe(self, number: int, runs: list[Run], last: bool, reached: bool, doubts: list[str]) -> Recording:
         runs = self._overtaken(runs)
         width, height, notes = self.facts.frame_size(runs)
@@ -296,7 +334,7 @@ class _Buffers:
         limit = self.config["n_buffers_recorded"] if last else 0
         found = runs[-1].end_place
         if self.stale:  # counts that may be another recording's: of this one only where they fit it
-            reached = limit == found
+            reached = limit == found or self._lost_at_end(runs[-1], limit)
             limit = limit if reached else 0
         torn = None
         if (limit and reached) or self.facts.finished(runs):

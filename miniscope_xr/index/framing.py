@@ -118,6 +118,14 @@ class Framing:
         """Data bytes of a buffer as its own header says; a footer does not say."""
         return int(header["data_length"][0]) if self.words else usual
 
+    def times(self, rows: NDArray[Any], run: Run, i: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Times of buffers ``i`` of a run; NaN where a header does not vouch for one of the usual length."""
+        good = self.vouched(rows, run, i)
+        if self.words:
+            skipped = run.first.index - run.cut.first
+            good &= rows["data_length"] == np.array(run.cut.lengths)[(i + skipped) % len(run.cut)]
+        return np.where(good, rows["timestamp"].astype(np.float64), np.nan)
+
     def odd_lengths(self, table: NDArray[Any], run: Run) -> NDArray[np.bool_]:
         """Which frames (rows of headers) have a buffer of another length than usual."""
         if not self.words:

@@ -28,7 +28,6 @@ _MARKS = 32  # places at which the clock of a longer recording is looked at
 _AHEAD = 16  # frames looked at behind one that was never written
 _WINDOW = 24  # frames on each side whose clock is compared
 _TOLERANCE = 3.0  # ms
-_LATE = 1000  # ms by which a slow card may delay the last writes
 
 
 class _Footers:
@@ -156,8 +155,8 @@ def _ends(footers: _Footers, first: int, seconds: int, exhaustive: bool) -> tupl
 
 
 def _end_by_length(footers: _Footers, n: int, seconds: int) -> int:
-    """Frames within the record length; the firmware stops at the first frame behind it."""
-    limit = seconds * 1000 + _LATE
+    """Frames within the record length: no footer has a time past it."""
+    limit = seconds * 1000
 
     def within(k: int) -> bool:
         found = next((f for j in range(k, n) if (f := footers.at(j)) is not None), None)

@@ -13,8 +13,6 @@ ONE_BY_ONE = "test_single_frames_of_a_real_card_are_the_frames_of_the_whole"
 
 EXPECTED_FAILURES: dict[str, tuple[str, ...]] = {
     "t55_v4_10_failed_write_over_old": (EXACTLY, ONE_BY_ONE),
-    "u06s_overflow": (EXACTLY, ONE_BY_ONE),
-    "u10s_driver_timeouts": (EXACTLY, ONE_BY_ONE),
 }
 
 # cards whose every byte tools.simulate does not make yet

@@ -86,10 +86,10 @@ def test_single_frames_of_a_real_card_are_the_frames_of_the_whole(
         np.testing.assert_array_equal(ds.video[row], video[row])
         assert ds.frame_num[row] == frame_num[row]
         assert ds.buffers_present[row] == present[row]
+    kept = np.isin(open_card(real_image(name), recording=0).frame_num, ds.frame_num)  # the others may be left out
     with SDCard(real_image(name), recording=0) as card:
-        optional = card.frame_count - ds.sizes["frame"]  # torn frames stand at the end of those cards that end in one
-        assert card.frame_count == len(video) + optional
-        for image, wanted in zip(list(card)[: len(video)], video, strict=True):
+        assert card.frame_count == len(kept)
+        for image, wanted in zip([image for image, k in zip(card, kept, strict=True) if k], video, strict=True):
             np.testing.assert_array_equal(image, wanted)
 
 

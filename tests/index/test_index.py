@@ -64,7 +64,7 @@ class LongV3:
 
     def _time(self, k: int) -> int:
         late = self.step if self.seam is not None and k >= self.seam else 0
-        return int(60 + 50 * k * (1 + 30e-6)) + late + 50 * sum(k >= at for at in self.skipped)
+        return int(60 + 49.996 * k * (1 + 30e-6)) + late + 50 * sum(k >= at for at in self.skipped)
 
     def read(self, offset: int, length: int) -> bytes:
         self.reads += 1

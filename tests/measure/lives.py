@@ -107,7 +107,8 @@ def _judge_recording(life: Life, store: OpenCard, recording: Recording, verdict:
 
 def _judge_words(life: Life, recording: Recording, verdict: Verdict) -> None:
     """Statements that can be held against the truth."""
-    end = life.card.end_sector(recording.number)
+    landed = [b for b in life.card.buffers if b.recording == recording.number and b.status != "write_failed"]
+    end = max((b.sector + b.n_sectors for b in landed), default=0)
     for said in recording.warnings:
         found = re.search(r"older recording lies behind this one, from sector (\d+) on", said)
         if found and int(found[1]) < end and not life.accident:
