@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from miniscope_xr.tools.export.options import ExportOptions
     from miniscope_xr.tools.report.player import Player
     from miniscope_xr.tools.stream.footage import Frames, PathLike
+    from miniscope_xr.tools.video.options import VideoOptions
 
 
 @xr.register_dataset_accessor("miniscope")  # type: ignore[no-untyped-call]
@@ -27,17 +28,7 @@ class MiniscopeAccessor:
     def __repr__(self) -> str:
         return f"<ds.miniscope: to_video, export, check, plot, plot_headers, summary, play; {dict(self._ds.sizes)}>"
 
-    def to_video(
-        self,
-        path: PathLike,
-        codec: str = "GREY",
-        frames: Frames = None,
-        fps: float | str | None = None,
-        color: bool = False,
-        time_stamps: bool = True,
-        force: bool = False,
-        progress: bool = True,
-    ) -> None:
+    def to_video(self, path: PathLike, codec: str = "GREY", **options: Unpack[VideoOptions]) -> None:
         """Write a video at the true frame rate, and its time stamps as CSV beside it.
 
         Parameters
@@ -45,28 +36,31 @@ class MiniscopeAccessor:
         path
             ``.avi``, ``.mkv``, ``.mp4`` or ``.mov``.
         codec
-            ``GREY`` (default) and ``FFV1`` (half the size) are exact; ``MJPG``, ``mp4v`` and ``XVID`` lose detail.
-        frames
-            A slice or list of rows; None for all.
-        fps
-            None: measured from the time stamps; ``"nominal"``: the setting on the card; or a number.
-        color
-            Write three equal channels.
-        time_stamps
-            Write ``<name>_timeStamps.csv`` as well.
-        force
-            Overwrite existing files.
-        progress
-            Show a progress bar (on a terminal).
+            ``GREY`` and ``FFV1`` (half the size) are exact; ``MJPG``, ``mp4v`` and ``XVID`` lose detail.
+        options
+            ``frames=``, ``fps=``, ``color=``, ``time_stamps=``, ``force=``, ``progress=``: those of
+            :class:`~miniscope_xr.tools.video.options.VideoOptions`.
         """
         from miniscope_xr.tools.video.write import dataset_to_video
 
-        dataset_to_video(self._ds, path, codec, frames, fps, color, time_stamps, force, progress)
+        dataset_to_video(self._ds, path, codec, **options)
 
     def export(self, path: PathLike, to: str | None = None, **options: Unpack[ExportOptions]) -> Path:
         """Write for another program: miniscope-daq, minian, zarr, netcdf, hdf5, tiff or nwb.
 
-        Parameters are those of :func:`miniscope_xr.tools.export.export`; ``to=None`` goes by the ending of ``path``.
+        Parameters
+        ----------
+        path
+            File or folder to write.
+        to
+            The format; None goes by the ending of ``path``.
+        options
+            ``frames=``, ``fps=``, ``start=``, ``animal=`` and more: those of
+            :class:`~miniscope_xr.tools.export.options.ExportOptions`.
+
+        Returns
+        -------
+        Path of what was written; see :func:`miniscope_xr.tools.export.export` for its errors.
         """
         from miniscope_xr.tools.export import export
 

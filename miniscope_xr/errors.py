@@ -89,6 +89,14 @@ def did_you_mean(word: str, known: Iterable[object]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
+def refuse_unknown(call: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise TypeError for a keyword that ``call`` does not know, as Python does."""
+    known = list(known)
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{call} has no option {name!r}{did_you_mean(name, known)}")
+
+
 def plain(text: object) -> str:
     r"""Return text that a terminal shows and does not obey: control characters as ``\x1b``, line ends and tabs too.
 

@@ -160,6 +160,13 @@ class TestOthers:
         pytest.importorskip("h5py")
         assert ds.miniscope.export(tmp_path / "a.h5", frames=slice(0, 3)) == tmp_path / "a.h5"
 
+    def test_an_option_that_is_none_is_pythons_own_error(self, ds: xr.Dataset, tmp_path: Path) -> None:
+        with pytest.raises(TypeError, match=r"to_video\(\) has no option 'colour' \(did you mean 'color'\?\)"):
+            ds.miniscope.to_video(tmp_path / "a.avi", "FFV1", colour=True)
+        with pytest.raises(TypeError, match=r"export\(\) has no option 'frame' \(did you mean 'frames'\?\)"):
+            ds.miniscope.export(tmp_path / "a.h5", frame=slice(3))
+        assert not list(tmp_path.glob("a.*"))
+
     def test_check_is_of_this_card(self, ds: xr.Dataset, tmp_path: Path, open_card: Open) -> None:
         result = ds.miniscope.check()
         assert result.ok

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from miniscope_xr.errors import OptionError, did_you_mean
+from miniscope_xr.errors import OptionError
 
 if TYPE_CHECKING:
     from miniscope_xr.tools.stream.footage import Frames
@@ -84,13 +84,6 @@ ABOUT = {
 
 _AGE = re.compile(r"P(?!$)(\d+(\.\d+)?Y)?(\d+(\.\d+)?M)?(\d+(\.\d+)?W)?(\d+(\.\d+)?D)?(T\d+(\.\d+)?H)?")
 _SPECIES = re.compile(r"[A-Z][a-z]+ [a-z]+.*|http://purl\.obolibrary\.org/obo/NCBITaxon_\d+/?")
-
-
-def check_names(options: Mapping[str, Any]) -> None:
-    """Raise TypeError for a keyword that is no option, as Python does."""
-    for name in options:
-        if name not in ExportOptions.__annotations__:
-            raise TypeError(f"export() has no option {name!r}{did_you_mean(name, ExportOptions.__annotations__)}")
 
 
 def refuse_dropped(options: Mapping[str, Any], to: str, carried: Mapping[str, frozenset[str]]) -> None:

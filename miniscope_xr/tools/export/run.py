@@ -9,12 +9,12 @@ from typing import Unpack
 
 import xarray as xr
 
-from miniscope_xr.errors import OptionError, did_you_mean
+from miniscope_xr.errors import OptionError, did_you_mean, refuse_unknown
 from miniscope_xr.libraries import need
 from miniscope_xr.tools.export.folders import whole_folder
 from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.job import Job
-from miniscope_xr.tools.export.options import ExportOptions, check_names, facts, refuse_dropped, session_start
+from miniscope_xr.tools.export.options import ExportOptions, facts, refuse_dropped, session_start
 from miniscope_xr.tools.stream.footage import Footage, PathLike, header_names, select
 from miniscope_xr.tools.stream.outputs import output_errors, progress_bar, refuse_source, refuse_too_large, whole_file
 from miniscope_xr.tools.stream.timing import frame_rate, warn_of_jumps
@@ -73,7 +73,7 @@ def export(ds: xr.Dataset, path: PathLike, to: str | None = None, **options: Unp
         The format's library is not installed.
     """
     out = Path(path)
-    check_names(options)
+    refuse_unknown("export()", options, ExportOptions.__annotations__)
     name = format_of(out, to)
     chosen = FORMATS[name]
     source, force = ds.encoding.get("source"), options.get("force", False)

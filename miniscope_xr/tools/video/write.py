@@ -9,15 +9,15 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import xarray as xr
 
 from miniscope_xr.card import OpenRecording
 from miniscope_xr.engine.dataset import frames_dataset
-from miniscope_xr.errors import OptionError, OutputError
-from miniscope_xr.tools.stream.footage import BATCH_BYTES, SMALL_BATCH_BYTES, Footage, Frames, Images, PathLike, select
+from miniscope_xr.errors import OptionError, OutputError, refuse_unknown
+from miniscope_xr.tools.stream.footage import BATCH_BYTES, SMALL_BATCH_BYTES, Footage, Images, PathLike, select
 from miniscope_xr.tools.stream.outputs import (
     is_full,
     progress_bar,
@@ -29,6 +29,7 @@ from miniscope_xr.tools.stream.outputs import (
 from miniscope_xr.tools.stream.readahead import read_ahead
 from miniscope_xr.tools.stream.timing import frame_rate, warn_of_jumps, write_time_stamps
 from miniscope_xr.tools.video.codecs import check_container, count_frames, normal_codec, open_writer, quiet
+from miniscope_xr.tools.video.options import VideoOptions
 from miniscope_xr.tools.video.segments import can_join, write_segments
 from miniscope_xr.tools.video.uncompressed import PaddedWriter, needs_padding
 
@@ -231,17 +232,7 @@ def _write_all(footage: Footage, path: Path, fps: float, codec: str, bar: Any, c
     write_rows(footage, path, fps, codec, bar, 0, footage.count, color)
 
 
-def dataset_to_video(
-    ds: xr.Dataset,
-    path: PathLike,
-    codec: str = "GREY",
-    frames: Frames = None,
-    fps: float | str | None = None,
-    color: bool = False,
-    time_stamps: bool = True,
-    force: bool = False,
-    progress: bool = True,
-) -> Written:
+def dataset_to_video(ds: xr.Dataset, path: PathLike, codec: str = "GREY", **options: Unpack[VideoOptions]) -> Written:
     """Write a recording as a video, and its time stamps as CSV beside it; returns what it holds.
 
     Parameters
@@ -251,22 +242,24 @@ def dataset_to_video(
     path
         ``.avi``, ``.mkv``, ``.mp4`` or ``.mov``.
     codec
-        ``GREY`` (default) and ``FFV1`` (half the size) are exact; ``MJPG``, ``mp4v`` and ``XVID`` lose detail.
-    frames
-        A slice or list of rows; None for all.
-    fps
-        None: measured from the time stamps; ``"nominal"``: the setting on the card; or a number.
-    color
-        Write three equal channels.
-    time_stamps
-        Write ``<name>_timeStamps.csv`` as well.
-    force
-        Overwrite existing files.
-    progress
-        Show a progress bar (on a terminal).
+        ``GREY`` and ``FFV1`` (half the size) are exact; ``MJPG``, ``mp4v`` and ``XVID`` lose detail.
+    options
+        Those of :class:`~miniscope_xr.tools.video.options.VideoOptions`: which frames, their rate, colour ...
+
+    Raises
+    ------
+    OutputExistsError
+        A file exists and ``force`` is not given.
+    MissingDependencyError
+        OpenCV cannot be imported.
+    OptionError, OutputError
+        The codec, container, size or rows do not go together, or a file could not be written; nothing is left of it.
     """
-    path = Path(path)
+    refuse_unknown("to_video()", options, VideoOptions.__annotations__)
+    frames, fps, color = options.get("frames"), options.get("fps"), options.get("color", False)
+    time_stamps, force = options.get("time_stamps", True), options.get("force", False)
     codec = normal_codec(codec)
+    path = Path(path)
     check_container(path, codec, color)
     footage = Footage(select(ds, frames), batch_bytes=BATCH_BYTES if codec == "GREY" else SMALL_BATCH_BYTES)
     check_even(footage.width, footage.height)
@@ -277,7 +270,10 @@ def dataset_to_video(
         refuse_source(made, ds.encoding.get("source"))
     if codec == "GREY":
         refuse_too_large(path, footage.count * footage.height * footage.width)
-    with whole_file(path, force) as part, progress_bar(footage.count, path.name, show=progress) as bar:
+    with (
+        whole_file(path, force) as part,
+        progress_bar(footage.count, path.name, show=options.get("progress", True)) as bar,
+    ):
         _write_all(footage, part, rate, codec, bar, color)
         if time_stamps:
             with whole_file(table, force) as rows:
