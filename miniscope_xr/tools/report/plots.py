@@ -145,4 +145,14 @@ def plot_headers(ds: xr.Dataset) -> Any:
         figure.align_ylabels(axes[:, 0])
         name = str(ds.encoding.get("source", "")).replace("\\", "/").rsplit("/", 1)[-1]
         figure.suptitle(f"{name}  {ds.attrs.get('layout', '')}".strip(), fontsize=13, x=0.01, ha="left")
+    _let_go(plt, figure)
     return figure
+
+
+def _let_go(plt: Any, figure: Any) -> None:
+    """Close a figure where a notebook would show it twice: as what a cell returns, and as one that pyplot holds open.
+
+    It can still be drawn, saved and shown. Elsewhere pyplot keeps it, for ``plt.show()``.
+    """
+    if "inline" in str(plt.get_backend()):
+        plt.close(figure)
