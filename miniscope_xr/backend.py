@@ -62,7 +62,7 @@ class MiniscopeBackendEntrypoint(BackendEntrypoint):
         except BaseException:
             card.close()
             raise
-        return _of(card, ds)
+        return _closing(card, ds)
 
     def open_groups_as_dict(self, filename_or_obj: Any, **options: Any) -> dict[str, xr.Dataset]:
         """Every node of the card: ``/``, ``/recording_0``, ``/recording_0/buffers`` and so on."""
@@ -76,7 +76,7 @@ class MiniscopeBackendEntrypoint(BackendEntrypoint):
         except BaseException:
             card.close()
             raise
-        return {path: _of(card, ds) for path, ds in groups.items()}
+        return {path: _closing(card, ds) for path, ds in groups.items()}
 
     def open_datatree(self, filename_or_obj: Any, **options: Any) -> xr.DataTree:
         """The whole card as a tree; options as for :meth:`open_groups_as_dict`."""
@@ -87,8 +87,7 @@ class MiniscopeBackendEntrypoint(BackendEntrypoint):
         return tree
 
 
-def _of(card: OpenCard, ds: xr.Dataset) -> xr.Dataset:
-    """Let a Dataset know its card; closing it closes the card (the very last step, or the descriptor leaks)."""
-    ds.encoding["source"] = card.path
+def _closing(card: OpenCard, ds: xr.Dataset) -> xr.Dataset:
+    """Let closing a Dataset close its card (the very last step, or the descriptor leaks)."""
     ds.set_close(card.close)
     return ds

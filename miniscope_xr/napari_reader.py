@@ -5,7 +5,6 @@ napari finds this module by ``napari.yaml``; nothing here imports napari.
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from miniscope_xr.backend import MiniscopeBackendEntrypoint
-from miniscope_xr.card import OpenCard
+from miniscope_xr.card import OpenCard, OpenRecording
+from miniscope_xr.engine.dataset import frames_dataset
+from miniscope_xr.errors import MiniscopeError
 from miniscope_xr.tools.stream.timing import frame_rate
 
 Layer = tuple[xr.DataArray, dict[str, Any], str]
@@ -30,8 +30,12 @@ def reader(path: str | list[str]) -> Callable[[str | list[str]], list[Layer]] | 
     path
         What was given to napari, or dropped on it: one path, or several.
     """
-    engine = MiniscopeBackendEntrypoint()
-    return layers if all(engine.guess_can_open(one) for one in _paths(path)) else None
+    try:
+        for one in _paths(path):
+            OpenCard(one).close()
+    except MiniscopeError:
+        return None
+    return layers
 
 
 def layers(path: str | list[str]) -> list[Layer]:
@@ -49,15 +53,18 @@ def _paths(path: str | list[str]) -> list[str]:
 
 
 def _of_card(path: str) -> list[Layer]:
-    with contextlib.closing(OpenCard(path)) as card:
-        count = len(card.index.recordings)
-    return [_layer(path, number, count) for number in range(count)]
+    card = OpenCard(path)
+    name = Path(path).name
+    found = card.index.recordings
+    return [
+        _layer(OpenRecording(card, recording, fill=True), name + f", recording {recording.number}" * (len(found) > 1))
+        for recording in found
+    ]
 
 
-def _layer(path: str, number: int, count: int) -> Layer:
-    ds = xr.open_dataset(path, engine="miniscope", recording=number, gaps="fill", cache=False)
-    name = Path(path).name + (f", recording {number}" if count > 1 else "")
-    for text in ds.attrs.get("warnings", ()):
+def _layer(store: OpenRecording, name: str) -> Layer:
+    ds = frames_dataset(store)
+    for text in store.recording.warnings:
         warnings.warn(f"{name}: {text}", stacklevel=2)
     step = 1 / frame_rate(ds) if ds.sizes["frame"] > 1 else 1.0
     about = {

@@ -52,7 +52,7 @@ def recording_dataset(card: OpenCard, recording: Recording, options: Options) ->
 
 def frames_dataset(store: OpenRecording, options: Options = _DEFAULTS) -> xr.Dataset:
     """Make the Dataset of an open recording's frames."""
-    return Frames(store, options).dataset()
+    return _of(store.card, Frames(store, options).dataset())
 
 
 def buffers_dataset(card: OpenCard, recording: Recording, options: Options) -> xr.Dataset:
@@ -68,12 +68,19 @@ def buffers_dataset(card: OpenCard, recording: Recording, options: Options) -> x
         if name not in options.dropped
     }
     rows = np.arange(recording.n_buffers, dtype=np.int64)
-    return xr.Dataset(kept, {} if "buffer" in options.dropped else {"buffer": rows}, recording_attrs(store))
+    rows_of = {} if "buffer" in options.dropped else {"buffer": rows}
+    return _of(card, xr.Dataset(kept, rows_of, recording_attrs(store)))
 
 
 def card_dataset(card: OpenCard) -> xr.Dataset:
     """Make the root of a tree: what the card says of itself."""
-    return xr.Dataset(attrs=card_attrs(card))
+    return _of(card, xr.Dataset(attrs=card_attrs(card)))
+
+
+def _of(card: OpenCard, ds: xr.Dataset) -> xr.Dataset:
+    """Let a Dataset say which card it is of."""
+    ds.encoding["source"] = card.path
+    return ds
 
 
 def _fields(store: OpenRecording) -> dict[str, Field]:
