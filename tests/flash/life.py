@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import xarray as xr
 
 from miniscope_xr.tools.cli import main
@@ -125,3 +128,20 @@ def whole_life(tool: Tool, device: str, image: Path, folder: Path, monkeypatch) 
     recorded(image)
     is_finished_after_an_interrupt(tool, device, image, monkeypatch)
     is_qualified(tool, device, image)
+
+
+def is_worked_through(hardware: Any, device: str, report: Path, *, kill: bool = True) -> None:
+    """The list for hardware: only looked at, then written to; its report says that all is as expected."""
+    words = [device, "--image", "--report", str(report)]
+    before = card_id(device)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdin", None)  # nobody is there to pull a card
+        if not kill:
+            patch.setattr(hardware.Checklist, "kill", lambda self: False)
+        assert hardware.main(words) == 0, report.read_text(encoding="utf-8")
+        assert hardware.main([*words, "--write", "another"]) == 3
+        assert hardware.main([*words, "--write", before]) in (0, 7)
+    said = report.read_text(encoding="utf-8")
+    wrong = re.findall(r"## NOT AS EXPECTED: (.*)", said)
+    assert not [title for title in wrong if "qualify" not in title], said  # its speed is what it is here
+    assert "as expected: led on the card\n\nexpected 20; got led               20 percent" in said

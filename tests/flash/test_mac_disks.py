@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 from miniscope_xr.errors import CardReadError
+from miniscope_xr.tools.cli import hardware
 from miniscope_xr.tools.flash import journal
 from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import BUSY, BusyError
@@ -135,3 +136,8 @@ def test_two_readers_of_one_name(image, tmp_path, tool):
 def test_write_protected(disk, tool):
     disk.protected = True
     assert "read-only" in tool("set", DRIVE, "gain=2").err
+
+
+def test_the_checklist_for_hardware(disk, tmp_path):
+    """Without the killed process: that one would not be on this simulated Mac."""
+    life.is_worked_through(hardware, DRIVE, tmp_path / "report.md", kill=False)

@@ -27,6 +27,7 @@ from miniscope_xr.tools.flash.errors import CheckFailedError, RefusedError
 from miniscope_xr.tools.flash.look import look
 from miniscope_xr.tools.flash.plan import make_plan
 from miniscope_xr.tools.flash.settings import parse_settings
+from tests import needs
 
 from .cli import Tool, card_id, parser
 from .fakes import DISK, SECTOR, V4, FaultDisk, settings_sector, v4_buffers, v4_card
@@ -191,7 +192,7 @@ class TestWhatIsSomebodyElses:
         for _ in range(20):
             assert signatures.at_end(rng.integers(0, 256, 1 << 20, np.uint8).tobytes(), 1 << 30) == []
 
-    @pytest.mark.skipif(not Path("/usr/sbin/mkfs.minix").exists(), reason="needs mkfs.minix")
+    @needs.program("/usr/sbin/mkfs.minix")
     def test_a_real_minix_file_system(self, tool, tmp_path):
         card = write(tmp_path / "c.img", b"", 4 << 20)
         subprocess.run(["/usr/sbin/mkfs.minix", str(card)], check=True, capture_output=True)
@@ -201,7 +202,7 @@ class TestWhatIsSomebodyElses:
         assert "Minix" in result.err
         assert card.read_bytes() == before
 
-    @pytest.mark.skipif(not Path("/usr/sbin/mkswap").exists(), reason="needs mkswap")
+    @needs.program("/usr/sbin/mkswap")
     @pytest.mark.parametrize("page", [4096, 8192, 65536])
     def test_swap_of_any_page_size(self, tool, tmp_path, page):
         card = write(tmp_path / "c.img", b"", 8 << 20)
@@ -401,6 +402,7 @@ class TestWhatIsTyped:
         with pytest.raises(RefusedError, match="no text"):
             confirm("0123456789ab", False)
 
+    @needs.posix_names
     def test_names_cannot_redraw_the_terminal(self, tool, tmp_path, capsys):
         card = write(tmp_path / "\x1b[2J\x1b[Hcard.img", v4_card(SIZE, buffers=0))
         result = tool("set", card, "gain=2")

@@ -16,7 +16,8 @@ import pytest
 import xarray as xr
 
 from miniscope_xr.errors import CardReadError
-from miniscope_xr.tools.cli import main
+from miniscope_xr.source.local import Device
+from miniscope_xr.tools.cli import hardware, main
 from miniscope_xr.tools.flash import journal
 from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import BUSY, BusyError, CardWriteError
@@ -115,24 +116,81 @@ def test_every_spelling(drive, tool, image, name):
     assert main(["info", name]) == 0
 
 
-def test_the_simulated_windows_refuses(drive, image):
-    """The rules that the life above was lived under."""
+@pytest.fixture
+def opened(drive):
+    """The disk as the C runtime opens it."""
     fd = os.open(drive, os.O_RDWR | os.O_BINARY)
-    try:
-        assert len(os.read(fd, 512)) == 512
-        for refused in (
-            lambda: os.read(fd, 100),
-            lambda: (os.lseek(fd, 100, os.SEEK_SET), os.read(fd, 512)),
-            lambda: (os.lseek(fd, life.SIZE, os.SEEK_SET), os.read(fd, 512)),
-            lambda: (os.lseek(fd, DATA, os.SEEK_SET), os.write(fd, bytes(100))),
-            lambda: (os.lseek(fd, DATA, os.SEEK_SET), os.write(fd, bytes(512))),
-            lambda: os.fstat(fd),
-            lambda: os.lseek(fd, 0, os.SEEK_END),
-        ):
-            with pytest.raises(OSError):  # noqa: PT011 - the C runtime makes one of many
-                refused()
-    finally:
-        os.close(fd)
+    yield fd
+    os.close(fd)
+
+
+# The rules that the life above was lived under: refused by the simulated Windows, as by the real one.
+UNALIGNED = {
+    "read": lambda fd: os.read(fd, 100),
+    "read at": lambda fd: (os.lseek(fd, 100, os.SEEK_SET), os.read(fd, 512)),
+    "write": lambda fd: os.write(fd, bytes(100)),
+    "write at": lambda fd: (os.lseek(fd, 100, os.SEEK_SET), os.write(fd, bytes(512))),
+    "behind the end": lambda fd: (os.lseek(fd, life.SIZE, os.SEEK_SET), os.read(fd, 512)),
+    "its facts": os.fstat,
+    "its end": lambda fd: os.lseek(fd, 0, os.SEEK_END),
+}
+
+
+@pytest.mark.parametrize("what", UNALIGNED)
+def test_unaligned_access_is_refused(opened, what):
+    assert len(os.read(opened, 512)) == 512
+    os.lseek(opened, 0, os.SEEK_SET)
+    with pytest.raises(OSError):  # noqa: PT011 - the C runtime makes one of many
+        UNALIGNED[what](opened)
+
+
+def test_bytes_at_any_place_are_read_in_whole_sectors(drive, image):
+    with Device(drive) as device:
+        assert device.read(100, 1000) == image.read_bytes()[100:1100]
+        assert device.read(life.SIZE - 3, 100) == image.read_bytes()[-3:]
+        assert device.salvage(511, 2) == (image.read_bytes()[511:513], [])
+
+
+def test_a_mounted_volume_keeps_its_sectors(computer, opened, drive, image):
+    """Nothing is written into it, until it is locked and let go; then also its last sector."""
+    before = image.read_bytes()
+    os.lseek(opened, DATA, os.SEEK_SET)
+    with pytest.raises(PermissionError):
+        os.write(opened, b"x" * 512)
+    assert image.read_bytes() == before
+    with open_target(identify(drive), write=True) as target:
+        target.write(DATA, b"x" * 512)
+        target.write(life.SIZE - 512, b"y" * 512)
+    assert image.read_bytes()[DATA : DATA + 512] == b"x" * 512
+    os.lseek(opened, DATA, os.SEEK_SET)
+    with pytest.raises(PermissionError):
+        os.write(opened, b"x" * 512)  # the locks were given back
+
+
+def test_the_old_code_page(computer, drive, tool):
+    """A name with letters that PowerShell writes as bytes of code page 850."""
+    assert identify(drive).model == NAME
+    assert NAME in tool.raw("list").out
+    asked = subprocess.run(["powershell", "-Command", "Get-Disk -Number 2"], capture_output=True, stdin=-3).stdout
+    assert NAME.encode("cp850") in asked, "without being asked for UTF-8 it is none"
+
+
+def test_a_card_without_partitions(computer, image, tool):
+    """What this tool makes: nothing of it is a partition, and PowerShell ends with an error."""
+    drive = computer.disk(2, image)
+    asked = subprocess.run(["powershell", "-Command", "Get-Partition -DiskNumber 2"], capture_output=True, stdin=-3)
+    assert (asked.returncode, asked.stdout) == (1, b"")
+    assert identify(drive).partitions == ()
+    assert tool("set", drive, "gain=2").code == 0
+
+
+@pytest.mark.parametrize("words", ["mounted", "raw"])
+def test_a_letter_alone_does_not_refuse(computer, image, tool, words):
+    drive = computer.disk(2, image)
+    computer.volume("e", 2, 64 << 10, 4 << 20, letter="E", words=words)
+    assert identify(drive).partitions == (drive + " partition 1 (E:)",)
+    assert drive in tool.raw("list").out
+    assert tool("set", drive, "gain=2").code == 0
 
 
 @pytest.mark.parametrize("verb", ["set", "wipe", "prepare", "blank-table"])
@@ -145,6 +203,7 @@ def test_a_volume_in_use(computer, drive, tool, image, verb):
     result = tool(verb, drive, *words, *discard)
     assert result.code == BUSY, result.err
     assert "a volume on it is in use; close the files and windows that show it" in result.err
+    assert "`mountvol E: /p`" in result.err
     assert image.read_bytes() == before
 
 
@@ -249,3 +308,29 @@ def test_windows_own_disk_is_never_a_card(computer, image, tool):
     own = computer.disk(0, image, "here system", bus="SATA")
     assert "no card found" in tool.raw("list").out
     assert tool.raw("set", own, "gain=2").code == 3
+
+
+def test_the_checklist_for_hardware(drive, tmp_path):
+    life.is_worked_through(hardware, drive, tmp_path / "report.md")
+
+
+def test_an_image_has_one_writer(tmp_path, tool):
+    """Also against another process, and readers are not kept out."""
+    image = life.recorded(tmp_path / "my card.img")
+    with open_target(identify(str(image)), write=True):
+        with pytest.raises(BusyError, match="another copy of this tool"), open_target(identify(str(image)), write=True):
+            pass
+        assert main(["info", str(image)]) == 0
+        assert tool("set", image, "gain=2").code == BUSY
+    assert tool("set", image, "gain=2").code == 0
+
+
+@pytest.mark.parametrize("name", ["CON", "NUL", "COM1", "aux.img", "a<b>.img", "a|b", "E:", "card?.img", "\\\\.\\E:"])
+@pytest.mark.parametrize("verb", ["info", "check", "set", "video"])
+def test_a_name_that_is_no_card(name, verb, capsys, tmp_path):
+    words = {"set": ["gain=2"], "video": [str(tmp_path / "a.avi")]}.get(verb, [])
+    assert main([verb, name, *words]) in (2, 3, 4, 5)
+    said = capsys.readouterr().err
+    assert said.startswith(f"miniscope-xr {verb}: ")
+    assert "a fault of miniscope-xr" not in said
+    assert len(said.strip().splitlines()) == 1

@@ -22,6 +22,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 DLL = f"python{MINOR.replace('.', '')}.dll"
+COMPILER = ["x86_64-w64-mingw32-gcc", "-O1"]
 APT = ["wine", "wine64", "gcc-mingw-w64-x86-64"]
 # C99 functions that Wine 8's ucrtbase only names; c99.c has them as ms_<name>
 _COMPLEX = [
@@ -30,17 +31,32 @@ _COMPLEX = [
 ]  # fmt: skip
 MISSING = {f"{name}{kind}" for name in _COMPLEX for kind in ("", "f", "l")}
 MISSING.add("feholdexcept")
+PATIENCE = 600  # seconds for one command
+READERS = ["disks.c", "disks.h", "powershell.c"]  # the simulated card readers: built anew when they change
 
 
 class CannotBuildError(Exception):
     """The packages this needs cannot be had on this machine."""
 
 
-def run(*command: str | Path, **options: object) -> None:
-    """Run a command; its output is shown only where it fails."""
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, errors="replace", **options)  # type: ignore[call-overload]
+def run(*command: object, env: dict[str, str] | None = None) -> str:
+    """Run a command and return what it printed.
+
+    Raises
+    ------
+    CannotBuildError
+        It failed, is not there, or hangs (a download without a network).
+    """
+    words = [str(word) for word in command]
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", env=env, timeout=PATIENCE
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CannotBuildError(f"{' '.join(words)}: {error}") from error
     if done.returncode:
-        raise CannotBuildError(f"{' '.join(str(c) for c in command)}:\n{(done.stdout + done.stderr)[-2000:]}")
+        raise CannotBuildError(f"{' '.join(words)}:\n{(done.stdout + done.stderr)[-2000:]}")
+    return done.stdout
 
 
 class Environment:
@@ -63,28 +79,27 @@ class Environment:
 
     def recipe(self) -> str:
         """Changes when anything changes that the environment is built from."""
-        ours = [*sorted(HERE.glob("*.[ch]")), HERE / "build.py", HERE / "pe.py", ROOT / "pyproject.toml"]
-        parts = [f.read_bytes() for f in ours]
-        return hashlib.sha256(b"".join(parts) + sys.version.encode()).hexdigest()
+        ours = [HERE / name for name in ("build.py", "pe.py", "c99.c", "launcher.c")]
+        wanted = {name: _project().get(name) for name in ("dependencies", "optional-dependencies")}
+        return _digest(*(file.read_bytes() for file in ours), json.dumps(wanted).encode(), sys.version.encode())
 
     def build(self) -> None:
         """Build it, unless the same was built before."""
-        if self.stamp.is_file() and self.stamp.read_text() == self.recipe():
-            self._install()
-            return
-        shutil.rmtree(self.home, ignore_errors=True)
-        self.home.mkdir(parents=True)
-        self._system_packages()
-        self._interpreter()
-        self._packages()
-        self._c99()
-        self._wine()
+        if not (self.stamp.is_file() and self.stamp.read_text() == self.recipe()):
+            shutil.rmtree(self.home, ignore_errors=True)
+            self.home.mkdir(parents=True)
+            self._system_packages()
+            self._interpreter()
+            self._packages()
+            self._c99()
+            self._wine()
+            self.stamp.write_text(self.recipe())
+        self._readers()
         self._install()
-        self.stamp.write_text(self.recipe())
 
     def _install(self) -> None:
         """Install this checkout, as ``pip install -e`` does: its folder on the path, and its entry points."""
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        project = _project()
         site = self.python / "Lib" / "site-packages"
         (site / "miniscope_xr.pth").write_text("Z:" + str(ROOT).replace("/", "\\") + "\n")
         facts = site / "miniscope_xr-0.dist-info"
@@ -96,7 +111,7 @@ class Environment:
         (facts / "entry_points.txt").write_text("\n".join(lines) + "\n")
 
     def _system_packages(self) -> None:
-        if all(shutil.which(tool) for tool in ("wine", "x86_64-w64-mingw32-gcc")):
+        if all(shutil.which(tool) for tool in ("wine", COMPILER[0])):
             return
         if not shutil.which("apt-get") or os.geteuid():
             raise CannotBuildError(f"needs apt packages, as root: apt-get install {' '.join(APT)}")
@@ -127,31 +142,34 @@ class Environment:
         unwanted = shutil.ignore_patterns(*linux)
         shutil.copytree(sysconfig.get_path("stdlib"), self.python / "Lib", ignore=unwanted, dirs_exist_ok=True)
         site.mkdir(exist_ok=True)
-        compiler = ["x86_64-w64-mingw32-gcc", "-O1"]
         names = [f'-DPYTHON_DLL=L"{DLL}"', f'-DPYTHON_DLL_A="{DLL}"']
-        run(*compiler, "-municode", "-o", self.python / "python.exe", HERE / "launcher.c", *names)
-        # the card readers of tests/flash/test_windows_disks.py
-        run(*compiler, "-shared", "-o", self.python / "disks.dll", HERE / "disks.c")
-        run(*compiler, "-o", self.python / "powershell.exe", HERE / "powershell.c")
-        self._stable_abi(compiler)
-
-    def _stable_abi(self, compiler: list[str]) -> None:
-        """python3.dll, which wheels for every Python link against: it forwards each name to python3xx.dll."""
+        run(*COMPILER, "-municode", "-o", self.python / "python.exe", HERE / "launcher.c", *names)
+        # python3.dll, which wheels for every Python link against: it forwards each name to python3xx.dll
         exports = self._tool("exports", self.python / DLL)
-        self._forwarder(compiler, "python3.dll", {name: f"{DLL[:-4]}.{name}" for name in exports}, [])
+        self._forwarder("python3.dll", {name: f"{DLL[:-4]}.{name}" for name in exports}, [])
+
+    def _readers(self) -> None:
+        """Compile the card readers of ``tests/flash/test_windows_disks.py``, where they are others than before."""
+        stamp, now = self.home / "readers", _digest(*((HERE / name).read_bytes() for name in READERS))
+        if stamp.is_file() and stamp.read_text() == now:
+            return
+        for name, source, options in (("disks.dll", "disks.c", ["-shared"]), ("powershell.exe", "powershell.c", [])):
+            new = self.home / f"new-{name}"  # a running Python may have the old one open
+            run(*COMPILER, *options, "-o", new, HERE / source)
+            new.replace(self.python / name)
+        stamp.write_text(now)
 
     def _tool(self, *words: object) -> Any:
         """What ``pe.py`` says, which needs a library of its own."""
-        command = [self.home / "tools" / "bin" / "python", HERE / "pe.py", *words]
-        return json.loads(subprocess.run([str(c) for c in command], check=True, capture_output=True, text=True).stdout)
+        return json.loads(run(self.home / "tools" / "bin" / "python", HERE / "pe.py", *words))
 
-    def _forwarder(self, compiler: list[str], name: str, exports: dict[str, str], sources: list[Path]) -> None:
+    def _forwarder(self, name: str, exports: dict[str, str], sources: list[Path]) -> None:
         definition = self.home / f"{name}.def"
         lines = [f"  {public} = {target}" for public, target in sorted(exports.items())]
         definition.write_text("\n".join([f"LIBRARY {name}", "EXPORTS", *lines]))
         empty = self.home / "empty.c"
         empty.write_text("int unused;\n")
-        run(*compiler, "-shared", "-static", "-o", self.python / name, *(sources or [empty]), definition)
+        run(*COMPILER, "-shared", "-static", "-o", self.python / name, *(sources or [empty]), definition)
 
     def _packages(self) -> None:
         uv, wanted = self.home / "tools" / "bin" / "uv", self.home / "requirements.txt"
@@ -178,13 +196,22 @@ class Environment:
             file.write_bytes(file.read_bytes().replace(library.encode(), _renamed(library).encode()))
         for library, names in wanted.items():
             exports = {name: f"ms_{name}" if name in MISSING else f"ucrtbase.{name}" for name in names}
-            self._forwarder(["x86_64-w64-mingw32-gcc", "-O1"], _renamed(library), exports, [HERE / "c99.c"])
+            self._forwarder(_renamed(library), exports, [HERE / "c99.c"])
 
     def _wine(self) -> None:
         env = self.environ()
         run("wineboot", "-i", env=env)
         run("wineserver", "-w", env=env)  # until the drive is really there
         run("wine", "reg", "add", r"HKCU\Software\Wine", "/v", "Version", "/d", "win10", "/f", env=env)
+
+
+def _project() -> dict[str, Any]:
+    """The project's own table of ``pyproject.toml``."""
+    return dict(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"])
+
+
+def _digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def _renamed(library: str) -> str:

@@ -44,9 +44,11 @@ int main(int argc, char **argv)
     static char text[32768], script[4096], line[4096], name[300], serial[300];
     const char *state = getenv("MINISCOPE_XR_DISKS"), *at;
     FILE *file = state ? fopen(state, "rb") : NULL;
-    if (!file || argc < 2) { fprintf(stderr, "powershell: no disks are simulated\n"); return 1; }
-    text[fread(text, 1, sizeof text - 1, file)] = 0;
-    fclose(file);
+    if (argc < 2) { fprintf(stderr, "powershell: only -Command is simulated\n"); return 1; }
+    if (file) {  /* without one it is a computer without disks */
+        text[fread(text, 1, sizeof text - 1, file)] = 0;
+        fclose(file);
+    }
     parse(text, &c);
     snprintf(script, sizeof script, "%s", argv[argc - 1]);
     BOOL utf8 = strstr(script, "[Console]::OutputEncoding = [Text.Encoding]::UTF8;") != NULL;

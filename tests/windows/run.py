@@ -1,21 +1,26 @@
 """Runs the test suite in an unmodified Windows Python, on a plain Debian machine.
 
     python tests/windows/run.py                     the whole suite, and a table of what passed, failed and was skipped
+    python tests/windows/run.py --table docs/windows.md        the same, and the table is put into that page
+    python tests/windows/run.py --short             open, read, video, export and the life of one raw disk
     python tests/windows/run.py tests/engine -x     part of it: what follows goes to pytest
     python tests/windows/run.py --home DIR          where the environment is kept (default: your cache folder)
 
-The first run builds the environment (some minutes, apt and pip only); later ones reuse it. Test files run side by side,
-one Wine drive for each worker. Exit code 0: all passed; 1: some failed; 3: the environment cannot be built here.
+The first run builds the environment (some minutes, apt and pip only); later ones reuse it, and know how long each test
+file takes. Two processes run side by side, each with a Wine drive of its own. Exit code 0: all passed; 1: some failed;
+3: the environment cannot be built here.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as xml
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -25,10 +30,15 @@ from queue import SimpleQueue
 
 from build import ROOT, CannotBuildError, Environment
 
-# They test Linux' own kernel, or need minutes of real time
+# They test Linux' own kernel, the pages' browser on Linux, or need minutes of real time
 NOT_HERE = ("tests/benchmarks", "tests/readers", "tests/measure", "tests/windows")
 DISKS = "test_windows_disks.py"  # runs above simulated card readers
-LIMIT = 900  # seconds for one test file
+SHORT = [
+    "tests/test_readme.py::test_the_first_lines",
+    "tests/flash/test_windows_disks.py::test_a_whole_life[a letter]",
+]
+LIMIT = 1800  # seconds for one process
+TOGETHER = 90  # seconds: files that take less together share a process, which needs ten to begin
 
 
 @dataclass
@@ -40,23 +50,44 @@ class Result:
     failed: list[str] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     broken: str = ""
+    seconds: float = 0.0
 
 
 def files_below(wanted: list[str]) -> list[str]:
-    """The test files below the given paths, largest first so that the last ones to finish are short."""
+    """The test files below the given paths, or tests where they are named one by one."""
     files = {
-        file
+        file.relative_to(ROOT).as_posix()
         for place in wanted or ["tests"]
+        if "::" not in place
         for file in ([ROOT / place] if (ROOT / place).is_file() else (ROOT / place).rglob("test_*.py"))
     }
-    names = [f.relative_to(ROOT).as_posix() for f in sorted(files, key=lambda f: -f.stat().st_size)]
-    return [name for name in names if not name.startswith(NOT_HERE)]
+    return sorted(f for f in files if not f.startswith(NOT_HERE)) + [place for place in wanted if "::" in place]
 
 
-def read_report(file: str, report: Path) -> Result:
-    """Read pytest's own report of one file."""
-    result = Result(file)
+def batches(files: list[str], seconds: dict[str, float]) -> list[list[str]]:
+    """What each process runs: those that take long first and alone, short ones together."""
+    found: list[list[str]] = []
+    room = 0.0
+    for file in sorted(files, key=lambda f: -seconds.get(f, TOGETHER)):
+        takes = seconds.get(file, TOGETHER)
+        if takes > room or Path(file.split("::")[0]).name == DISKS:
+            found.append([])
+            room = TOGETHER
+        found[-1].append(file)
+        room -= takes
+    return found
+
+
+def read_report(report: Path) -> dict[str, Result]:
+    """Read pytest's own report, by file."""
+    found: dict[str, Result] = {}
     for case in xml.parse(report).getroot().iter("testcase"):
+        # a file that could not be collected has its name in "name" alone
+        place = (case.get("classname") or case.get("name", "")).split(".")
+        last = next((n for n, part in enumerate(place) if part.startswith("test_")), len(place) - 1)
+        file = "/".join(place[: last + 1]) + ".py"
+        result = found.setdefault(file, Result(file))
+        result.seconds += float(case.get("time", 0))
         outcome = case.find("skipped")
         if outcome is not None:
             result.skipped[re.sub(r"\d+", "N", outcome.get("message", ""))] += 1
@@ -64,17 +95,17 @@ def read_report(file: str, report: Path) -> Result:
             result.failed.append(case.get("name", "?"))
         else:
             result.passed += 1
-    return result
+    return found
 
 
-def run_file(environment: Environment, prefix: Path, file: str, words: list[str]) -> Result:
-    """Run one test file under Wine."""
+def run_batch(environment: Environment, prefix: Path, files: list[str], words: list[str]) -> list[Result]:
+    """Run some test files in one process under Wine."""
     report = prefix.parent / f"{prefix.name}.xml"
     report.unlink(missing_ok=True)
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--junitxml=Z:{report}", *words]
-    command = environment.command("-m", "pytest", file, *options)
+    command = environment.command("-m", "pytest", *files, *options)
     env = environment.environ(prefix)
-    if Path(file).name == DISKS:
+    if any(DISKS in file for file in files):
         readers = prefix.parent / f"{prefix.name}.disks"
         readers.write_bytes(b"")
         env["MINISCOPE_XR_DISKS"] = f"Z:{readers}".replace("/", "\\")
@@ -85,49 +116,69 @@ def run_file(environment: Environment, prefix: Path, file: str, words: list[str]
             errors="replace", timeout=LIMIT,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return Result(file, broken=f"not done after {LIMIT} s")
+        return [Result(file, broken=f"not done after {LIMIT} s") for file in files]
+    finally:
+        for left in prefix.glob("drive_c/users/*/Temp/*"):
+            shutil.rmtree(left, ignore_errors=True)
     if not report.is_file():
         print((done.stdout + done.stderr)[-3000:])
-        return Result(file, broken=(done.stdout + done.stderr)[-1500:])
-    result = read_report(file, report)
-    if result.failed:
+        return [Result(file, broken=(done.stdout + done.stderr)[-1500:]) for file in files]
+    found = read_report(report)
+    if any(result.failed for result in found.values()):
         print(done.stdout[-6000:])
-    return result
+    return list(found.values())
 
 
-def run_all(environment: Environment, files: list[str], words: list[str]) -> list[Result]:
-    """Run the files side by side, each worker with a drive of its own."""
+def run_all(environment: Environment, todo: list[list[str]], words: list[str]) -> list[Result]:
+    """Run the batches side by side, each worker with a drive of its own."""
     prefixes: SimpleQueue[Path] = SimpleQueue()
-    workers = min(os.cpu_count() or 1, len(files))
+    workers = min(os.cpu_count() or 1, len(todo))
     for number in range(workers):
         prefix = environment.home / f"worker{number}"
         if not prefix.exists():
             shutil.copytree(environment.prefix, prefix, symlinks=True)
         prefixes.put(prefix)
 
-    def one(file: str) -> Result:
+    def one(files: list[str]) -> list[Result]:
         prefix = prefixes.get()
         try:
-            result = run_file(environment, prefix, file, words)
+            results = run_batch(environment, prefix, files, words)
         finally:
             prefixes.put(prefix)
-        counts = f"{result.passed} passed, {len(result.failed)} failed, {result.skipped.total()} skipped"
-        print(f"{file}: {counts}", flush=True)
-        return result
+        for r in results:
+            counts = f"{r.passed} passed, {len(r.failed) + bool(r.broken)} failed, {r.skipped.total()} skipped"
+            print(f"{r.file}: {counts}, {r.seconds:.0f} s", flush=True)
+        return results
 
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(one, files))
+        return [result for results in pool.map(one, todo) for result in results]
 
 
 def table(results: list[Result]) -> str:
-    """The results as a Markdown table: test file, passed, failed, skipped, why."""
-    lines = ["| test file | passed | failed | skipped | why |", "| --- | --- | --- | --- | --- |"]
+    """The results as a Markdown table: test file, passed, skipped, why; a failure is in the last column."""
+    lines = ["| test file | passed | skipped | why |", "| --- | --- | --- | --- |"]
     for r in sorted(results, key=lambda r: r.file):
-        why = "; ".join([r.broken, *r.failed, *(f"{n} x {reason}" for reason, n in r.skipped.items())]).strip("; ")
+        failed = [f"FAILED: {name}" for name in r.failed]
+        why = "; ".join([r.broken, *failed, *(f"{n} x {reason}" for reason, n in sorted(r.skipped.items()))]).strip(
+            "; "
+        )
         why = why.replace("|", "/").replace("\n", " ")
-        row = (r.file, r.passed, len(r.failed) + bool(r.broken), r.skipped.total(), why)
-        lines.append(f"| {' | '.join(map(str, row))} |")
+        lines.append(f"| {r.file} | {r.passed} | {r.skipped.total()} | {why} |")
     return "\n".join(lines)
+
+
+def put_into(page: Path, text: str) -> None:
+    """Put the table between the two marks of a page."""
+    begin, end = "<!-- table: written by tests/windows/run.py -->", "<!-- end of the table -->"
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}", encoding="utf-8")
+
+
+def remember(file: Path, results: list[Result]) -> None:
+    """Keep how long each test file took, for the next run's order."""
+    known = json.loads(file.read_text()) if file.is_file() else {}
+    known.update({r.file: round(r.seconds, 1) for r in results if not r.broken})
+    file.write_text(json.dumps(known, indent=1))
 
 
 def main() -> int:
@@ -135,19 +186,32 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     parser.add_argument("--home", type=Path, default=cache / "miniscope-xr" / "windows")
+    parser.add_argument("--short", action="store_true", help="a few tests of everything")
+    parser.add_argument("--table", type=Path, metavar="PAGE", help="a Markdown page with the table's two marks")
     arguments, words = parser.parse_known_args()
     places = [word for word in words if (ROOT / word.split("::")[0]).exists()]
     environment = Environment(arguments.home.resolve())
+    start = time.monotonic()
     try:
         environment.build()
     except CannotBuildError as error:
         print(f"SKIPPED: no Windows Python can be built here: {error}", file=sys.stderr)
         return 3
-    results = run_all(environment, files_below(places), [word for word in words if word not in places])
-    print(table(results))
+    times = environment.home / "seconds.json"
+    seconds = json.loads(times.read_text()) if times.is_file() else {}
+    todo = [SHORT] if arguments.short else batches(files_below(places), seconds)
+    built = time.monotonic()
+    results = run_all(environment, todo, [word for word in words if word not in places])
+    if not arguments.short and all("::" not in place for place in places):
+        remember(times, results)
+    text = table(results)
+    print(text)
+    if arguments.table:
+        put_into(arguments.table, text)
     failed = sum(len(r.failed) + bool(r.broken) for r in results)
     skipped = sum(r.skipped.total() for r in results)
-    print(f"Windows: {sum(r.passed for r in results)} passed, {failed} failed, {skipped} skipped")
+    took = f"{built - start:.0f} s to build, {time.monotonic() - built:.0f} s to run"
+    print(f"Windows: {sum(r.passed for r in results)} passed, {failed} failed, {skipped} skipped; {took}")
     return 1 if failed else 0
 
 
