@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from construct import Bytes, Int32ul, Int64ul, Struct
 
 AT = 128
+_SECTOR = 512
 _MAGIC = b"MSXR"
 _CRC_AT = 508
 _PLAIN = Struct("magic" / Bytes(4), "version" / Int32ul, "session" / Bytes(16), "time" / Int64ul, "layout" / Bytes(32))
@@ -85,6 +86,16 @@ def read_stamp(sector: bytes) -> Stamp | None:
         kept.settings if kept else b"", kept.first if kept else b"",
         card.card.hex() if any(card.card) and card.crc == zlib.crc32(card.card) else "",
     )  # fmt: skip
+
+
+def stamps_in(data: bytes) -> list[Stamp]:
+    """Return every stamp in a stretch of whole sectors."""
+    found, place = [], data.find(_MAGIC)
+    while place >= 0:
+        if place % _SECTOR == AT and (stamp := read_stamp(data[place - AT : place - AT + _SECTOR])):
+            found.append(stamp)
+        place = data.find(_MAGIC, place + 1)
+    return found
 
 
 def recorded_with(header: bytes, first: bytes) -> bytes | None:

@@ -24,8 +24,9 @@ import numpy as np
 import pytest
 
 from miniscope_xr.tools.flash import jobs, journal, recover
+from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.journal import Found, Journal
-from miniscope_xr.tools.flash.look import look
+from miniscope_xr.tools.flash.look import Look, look
 
 from .fakes import DISK, SECTOR, FaultDisk
 
@@ -58,6 +59,7 @@ class Memory:
         Memory.used = self
         patch.setattr(Journal, "write", write)
         patch.setattr(journal, "new_folder", new_folder)
+        patch.setattr(recover, "look", look_once)
 
     def found(self) -> Found:
         return Found(tuple(sorted(self.kept.values(), key=lambda j: j.number, reverse=True)), ())
@@ -135,13 +137,26 @@ def _with(settled: bytes, sectors) -> bytes:
     return bytes(card)
 
 
+_looks: dict[tuple, Look] = {}
+
+
+def look_once(disk: FaultDisk, known: Disk, layout: str, *, whole: bool) -> Look:
+    """`look`, which is most of the work: the same card is looked at by `restore`, by `resume`, and again by both."""
+    key = (disk.view(), layout, whole)
+    if key not in _looks:
+        if len(_looks) > 8:
+            _looks.clear()
+        _looks[key] = look(disk, known, layout, whole=whole)
+    return _looks[key]
+
+
 def look_again(card: bytes, memory: Memory, choose, *, whole: bool) -> tuple | None:
     """What the commands do first: find the backup, then look with its layout."""
     Memory.used = memory
     disk = FaultDisk(card)
     known = replace(AFTER_REBOOT, size=len(card))
     old = choose(recover.own(disk, known, memory.found()))
-    return None if old is None else (copy.copy(old), disk, look(disk, known, old.layout, whole=whole))
+    return None if old is None else (copy.copy(old), disk, look_once(disk, known, old.layout, whole=whole))
 
 
 def resume(card: bytes, memory: Memory, backups: Path) -> bytes | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import miniscope_xr
 from miniscope_xr.errors import plain
 from miniscope_xr.layout import builtin_layouts, load_layout
 from miniscope_xr.layout.stamp import read_stamp, recorded_with
@@ -34,6 +35,7 @@ from .fakes import DISK, SECTOR, V4, FaultDisk, settings_sector, v4_buffers, v4_
 from .loops import loop, needs_loops
 
 SIZE = 16 << 20
+LAYOUTS = Path(miniscope_xr.__file__).parent / "layouts"
 HEADER, COUNTS, DATA = 1022 * SECTOR, 1023 * SECTOR, 1024 * SECTOR
 DAQ, V3 = load_layout("daq-wirefree"), load_layout("v3-wirefree")
 
@@ -142,6 +144,44 @@ class TestWhatIsSomebodyElses:
         assert name in result.err
         assert "blank-table" in result.err
         assert card.read_bytes() == bytes(data)
+
+    @pytest.mark.parametrize("sectors", [(0, 1, 2), (5, 6, 7), (3000, 3001, 3002)])
+    def test_a_layout_that_lies_over_it_does_not_hide_it(self, tool, tmp_path, sectors):
+        """A layout of one's own may have its settings anywhere, even where every disk has its table."""
+        text = (LAYOUTS / "v4-wirefree.yaml").read_text(encoding="utf-8")
+        text = text.replace("id: v4-wirefree", "id: odd").replace("aliases:", "# aliases:")
+        header, config, first = sectors
+        text = text.replace(
+            "header: 1022, config: 1023, data: 1024", f"header: {header}, config: {config}, data: {first}"
+        )
+        (tmp_path / "odd.yaml").write_text(text, encoding="utf-8")
+        data = bytearray(SIZE)
+        data[1080:1082] = b"\x53\xef"  # an ext file system, in sector 2
+        card = write(tmp_path / "c.img", bytes(data))
+        for verb, *words in (("prepare", "gain=2"), ("set", "gain=2"), ("wipe",), ("qualify",)):
+            result = tool(verb, card, *words, "--layout", tmp_path / "odd.yaml")
+            assert result.code == 3
+            assert "holds an ext2" in result.err
+        result = tool("blank-table", card, "--layout", tmp_path / "odd.yaml")
+        assert (result.code == 3) == (header <= 2)
+        if header > 2:
+            assert not any(card.read_bytes())
+            data = bytes(card.read_bytes())
+        else:
+            assert "where layout odd has its settings" in result.err
+        assert card.read_bytes() == data
+
+    def test_the_command_that_is_advised_is_complete(self, tool, tmp_path):
+        """A fresh card with a FAT names no Miniscope: neither does the command that takes the FAT off."""
+        data = bytearray(SIZE)
+        data[510:512], data[450] = b"\x55\xaa", 0x0C
+        card = write(tmp_path / "c.img", bytes(data))
+        result = tool("prepare", card, "gain=2", "--layout", "daq-wirefree")
+        assert result.code == 3
+        advised = result.err.split("`")[1].split()
+        assert advised == ["blank-table", str(card), "--layout", "daq-wirefree"]
+        assert tool(*advised).code == 0
+        assert not any(card.read_bytes())
 
     @pytest.mark.parametrize("at", [0, 3 * SECTOR, 100 * SECTOR + 7, 1021 * SECTOR + 511])
     @pytest.mark.parametrize("verb", ["prepare", "wipe", "set"])

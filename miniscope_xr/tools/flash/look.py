@@ -13,7 +13,7 @@ from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.operation import Progress, read_twice
 from miniscope_xr.tools.flash.plan import holds
-from miniscope_xr.tools.flash.signatures import END_BYTES, AtEnd, amid, at_end, at_start
+from miniscope_xr.tools.flash.signatures import END_BYTES, SIGNATURE_BYTES, AtEnd, amid, at_end, at_start
 from miniscope_xr.tools.flash.stale import find_extents
 from miniscope_xr.tools.flash.target.linux import Target
 
@@ -51,6 +51,8 @@ class Look:
         The last bytes of the card.
     found
         A recording, once for every layout that sees one, whichever layout was named.
+    head
+        The first bytes of the card, as many as the known signatures reach: also where a layout has its settings there.
     amid
         What is left of somebody's file system where recordings lie, its start being gone.
     """
@@ -63,6 +65,7 @@ class Look:
     tail: bytes
     found: tuple[Found, ...] = ()
     amid: tuple[AtEnd, ...] = ()
+    head: bytes = b""
 
     @property
     def layout(self) -> Layout:
@@ -112,7 +115,7 @@ class Look:
     @property
     def signatures(self) -> list[str]:
         """What is on the card and is somebody else's: partition tables, file systems, anything in front."""
-        found = at_start(self.front)
+        found = at_start(self.head)
         if not found and (unknown := _unknown(self.front)):
             found = [unknown]
         for name in (each.name for each in (*self.amid, *self.ends)):
@@ -194,7 +197,9 @@ def look(
     length = min(END_BYTES, behind // SECTOR * SECTOR)
     tail = target.read(target.size - length, length) if length > TAIL else b""
     found = _recordings(target, contents, progress, whole)
-    return Look(disk, contents, offset, block, start, tail, found, tuple(amid(target.read, target.size)))
+    head, reach = start + block, min(SIGNATURE_BYTES, target.size // SECTOR * SECTOR)
+    head = head[:reach] if len(head) >= reach else target.read(0, reach)
+    return Look(disk, contents, offset, block, start, tail, found, tuple(amid(target.read, target.size)), head)
 
 
 def _recordings(target: Target, contents: Contents, progress: Progress | None, whole: bool) -> tuple[Found, ...]:
@@ -233,9 +238,11 @@ def check_content(
         A partition table or file system, or a recording that would be lost.
     """
     if seen.signatures and verb != "blank-table":
+        told = seen.contents.prepared or seen.layout.id not in builtin_layouts()
+        named = "" if told else f" --layout {seen.layout.id}"
         raise RefusedError(
             f"{seen.disk.path} holds {' and '.join(seen.signatures)}: it may be somebody's disk. Look at its "
-            f"files; if it is the card, remove the table with `blank-table {seen.disk.path}` first"
+            f"files; if it is the card, remove the table with `blank-table {seen.disk.path}{named}` first"
         )
     refused = loss(seen, discard, verb) if writes_data or seen.foreign else None
     if refused and not dry_run:

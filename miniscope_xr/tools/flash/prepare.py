@@ -17,6 +17,7 @@ from miniscope_xr.tools.flash.operation import Change
 from miniscope_xr.tools.flash.plan import Plan
 from miniscope_xr.tools.flash.sector import Kept
 from miniscope_xr.tools.flash.settings import Settings
+from miniscope_xr.tools.flash.signatures import at_start
 
 
 def config_change(seen: Look) -> list[Change]:
@@ -152,7 +153,17 @@ def blank_table(seen: Look) -> Job:
     """Zero everything in front of the settings, and what a table, file system or volume keeps at the end.
 
     The first sector goes last, so that an interrupted card still shows what it was.
+
+    Raises
+    ------
+    RefusedError
+        It lies where the layout that was named has its settings or data.
     """
+    if set(at_start(seen.head)) - set(at_start(seen.front)):
+        raise RefusedError(
+            f"{seen.disk.path} holds {' and '.join(seen.signatures)} where layout {seen.layout.id} has its settings "
+            "(--layout): leave --layout out to remove it"
+        )
     changes = [Change("table", SECTOR, len(seen.front) - SECTOR)] if len(seen.front) > SECTOR else []
     changes += [Change("table", each.offset, each.length) for each in seen.amid]
     if len({end.name for end in seen.ends}) == 1 and "GPT" in seen.ends[0].name:

@@ -16,6 +16,7 @@ import numpy as np
 
 from miniscope_xr.errors import MiniscopeError
 from miniscope_xr.layout import SECTOR, builtin_layouts
+from miniscope_xr.layout.stamp import stamps_in
 from miniscope_xr.tools.flash import stale
 from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.errors import JournalError, RefusedError
@@ -24,13 +25,16 @@ from miniscope_xr.tools.flash.journal import Found, Journal
 from miniscope_xr.tools.flash.look import Look, check_content, look
 from miniscope_xr.tools.flash.operation import STEP, Change
 from miniscope_xr.tools.flash.prepare import config_change
-from miniscope_xr.tools.flash.sector import read_stamp
 from miniscope_xr.tools.flash.target.linux import Target
 
 _DATA = ("counts", "data", "first data")
 """Changes of what the camera writes; the others are of what only people write."""
+_TABLE = ("table", "copy of the table", "end of the volume", "first sector")
+"""Changes of what a computer keeps on a disk: removed by `blank-table`, put back by `restore`."""
 _FELL_OVER = 2
 """Bytes that a failing card may have got wrong; whoever makes a new table or file system changes more."""
+_TORN = 2
+"""Sectors that one power cut may leave half written: a card writes to two of its chips at once."""
 _TESTS = ("test data", "probe")
 """Changes of `qualify`, whose test data is neither as before nor as it will be."""
 
@@ -74,9 +78,8 @@ def _header(seen: Look) -> tuple[int, bytes]:
 
 def _stamps(old: Journal) -> tuple[set[str], set[str]]:
     """Return the ids of cards and sessions that stood, or were going to stand, in the settings sector."""
-    blocks = [data[i : i + SECTOR] for data in old.backup.values() for i in range(0, len(data), SECTOR)]
-    blocks += [change.data for change in _changes(old) if change.data and len(change.data) == SECTOR]
-    stamps = [stamp for block in blocks if (stamp := read_stamp(block))]
+    written = [change.data for change in _changes(old) if change.data]
+    stamps = [stamp for data in (*old.backup.values(), *written) for stamp in stamps_in(data)]
     return {s.card for s in stamps} - {""}, {old.session, *(s.session for s in stamps)} - {""}
 
 
@@ -215,8 +218,9 @@ def resume(target: Target, seen: Look, old: Journal, *, discard: str | None = No
             "`restore` brings the settings back, `prepare` begins anew"
         )
     check_card(seen, old)
-    check_content(seen, writes_data=False, verb=old.verb)
     changes = _changes(old)
+    table = any(change.name in _TABLE for change in changes)  # half a table is on the card, of this operation itself
+    check_content(seen, writes_data=False, verb="blank-table" if table else old.verb)
     for change in changes:
         if change.name not in (*_DATA, *_TESTS) and _used(target, old, change):
             raise RefusedError(
@@ -253,7 +257,8 @@ def _recorded_since(target: Target, seen: Look, old: Journal, changes: list[Chan
 def _new_buffer(target: Target, seen: Look, old: Journal, start: int, stop: int) -> int | None:
     """Find a buffer that is not of the recording that was going to be wiped, by the list made of that one.
 
-    One sector may have been torn when the power went: the old header in front, zeros behind.
+    A few sectors may have been torn when the power went: zeros on one side, the old content with its header (in front)
+    or footer (behind, v3) on the other. A new recording has another first sector, too, which was looked at before.
     """
     listed = _listed(old)
     layouts = {seen.layout.id: seen.layout, **builtin_layouts()}.values()
@@ -268,7 +273,7 @@ def _new_buffer(target: Target, seen: Look, old: Journal, start: int, stop: int)
                 return sector
             if not listed.is_old(sector, content):
                 torn.add(sector)
-                if content[-1] or len(torn) > 1:
+                if (content[0] and content[-1]) or len(torn) > _TORN:
                     return sector
     return None
 

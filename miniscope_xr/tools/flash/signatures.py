@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from miniscope_xr.layout import SECTOR
 
 SIGNATURE_BYTES = 264 * 1024
@@ -231,10 +233,9 @@ def at_end(end: bytes, size: int = 0) -> list[AtEnd]:
     last = end[-SECTOR:]
     if len(last) == SECTOR and last[:2] == b"\x55\xaa" and last[2] <= 2 and sum(last[:50]) % 256 == last[50]:
         found.append(AtEnd("a VIA RAID member", size - SECTOR, SECTOR))
+    first = -base % SECTOR
+    sectors = np.frombuffer(end, np.uint8, max(0, len(end) - first) // SECTOR * SECTOR, first).reshape(-1, SECTOR)
     for at, magic, name in _ANYWHERE:
-        place = end.find(magic)
-        while place >= 0:
-            if (base + place - at) % SECTOR == 0 and base + place - at >= 0:
-                found.append(AtEnd(name, base + place - at, SECTOR))
-            place = end.find(magic, place + 1)
+        hits = (sectors[:, at : at + len(magic)] == np.frombuffer(magic, np.uint8)).all(axis=1)
+        found += [AtEnd(name, base + first + SECTOR * i, SECTOR) for i in np.flatnonzero(hits).tolist()]
     return found
