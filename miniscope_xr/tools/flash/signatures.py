@@ -234,8 +234,8 @@ def at_end(end: bytes, size: int = 0) -> list[AtEnd]:
     if len(last) == SECTOR and last[:2] == b"\x55\xaa" and last[2] <= 2 and sum(last[:50]) % 256 == last[50]:
         found.append(AtEnd("a VIA RAID member", size - SECTOR, SECTOR))
     first = -base % SECTOR
-    sectors = np.frombuffer(end, np.uint8, max(0, len(end) - first) // SECTOR * SECTOR, first).reshape(-1, SECTOR)
+    grid = np.frombuffer(end, np.uint8, max(0, len(end) - first) // SECTOR * SECTOR, first).reshape(-1, SECTOR)
     for at, magic, name in _ANYWHERE:
-        hits = (sectors[:, at : at + len(magic)] == np.frombuffer(magic, np.uint8)).all(axis=1)
+        hits = (grid[:, at : at + len(magic)] == np.frombuffer(magic, np.uint8)).all(axis=1)
         found += [AtEnd(name, base + first + SECTOR * i, SECTOR) for i in np.flatnonzero(hits).tolist()]
     return found
