@@ -9,6 +9,7 @@ import numpy as np
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.frames.axis import Int
 from miniscope_xr.frames.stencil import FooterStencil, Stencil
+from miniscope_xr.index.clock import RunClock, longest_hole
 from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.headers import read_rows
 from miniscope_xr.index.recording import Recording
@@ -59,6 +60,7 @@ class BufferReader:
         self.recording = recording
         self.framing = framing
         self.salvage = salvage
+        self._clocks: dict[int, RunClock] = {}
 
     # -- headers --------------------------------------------------------------------------------------
 
@@ -77,6 +79,28 @@ class BufferReader:
     def table(self, source: ByteSource, run: Run, i: Int) -> tuple[Rows, Bools]:
         """Headers of whole frames ``i`` (frames, buffers), and which frames are to be read buffer by buffer anyway."""
         return self.headers(source, run, i.reshape(-1)).reshape(i.shape), np.zeros(len(i), bool)
+
+    def old(self, source: ByteSource, run: Run, i: Int, rows: Rows) -> Bools:
+        """Which buffers ``i`` of a run (one after the other), with these headers, are an older recording's.
+
+        Where a write failed, what was there before stands in its place, and may have fitting counters: it does not
+        keep the clock. Other headers are read only where the times in hand are not as expected.
+        """
+        if not self.framing.words:
+            return np.zeros(len(i), bool)  # a footer has the time at which its frame was written
+        times = self.framing.times(rows, run, i)
+        return self._clock(run).old(lambda k: self.framing.times(self.headers(source, run, k), run, k), i, times)
+
+    def suspects(self, run: Run, i: Int, rows: Rows) -> Bools:
+        """Which buffers ``i`` of a run, with these headers, are in frames that do not seem to keep the clock."""
+        return self._clock(run).suspects(i, self.framing.times(rows, run, i))
+
+    def _clock(self, run: Run) -> RunClock:
+        if run.sector not in self._clocks:
+            recording, ended = self.recording, run is self.recording.runs[-1]
+            longest = longest_hole(self.framing.layout.build)
+            self._clocks[run.sector] = RunClock(run, recording.clock, recording.ticks, ended, longest)
+        return self._clocks[run.sector]
 
     def overwritten(self, run: Run, i: Int) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Which buffers ``i`` of a run lie, in part, under what was written over the card later (a file system)."""

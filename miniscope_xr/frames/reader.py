@@ -15,7 +15,7 @@ import numpy as np
 
 from miniscope_xr.errors import CardChangedError
 from miniscope_xr.frames.axis import BLANK, FrameAxis, Int, Piece
-from miniscope_xr.frames.buffers import BufferReader
+from miniscope_xr.frames.buffers import Buffer, BufferReader
 from miniscope_xr.frames.cache import HeaderTable
 from miniscope_xr.frames.stencil import Rows, Stencil, aligned_empty, tiles
 from miniscope_xr.index.runs import Run
@@ -157,8 +157,10 @@ class FrameReader:
             doubtful: Sequence[int] = range(count)
             if stencil is not None:
                 span = slice(at, at + count)
-                words = None if headers is None else headers.words[span, : stencil.header_words]
+                words = (headers or self.header_table(count)).words[span if headers else slice(None)]
+                words = words[:, : stencil.header_words]
                 doubtful = stencil.read(source, frame - stencil.run.first.frame, out[span], words)
+                doubtful = self._with_old(stencil.run, number, frame, doubtful, words)
                 doubtful = self._with_lapped(source, stencil.run, frame, doubtful, count)
                 doubtful = self._with_torn(stencil.run, frame, doubtful, count)
                 doubtful = self._with_overwritten(stencil.run, number, frame, doubtful, count)
@@ -167,6 +169,18 @@ class FrameReader:
                     headers.known[span][doubtful] = False
             assembled += [(at + k, self._assemble(source, int(rows[at + k]), out[at + k])) for k in doubtful]
         return assembled
+
+    def _with_old(
+        self, run: Run, number: int, frame: int, doubtful: list[int], words: np.ndarray[Any, np.dtype[np.uint32]]
+    ) -> list[int]:
+        """Rows to put together buffer by buffer: the doubtful ones, and those that do not seem to keep the clock."""
+        if not self.framing.words:
+            return doubtful
+        words[doubtful] = 0
+        i = self.axis.first_buffer(number, frame) + np.arange(len(words) * len(run.cut))
+        rows = np.ascontiguousarray(words).view(self.dtype).reshape(-1)
+        odd = self.buffers.suspects(run, i, rows).reshape(len(words), -1).any(axis=1)
+        return sorted({*doubtful, *np.flatnonzero(odd).tolist()}) if odd.any() else doubtful
 
     def _with_torn(self, run: Run, frame: int, doubtful: list[int], count: int) -> list[int]:
         """Rows to put together buffer by buffer: the doubtful ones, and the last of a recording the power cut off."""
@@ -226,10 +240,7 @@ class FrameReader:
         # goes on top; the later one may hold what the camera wrote over the slot since.
         for piece in reversed(self.pieces(row)):
             run = self.recording.runs[piece.run]
-            for i in reversed(range(piece.start, piece.stop)):
-                buffer = self.buffers.buffer(source, run, i)
-                if buffer is None:
-                    continue
+            for i, buffer in reversed(self._buffers(source, run, range(piece.start, piece.stop))):
                 index = run.index_of(i)
                 headers.append(buffer.header)
                 indexes.append(index)
@@ -253,6 +264,15 @@ class FrameReader:
                 source.path,
             )
         return Assembled(present, complete, there, np.concatenate(headers[::-1]), np.array(indexes[::-1], np.int64))
+
+    def _buffers(self, source: ByteSource, run: Run, places: range) -> list[tuple[int, Buffer]]:
+        """The buffers of a run in some places, as far as they are on the card and of this recording."""
+        found = [(i, buffer) for i in places if (buffer := self.buffers.buffer(source, run, i)) is not None]
+        if not found:
+            return []
+        i, rows = np.array([i for i, _ in found]), np.concatenate([buffer.header for _, buffer in found])
+        old = self.buffers.old(source, run, i, rows)
+        return [each for each, odd in zip(found, old, strict=True) if not odd]
 
     def _put(self, out: np.ndarray[Any, Any], start: int, data: bytes) -> int:
         """Put the data of a buffer in its place; what is too long for the frame is left out."""
@@ -283,7 +303,7 @@ class FrameReader:
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, np.dtype[np.bool_]]]:
         """Headers of buffers ``i`` of a run as they are on the card, and which of them vouch for their buffer."""
         rows = self.buffers.headers(source, run, i)
-        return rows, self.framing.vouched(rows, run, i)
+        return rows, self.framing.vouched(rows, run, i) & ~self.buffers.old(source, run, i, rows)
 
     def first_timestamp(self, source: ByteSource, row: int) -> int | None:
         """Timestamp of one row's first buffer on the card, from one header where that can be; None for no buffer."""
@@ -359,6 +379,7 @@ class FrameReader:
         i = (self.axis.first_buffer(number, frame) + np.arange(count * size)).reshape(count, size)
         table, careful = self._headers_of(source, run, i, span, headers)
         good = self.framing.vouched(table, run, i)
+        good &= ~self.buffers.old(source, run, i.reshape(-1), table.reshape(-1)).reshape(i.shape)
         any_good = good.any(axis=1)
         each = np.arange(count)
         first, last = good.argmax(axis=1), size - 1 - good[:, ::-1].argmax(axis=1)

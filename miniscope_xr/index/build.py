@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.errors import NotACardError, OptionError
+from miniscope_xr.index.clock import clock_of
 from miniscope_xr.index.detect import CardSectors, detect
 from miniscope_xr.index.headers import HeaderReader
 from miniscope_xr.index.old_buffers import Starts, by_the_list, first_listed
@@ -356,7 +357,7 @@ class _Buffers:
         return Recording(
             number, tuple(runs), width, height, status,
             n_recorded=limit, n_dropped=self.config.get("n_buffers_dropped", 0) if last else 0,
-            ticks=self.facts.ticks(runs), torn=torn, warnings=tuple(warnings),
+            ticks=self.facts.ticks(runs), torn=torn, clock=clock_of(runs, self.headers), warnings=tuple(warnings),
         )  # fmt: skip
 
 

@@ -1,19 +1,33 @@
-"""The frame clock: while a recording goes on, the time of every frame follows from its number."""
+"""The frame clock: while a recording goes on, the time of every buffer follows from its number.
+
+    frame       40    41    42    43    44
+    buffer 0  2025  2075  2125  2175  2225      a period of 50 ms
+    buffer 1  2032  2082  2151  2182  2232      2151 is of a recording that began 19 ms later
+
+Times stray by a ms or so (whole ms, interrupts that come late). A *step* of the clock is there to stay: an older
+recording begins, or interrupts were lost. An *excursion* comes back: in the place of a few buffers whose writes failed
+stand those of an older recording.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from miniscope_xr.index.headers import HeaderReader
 from miniscope_xr.index.runs import Header, Run
+from miniscope_xr.layout import Build
 
 _JITTER = 3.0  # ticks by which a time may be off: whole ms, and interrupts that come late
 _WIDTH = 4.0  # ticks within which times of one kind lie
 
+Ints = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
+Look = Callable[[Ints], Floats]
 
 
 class FrameClock:
@@ -99,3 +113,205 @@ def _usual(values: Floats, width: float = _WIDTH) -> float:
     many = stop - np.arange(len(known))
     start = len(known) - 1 - int(np.argmax(many[::-1]))
     return float(known[start : stop[start]].mean())
+
+
+# -- the clock of a recording, from headers in hand --------------------------------------------------------------------
+
+
+def clock_of(runs: Sequence[Run], headers: HeaderReader) -> Model | None:
+    """The clock of a recording from the ends of its longest run: headers that were looked at to find the run.
+
+    The times within a frame are in proportion to its bytes. None where nothing tells.
+    """
+    run = max((r for r in runs if not r.odd and len(r.cut) > 1), key=lambda r: r.count, default=None)
+    if run is None:
+        return None
+    size, last = len(run.cut), run.count - 1
+    start = (-run.first.index) % size
+    if last < start + 2 * size:
+        return None
+    found = [headers.at(run.sector_of(i)) for i in (start, start + size - 1, last)]
+    if not all(run.matches(i, h) for i, h in zip((start, start + size - 1, last), found, strict=True)):
+        return None
+    first, second, end = (h.time for h in found if h is not None)
+    bytes_before = np.cumsum(run.cut.lengths, dtype=float)
+    offsets = (second - first) * (bytes_before - bytes_before[0]) / (bytes_before[-1] - bytes_before[0])
+    period = (end - first - offsets[run.index_of(last)]) / (run.frame_of(last) - run.frame_of(start))
+    return Model(float(period), offsets, 0.0) if period > offsets[-1] > 0 else None
+
+
+# -- excursions: old buffers among new ones ----------------------------------------------------------------------------
+
+_CHUNK = 16  # frames judged at once
+_AROUND = 12  # frames looked at on each side of them
+_SIDE = 20  # buffers on each side whose clock counts
+_FEW = 3  # buffers that do not show a clock by themselves
+_KEPT = 256  # chunks
+_WITHIN, _BETWEEN = 2.0, 2.5  # ms by which buffers of a frame, and frames, may be off each other before it is looked at
+SHORT = 16  # writes in a row that fail
+LONG = 100  # the same where the driver gives up on a busy card
+EDGE = (10, 14)  # ms an edge of a foreign remote takes
+
+
+def longest_hole(build: Build | None) -> int:
+    """Most writes in a row that fail: a few, or all that a driver gives up on while the card is busy."""
+    return LONG if build is not None and build.driver_timeout else SHORT
+
+
+def excursions(left: Floats, tolerance: float, ticks: float, ended: bool, longest: int = SHORT) -> Bools:
+    """Which of some buffers in a row are off a clock that the buffers before and behind them keep.
+
+    Parameters
+    ----------
+    left
+        Ticks by which each is off (NaN: it is not there).
+    tolerance
+        Ticks by which one may be off.
+    ticks
+        Units of the timestamp per ms.
+    ended
+        Whether the recording ends behind them.
+    longest
+        Most buffers in a row that may be odd; of many the clock behind them has to be the same as before.
+
+    Returns
+    -------
+    bool, shape (n,)
+    """
+    found = np.zeros(len(left), bool)
+    known = np.flatnonzero(np.isfinite(left))
+    if len(known) < 4:
+        return found
+    values = left[known]
+    cuts = np.flatnonzero(np.abs(np.diff(values)) > tolerance) + 1
+    bounds = [0, *cuts.tolist(), len(values)]
+    own = np.ones(len(values), bool)
+    for n, (start, stop) in enumerate(pairwise(bounds)):
+        if not len(cuts) or stop - start > longest:
+            continue
+        before = values[:start][own[:start]][-_SIDE:]  # without the old ones found so far
+        following = bounds[n + 2] if n + 2 < len(bounds) else stop
+        behind = values[stop : following if following - stop > _FEW else stop + _SIDE]
+        level, size = float(np.median(values[start:stop])), stop - start
+        own[start:stop] = not _strays(before, behind, level, size, tolerance, ticks, ended)
+    found[known[~own]] = True
+    return found
+
+
+def _strays(
+    before: Floats, behind: Floats, level: float, size: int, tolerance: float, ticks: float, ended: bool
+) -> bool:
+    """Whether a stretch of buffers is off the clock of both sides, and not between them."""
+    if not len(before):
+        return False  # a few buffers of this recording, and behind them an older one
+    early = float(np.median(before))
+    if not len(behind):
+        edge = EDGE[0] <= (early - level) / ticks <= EDGE[1]
+        return bool(ended and len(before) > 2 * size and abs(level - early) > tolerance and not edge)
+    late = float(np.median(behind))
+    if size > SHORT and not (min(len(before), len(behind)) > _FEW and abs(early - late) <= tolerance):
+        return False
+    return not min(early, late) - tolerance <= level <= max(early, late) + tolerance
+
+
+class RunClock:
+    """Tells buffers of a run that stand where this recording's were to be written, but are an older one's.
+
+    Two steps: :meth:`suspects` compares times in hand with the clock; only where they differ :meth:`odd` reads the
+    headers around, and decides. A card whose times are as expected costs no read.
+
+    ``look`` reads the times of some buffers of the run: NaN where a header does not vouch for its buffer.
+
+    Parameters
+    ----------
+    run : Run
+    model : Model or None
+        The clock of its recording; None: nothing is suspect.
+    ticks : float
+        Units of the timestamp per ms.
+    ended : bool
+        The recording ends with this run.
+    longest : int
+        Most buffers in a row that may be odd.
+    """
+
+    def __init__(self, run: Run, model: Model | None, ticks: float, ended: bool, longest: int = SHORT) -> None:
+        size = len(run.cut)
+        self._run, self._size, self._ticks, self._ended, self._longest = run, size, ticks, ended, longest
+        self._first = (-run.first.index) % size  # first buffer 0
+        self._whole = max(run.count - self._first, 0) // size
+        self._tells = model is not None and not run.odd and self._whole >= 3 and len(model.offsets) == size
+        self._model = model
+        self._around = max(_AROUND, -(-longest // size) + 4)
+        self._chunks: dict[int, tuple[int, Bools]] = {}
+        self._levels: dict[int, float] = {}  # ticks by which the clock is off, by frame
+
+    def old(self, look: Look, i: Ints, times: Floats) -> Bools:
+        """Which buffers ``i`` of the run, one after the other, are an older recording's; ``times`` as from ``look``."""
+        found = np.zeros(len(i), bool)
+        for k in np.flatnonzero(self.suspects(i, times)).tolist():
+            found[k] = self.odd(look, int(i[k]))
+        return found
+
+    def suspects(self, i: Ints, times: Floats) -> Bools:
+        """Which of some buffers in a row are in a frame that is to be looked at, by their times alone."""
+        model = self._model
+        if not self._tells or model is None or not len(i):
+            return np.zeros(len(i), bool)
+        frame, index = np.divmod(i + self._run.first.index, self._size)
+        row = frame - frame[0]
+        table = np.full((int(row[-1]) + 1, self._size), np.nan)
+        table[row, index] = self._off(model, frame, index, times)
+        high, low = np.fmax.reduce(table, axis=1), np.fmin.reduce(table, axis=1)
+        middle = (high + low) / 2
+        within, between = _WITHIN * self._ticks, _BETWEEN * self._ticks
+        level = self._level(int(frame[0] + frame[-1]) // 2)
+        with np.errstate(invalid="ignore"):
+            suspect = (high - low > within) | (np.abs(middle - level) > between)
+        found: Bools = suspect[row]
+        return found
+
+    def odd(self, look: Look, i: int) -> bool:
+        """Whether buffer ``i`` of the run is an older recording's, by the clock of the buffers around it."""
+        if not self._tells:
+            return False
+        chunk = min(max(i - self._first, 0) // self._size, self._whole - 1) // _CHUNK
+        if chunk not in self._chunks:
+            if len(self._chunks) >= _KEPT:
+                self._chunks.clear()
+            self._chunks[chunk] = self._judged(look, chunk)
+        start, odd = self._chunks[chunk]
+        return bool(0 <= i - start < len(odd) and odd[i - start])
+
+    def _judged(self, look: Look, chunk: int) -> tuple[int, Bools]:
+        """First of the buffers of a chunk of frames and of those around it, and which of them are odd."""
+        frame = max(chunk * _CHUNK - self._around, 0)
+        start = self._first + frame * self._size if frame else 0
+        stop = min(self._first + ((chunk + 1) * _CHUNK + self._around) * self._size, self._run.count)
+        i = np.arange(start, stop)
+        times = look(i)
+        whole = i[(i >= self._first) & (i < self._first + self._whole * self._size)] - start
+        model = learn(times[whole][: len(whole) // self._size * self._size].reshape(-1, self._size))
+        if model is None or self._model is None:
+            return start, np.zeros(len(i), bool)
+        number, index = np.divmod(i + self._run.first.index, self._size)
+        left = times - model.offsets[index] - model.period * (number - number[0])
+        ended = self._ended and stop == self._run.count
+        odd = excursions(left, self._ticks + 0.6 + model.stray, self._ticks, ended, self._longest)
+        self._model = self._model._replace(offsets=model.offsets)
+        kept = self._off(self._model, number, index, times)[~odd]
+        kept = kept[np.isfinite(kept)]
+        if len(kept):
+            self._levels[chunk * _CHUNK + _CHUNK // 2] = float(np.median(kept))
+        return start, odd
+
+    def _off(self, model: Model, frame: Ints, index: Ints, times: Floats) -> Floats:
+        """Ticks by which times are off the clock of the run's first buffer."""
+        first = self._run.first
+        off: Floats = times - first.time - model.period * frame - (model.offsets[index] - model.offsets[first.index])
+        return off
+
+    def _level(self, frame: int) -> float:
+        """Ticks by which the clock is off around a frame, as far as that was looked at."""
+        near = min(self._levels, key=lambda at: abs(at - frame), default=None)
+        return 0.0 if near is None or frame < abs(near - frame) else self._levels[near]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from miniscope_xr.index.clock import Model
 from miniscope_xr.index.runs import Run
 
 
@@ -30,6 +31,8 @@ class Recording:
     overwritten : tuple of (int, int)
         Stretches of sectors (first, first behind) within it that hold somebody else's bytes, as far as that is known
         without looking at headers.
+    clock : Model or None
+        Its frame clock, as far as the headers tell that were looked at to find it.
     warnings : tuple of str
         Sentences about what is doubtful.
     """
@@ -44,6 +47,7 @@ class Recording:
     ticks: float = 1.0
     torn: int | None = None
     overwritten: tuple[tuple[int, int], ...] = ()
+    clock: Model | None = field(default=None, compare=False)
     warnings: tuple[str, ...] = ()
 
     @property

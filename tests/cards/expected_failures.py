@@ -11,9 +11,7 @@ from __future__ import annotations
 EXACTLY = "test_a_real_card_is_read_exactly"
 ONE_BY_ONE = "test_single_frames_of_a_real_card_are_the_frames_of_the_whole"
 
-EXPECTED_FAILURES: dict[str, tuple[str, ...]] = {
-    "t55_v4_10_failed_write_over_old": (EXACTLY, ONE_BY_ONE),
-}
+EXPECTED_FAILURES: dict[str, tuple[str, ...]] = {}
 
 # cards whose every byte tools.simulate does not make yet
 NOT_SIMULATED = frozenset(

@@ -1,0 +1,80 @@
+"""The frame clock: what strays from it and comes back is not of this recording, what stays is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from miniscope_xr.index.clock import Model, RunClock, excursions, learn
+from miniscope_xr.index.runs import Cut, Header, Run
+
+OFFSETS = np.array([25.0, 32, 39, 47, 51])
+CUT = Cut((20432,) * 4 + (10688,), 48)
+
+
+def times(frames: int, seed: int = 0, jitter: float = 0.0) -> np.ndarray:
+    """Times of whole frames of five buffers, in whole ms."""
+    noise = np.random.default_rng(seed).uniform(-jitter, jitter, (frames, 1))
+    return np.floor(np.add.outer(50.003 * np.arange(frames), OFFSETS) + noise + 0.4)
+
+
+def read(table: np.ndarray) -> tuple[np.ndarray, RunClock, list[int]]:
+    """Which buffers of a run with these times are odd, its clock, and how many times were looked at for it."""
+    run = Run(1024, table.size, Header(12, 0, 0, 0, 0, 0, 0, int(table[0, 0]), 20432, 26, 190, 0), CUT)
+    clock = RunClock(run, Model(50.003, OFFSETS - OFFSETS[0], 0.0), 1.0, ended=True)
+    looked: list[int] = []
+
+    def look(i: np.ndarray) -> np.ndarray:
+        looked.append(len(i))
+        return table.reshape(-1)[i]
+
+    return clock.old(look, np.arange(table.size), table.reshape(-1)), clock, looked
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("off", [-19.0, 7.0, 24.0])
+@pytest.mark.parametrize("where", [slice(37, 38), slice(52, 55), slice(100, 105), slice(3, 7)])
+def test_old_buffers_in_the_place_of_failed_writes_are_told(where: slice, off: float, jitter: float) -> None:
+    for frames in (22, 150, 700):
+        table = times(frames, frames, jitter)
+        table.reshape(-1)[where] += off
+        odd, _, looked = read(table)
+        assert np.flatnonzero(odd).tolist() == list(range(where.start, where.stop))
+        assert sum(looked) <= 600
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.3, 1.0])
+def test_no_buffer_of_a_healthy_recording_is_odd(jitter: float) -> None:
+    for seed in range(20):
+        table = times(300, seed, jitter)
+        odd, _, looked = read(table)
+        assert not odd.any()
+        assert jitter or not looked
+
+
+@pytest.mark.parametrize("edges", [[60], [31, 33, 47], [12, 13, 40, 41, 44], [2], [97]])
+def test_ticks_lost_to_a_foreign_remote_are_no_old_buffers(edges: list[int]) -> None:
+    table = times(20, 1, 0.3)
+    for edge in edges:
+        table.reshape(-1)[edge:] -= 12
+    assert not read(table)[0].any()
+
+
+def test_a_step_that_stays_is_no_excursion() -> None:
+    left = np.concatenate([np.zeros(40), np.full(40, 9.0)])
+    assert not excursions(left, 2.0, 1.0, ended=False).any()
+    left[20:24] = -17
+    assert np.flatnonzero(excursions(left, 2.0, 1.0, ended=False)).tolist() == [20, 21, 22, 23]
+
+
+def test_a_clock_is_learnt_whatever_stands_between() -> None:
+    table = times(30)
+    table[7:9] += 19
+    table[20:] -= 12
+    table[3, 2] = np.nan
+    model = learn(table)
+    assert model is not None
+    assert model.period == pytest.approx(50, abs=0.05)
+    assert model.offsets == pytest.approx(OFFSETS - OFFSETS[0], abs=0.6)
+    assert learn(times(2)) is None
+    assert learn(np.full((9, 5), np.nan)) is None
