@@ -101,7 +101,7 @@ def learn(times: Floats) -> Model | None:
     left = times - offsets - period * np.arange(count)[:, None]
     steps = np.abs(np.diff(left, axis=0))  # all buffers of a frame stray together
     steps = steps[np.isfinite(steps)]
-    return Model(period, offsets, float(np.percentile(steps, 80)) if steps.size else 0.0)
+    return Model(period, offsets, 2 * float(np.median(steps)) if steps.size else 0.0)
 
 
 def _usual(values: Floats, width: float = _WIDTH) -> float:
@@ -145,11 +145,13 @@ def clock_of(runs: Sequence[Run], headers: HeaderReader) -> Model | None:
 _CHUNK = 16  # frames judged at once
 _AROUND = 12  # frames looked at on each side of them
 _SIDE = 20  # buffers on each side whose clock counts
+_NEAR = 8  # the same where nothing else tells
 _FEW = 3  # buffers that do not show a clock by themselves
 _KEPT = 256  # chunks
 _WITHIN, _BETWEEN = 2.0, 2.5  # ms by which buffers of a frame, and frames, may be off each other before it is looked at
 SHORT = 16  # writes in a row that fail
 LONG = 100  # the same where the driver gives up on a busy card
+ENDS, GOES_ON, UNKNOWN = "recording ends", "recording goes on", "unknown"
 EDGE = (10, 14)  # ms an edge of a foreign remote takes
 
 
@@ -158,7 +160,7 @@ def longest_hole(build: Build | None) -> int:
     return LONG if build is not None and build.driver_timeout else SHORT
 
 
-def excursions(left: Floats, tolerance: float, ticks: float, ended: bool, longest: int = SHORT) -> Bools:
+def excursions(left: Floats, tolerance: float, ticks: float, end: str, longest: int = SHORT) -> Bools:
     """Which of some buffers in a row are off a clock that the buffers before and behind them keep.
 
     Parameters
@@ -169,8 +171,9 @@ def excursions(left: Floats, tolerance: float, ticks: float, ended: bool, longes
         Ticks by which one may be off.
     ticks
         Units of the timestamp per ms.
-    ended
-        Whether the recording ends behind them.
+    end
+        What is behind them: ``"recording ends"``, ``"recording goes on"``, or ``"unknown"``: an older recording may
+        begin in them, so that only those count behind which the clock is the same as before.
     longest
         Most buffers in a row that may be odd; of many the clock behind them has to be the same as before.
 
@@ -193,23 +196,26 @@ def excursions(left: Floats, tolerance: float, ticks: float, ended: bool, longes
         following = bounds[n + 2] if n + 2 < len(bounds) else stop
         behind = values[stop : following if following - stop > _FEW else stop + _SIDE]
         level, size = float(np.median(values[start:stop])), stop - start
-        own[start:stop] = not _strays(before, behind, level, size, tolerance, ticks, ended)
+        own[start:stop] = not _strays(before, behind, level, size, tolerance, ticks, end)
     found[known[~own]] = True
     return found
 
 
-def _strays(
-    before: Floats, behind: Floats, level: float, size: int, tolerance: float, ticks: float, ended: bool
-) -> bool:
+def _strays(before: Floats, behind: Floats, level: float, size: int, tolerance: float, ticks: float, end: str) -> bool:
     """Whether a stretch of buffers is off the clock of both sides, and not between them."""
     if not len(before):
         return False  # a few buffers of this recording, and behind them an older one
     early = float(np.median(before))
     if not len(behind):
         edge = EDGE[0] <= (early - level) / ticks <= EDGE[1]
-        return bool(ended and len(before) > 2 * size and abs(level - early) > tolerance and not edge)
+        last = end == ENDS and len(before) > 2 * size
+        return bool(last and abs(level - early) > tolerance and not edge)
     late = float(np.median(behind))
-    if size > SHORT and not (min(len(before), len(behind)) > _FEW and abs(early - late) <= tolerance):
+    alike = abs(early - late) <= tolerance
+    if end == UNKNOWN:  # of two older recordings the second may have nearly the same phase
+        alike = abs(float(np.median(before[-_NEAR:]) - np.median(behind[:_NEAR]))) <= tolerance / 2
+    back = alike and min(len(before), len(behind)) > _FEW
+    if (size > SHORT or end == UNKNOWN) and not back:
         return False
     return not min(early, late) - tolerance <= level <= max(early, late) + tolerance
 
@@ -229,19 +235,19 @@ class RunClock:
         The clock of its recording; None: nothing is suspect.
     ticks : float
         Units of the timestamp per ms.
-    ended : bool
-        The recording ends with this run.
+    end : str
+        What is behind the run: as for :func:`excursions`.
     longest : int
         Most buffers in a row that may be odd.
     """
 
-    def __init__(self, run: Run, model: Model | None, ticks: float, ended: bool, longest: int = SHORT) -> None:
+    def __init__(self, run: Run, model: Model | None, ticks: float, end: str, longest: int = SHORT) -> None:
         size = len(run.cut)
-        self._run, self._size, self._ticks, self._ended, self._longest = run, size, ticks, ended, longest
+        self._run, self._size, self._ticks, self._end, self._longest = run, size, ticks, end, longest
         self._first = (-run.first.index) % size  # first buffer 0
         self._whole = max(run.count - self._first, 0) // size
-        self._tells = model is not None and not run.odd and self._whole >= 3 and len(model.offsets) == size
-        self._model = model
+        self._tells = not run.odd and self._whole >= 3
+        self._model = model if model is not None and len(model.offsets) == size else None
         self._around = max(_AROUND, -(-longest // size) + 4)
         self._chunks: dict[int, tuple[int, Bools]] = {}
         self._levels: dict[int, float] = {}  # ticks by which the clock is off, by frame
@@ -292,17 +298,17 @@ class RunClock:
         times = look(i)
         whole = i[(i >= self._first) & (i < self._first + self._whole * self._size)] - start
         model = learn(times[whole][: len(whole) // self._size * self._size].reshape(-1, self._size))
-        if model is None or self._model is None:
+        if model is None:
             return start, np.zeros(len(i), bool)
         number, index = np.divmod(i + self._run.first.index, self._size)
         left = times - model.offsets[index] - model.period * (number - number[0])
-        ended = self._ended and stop == self._run.count
-        odd = excursions(left, self._ticks + 0.6 + model.stray, self._ticks, ended, self._longest)
-        self._model = self._model._replace(offsets=model.offsets)
-        kept = self._off(self._model, number, index, times)[~odd]
-        kept = kept[np.isfinite(kept)]
-        if len(kept):
-            self._levels[chunk * _CHUNK + _CHUNK // 2] = float(np.median(kept))
+        end = GOES_ON if self._end == ENDS and stop < self._run.count else self._end
+        odd = excursions(left, self._ticks + 0.6 + model.stray, self._ticks, end, self._longest)
+        if self._model is not None:
+            self._model = self._model._replace(offsets=model.offsets)
+            kept = self._off(self._model, number, index, times)[~odd]
+            kept = kept[np.isfinite(kept)]
+            self._levels[chunk * _CHUNK + _CHUNK // 2] = float(np.median(kept)) if len(kept) else 0.0
         return start, odd
 
     def _off(self, model: Model, frame: Ints, index: Ints, times: Floats) -> Floats:

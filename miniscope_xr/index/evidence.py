@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from miniscope_xr.index.headers import HeaderReader
+from miniscope_xr.index.clock import UNKNOWN, Floats, Ints, RunClock, longest_hole
+from miniscope_xr.index.headers import HeaderReader, read_rows
 from miniscope_xr.index.runs import Header, Run
 from miniscope_xr.layout import SECTOR
 
@@ -46,18 +47,29 @@ class Evidence:
         self.scanning = scanning
         self.ticks = ticks
         self._head = headers.framing.head
+        self.close = False  # every header is looked at: old buffers in failed writes' places are told
+        self._clocks: dict[int, RunClock] = {}
+        self._own: dict[tuple[int, int], bool] = {}
 
     # -- the ring buffer's leftovers ---------------------------------------------------------------
 
     def link(self, run: Run, i: int) -> bool | None:
         """Whether the leftovers behind buffer ``i`` repeat the buffer one ring earlier; None: nothing to compare."""
+        told = self._repeats(run, i)
+        source = self._source(run, i) if told is False else None
+        if source is None:
+            return told
+        # a buffer that never reached the card, or not all of it, proves nothing
+        ends = [(r, k) for r, j in ((run, i), source) for k in (j, j + 1) if k < r.count]
+        return None if any(self._header(r, k) is None for r, k in ends) else False
+
+    def _repeats(self, run: Run, i: int) -> bool | None:
+        """The same by the bytes alone, whatever is there."""
         if run.odd or not self.ring:
             return None
         data_end = self._head + run.length_of(i)
         end = run.sector_count(i) * SECTOR
-        source = self._earlier(run, i)
-        while source is not None and self._head + source[0].length_of(source[1]) < end:
-            source = self._earlier(*source)
+        source = self._source(run, i)
         if data_end == end or source is None or (self.later and source[0].frame_of(source[1]) == 0):
             return None
         old, size = source[0], source[0].cut.sectors_for(source[0].length_of(source[1]))
@@ -67,11 +79,15 @@ class Evidence:
         theirs = self._bytes(source[0].sector_of(source[1]), data_end, end)
         if len(mine) != end - data_end or len(theirs) != len(mine):
             return None
-        if mine == theirs:
-            return None if len(set(mine)) == 1 else True
-        # a buffer that never reached the card, or not all of it, proves nothing
-        ends = [(r, k) for r, j in ((run, i), source) for k in (j, j + 1) if k < r.count]
-        return None if any(self._header(r, k) is None for r, k in ends) else False
+        return mine == theirs if mine != theirs or len(set(mine)) > 1 else None
+
+    def _source(self, run: Run, i: int) -> tuple[Run, int] | None:
+        """The last buffer in the ring slot of buffer ``i`` before it that reached as far as its sectors do."""
+        end = run.sector_count(i) * SECTOR
+        source = self._earlier(run, i)
+        while source is not None and self._head + source[0].length_of(source[1]) < end:
+            source = self._earlier(*source)
+        return source
 
     def _earlier(self, run: Run, i: int) -> tuple[Run, int] | None:
         """The buffer that was in the ring slot of buffer ``i`` before, where it is on the card."""
@@ -101,7 +117,47 @@ class Evidence:
 
     def _header(self, run: Run, i: int) -> Header | None:
         header = self.headers.at(run.sector_of(i))
-        return header if run.matches(i, header) else None
+        return header if run.matches(i, header) and not self._stale(run, i) else None
+
+    def _stale(self, run: Run, i: int) -> bool:
+        """Whether buffer ``i`` is one of a few among others whose clock they do not keep: writes failed there.
+
+        Not where leftovers link one of them to what was before: interrupts were lost, and the clock with them. Nor
+        where they part what is behind them from what was before: two older recordings lie there, one after the other.
+        """
+        if not self._strays(run, i):
+            return False
+        if (run.sector, i) not in self._own:
+            start, stop = i, i + 1
+            while self._strays(run, start - 1):
+                start -= 1
+            while self._strays(run, stop):
+                stop += 1
+            own = any(self._repeats(run, k) for k in range(start, stop)) or not self._goes_on(run, start, stop)
+            self._own.update({(run.sector, k): own for k in range(start, stop)})
+        return not self._own[run.sector, i]
+
+    def _goes_on(self, run: Run, start: int, stop: int) -> bool:
+        """Whether no leftovers speak against the recording going on behind a few buffers."""
+        told = set()
+        for i in range(stop, min(stop + self.ring, run.count)):
+            source = self._source(run, i)
+            if source is not None and (source[0] is not run or source[1] < start):
+                told.add(self._repeats(run, i))
+        return True in told or False not in told
+
+    def _strays(self, run: Run, i: int) -> bool:
+        """Whether the clock of a buffer is not that of those before and behind it, which are of one clock."""
+        if not self.close or run.odd or not 0 <= i < run.count:
+            return False
+        if run.sector not in self._clocks:
+            longest = longest_hole(self.headers.framing.layout.build)
+            self._clocks[run.sector] = RunClock(run, None, self.ticks, UNKNOWN, longest)
+        return self._clocks[run.sector].odd(lambda k: self._times(run, k), i)
+
+    def _times(self, run: Run, i: Ints) -> Floats:
+        framing = self.headers.framing
+        return framing.times(read_rows(self.headers.source, framing.dtype, framing.places(run, i)), run, i)
 
     def _same_state(self, a: Header, b: Header) -> bool:
         focus = self.scanning or a.ewl == b.ewl

@@ -25,6 +25,7 @@ from miniscope_xr.index.evidence import BATTERY_STEP, CLOCK_FRAMES, CLOCK_STEP, 
 from miniscope_xr.index.runs import Header, Run
 
 _SAMPLES = 64  # frames sampled along a run
+_CLOSE = 1 << 16  # buffers up to which each is held against the clock of the others
 _WINDOW = 16  # frames on each side of a suspected step
 _NEAR = 64  # frames read one by one around a suspected step
 
@@ -46,6 +47,7 @@ class SeamSearch(Evidence):
         A doubt about some frames does not end the search: a proof further on is worth more.
         """
         doubt: list[str] = []
+        self.close = all(self.headers.whole(run, run.count) for run in runs) and sum(r.count for r in runs) <= _CLOSE
         for number, run in enumerate(runs):
             if number and not self._plausible_boundary(runs, number):
                 return Verdict((number, 0))

@@ -10,7 +10,7 @@ import pytest
 
 from miniscope_xr.tools.simulate import FailedWrite, PowerLoss, RemoteEdge, Stall, simulate
 
-BUILDS = [("v4-wirefree", "f70f880"), ("v4-wirefree", "battery"), ("v4-wirefree", "HEAD"), ("v4-wirefree", "aa04ec3")]
+BUILDS = [("v4-wirefree", "f70f880"), ("v4-wirefree", "battery"), ("daq-wirefree", "HEAD"), ("v4-wirefree", "aa04ec3")]
 
 
 def over_old(layout: str, build: str, events: list[Any], frames: int = 14, offset: float = 40.0) -> Any:

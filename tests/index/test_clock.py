@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from miniscope_xr.index.clock import Model, RunClock, excursions, learn
+from miniscope_xr.index.clock import ENDS, GOES_ON, UNKNOWN, Model, RunClock, excursions, learn
 from miniscope_xr.index.runs import Cut, Header, Run
 
 OFFSETS = np.array([25.0, 32, 39, 47, 51])
@@ -21,7 +21,7 @@ def times(frames: int, seed: int = 0, jitter: float = 0.0) -> np.ndarray:
 def read(table: np.ndarray) -> tuple[np.ndarray, RunClock, list[int]]:
     """Which buffers of a run with these times are odd, its clock, and how many times were looked at for it."""
     run = Run(1024, table.size, Header(12, 0, 0, 0, 0, 0, 0, int(table[0, 0]), 20432, 26, 190, 0), CUT)
-    clock = RunClock(run, Model(50.003, OFFSETS - OFFSETS[0], 0.0), 1.0, ended=True)
+    clock = RunClock(run, Model(50.003, OFFSETS - OFFSETS[0], 0.0), 1.0, ENDS)
     looked: list[int] = []
 
     def look(i: np.ndarray) -> np.ndarray:
@@ -62,9 +62,17 @@ def test_ticks_lost_to_a_foreign_remote_are_no_old_buffers(edges: list[int]) -> 
 
 def test_a_step_that_stays_is_no_excursion() -> None:
     left = np.concatenate([np.zeros(40), np.full(40, 9.0)])
-    assert not excursions(left, 2.0, 1.0, ended=False).any()
+    assert not excursions(left, 2.0, 1.0, GOES_ON).any()
     left[20:24] = -17
-    assert np.flatnonzero(excursions(left, 2.0, 1.0, ended=False)).tolist() == [20, 21, 22, 23]
+    assert np.flatnonzero(excursions(left, 2.0, 1.0, GOES_ON)).tolist() == [20, 21, 22, 23]
+
+
+def test_where_an_older_recording_may_begin_only_a_clock_that_comes_back_tells() -> None:
+    left = np.concatenate([np.zeros(30), np.full(2, -12.0), np.full(30, 9.0)])  # an edge, and two buffers on the end
+    assert not excursions(left, 2.0, 1.0, UNKNOWN).any()
+    assert np.flatnonzero(excursions(left, 2.0, 1.0, GOES_ON)).tolist() == [30, 31]
+    left[32:] = 0
+    assert np.flatnonzero(excursions(left, 2.0, 1.0, UNKNOWN)).tolist() == [30, 31]
 
 
 def test_a_clock_is_learnt_whatever_stands_between() -> None:
