@@ -163,6 +163,52 @@ def test_ctrl_c_while_it_starts_is_one_line(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+_CAUGHT_INTERRUPT = """
+import os, signal, sys
+from importlib.abc import MetaPathFinder
+class Interrupt(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "xarray":
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                for _ in range(1000):
+                    pass
+            except BaseException:
+                pass
+sys.meta_path.insert(0, Interrupt())
+from miniscope_xr.tools.cli import main
+main(["layouts"])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process sends itself no Ctrl+C there")
+def test_ctrl_c_that_a_library_would_catch_while_it_is_imported_ends_the_command(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", _CAUGHT_INTERRUPT], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (5, "", "miniscope-xr: interrupted; nothing was begun\n")
+
+
+_INTERRUPTED = """
+import atexit, sys
+from miniscope_xr.tools.cli import main, read, program
+atexit.register(print, "the interpreter was taken apart")
+def interrupted(args):
+    raise KeyboardInterrupt
+read.check_command.__code__ = interrupted.__code__
+sys.argv[1:] = ["check", "card.img"]
+sys.exit(main())
+"""
+
+
+def test_nothing_is_done_any_more_after_an_interrupt_was_told(tmp_path):
+    """Taking every module apart takes a second on a busy machine: a person sees a command that does not end."""
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (5, "", "miniscope-xr check: interrupted\n")
+
+
 def test_an_interrupt_that_leaves_a_command_is_not_called_a_beginning(monkeypatch):
     """Only while nothing has begun may that be said: what a command did until then, it says itself."""
 

@@ -18,7 +18,7 @@ from images import HEIGHT, WIDTH, write_image
 NEEDS = {"miniscope-daq": "cv2", "hdf5": "h5py", "tiff": "tifffile", "netcdf": "h5netcdf", "nwb": "ndx_miniscope"}
 FRAMES = 600
 ALL_MB = FRAMES * HEIGHT * WIDTH / 1e6
-MOST_MB = 45  # 8 to 34 were measured
+MOST_MB = 40  # at most 27 were measured
 EXPORT = """
     import sys
     import xarray as xr

@@ -65,4 +65,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     the card changed, 7 the check found problems.
     """
     runner.prepare_streams()
-    return runner.run(build_parser().parse_args(argv))
+    return runner.run(build_parser().parse_args(argv), own_process=argv is None)

@@ -43,8 +43,12 @@ def prepare_streams() -> None:
             reconfigure(errors="backslashreplace")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the command of parsed arguments; returns its exit code."""
+def run(args: argparse.Namespace, own_process: bool = False) -> int:
+    """Run the command of parsed arguments; returns its exit code.
+
+    Where the process is the command's own, an interrupt ends it here: what the command made is tidied up by now, and
+    to take every module apart would keep a person waiting for a second more.
+    """
     try:
         code = int(args.func(args))
         if sys.stdout is not None:
@@ -52,6 +56,11 @@ def run(args: argparse.Namespace) -> int:
         return code
     except KeyboardInterrupt:
         say(f"miniscope-xr {args.command}: interrupted")
+        if own_process:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError, AttributeError):
+                    stream.flush()
+            os._exit(FAILED)
         return FAILED
     except BrokenPipeError:  # `miniscope-xr info card | head`
         _drop_stdout()
