@@ -81,10 +81,17 @@ def file_kind(start: bytes) -> str | None:
 def _is_text(start: bytes) -> bool:
     """Whether these bytes can be read as text: no control character but white space."""
     start = start.rstrip(b"\0") if len(start.rstrip(b"\0")) >= 16 else b""
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        whole = start + b"\0" if len(start) % 2 else start  # a zero byte of the last letter was taken for padding
+        return _readable(whole.decode("utf-16", "replace"))
     try:
-        text = start.decode("utf-8")
+        return _readable(start.decode("utf-8"))
     except UnicodeDecodeError as error:
-        if error.start < len(start) - 4:  # not merely cut within a character
-            return False
-        text = start[: error.start].decode("utf-8")
-    return bool(text) and all(c.isprintable() or c in "\t\r\n\f" for c in text)
+        if error.start >= len(start) - 4:  # merely cut within a character
+            return _readable(start[: error.start].decode("utf-8"))
+    ascii_letters = sum(byte < 0x80 for byte in start)
+    return 4 * ascii_letters > 3 * len(start) and _readable(start.decode("cp1252", "replace"))
+
+
+def _readable(text: str) -> bool:
+    return bool(text) and all(c.isprintable() or c in "\t\r\n\f\ufeff" for c in text)

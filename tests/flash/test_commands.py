@@ -661,3 +661,25 @@ def test_the_package_does_not_load_this():
 
 def test_identify_agrees_with_the_list(card):
     assert identify(str(card)).to_json()["card_id"] == card_id(card)
+
+
+def test_a_backup_of_a_card_with_the_same_settings_does_not_touch_the_counts(tool, tmp_path):
+    """Two cards set alike, on which record_length made as many buffers: nothing on either has a name.
+
+    The one was wiped and the other comes into the reader. Its counts are not the wiped ones, though they are equal.
+    """
+    first, second = bytearray(v4_card()), bytearray(v4_card())
+    second[DATA + 4096 : DATA + 8192] = bytes(range(256)) * 16
+    second[DATA + 48 : DATA + 96] = bytes(range(48))
+    cards = [tmp_path / "a.img", tmp_path / "b.img"]
+    for card, data in zip(cards, (first, second), strict=True):
+        card.write_bytes(data)
+    assert tool("wipe", cards[0], "--discard-recording", card_id(cards[0])).code == 0
+    backup = next(tool.backups.glob("*/*-wipe"))
+    for words in ((), ("--backup", backup)):
+        result = tool("restore", cards[1], *words)
+        assert result.code == 0
+        assert "nothing is written" in result.out
+        assert cards[1].read_bytes() == second
+    assert tool("restore", cards[0]).code == 0
+    assert cards[0].read_bytes()[COUNTS:DATA] == bytes(SECTOR), "the data they counted is gone"

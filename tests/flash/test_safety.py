@@ -290,6 +290,16 @@ class TestFilesOfOtherKinds:
         assert "recording" not in result.err
         assert file.read_bytes() == body
 
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be", "latin-1", "cp1252"])
+    def test_text_in_every_encoding_of_a_lab(self, tool, tmp_path, encoding):
+        text = "Maus 3: grün, 20 °C\r\n" * 40000
+        data = (b"\xfe\xff" if encoding == "utf-16-be" else b"") + text.encode(encoding)
+        card = write(tmp_path / "notes.txt", data, len(data) // SECTOR * SECTOR)
+        before = card.read_bytes()
+        result = tool("blank-table", card, "--layout", "v4-wirefree")
+        assert (result.code, "is a text file" in result.err) == (3, True)
+        assert card.read_bytes() == before
+
     def test_no_card_is_a_file(self):
         for make in CARDS.values():
             assert file_kind(make()[:8192]) is None

@@ -172,6 +172,8 @@ def restore(target: Target, seen: Look, old: Journal) -> Job:
         before = old.before(change.offset, change.length)
         if change.name in ("counts", "first data") and _used(target, old, change):
             counts = "left"
+        elif change.name == "counts" and not intact and target.read(change.offset, change.length) == before:
+            counts = "left"  # no operation of ours wipes data under counts that stand: they are of other data
         elif change.name == "counts" and not intact:
             changes.append(Change("counts", change.offset, change.length))
             counts = "zero"
