@@ -15,6 +15,7 @@ _DEVICE = re.compile(r"(?:[\\/]{2}[.?][\\/])?PhysicalDrive(\d+)", re.IGNORECASE)
 _GET_LENGTH_INFO, _CHECK_VERIFY, _UPDATE_PROPERTIES = 0x7405C, 0x2D4800, 0x70140
 """IOCTL_DISK_GET_LENGTH_INFO, IOCTL_STORAGE_CHECK_VERIFY, IOCTL_DISK_UPDATE_PROPERTIES."""
 _MEANING = {
+    5: errno.EACCES,  # ERROR_ACCESS_DENIED, of which a write makes "bad file descriptor"
     19: errno.EROFS,  # ERROR_WRITE_PROTECT
     21: errno.ENODEV,  # ERROR_NOT_READY: a reader without a card
     32: errno.EBUSY, 33: errno.EBUSY,  # ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION
@@ -120,7 +121,7 @@ def told(error: OSError) -> OSError:
 
     To it no card, a write-protected one and a bad sector are all "permission denied", a pulled one "invalid argument".
     """
-    if error.errno not in (errno.EACCES, errno.EINVAL) or getattr(error, "winerror", None):
+    if error.errno not in (errno.EACCES, errno.EINVAL, errno.EBADF) or getattr(error, "winerror", None):
         return error
     import ctypes
 

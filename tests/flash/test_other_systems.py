@@ -278,7 +278,7 @@ def test_full_sync_where_the_disk_does_not_know_it(monkeypatch):
 def test_an_error_number_that_a_system_lacks(monkeypatch):
     """Only Linux has ENOMEDIUM: naming it elsewhere made every open error an AttributeError."""
     code = (
-        "import errno; del errno.ENOMEDIUM\n"
+        "import errno; vars(errno).pop('ENOMEDIUM', None)\n"
         "from miniscope_xr.tools.flash.target.linux import open_error\n"
         "print(type(open_error('x', OSError(5, 'x'))).__name__, type(open_error('x', OSError(19, 'x'))).__name__)"
     )
@@ -288,7 +288,7 @@ def test_an_error_number_that_a_system_lacks(monkeypatch):
 
 @pytest.mark.parametrize("name", ["a\0b", "x" * 5000])
 def test_a_name_that_no_file_can_have(name):
-    with pytest.raises(CardNotFoundError, match="cannot be looked at"):
+    with pytest.raises(CardNotFoundError, match=r"cannot be looked at|no file or device here"):
         disks.identify(name)
 
 

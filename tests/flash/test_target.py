@@ -41,7 +41,7 @@ def card(disk):
         (errno.EPERM, CardPermissionError, "administrator"),
         (errno.EROFS, RefusedError, "lock switch"),
         (errno.ENOENT, CardNotFoundError, "`list`"),
-        (errno.ENOMEDIUM, CardNotFoundError, "insert it"),
+        (getattr(errno, "ENOMEDIUM", errno.ENODEV), CardNotFoundError, "insert it"),
         (errno.EIO, CardReadError, "cannot be opened"),
     ],
 )

@@ -23,7 +23,8 @@ import sys
 import time
 import xml.etree.ElementTree as xml
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -34,7 +35,12 @@ from build import ROOT, CannotBuildError, Environment
 NOT_HERE = ("tests/benchmarks", "tests/readers", "tests/measure", "tests/windows")
 DISKS = "test_windows_disks.py"  # runs above simulated card readers
 SHORT = [
-    "tests/test_readme.py::test_the_first_lines",
+    "tests/test_readme.py::test_the_python_of_the_readme_runs",
+    "tests/cards/test_reading.py::test_padding_and_remote_stop_are_not_frames",
+    "tests/faces/test_sdcard.py::test_to_video_is_exact_and_kept",
+    "tests/tools/test_export.py::TestZarr::test_gives_back_the_dataset",
+    "tests/tools/test_export.py::TestTiff::test_headers_lie_beside_it",
+    "tests/source/test_words.py::test_what_to_type_for_a_card_as_it_is_sold",
     "tests/flash/test_windows_disks.py::test_a_whole_life[a letter]",
 ]
 LIMIT = 1800  # seconds for one process
@@ -129,10 +135,12 @@ def run_batch(environment: Environment, prefix: Path, files: list[str], words: l
     return list(found.values())
 
 
-def run_all(environment: Environment, todo: list[list[str]], words: list[str]) -> list[Result]:
-    """Run the batches side by side, each worker with a drive of its own."""
+def run_all(
+    environment: Environment, todo: list[list[str]], words: list[str], jobs: int, done: Callable[[list[Result]], None]
+) -> list[Result]:
+    """Run the batches side by side, each worker with a drive of its own; ``done`` is told of each batch."""
     prefixes: SimpleQueue[Path] = SimpleQueue()
-    workers = min(os.cpu_count() or 1, len(todo))
+    workers = min(jobs, len(todo))
     for number in range(workers):
         prefix = environment.home / f"worker{number}"
         if not prefix.exists():
@@ -142,36 +150,43 @@ def run_all(environment: Environment, todo: list[list[str]], words: list[str]) -
     def one(files: list[str]) -> list[Result]:
         prefix = prefixes.get()
         try:
-            results = run_batch(environment, prefix, files, words)
+            return run_batch(environment, prefix, files, words)
         finally:
             prefixes.put(prefix)
-        for r in results:
-            counts = f"{r.passed} passed, {len(r.failed) + bool(r.broken)} failed, {r.skipped.total()} skipped"
-            print(f"{r.file}: {counts}, {r.seconds:.0f} s", flush=True)
-        return results
 
+    found = []
     with ThreadPoolExecutor(workers) as pool:
-        return [result for results in pool.map(one, todo) for result in results]
+        for future in as_completed([pool.submit(one, files) for files in todo]):
+            results = future.result()
+            for r in results:
+                counts = f"{r.passed} passed, {len(r.failed) + bool(r.broken)} failed, {r.skipped.total()} skipped"
+                print(f"{r.file}: {counts}, {r.seconds:.0f} s", flush=True)
+            done(results)
+            found += results
+    return found
 
 
-def table(results: list[Result]) -> str:
-    """The results as a Markdown table: test file, passed, skipped, why; a failure is in the last column."""
-    lines = ["| test file | passed | skipped | why |", "| --- | --- | --- | --- |"]
-    for r in sorted(results, key=lambda r: r.file):
-        failed = [f"FAILED: {name}" for name in r.failed]
-        why = "; ".join([r.broken, *failed, *(f"{n} x {reason}" for reason, n in sorted(r.skipped.items()))]).strip(
-            "; "
-        )
-        why = why.replace("|", "/").replace("\n", " ")
-        lines.append(f"| {r.file} | {r.passed} | {r.skipped.total()} | {why} |")
-    return "\n".join(lines)
+HEAD = "| test file | passed | skipped | why |\n| --- | --- | --- | --- |\n"
 
 
-def put_into(page: Path, text: str) -> None:
-    """Put the table between the two marks of a page."""
+def row(r: Result) -> str:
+    """One line of the table: test file, passed, skipped, why; a failure is in the last column."""
+    failed = [f"FAILED: {name}" for name in r.failed]
+    why = "; ".join([r.broken, *failed, *(f"{n} x {reason}" for reason, n in sorted(r.skipped.items()))]).strip("; ")
+    why = why.replace("|", "/").replace("\n", " ")
+    return f"| {r.file} | {r.passed} | {r.skipped.total()} | {why} |"
+
+
+def put_into(page: Path, results: list[Result]) -> None:
+    """Put rows into the table between the two marks of a page; those of other test files stay."""
     begin, end = "<!-- table: written by tests/windows/run.py -->", "<!-- end of the table -->"
     before, _, rest = page.read_text(encoding="utf-8").partition(begin)
-    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}", encoding="utf-8")
+    old, _, after = rest.partition(end)
+    rows = {line.split(" | ")[0].strip("| "): line for line in old.splitlines() if line.startswith("| tests/")}
+    rows = {file: line for file, line in rows.items() if (ROOT / file).is_file()}
+    rows.update({r.file: row(r) for r in results})
+    table = HEAD + "\n".join(line for _, line in sorted(rows.items()))
+    page.write_text(f"{before}{begin}\n\n{table}\n\n{end}{after}", encoding="utf-8")
 
 
 def remember(file: Path, results: list[Result]) -> None:
@@ -187,6 +202,7 @@ def main() -> int:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     parser.add_argument("--home", type=Path, default=cache / "miniscope-xr" / "windows")
     parser.add_argument("--short", action="store_true", help="a few tests of everything")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes side by side")
     parser.add_argument("--table", type=Path, metavar="PAGE", help="a Markdown page with the table's two marks")
     arguments, words = parser.parse_known_args()
     places = [word for word in words if (ROOT / word.split("::")[0]).exists()]
@@ -201,13 +217,17 @@ def main() -> int:
     seconds = json.loads(times.read_text()) if times.is_file() else {}
     todo = [SHORT] if arguments.short else batches(files_below(places), seconds)
     built = time.monotonic()
-    results = run_all(environment, todo, [word for word in words if word not in places])
-    if not arguments.short and all("::" not in place for place in places):
-        remember(times, results)
-    text = table(results)
-    print(text)
-    if arguments.table:
-        put_into(arguments.table, text)
+
+    def keep(some: list[Result]) -> None:
+        if whole:
+            remember(times, some)
+        if arguments.table:
+            put_into(arguments.table, some)
+
+    whole = not arguments.short and all("::" not in place for place in places)
+    pytest_words = [word for word in words if word not in places]
+    results = run_all(environment, todo, pytest_words, arguments.jobs, keep)
+    print(HEAD + "\n".join(row(r) for r in sorted(results, key=lambda r: r.file)))
     failed = sum(len(r.failed) + bool(r.broken) for r in results)
     skipped = sum(r.skipped.total() for r in results)
     took = f"{built - start:.0f} s to build, {time.monotonic() - built:.0f} s to run"
