@@ -18,7 +18,8 @@ from miniscope_xr.frames.cache import HeaderTables, Recent
 from miniscope_xr.frames.due import DueTimes
 from miniscope_xr.frames.pool import PoolBufferReader
 from miniscope_xr.frames.reader import FrameReader, FrameRows, Int
-from miniscope_xr.index.build import CardIndex, build_index
+from miniscope_xr.index.build import build_index
+from miniscope_xr.index.front import Card
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.layout import SECTOR, Layout
 from miniscope_xr.source import windows
@@ -96,7 +97,7 @@ class OpenCard:
             self.unread = self._source.unread
             self.salvage = errors == "fill" or bool(self.unread)
             errors = "fill" if self.unread else errors
-            self.index: CardIndex = build_index(self._source, layout, index, errors, whole, old_buffers)
+            self.index: Card = build_index(self._source, layout, index, errors, whole, old_buffers)
             self._source.remember(partial(_identity, self.index.layout, self.salvage))
         except NotACardError as error:
             said = _named(error, self.path, self._source)
@@ -146,18 +147,18 @@ class OpenCard:
     @property
     def layout(self) -> Layout:
         """The layout, as the build that wrote this card has it."""
-        return self.index.card.framing.layout
+        return self.index.framing.layout
 
     @property
     def header_dtype(self) -> np.dtype[Any]:
         """Numpy dtype of one buffer header (of the footer on v3 cards)."""
-        return self.index.card.framing.dtype
+        return self.index.framing.dtype
 
     def frames(self, recording: Recording, fill: bool = False, until: int | None = None) -> FrameReader:
         """Return the frames of one recording."""
         build = self.layout.build
         reader = PoolBufferReader if build is not None and build.overflow == "pool" else BufferReader
-        return FrameReader(reader(recording, self.index.card.framing, self.salvage), fill, until)
+        return FrameReader(reader(recording, self.index.framing, self.salvage), fill, until)
 
 
 Image = np.ndarray[Any, np.dtype[np.uint8]] | np.ndarray[Any, np.dtype[np.float32]]
@@ -262,7 +263,7 @@ class OpenRecording:
         ticks = (found.last if end else found.first)["timestamp"].astype(np.float64)
         lost = np.flatnonzero(found.present == 0)
         if len(lost):
-            config = self.card.index.card.config or {}
+            config = self.card.index.config or {}
             period = 1000 * self.recording.ticks / (config.get("fs", 0) or 20)
             ticks[lost] = DueTimes(self.frames, self.card.source(), period).at(rows[lost])
         times: np.ndarray[Any, np.dtype[np.float64]] = ticks // self.recording.ticks

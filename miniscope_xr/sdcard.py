@@ -15,8 +15,8 @@ import numpy as np
 
 from miniscope_xr.card import OpenCard, OpenRecording, address
 from miniscope_xr.errors import EndOfRecordingError, NotOpenError, OptionError
-from miniscope_xr.index.detect import keyed
-from miniscope_xr.layout import Layout, load_layout
+from miniscope_xr.layout import SECTOR, Layout, load_layout
+from miniscope_xr.layout.words import has_keys
 from miniscope_xr.source.open import open_device
 from miniscope_xr.source.remote import is_url
 
@@ -172,7 +172,7 @@ class SDCard:
     def config(self) -> SDConfig:
         """Frame size, rate and buffer counts of the recording; readable outside the ``with`` block."""
         store = self._open()
-        config = store.card.index.card.config or {}
+        config = store.card.index.config or {}
         recording = store.recording
         return SDConfig(
             recording.width, recording.height, config.get("fs", 0), config.get("buffer_size", 0),
@@ -188,7 +188,7 @@ class SDCard:
         """Whether the header sector has the four write keys (no firmware checks them; the lab notebook writes none)."""
         with contextlib.closing(open_device(address(self.drive))) as device:
             layout = load_layout(self._asked) if self._asked is not None else self.layout
-            return keyed(device, layout)
+            return has_keys(layout, device.read(layout.sectors.header * SECTOR, SECTOR))
 
     # -- the cursor -----------------------------------------------------------------------------------
 
@@ -265,7 +265,7 @@ class SDCard:
 
     @staticmethod
     def _headers(store: OpenRecording, frame: int) -> list[BufferHeader]:
-        card = store.card.index.card
+        card = store.card.index
         fields = dict.fromkeys({**card.layout.buffer, **card.layout.footer})
         rows = store.frames.headers(store.card.source(), frame)[0]
         names = rows.dtype.names or ()

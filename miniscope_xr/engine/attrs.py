@@ -19,7 +19,7 @@ def flat(attrs: Mapping[str, Any]) -> dict[str, Any]:
 
 def _settings(card: OpenCard) -> dict[str, Any]:
     """Every setting as on the card; ``gain_meaning`` says what the code in ``gain`` stands for, and so on."""
-    found = card.index.card
+    found = card.index
     said: dict[str, Any] = {}
     for name, value in found.settings.items():
         said[name] = int(value)
@@ -31,7 +31,7 @@ def _settings(card: OpenCard) -> dict[str, Any]:
 
 def _fps(store: OpenRecording) -> float | int:
     """Nominal frames per second; where a card does not say, its clock does."""
-    card = store.card.index.card
+    card = store.card.index
     if card.config is not None and "fs" in card.config:
         return int(card.config["fs"])
 
@@ -50,7 +50,7 @@ def _unread(store: OpenRecording) -> list[str]:
 
 def recording_attrs(store: OpenRecording) -> dict[str, Any]:
     """Flat attributes of one recording."""
-    recording, card = store.recording, store.card.index.card
+    recording, card = store.recording, store.card.index
     return flat({
         **_settings(store.card),
         "layout": card.layout.id,
@@ -69,7 +69,7 @@ def recording_attrs(store: OpenRecording) -> dict[str, Any]:
 
 def card_attrs(card: OpenCard) -> dict[str, Any]:
     """Flat attributes of the card: its layout, settings and number of recordings."""
-    found = card.index.card
+    found = card.index
     return flat({
         **_settings(card),
         "layout": found.layout.id,

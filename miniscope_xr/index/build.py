@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from miniscope_xr.errors import NotACardError, OptionError
 from miniscope_xr.index.clock import clock_of
-from miniscope_xr.index.detect import CardSectors, detect
+from miniscope_xr.index.detect import detect
+from miniscope_xr.index.front import Card
 from miniscope_xr.index.headers import HeaderReader
 from miniscope_xr.index.old_buffers import Starts, by_the_list, first_listed
 from miniscope_xr.index.overwritten import with_overwritten
@@ -29,26 +30,13 @@ _EVERY = 4096  # frames of a run up to which every header is looked at
 _HOLE = 16  # buffers at the start of a recording that may be missing
 
 
-@dataclass(frozen=True)
-class CardIndex:
-    """Everything known about a card after opening it."""
-
-    card: CardSectors
-    recordings: tuple[Recording, ...]
-
-    @property
-    def layout(self) -> Layout:
-        """The card's layout."""
-        return self.card.layout
-
-
 class _Buffers:
     """Builds the recordings of a card whose frames are split into buffers."""
 
     def __init__(
         self,
         source: ByteSource,
-        card: CardSectors,
+        card: Card,
         exhaustive: bool,
         whole: bool,
         old_buffers: bool,
@@ -378,7 +366,7 @@ def build_index(
     errors: str = "raise",
     whole: bool = False,
     old_buffers: bool = True,
-) -> CardIndex:
+) -> Card:
     """Find the recordings of a card.
 
     Parameters
@@ -408,4 +396,4 @@ def build_index(
     else:
         buffers = _Buffers(source, card, exhaustive, whole, old_buffers)
         found, holes = buffers.recordings(), buffers.walker.holes
-    return CardIndex(card, with_overwritten(source, found, holes, card.start is not None))
+    return replace(card, recordings=with_overwritten(source, found, holes, card.start is not None))

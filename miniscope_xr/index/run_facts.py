@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from miniscope_xr.index.detect import CardSectors
+from miniscope_xr.index.front import Card
 from miniscope_xr.index.headers import HeaderReader
 from miniscope_xr.index.runs import Run
 from miniscope_xr.layout import SECTOR
@@ -19,12 +19,12 @@ class RunFacts:
     ----------
     size : int
         Of the card, in bytes.
-    card : CardSectors
+    card : Card
         With a config sector.
     headers : HeaderReader
     """
 
-    def __init__(self, size: int, card: CardSectors, headers: HeaderReader) -> None:
+    def __init__(self, size: int, card: Card, headers: HeaderReader) -> None:
         assert card.config is not None
         self._size = size
         self.card = card

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.index.ahead import Ahead
-from miniscope_xr.index.detect import CardSectors
+from miniscope_xr.index.front import Card
 from miniscope_xr.index.headers import HOLE_WINDOW, gallop
 from miniscope_xr.index.locate import FOOTER, footers_in
 from miniscope_xr.index.old_buffers import by_the_list, first_listed
@@ -37,7 +37,7 @@ class _Footers:
     byte at which frame 0 would begin).
     """
 
-    def __init__(self, source: ByteSource, card: CardSectors) -> None:
+    def __init__(self, source: ByteSource, card: Card) -> None:
         assert card.build is not None
         self.source = Ahead(source)
         self.start = (card.layout.sectors.data if card.start is None else card.start) * SECTOR
@@ -281,7 +281,7 @@ def _complete(footers: _Footers, end: int, seconds: int, begin: int = 0) -> bool
 
 
 def index_footers(
-    source: ByteSource, card: CardSectors, exhaustive: bool, whole: bool, old_buffers: bool
+    source: ByteSource, card: Card, exhaustive: bool, whole: bool, old_buffers: bool
 ) -> tuple[list[Recording], list[tuple[int, int]]]:
     """The one recording of a v3 card, and the stretches of sectors within it that hold no frames."""
     assert card.build is not None

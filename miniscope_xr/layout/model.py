@@ -53,7 +53,7 @@ class Field:
         """Size in bytes of the number that holds the field."""
         return TYPE_SIZES[self.type]
 
-    @property
+    @cached_property
     def word(self) -> int:
         """Index of the uint32 word that holds the field."""
         return self.offset // 4
@@ -67,6 +67,21 @@ class Field:
     def width(self) -> int:
         """Bits of the field."""
         return 8 * self.size if self.bits is None else self.bits[1] - self.bits[0] + 1
+
+    @cached_property
+    def shift(self) -> int:
+        """Bits of its word below the field."""
+        return 8 * (self.offset % 4) + (0 if self.bits is None else self.bits[0])
+
+    @cached_property
+    def mask(self) -> int:
+        """As many ones as the field has bits."""
+        return (1 << self.width) - 1
+
+    @cached_property
+    def sign(self) -> int:
+        """The field's highest bit where that is a sign, else 0: a number n of so many bits means (n ^ sign) - sign."""
+        return 1 << self.width - 1 if self.signed else 0
 
     @cached_property
     def limits(self) -> tuple[int, int]:
@@ -254,7 +269,7 @@ class Layout:
 
     def of(self, build: Build | None) -> Layout:
         """The layout as one build writes it: its own words in place of the family's."""
-        if build is None or self.build == build:
+        if build is None or self.build is build:
             return self
         return _of(self, build)
 

@@ -11,17 +11,18 @@ itself in its layout (limits, ring, whole buffers, when it writes) is held again
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from miniscope_xr.layout.model import Build, Layout
-from miniscope_xr.layout.words import buffer_header_dtype, values
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 _MOST = 0.75  # of the headers must agree: one flipped bit or one lap proves nothing
+_NEVER = 1 << 40  # more than any field holds
 _PAIRS = 4  # buffers in a row before the pace of the writes tells anything
 
 
@@ -58,6 +59,36 @@ def _fails(holds: Bools, share: float = _MOST) -> bool:
     return bool(np.count_nonzero(holds) < share * holds.size)
 
 
+class _Columns(NamedTuple):
+    """Where the fields of a header are, and what they can be, as arrays: read and judged all at once."""
+
+    names: tuple[str, ...]
+    word: Ints
+    shift: Ints
+    mask: Ints
+    sign: Ints  # the highest bit of a field that has a sign, else 0
+    low: Ints
+    high: Ints
+    none: Ints
+
+    def read(self, words: np.ndarray[Any, Any]) -> Ints:
+        """Values of the fields, shape (headers, fields)."""
+        found: Ints = ((words[:, self.word] >> self.shift & self.mask) ^ self.sign) - self.sign
+        return found
+
+
+@lru_cache(maxsize=256)
+def _columns(layout: Layout, words: int) -> _Columns:
+    fields = layout.fields_for(words)
+    any_value = (-_NEVER, _NEVER)
+    limits = [item.limits if item.trusted and item.name != "length" else any_value for item in fields.values()]
+    rows = [
+        (item.word, item.shift, item.mask, item.sign, low, high, _NEVER if item.none is None else item.none)
+        for item, (low, high) in zip(fields.values(), limits, strict=True)
+    ]
+    return _Columns(tuple(fields), *np.array(rows, np.int64).T)
+
+
 def _objections(
     layout: Layout, build: Build, words: np.ndarray[Any, Any], sectors: Ints, settings: Mapping[str, int] | None
 ) -> Iterator[str]:
@@ -65,28 +96,29 @@ def _objections(
     if not len(words) or words.shape[1] < build.header_words:
         yield "no header"
         return
-    own = layout.of(build)
+    words = words.astype(np.int64)
     if _fails(words[:, 0] == build.marker):
         yield f"the first word is not {build.marker}"
-    raw = np.ascontiguousarray(words[:, : build.header_words], "<u4")
-    rows = raw.view(buffer_header_dtype(own, build.header_words)).reshape(-1)
-    fields = own.fields_for(build.header_words)
-    read = {name: np.asarray(part, np.int64) for name, part in values(fields, rows).items()}
-    for name, item in fields.items():
-        if item.trusted and name != "length":
-            low, high = item.limits
-            good = (read[name] >= low) & (read[name] <= high)
-            if _fails(good if item.none is None else good | (read[name] == item.none)):
-                yield f"{name} is not within {low} to {high}"
+    columns = _columns(layout.of(build), build.header_words)
+    numbers = columns.read(words)
+    good = (numbers >= columns.low) & (numbers <= columns.high) | (numbers == columns.none)
+    for k in np.flatnonzero(np.count_nonzero(good, axis=0) < _MOST * len(words)).tolist():
+        yield f"{columns.names[k]} is not within {columns.low[k]} to {columns.high[k]}"
+    read = dict(zip(columns.names, numbers.T, strict=True))
+    yield from _singly(build, read, settings or {})
+    if len(words) > 1:
+        yield from _pairs(build, read, sectors)
+
+
+def _singly(build: Build, read: Mapping[str, Ints], settings: Mapping[str, int]) -> Iterator[str]:
+    """What each buffer shows by itself: its slot in the ring, its length, settings that it repeats."""
     if "linked_list" in read and build.ring and _fails(read["linked_list"] == read["buffer_count"] % build.ring):
         yield f"the slots are not those of a ring of {build.ring}"
     if _fails(read["data_length"] <= build.payload):
         yield f"buffers hold more than {build.payload} bytes"
     for name in build.repeats:
-        if settings is not None and name in settings and _fails(read[name] == settings[name] & 0xFF):
+        if name in settings and _fails(read[name] == settings[name] & 0xFF):
             yield f"{name} is not the setting"
-    if len(words) > 1:
-        yield from _pairs(build, read, sectors)
 
 
 def _pairs(build: Build, read: Mapping[str, Ints], sectors: Ints) -> Iterator[str]:

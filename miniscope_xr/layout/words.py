@@ -81,13 +81,9 @@ def value(item: Field, parts: Any) -> Any:
     number = parts[part_of(item)]
     if item.bits is None:
         return number
-    first, width = item.bits[0], item.width
-    if isinstance(number, np.ndarray | np.generic):
-        many: Any = (number.astype(np.int64) >> first) & ((1 << width) - 1)
-        many = many - (many >> (width - 1) << width) if item.signed else many
-        return many.astype(value_dtype(item))
-    one = (int(number) >> first) & ((1 << width) - 1)
-    return one - (one >> (width - 1) << width) if item.signed else one
+    many = isinstance(number, np.ndarray | np.generic)
+    bits = (number.astype(np.int64) if many else int(number)) >> item.shift & item.mask
+    return ((bits ^ item.sign) - item.sign).astype(value_dtype(item)) if many else (bits ^ item.sign) - item.sign
 
 
 def values(fields: Mapping[str, Field], parts: Any) -> dict[str, Any]:
@@ -103,6 +99,15 @@ def physical(item: Field, raw: Any) -> Any:
     return scaled if item.none is None else np.where(numbers.astype(np.int64) == item.none, np.nan, scaled)
 
 
+def take(fields: Mapping[str, Field], block: bytes) -> dict[str, int]:
+    """Read values out of a struct's bytes, unscaled: what :func:`put` writes."""
+    found = {}
+    for name, item in fields.items():
+        bits = int.from_bytes(block[4 * item.word : 4 * item.word + 4], "little") >> item.shift & item.mask
+        found[name] = (bits ^ item.sign) - item.sign
+    return found
+
+
 def put(block: bytearray, fields: Mapping[str, Field], given: Mapping[str, int]) -> None:
     """Write values into a struct's bytes; bits beside a bit field stay."""
     for name, raw in given.items():
@@ -112,7 +117,7 @@ def put(block: bytearray, fields: Mapping[str, Field], given: Mapping[str, int])
         place = slice(item.offset, item.offset + item.size)
         number = raw % (1 << 8 * item.size)
         if item.bits is not None:
-            mask = ((1 << item.width) - 1) << item.bits[0]
+            mask = item.mask << item.bits[0]
             number = int.from_bytes(block[place], "little") & ~mask | (raw << item.bits[0]) & mask
         block[place] = number.to_bytes(item.size, "little")
 
@@ -122,6 +127,18 @@ def header_sector_struct(layout: Layout) -> Struct:
     """The header sector (settings), one whole sector; words 0-3 are the write keys."""
     keys = {name: Field(name, 4 * i) for i, name in enumerate(KEY_NAMES)}
     return struct_of({**keys, **layout.header}, SECTOR)
+
+
+def settings_of(layout: Layout, sector: bytes) -> dict[str, int]:
+    """The raw values of every setting in a header sector; empty where the card ends before it."""
+    if len(sector) < SECTOR:
+        return {}
+    return take(layout.header, sector)
+
+
+def has_keys(layout: Layout, sector: bytes) -> bool:
+    """Whether the four write keys are in a header sector (the v4 notebook never writes them)."""
+    return len(sector) == SECTOR and packing.unpack_from("<4I", sector) == layout.write_keys
 
 
 @lru_cache(maxsize=64)
@@ -142,17 +159,10 @@ def footer_struct(layout: Layout) -> Struct:
     return struct_of(layout.footer, 16)
 
 
-@lru_cache(maxsize=256)
-def _unpacker(struct: Struct) -> tuple[packing.Struct, tuple[str, ...]]:
-    """The struct module's form of a struct made by :func:`struct_of`, and the names of its parts."""
-    codes = [getattr(part.subcon, "fmtstr", "<s")[1:] for part in struct.subcons]
-    return packing.Struct("<" + "".join(codes)), tuple(part.name for part in struct.subcons)
-
-
 def parse(struct: Struct, data: bytes) -> dict[str, Any]:
-    """Parse bytes into a plain dict: what ``struct.parse`` returns, fifty times sooner."""
-    unpacker, names = _unpacker(struct)
-    return dict(zip(names, unpacker.unpack_from(data), strict=True))
+    """Parse bytes into a plain dict of every part, named or not."""
+    found = struct.parse(data)
+    return {part.name: found[part.name] for part in struct.subcons}
 
 
 @lru_cache(maxsize=64)
@@ -184,5 +194,4 @@ def read_record(record: Record, counts: Any, pieces: Any) -> dict[str, int] | No
         return None
     if data[0] != record.start or int(data.sum()) % 256 != record.total:
         return None
-    parts = parse(struct_of(record.fields, record.length), data.astype(np.uint8).tobytes())
-    return {name: int(number) for name, number in values(record.fields, parts).items()}
+    return take(record.fields, data.astype(np.uint8).tobytes())

@@ -13,7 +13,8 @@ import pytest
 from miniscope_xr import check
 from miniscope_xr.errors import CardReadError, NotACardError
 from miniscope_xr.index.ahead import Ahead
-from miniscope_xr.index.build import CardIndex, build_index
+from miniscope_xr.index.build import build_index
+from miniscope_xr.index.front import Card
 from miniscope_xr.source.base import Through
 from miniscope_xr.source.open import open_device
 from miniscope_xr.tools.simulate import PowerLoss, Stall, simulate
@@ -44,7 +45,7 @@ class Counted(Through):
         return self.source.gather(offsets, length)
 
 
-def opened(path: Path, **options: Any) -> tuple[CardIndex, int]:
+def opened(path: Path, **options: Any) -> tuple[Card, int]:
     source = Counted(open_device(path))
     try:
         return build_index(source, **options), source.reads
@@ -96,7 +97,7 @@ def test_without_its_front_a_recording_costs_at_most_60_reads_more(kind: str, tm
     recording = found.recordings[0]
     assert recording.runs[0].sector >= 4000 - 705
     assert recording.end_sector == card.end_sector()
-    assert not found.card.settings  # absent, not zero
+    assert not found.settings  # absent, not zero
     assert any("unknown" in said for said in recording.warnings)
 
 

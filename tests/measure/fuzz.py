@@ -351,7 +351,7 @@ def _stores(path: Path, data: bytes, index: str) -> None:
     """All frames, headers and buffers of every recording, as the backend reads them."""
     card = OpenCard(path, index=index)
     try:
-        found = card.index.card
+        found = card.index
         size = 0 if found.config is None else found.config["buffer_size"]
         for recording in card.index.recordings[:MOST]:
             store = OpenRecording(card, recording)

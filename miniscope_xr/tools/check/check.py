@@ -26,7 +26,7 @@ __all__ = ["CheckResult", "Problem", "RecordingReport", "check"]
 
 def _battery(store: OpenRecording) -> tuple[float | None, float | None]:
     """Battery voltage at the start (first measurement) and the end, in V."""
-    card = store.card.index.card
+    card = store.card.index
     item = card.layout.buffer.get("battery_voltage")
     names = store.card.header_dtype.names or ()
     if item is None or "battery_voltage" not in names:
@@ -160,7 +160,7 @@ def _stale(card: OpenCard) -> Problem | None:
     """Buffers of an older recording right behind the last one."""
     found = card.index
     last = found.recordings[-1]
-    framing = found.card.framing
+    framing = found.framing
     data = card.source().read(last.end_sector * SECTOR, SECTOR) if framing.words else b""
     if len(data) < SECTOR:
         return None

@@ -27,7 +27,7 @@ def fakes(card: OpenCard) -> list[Problem]:
     source = Tolerant(card.source())
     wrapped = None
     for recording in card.index.recordings:
-        wrapped = wrapped or _wraps(source, recording, card.index.card.framing)
+        wrapped = wrapped or _wraps(source, recording, card.index.framing)
     if wrapped is not None:
         return [_wrapped(*wrapped)]
     last = card.index.recordings[-1]

@@ -48,7 +48,7 @@ def _take(
     found: HeaderScan, store: OpenRecording, run: Run, i: np.ndarray[Any, Any], rows: np.ndarray[Any, Any],
     good: np.ndarray[Any, Any],
 ) -> None:  # fmt: skip
-    framing = store.card.index.card.framing
+    framing = store.card.index.framing
     for k in np.flatnonzero(~good):
         found.missing_frames.add(run.frame_of(int(i[k])))
         plausible = framing.words and rows["length"][k] == framing.marker
@@ -75,7 +75,7 @@ def _suspects(found: HeaderScan, store: OpenRecording, number: int) -> None:
     """
     runs = store.recording.runs
     run = runs[number]
-    build = store.card.index.card.build
+    build = store.card.index.build
     names = store.card.header_dtype.names or ()
     if build is None or not build.ring or "write_timestamp" not in names or run.odd:
         return

@@ -72,14 +72,14 @@ def info(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({
             "card_id": device["card_id"], "device": device, "layout": found.layout.id,
-            "write_keys": found.card.keyed, "settings": dict(found.card.settings),
-            "config": None if found.card.config is None else dict(found.card.config), "check": result.to_dict(),
+            "write_keys": found.keyed, "settings": dict(found.settings),
+            "config": None if found.config is None else dict(found.config), "check": result.to_dict(),
         }, indent=1))  # fmt: skip
         return 0
     print(_heading(args.card, device))
     print(f"layout {found.layout.id}: {found.layout.description}")
-    print("settings" + ("" if found.card.keyed else " (without write keys, as the lab notebook leaves them)") + ":")
-    print("\n".join(_setting_lines(found.layout, dict(found.card.settings))))
+    print("settings" + ("" if found.keyed else " (without write keys, as the lab notebook leaves them)") + ":")
+    print("\n".join(_setting_lines(found.layout, dict(found.settings))))
     print(at_the_shell("\n".join(str(result).split("\n")[1:]), known=lambda name: name in vars(args)))
     return 0
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from miniscope_xr.errors import AmbiguousLayoutError, MiniscopeError
-from miniscope_xr.index.detect import detect, examine, preferred
+from miniscope_xr.index.detect import detect, preferred
+from miniscope_xr.index.front import Front, State, examine
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
+from miniscope_xr.layout.stamp import Stamp, read_stamp
+from miniscope_xr.layout.words import has_keys, settings_of
 from miniscope_xr.source.base import Readable, Spans, pour
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.plan import possible_builds
-from miniscope_xr.tools.flash.sector import Stamp, has_keys, read_stamp, settings_of
 
 
 class WholeSectors:
@@ -68,7 +70,7 @@ class Contents:
     counts: Mapping[str, int]
     keys: bool
     stamp: Stamp | None
-    state: str
+    state: State
 
     @property
     def recording(self) -> str:
@@ -94,7 +96,7 @@ class Contents:
     @property
     def prepared(self) -> bool:
         """True if the settings sector holds settings."""
-        return self.stamp is not None or self.keys or (self.state != "empty" and any(self.header[:64]))
+        return self.stamp is not None or self.keys or (self.state is not State.EMPTY and any(self.header[:64]))
 
 
 def _elsewhere(stamp: Stamp, layout: Layout) -> bool:
@@ -121,7 +123,7 @@ def read_contents(card: Readable, layout: Layout) -> Contents:
             f"{card.size} bytes are too small for {layout.id}, whose data starts at sector {sectors.data}"
         )
     header, config = _sector(card, sectors.header), _sector(card, sectors.config)
-    found = examine(WholeSectors(card), layout)
+    found = examine(Front(WholeSectors(card)), layout)
     counts = dict(found.config or {})
     builds = [found.build] if found.build else possible_builds(layout, counts)
     if len(builds) == 1:  # the card tells whose words these are
@@ -132,14 +134,11 @@ def read_contents(card: Readable, layout: Layout) -> Contents:
     )  # fmt: skip
 
 
-_STATES = ("empty", "notebook", "prepared", "booted", "headers only", "recorded")
-
-
 def _evidence(found: Contents) -> int:
     """Rate how strongly the card speaks for this layout: 0 is not at all."""
     if found.stamp and found.stamp.layout == found.layout.id:
-        return len(_STATES)
-    return _STATES.index(found.state)
+        return len(State)
+    return found.state.weight
 
 
 def _as_read(card: Readable, fitting: list[Contents]) -> list[Contents]:
@@ -179,7 +178,7 @@ def inspect_card(card: Readable, layout: str | Layout | None = None) -> Contents
             found.append((_evidence(contents), contents))
     best = max(score for score, _ in found)
     fitting = preferred([contents for score, contents in found if score == best])
-    if fitting[0].state in ("recorded", "headers only"):  # layouts that share sectors are told apart by the buffers
+    if fitting[0].state.begun:  # layouts that share sectors are told apart by the buffers
         fitting = _as_read(card, [contents for score, contents in found if score == best]) or fitting
     if best == 0 or len(fitting) > 1:
         why = "nothing on the card says" if best == 0 else "the card does not tell for certain"

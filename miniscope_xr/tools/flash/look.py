@@ -217,7 +217,7 @@ def _recordings(target: Target, contents: Contents, progress: Progress | None, w
     for each in seen.values():
         begin = each.layout.sectors.data * SECTOR
         end = ends.get(each.layout.id, begin)
-        if end == begin and each.state in ("recorded", "headers only"):
+        if end == begin and each.state.begun:
             end = begin + SECTOR
         counted = each.counts.get("n_buffers_recorded") and holds(each.layout, each.counts, target.size)
         if end > begin or counted:

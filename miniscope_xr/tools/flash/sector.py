@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from miniscope_xr.layout import Layout, stamp, words
-from miniscope_xr.layout.stamp import Stamp, read_stamp
+from miniscope_xr.layout.stamp import read_stamp
+from miniscope_xr.layout.words import has_keys, settings_of
 
-__all__ = ["Kept", "Stamp", "build", "has_keys", "read_stamp", "settings_of"]
+__all__ = ["Kept", "build", "has_keys", "read_stamp", "settings_of"]
 
 
 @dataclass(frozen=True)
@@ -17,18 +18,6 @@ class Kept:
 
     header: bytes
     first: bytes
-
-
-def settings_of(layout: Layout, sector: bytes) -> dict[str, int]:
-    """Read the raw values of every setting in a header sector."""
-    parsed = words.parse(words.header_sector_struct(layout), sector)
-    return {name: int(value) for name, value in words.values(layout.header, parsed).items()}
-
-
-def has_keys(layout: Layout, sector: bytes) -> bool:
-    """Tell whether the four write keys are there (the v4 notebook never writes them)."""
-    parsed = words.parse(words.header_sector_struct(layout), sector)
-    return tuple(parsed[name] for name in words.KEY_NAMES) == layout.write_keys
 
 
 def build(

@@ -1,0 +1,120 @@
+"""A recording whose front is gone: its config sector, or everything before its buffers, or nothing known describes it.
+
+A user meets this where a card was formatted or prepared after recording, where an image begins too late, and with a
+firmware nobody described. The buffers themselves then say what the sectors before them would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from miniscope_xr.index.front import Card, Front, State, examine, looks_prepared, with_settings
+from miniscope_xr.index.guess import guess
+from miniscope_xr.index.locate import Located, locate
+from miniscope_xr.layout import SECTOR, Build, Layout
+from miniscope_xr.layout.words import has_keys, settings_of
+
+
+def without_config(front: Front, card: Card, asked: bool) -> Card | None:
+    """A recording whose config sector is damaged.
+
+    Not one whose config sector is zero, unless its layout was asked for: `prepare` writes that zero.
+    """
+    if card.state is not State.HEADERS_ONLY:
+        return None
+    data, bad = front.source.salvage((card.layout.sectors.config or 0) * SECTOR, SECTOR)
+    return _by_its_first_build(front, with_settings(front, card)) if asked or bad or any(data) else None
+
+
+def by_buffers(front: Front, layouts: Sequence[Layout]) -> Card | None:
+    """A recording found by its buffers, whatever became of the sectors before it."""
+    found = locate(front.source, layouts)
+    if found is None:
+        return None
+    if found.header is None:
+        return _by_frames(front, found)
+    if _over_pixels(found.layout, found.build.header_words):
+        return None
+    layout, at = found.layout, found.layout.sectors
+    shift = found.sector - at.data
+    if shift and found.header.written == found.header.count == 0 and at.header + shift >= 0:
+        moved = _moved(layout, shift)
+        if has_keys(moved, front.read(moved.sectors.header)):  # only bytes before the card's are gone
+            return replace(examine(front, moved), notes=(f"this image begins at sector {-shift} of its card",))
+    card = examine(front, layout)
+    gone = f", and its first {found.header.written} buffers are gone" if found.header.written else ""
+    if card.config is not None:
+        said = f"the recording was found by its buffers, from sector {found.sector} on{gone}"
+    else:
+        said = (
+            f"the sectors before the recording are not of a Miniscope card: it was found by its buffers, from sector "
+            f"{found.sector} on{gone}; they show firmware {found.build.firmware}, what was set is unknown"
+        )
+    return _by_build(front, card, found.build, found.sector, said)
+
+
+def guessed(front: Front) -> Card | None:
+    """A card that no layout fits, read by what its headers show."""
+    found = guess(front.source)
+    if found is None:
+        return None
+    card = examine(front, found.layout)
+    if card.state is State.HEADERS_ONLY:
+        restored = _by_its_first_build(front, card)
+        card = replace(restored, notes=()) if restored else card
+    return replace(card, notes=(found.said, *card.notes)) if card.state is State.RECORDED else None
+
+
+def _over_pixels(layout: Layout, words: int) -> bool:
+    """Whether these headers were written over pixels (firmware 08d3fd2): nothing restores the frames."""
+    return words == 9 and not layout.height_overwritten
+
+
+def _moved(layout: Layout, shift: int) -> Layout:
+    """The layout of a card whose sectors all lie elsewhere, as in an image that begins too late."""
+    at = layout.sectors
+    config = None if at.config is None else at.config + shift
+    return replace(layout, sectors=replace(at, header=at.header + shift, config=config, data=at.data + shift))
+
+
+def _by_its_first_build(front: Front, card: Card) -> Card | None:
+    layout = card.layout
+    build = next((b for b in layout.builds if b.header_words == card.words), None)
+    if build is None or _over_pixels(layout, card.words):
+        return None
+    note = (
+        f"config sector {layout.sectors.config} is not one; frame size {build.width}x{build.height} is that of "
+        f"firmware {build.firmware}"
+    )
+    return _by_build(front, card, build, None, note)
+
+
+def _by_build(front: Front, card: Card, build: Build, start: int | None, note: str) -> Card:
+    """A recording read by the numbers of its firmware build; what the card does not say is absent."""
+    layout = card.layout
+    size = build.buffer_sectors * SECTOR
+    config = card.config or {"width": build.width, "height": build.height, "buffer_size": size, "n_buffers_recorded": 0}
+    known = card.keyed or looks_prepared(layout, front.read(layout.sectors.header))
+    return replace(
+        card, settings=card.settings if known else {}, config=config, state=State.RECORDED, words=build.header_words,
+        payload=config["buffer_size"] - 4 * build.header_words, build=build, notes=(note,), start=start,
+    )  # fmt: skip
+
+
+def _by_frames(front: Front, found: Located) -> Card:
+    """A recording of whole frames, found by their footers."""
+    layout = found.layout
+    shift = found.sector - layout.sectors.data
+    behind = layout if layout.sectors.header + shift < 0 else _moved(layout, shift)
+    header = front.read(behind.sectors.header)
+    keyed = has_keys(layout, header)
+    known = keyed or looks_prepared(layout, header)
+    said = f"this image begins at sector {-shift} of its card" if shift < 0 else "the recording was found by its frames"
+    gone = f", and its first {found.frame} frames are gone" if found.frame else ""
+    note = f"{said}{gone}" + ("" if known else "; what was set is unknown")
+    settings = settings_of(layout, header) if known else {}
+    return Card(
+        layout, settings, None, keyed, State.RECORDED, build=found.build, notes=(note,), start=found.sector,
+        first_frame=found.frame,
+    )  # fmt: skip
