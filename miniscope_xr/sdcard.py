@@ -142,14 +142,14 @@ class SDCard:
 
     # -- what is known without reading frames ---------------------------------------------------------
 
-    def _open(self) -> OpenRecording:
-        """The recording; found once, its descriptor closed again unless inside the ``with`` block."""
+    def _open(self, keep: bool = False) -> OpenRecording:
+        """The recording; found once, its descriptor closed again unless wanted or inside the ``with`` block."""
         if self._opened is None:
             card = OpenCard(self.drive, self._asked, old_buffers=self._old_buffers)
             try:
                 self._opened = OpenRecording(card, card.recording(self._number))
             finally:
-                if self._f is None:
+                if self._opened is None or not (keep or self._f):
                     card.close()
         return self._opened
 
@@ -195,8 +195,10 @@ class SDCard:
     def __enter__(self) -> SDCard:
         if self._f is not None:
             raise NotOpenError("this SDCard is open already; use a second SDCard for a second cursor")
-        store = self._open()
-        store.card.source()
+        known = self._opened is not None
+        store = self._open(keep=True)
+        if known:  # looked at before: it may be another card by now
+            store.card.source()
         self._f = store
         self._frame = 0
         self.positions.note(store, 0)

@@ -13,7 +13,7 @@ from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.layout import SECTOR, Build, Layout
 from miniscope_xr.layout.stamp import recorded_with
-from miniscope_xr.layout.tell import fits
+from miniscope_xr.layout.tell import fits_first
 from miniscope_xr.layout.words import (
     buffer_header_dtype,
     has_keys,
@@ -128,11 +128,9 @@ class Front:
     def fits(self, layout: Layout, build: Build) -> bool:
         """Tell whether nothing in the first buffer header contradicts a build."""
         if (layout, build) not in self._fits:
-            at = layout.sectors.data
-            words = np.frombuffer(self.read(at)[: 4 * build.header_words], "<u4").reshape(1, -1)
-            made = self.made_with(layout)
+            made = self.made_with(layout) if build.repeats else None
             settings = None if made is None else settings_of(layout, made)
-            self._fits[layout, build] = fits(layout, build, words, np.array([at]), settings)
+            self._fits[layout, build] = fits_first(layout, build, self.read(layout.sectors.data), settings)
         return self._fits[layout, build]
 
 
@@ -239,10 +237,12 @@ def _header_length(front: Front, layout: Layout) -> int:
     known = layout.header_words or range(layout.min_words, 65)
     if words not in known or len(data) < 4 * words:
         return 0
-    header = np.frombuffer(data, buffer_header_dtype(layout, words), 1)[0]
+    place, index, length = (
+        int.from_bytes(data[item.offset : item.offset + 4], "little")
+        for item in (layout.buffer[name] for name in ("write_buffer_count", "frame_buffer_count", "data_length"))
+    )
     # The first place on the card; the buffer there may be one that lapped the ring, so its own count may be any.
-    small = int(header["write_buffer_count"]) < 64 and int(header["frame_buffer_count"]) < 64
-    return words if small and 0 < int(header["data_length"]) <= _MAX_BUFFER else 0
+    return words if place < 64 and index < 64 and 0 < length <= _MAX_BUFFER else 0
 
 
 def _header_length_behind_hole(front: Front, layout: Layout, buffer_bytes: int) -> int:

@@ -12,7 +12,7 @@ from miniscope_xr.index.ahead import Ahead
 from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.runs import MAX_INDEX, Header, Run
 from miniscope_xr.layout import SECTOR
-from miniscope_xr.layout.words import value
+from miniscope_xr.layout.words import take
 from miniscope_xr.source.base import ByteSource
 
 Hit = TypeVar("Hit")
@@ -42,18 +42,17 @@ class HeaderReader:
         self.dtype = framing.dtype
         self.marker = framing.marker
         self._seen: dict[int, Header | None] = {}
-        fields = framing.layout.fields_for(framing.words)
-        self._fields = tuple(fields.get(name) for name in _NAMES)
-        self._tested = [item for item in fields.values() if item.trusted and item.name != "length"]
+        self._fields = framing.layout.fields_for(framing.words)
+        self._tested = [item for item in self._fields.values() if item.trusted and item.name != "length"]
 
     def parse(self, data: bytes | memoryview) -> Header | None:
         """The header at the start of ``data``, or None where no firmware header can be."""
-        if len(data) < self.dtype.itemsize:
+        if len(data) < self.dtype.itemsize or int.from_bytes(data[:4], "little") != self.marker:
             return None
-        record = np.frombuffer(data, self.dtype, 1)[0]
-        if int(record["length"]) != self.marker or not all(f.plausible(int(value(f, record))) for f in self._tested):
+        found = take(self._fields, data)
+        if not all(item.plausible(found[item.name]) for item in self._tested):
             return None
-        header = Header(*(-1 if item is None else int(value(item, record)) for item in self._fields))
+        header = Header(*(found.get(name, -1) for name in _NAMES))
         return header if self.plausible(header) else None
 
     def plausible(self, header: Header) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from miniscope_xr.layout.model import Build, Layout
+from miniscope_xr.layout.words import take
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
@@ -54,8 +55,10 @@ def contradictions(
     return list(_objections(layout, build, words, sectors, settings))
 
 
-def _fails(holds: Bools, share: float = _MOST) -> bool:
-    """Whether too few of some headers are as they should be."""
+def _fails(holds: Bools | bool, share: float = _MOST) -> bool:
+    """Whether too few of some headers are as they should be, or the only one is not."""
+    if isinstance(holds, bool):
+        return not holds
     return bool(np.count_nonzero(holds) < share * holds.size)
 
 
@@ -110,7 +113,7 @@ def _objections(
         yield from _pairs(build, read, sectors)
 
 
-def _singly(build: Build, read: Mapping[str, Ints], settings: Mapping[str, int]) -> Iterator[str]:
+def _singly(build: Build, read: Mapping[str, Any], settings: Mapping[str, int]) -> Iterator[str]:
     """What each buffer shows by itself: its slot in the ring, its length, settings that it repeats."""
     if "linked_list" in read and build.ring and _fails(read["linked_list"] == read["buffer_count"] % build.ring):
         yield f"the slots are not those of a ring of {build.ring}"
@@ -146,6 +149,16 @@ def fits(
 ) -> bool:
     """Whether nothing in some buffer headers contradicts a build; see :func:`contradictions`."""
     return next(_objections(layout, build, words, sectors, settings), None) is None
+
+
+def fits_first(layout: Layout, build: Build, header: bytes, settings: Mapping[str, int] | None = None) -> bool:
+    """The same of one header, its bytes given: asked of every build whenever a card is opened."""
+    if len(header) < 4 * build.header_words or int.from_bytes(header[:4], "little") != build.marker:
+        return False
+    fields = layout.of(build).fields_for(build.header_words)
+    read = take(fields, header)
+    within = all(item.plausible(read[name]) for name, item in fields.items() if name != "length")
+    return within and not any(_singly(build, read, settings or {}))
 
 
 def fitting(

@@ -81,9 +81,9 @@ def value(item: Field, parts: Any) -> Any:
     number = parts[part_of(item)]
     if item.bits is None:
         return number
-    many = isinstance(number, np.ndarray | np.generic)
-    bits = (number.astype(np.int64) if many else int(number)) >> item.shift & item.mask
-    return ((bits ^ item.sign) - item.sign).astype(value_dtype(item)) if many else (bits ^ item.sign) - item.sign
+    wide: Any = number.astype(np.int64) if isinstance(number, np.ndarray | np.generic) else int(number)
+    found = ((wide >> item.shift & item.mask) ^ item.sign) - item.sign
+    return found if isinstance(found, int) else found.astype(value_dtype(item))
 
 
 def values(fields: Mapping[str, Field], parts: Any) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def physical(item: Field, raw: Any) -> Any:
     return scaled if item.none is None else np.where(numbers.astype(np.int64) == item.none, np.nan, scaled)
 
 
-def take(fields: Mapping[str, Field], block: bytes) -> dict[str, int]:
+def take(fields: Mapping[str, Field], block: bytes | memoryview) -> dict[str, int]:
     """Read values out of a struct's bytes, unscaled: what :func:`put` writes."""
     found = {}
     for name, item in fields.items():

@@ -7,6 +7,7 @@ did on the card: a sector that cannot be read.
 from __future__ import annotations
 
 import errno
+import os
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,11 +22,9 @@ _MOST = 64 << 20  # bytes of a map; one of a badly damaged card has some MB
 
 def map_beside(path: str) -> Path | None:
     """The map of a copy: ``card.img.map`` or ``card.map`` beside ``card.img`` (or ``card.img.part``)."""
-    copy = Path(path)
-    names = [copy.with_name(copy.name + ".map"), copy.with_suffix(".map")]
-    for name in names:
-        if name != copy and name.is_file() and name.stat().st_size <= _MOST:
-            return name
+    for name in (path + ".map", os.path.splitext(path)[0] + ".map"):  # noqa: PTH122 (asked whenever an image opens)
+        if name != path and os.path.isfile(name) and os.path.getsize(name) <= _MOST:  # noqa: PTH113, PTH202
+            return Path(name)
     return None
 
 
@@ -33,7 +32,9 @@ def unread_beside(source: ByteSource) -> Spans:
     """Bytes of an image that a map beside it does not call read; none where there is no map, or of another card."""
     try:
         beside = map_beside(source.path)
-        text = "" if beside is None else beside.read_text(encoding="utf-8", errors="replace")
+        if beside is None:
+            return []
+        text = beside.read_text(encoding="utf-8", errors="replace")
     except (OSError, ValueError):
         return []
     spans = [(at, min(length, source.size - at)) for at, length in unread_spans(text) if at < source.size]
