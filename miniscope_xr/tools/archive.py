@@ -9,7 +9,6 @@ comes with.
 
 from __future__ import annotations
 
-import argparse
 import errno
 import multiprocessing
 import os
@@ -18,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path, PurePath
@@ -31,6 +30,7 @@ from miniscope_xr.card import OpenCard
 from miniscope_xr.errors import MiniscopeError, OptionError, OutputError, OutputExistsError
 from miniscope_xr.layout import Layout, builtin_layouts, load_layout
 from miniscope_xr.libraries import need
+from miniscope_xr.tools.arguments import typed
 from miniscope_xr.tools.stream.outputs import kind_of, progress_bar
 
 _MADE = "archive"  # attribute of the card's group, written when a recording's is made: without it, it is made anew
@@ -320,7 +320,21 @@ def _submitted(pool: Executor, blocks: list[Block]) -> list[Future[int]]:
     return [pool.submit(write_block, block) for block in blocks]
 
 
-def _command(args: argparse.Namespace) -> int:
+@dataclass(frozen=True)
+class Archiving:
+    """``archive``."""
+
+    cards: list[str]
+    store: str
+    workers: int | None
+    layout: str | None
+    gaps: str | None
+    errors: str | None
+    zarr_format: int
+    quiet: bool
+
+
+def _command(args: Archiving) -> int:
     options = {k: v for k, v in (("layout", args.layout), ("gaps", args.gaps), ("errors", args.errors)) if v}
     written = archive(args.cards, args.store, args.workers, not args.quiet, args.zarr_format, **options)
     if not args.quiet:
@@ -344,4 +358,4 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--errors", choices=("raise", "fill"), help="fill: black for bad sectors")
     parser.add_argument("--zarr-format", type=int, choices=(2, 3), default=2, help="2 (default) is what minian reads")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no words")
-    parser.set_defaults(func=_command)
+    parser.set_defaults(func=typed(Archiving, _command))

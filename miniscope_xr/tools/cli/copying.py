@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,40 @@ from miniscope_xr.tools.flash.commands import guarded
 from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import DONE, CheckFailedError
 from miniscope_xr.tools.flash.operation import Progress
-from miniscope_xr.tools.flash.verbs import Args, Report
+from miniscope_xr.tools.flash.verbs import Report
 
 
-def _say(text: str, args: Args) -> None:
+@dataclass(frozen=True)
+class _Copying:
+    device: str
+    out: str
+    layout: str | None
+    force: bool
+    json: bool
+
+
+@dataclass(frozen=True)
+class Image(_Copying):
+    """``image``."""
+
+    frames: int | None
+
+
+@dataclass(frozen=True)
+class Rescue(_Copying):
+    """``rescue``."""
+
+    all: bool
+
+
+def _say(text: str, args: _Copying) -> None:
     """To the terminal (with ``--json`` to stderr), whatever the terminal's encoding makes of a name."""
     stream = sys.stderr if args.json else sys.stdout
     encoding = getattr(stream, "encoding", None) or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
-def image(args: Args, report: Report, progress: Progress | None) -> int:
+def image(args: Image, report: Report, progress: Progress | None) -> int:
     """Copy a card, trimmed to its recordings."""
     if not is_url(args.device):
         report["device"] = identify(args.device).to_json()
@@ -40,7 +64,7 @@ def image(args: Args, report: Report, progress: Progress | None) -> int:
     return DONE
 
 
-def rescue(args: Args, report: Report, progress: Progress | None) -> int:
+def rescue(args: Rescue, report: Report, progress: Progress | None) -> int:
     """Find every buffer that is left, and make images that open."""
     if not is_url(args.device):
         report["device"] = identify(args.device).to_json()
@@ -78,9 +102,9 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser("image", help=text, description=text)
     _copying(parser, "the copy")
     parser.add_argument("--frames", type=int, metavar="N", help="the first N frames only")
-    parser.set_defaults(func=guarded(image), command="image")
+    parser.set_defaults(func=guarded(Image, image), command="image")
     text = "read a whole card, also a formatted one, and make an image of what is left of its recordings"
     parser = subparsers.add_parser("rescue", help=text, description=text)
     _copying(parser, "the image")
     parser.add_argument("--all", action="store_true", help="older recordings too, each in an image of its own")
-    parser.set_defaults(func=guarded(rescue), command="rescue")
+    parser.set_defaults(func=guarded(Rescue, rescue), command="rescue")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,9 +71,9 @@ def _smooth(image: np.ndarray[Any, Any], n: int = 9) -> np.ndarray[Any, Any]:
     return out
 
 
-def run(args: argparse.Namespace) -> int:
+def run(where: str) -> int:
     """Run the demo."""
-    folder = Path(args.dir)
+    folder = Path(where)
     folder.mkdir(parents=True, exist_ok=True)
     card, video, picture = folder / "card.img", folder / "card.avi", folder / "card.png"
     print(f"simulating a card (what it shows is made up): {card}")
@@ -108,4 +107,4 @@ def register(subparsers: Any) -> None:
     """Add the command to an argparse subparsers object."""
     parser = subparsers.add_parser("demo", help="simulate a card, read it, write a video and a picture")
     parser.add_argument("dir", metavar="DIR", help="folder for the demo's files")
-    parser.set_defaults(func=run)
+    parser.set_defaults(func=lambda args: run(args.dir))

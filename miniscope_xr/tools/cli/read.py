@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from miniscope_xr.layout import Layout, builtin_layouts, load_layout
 from miniscope_xr.source.local import Device
 from miniscope_xr.source.open import open_device
 from miniscope_xr.source.words import example_device
+from miniscope_xr.tools.arguments import typed
 from miniscope_xr.tools.check.check import check
 from miniscope_xr.tools.cli.next_step import next_step
 from miniscope_xr.tools.flash.disks.find import identify
@@ -57,7 +59,48 @@ def _heading(path: str, device: dict[str, Any]) -> str:
     return plain(f"{path}: {device['model'] or device['kind']}, {device['size'] / 1e9:.2f} GB{number}")
 
 
-def info(args: argparse.Namespace) -> int:
+@dataclass(frozen=True)
+class Info:
+    """``info``."""
+
+    card: str
+    layout: str | None
+    json: bool
+
+
+@dataclass(frozen=True)
+class Check(Info):
+    """``check``."""
+
+    deep: bool
+
+
+@dataclass(frozen=True)
+class Layouts:
+    """``layouts``."""
+
+    layout: str | None
+    json: bool
+    draft: str | None
+    out: str | None
+    force: bool
+
+
+@dataclass(frozen=True)
+class Simulate:
+    """``simulate``."""
+
+    out: str
+    layout: str
+    build: str | None
+    frames: int
+    stall: list[str]
+    power_loss: float | None
+    seed: int
+    force: bool
+
+
+def info(args: Info) -> int:
     """What is on a card: settings, recordings, gaps."""
     device = _device(args.card)
     try:
@@ -80,11 +123,11 @@ def info(args: argparse.Namespace) -> int:
     print(f"layout {found.layout.id}: {found.layout.description}")
     print("settings" + ("" if found.keyed else " (without write keys, as the lab notebook leaves them)") + ":")
     print("\n".join(_setting_lines(found.layout, dict(found.settings))))
-    print(at_the_shell("\n".join(str(result).split("\n")[1:]), known=lambda name: name in vars(args)))
+    print(at_the_shell("\n".join(str(result).split("\n")[1:]), known=lambda name: hasattr(args, name)))
     return 0
 
 
-def _info_blank(args: argparse.Namespace, device: dict[str, Any], error: BlankCardError) -> int:
+def _info_blank(args: Info, device: dict[str, Any], error: BlankCardError) -> int:
 
     with Device(args.card) as source:
         cards = prepared(source, args.layout)
@@ -102,24 +145,24 @@ def _info_blank(args: argparse.Namespace, device: dict[str, Any], error: BlankCa
     return 0
 
 
-def check_command(args: argparse.Namespace) -> int:
+def check_command(args: Check) -> int:
     """What is wrong with a card; exit code 7 when something is."""
     result = check(args.card, deep=args.deep, layout=args.layout, progress=True)
-    said = at_the_shell(str(result), known=lambda name: name in vars(args))
+    said = at_the_shell(str(result), known=lambda name: hasattr(args, name))
     print(json.dumps(result.to_dict(), indent=1) if args.json else said)
     return DONE if result.ok else PROBLEMS
 
 
-def _draft(args: argparse.Namespace) -> int:
+def _draft(card: str, args: Layouts) -> int:
     """Write what the headers of a card show as a layout file to start from."""
-    source = open_device(args.draft)
+    source = open_device(card)
     try:
         found = guess(source)
     finally:
         source.close()
     if found is None:
         raise NotACardError(
-            f"{args.draft}: no buffers that follow each other by their headers in its first 16 MB, so there is nothing "
+            f"{card}: no buffers that follow each other by their headers in its first 16 MB, so there is nothing "
             "to draft a layout from; check that this is the card"
         )
     wrapped = "\n".join(f"# {line}" for line in textwrap.wrap(found.said, 110))
@@ -133,10 +176,10 @@ def _draft(args: argparse.Namespace) -> int:
     return 0
 
 
-def layouts(args: argparse.Namespace) -> int:
+def layouts(args: Layouts) -> int:
     """The layouts there are; with ``--draft`` one more, of a card that none of them fits."""
     if args.draft:
-        return _draft(args)
+        return _draft(args.draft, args)
     chosen = [load_layout(args.layout)] if args.layout else list(builtin_layouts().values())
     if args.json:
         print(json.dumps({c.id: {
@@ -162,7 +205,7 @@ def layouts(args: argparse.Namespace) -> int:
     return 0
 
 
-def simulate(args: argparse.Namespace) -> int:
+def simulate(args: Simulate) -> int:
     """Write a card image as the firmware would."""
     refuse_existing(Path(args.out), args.force)
     layout = load_layout(args.layout)
@@ -204,18 +247,18 @@ def register(subparsers: Any) -> None:
     """Add the commands to an argparse subparsers object."""
     parser = subparsers.add_parser("info", help="settings, recordings and gaps of a card")
     _card(parser)
-    parser.set_defaults(func=info)
+    parser.set_defaults(func=typed(Info, info))
     parser = subparsers.add_parser("check", help="what is wrong with a card, in sentences; exit code 7 if anything is")
     _card(parser)
     parser.add_argument("--deep", action="store_true", help="read every buffer header")
-    parser.set_defaults(func=check_command)
+    parser.set_defaults(func=typed(Check, check_command))
     parser = subparsers.add_parser("layouts", help="the card layouts there are, with their settings")
     parser.add_argument("layout", nargs="?", help="only this one (id or file)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--draft", metavar="CARD", help="a layout to start from, by what the headers of CARD show")
     parser.add_argument("--out", metavar="FILE", help="with --draft: write it there")
     parser.add_argument("--force", action="store_true", help="with --draft: overwrite an existing file")
-    parser.set_defaults(func=layouts)
+    parser.set_defaults(func=typed(Layouts, layouts))
     parser = subparsers.add_parser("simulate", help="write a card image as the firmware would, without a microscope")
     parser.add_argument("out", metavar="OUT", help="image file to write")
     parser.add_argument("--layout", default="v4-wirefree", help="layout (default %(default)s)")
@@ -227,4 +270,4 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--power-loss", type=float, metavar="AT", help="the battery dies at this ms")
     parser.add_argument("--seed", type=int, default=0, help="two seeds give two scenes")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
-    parser.set_defaults(func=simulate)
+    parser.set_defaults(func=typed(Simulate, simulate))

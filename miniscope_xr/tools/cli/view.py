@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import webbrowser
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from miniscope_xr.tools.arguments import typed
 from miniscope_xr.tools.cli.runner import say
 
 
-def view(args: argparse.Namespace) -> int:
+@dataclass(frozen=True)
+class Viewing:
+    """``view``."""
+
+    cards: list[str]
+    browser: bool
+    port: int
+
+
+def view(args: Viewing) -> int:
     """Serve the page until it is closed."""
     from miniscope_xr.tools.view import Viewer  # start-up time: a server's modules are not needed by other commands
 
@@ -37,4 +47,4 @@ def register(subparsers: Any) -> None:
     parser.add_argument("cards", nargs="*", metavar="CARD", help="devices or image files; none: choose in the page")
     parser.add_argument("--no-browser", dest="browser", action="store_false", help="print the address, open nothing")
     parser.add_argument("--port", type=int, default=0, help="a port of one's own choice (default: a free one)")
-    parser.set_defaults(func=view)
+    parser.set_defaults(func=typed(Viewing, view))

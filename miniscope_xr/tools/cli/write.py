@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import xarray as xr
 
 from miniscope_xr.errors import OptionError
 from miniscope_xr.source.words import example_device
+from miniscope_xr.tools.arguments import taken, typed
 from miniscope_xr.tools.export import export as write
 from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.options import ABOUT
@@ -60,7 +63,53 @@ def _selection(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _open(args: argparse.Namespace) -> Any:
+@dataclass(frozen=True)
+class _Writing:
+    card: str
+    out: str
+    layout: str | None
+    force: bool
+    quiet: bool
+
+
+@dataclass(frozen=True)
+class _Selection(_Writing):
+    recording: int | None
+    until: int | None
+    gaps: str
+    errors: str
+    frames: slice | None
+    fps: float | str | None
+
+
+@dataclass(frozen=True)
+class Video(_Selection):
+    """``video``."""
+
+    codec: str
+    color: bool
+    no_time_stamps: bool
+
+
+@dataclass(frozen=True)
+class Export(_Selection):
+    """``export``, without what it is told of the session."""
+
+    to: str | None
+    start: str | None
+    codec: str | None
+
+
+@dataclass(frozen=True)
+class Report(_Writing):
+    """``report``."""
+
+    date: str
+    animal: str
+    notes: str
+
+
+def _open(args: _Selection) -> Any:
     return xr.open_dataset(
         args.card, engine="miniscope", layout=args.layout, recording=args.recording, until=args.until, gaps=args.gaps,
         errors=args.errors,
@@ -75,12 +124,12 @@ def _beyond(rows: slice | None, count: int) -> str:
     return f"--frames {first}:{stop} goes beyond the recording, which has rows 0 to {count - 1}"
 
 
-def _say_beyond(args: argparse.Namespace, count: int) -> None:
+def _say_beyond(args: _Selection, count: int) -> None:
     if (said := _beyond(args.frames, count)) and not args.quiet:
         print(said, file=sys.stderr)
 
 
-def video(args: argparse.Namespace) -> int:
+def video(args: Video) -> int:
     """Write a recording as a video."""
     with _open(args) as ds:
         count = ds.sizes["frame"]
@@ -98,9 +147,9 @@ def video(args: argparse.Namespace) -> int:
     return 0
 
 
-def export(args: argparse.Namespace) -> int:
-    """Write a recording for another program."""
-    told = {name: getattr(args, name) for name in ("fps", "start", "codec", *ABOUT)}
+def export(args: Export, about: Mapping[str, str | None]) -> int:
+    """Write a recording for another program; ``about`` is what the card does not know."""
+    told: dict[str, Any] = {"fps": args.fps, "start": args.start, "codec": args.codec, **about}
     with _open(args) as ds:
         count = ds.sizes["frame"]
         made = write(
@@ -113,7 +162,7 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
-def report(args: argparse.Namespace) -> int:
+def report(args: Report) -> int:
     """Write a page about a card."""
     if not args.out.lower().endswith((".html", ".htm")):
         raise OptionError(f"{args.out}: a report ends in .html")
@@ -139,7 +188,7 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("--color", action="store_true", help="three equal channels; not with GREY, which has one")
     parser.add_argument("--no-time-stamps", action="store_true", help="write no CSV")
-    parser.set_defaults(func=video)
+    parser.set_defaults(func=typed(Video, video))
 
     listed = "; ".join(f"{name}: {known.text}" for name, known in FORMATS.items())
     parser = subparsers.add_parser(
@@ -156,7 +205,7 @@ def register(subparsers: Any) -> None:
     )
     for name, text in ABOUT.items():
         session.add_argument(f"--{name.replace('_', '-')}", metavar="TEXT", help=text)
-    parser.set_defaults(func=export)
+    parser.set_defaults(func=lambda args: export(taken(Export, args), {name: getattr(args, name) for name in ABOUT}))
 
     parser = subparsers.add_parser(
         "report", help="write one page that shows what is on a card",
@@ -166,4 +215,4 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--date", default="", metavar="TIME", help="when it was recorded; the card does not know")
     parser.add_argument("--animal", default="", metavar="NAME", help="shown on the page")
     parser.add_argument("--notes", default="", metavar="TEXT", help="shown on the page")
-    parser.set_defaults(func=report)
+    parser.set_defaults(func=typed(Report, report))

@@ -8,6 +8,7 @@ from pathlib import Path
 from miniscope_xr.errors import MiniscopeError, OptionError, OutputError
 from miniscope_xr.libraries import need
 from miniscope_xr.tools.flash import ask, history, interrupts, jobs, prepare, qualify
+from miniscope_xr.tools.flash.arguments import Qualifying
 from miniscope_xr.tools.flash.errors import DONE, InterruptedWriteError, RefusedError
 from miniscope_xr.tools.flash.journal import Journal
 from miniscope_xr.tools.flash.look import Look
@@ -15,7 +16,6 @@ from miniscope_xr.tools.flash.operation import Change, Progress
 from miniscope_xr.tools.flash.plan import Plan, make_plan
 from miniscope_xr.tools.flash.target.linux import Target
 from miniscope_xr.tools.flash.verbs import (
-    Args,
     Report,
     backup_dir,
     card_to_write,
@@ -28,7 +28,7 @@ from miniscope_xr.tools.flash.verbs import (
 from miniscope_xr.tools.stream.outputs import output_errors, refuse_existing
 
 
-def qualify_card(args: Args, report: Report, progress: Progress | None) -> int:
+def qualify_card(args: Qualifying, report: Report, progress: Progress | None) -> int:
     """Measure whether the card keeps up with the recording, and whether its capacity is real."""
     qualify.check_seconds(args.seconds)
     check_values(args)
@@ -129,7 +129,9 @@ def _check_picture(path: Path) -> None:
         raise OutputError(errno.ENOENT, "there is no such folder; give another name for the picture", str(path.parent))
 
 
-def _report(args: Args, report: Report, stalls: qualify.Stalls, wrong: list[int], plan: Plan, journal: Journal) -> int:
+def _report(
+    args: Qualifying, report: Report, stalls: qualify.Stalls, wrong: list[int], plan: Plan, journal: Journal
+) -> int:
     risk = qualify.risk_of(stalls, plan)
     say([*stalls.describe(), *qualify.histogram(stalls), risk.describe()], args)
     found = qualify.verdict(stalls, wrong, plan.size, risk)

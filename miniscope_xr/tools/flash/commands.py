@@ -7,27 +7,30 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from miniscope_xr.errors import MiniscopeError, at_the_shell, message_of, plain
-from miniscope_xr.tools.flash import backups, checks, interrupts, verbs
+from miniscope_xr.tools.arguments import taken
+from miniscope_xr.tools.flash import arguments, backups, checks, interrupts, verbs
 from miniscope_xr.tools.flash.errors import DONE, FAILED, InterruptedWriteError, exit_code
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.progress import bars
-from miniscope_xr.tools.flash.verbs import Args, Report
+from miniscope_xr.tools.flash.verbs import Report
 
-Command = Callable[[Args, Report, Progress | None], int]
+Asked = TypeVar("Asked")
+Command = Callable[[Asked, Report, Progress | None], int]
+Namespace = argparse.Namespace
 
 
-def guarded(command: Command) -> Callable[[Args], int]:
+def guarded(kind: type[Asked], command: Command[Asked]) -> Callable[[Namespace], int]:
     """Run a command: errors become one message and an exit code, ``--json`` one object."""
 
-    def run(args: Args) -> int:
+    def run(args: Namespace) -> int:
         report: Report = {"exit": DONE, "phase": "look", "card_changed": False, "backup": None, "device": None}
         with interrupts.caught():
             try:
                 with bars(args.json) as progress:
-                    report["exit"] = command(args, report, progress)
+                    report["exit"] = command(taken(kind, args), report, progress)
             except KeyboardInterrupt:  # while a card is written it ends as an InterruptedWriteError
                 report.update(exit=FAILED, error="interrupted; the card was not changed")
             except (MiniscopeError, OSError) as error:
@@ -44,7 +47,7 @@ def guarded(command: Command) -> Callable[[Args], int]:
     return run
 
 
-def _last_words(args: Args, report: Report) -> None:
+def _last_words(args: Namespace, report: Report) -> None:
     if args.json:
         print(json.dumps(report, indent=1))
     if "error" in report:
@@ -90,7 +93,7 @@ def _settings_anywhere(parser: argparse.ArgumentParser) -> None:
     """Let settings stand behind options too, where argparse does not look for them any more."""
     plain = parser.parse_known_args
 
-    def parse(args: Any = None, namespace: Any = None) -> tuple[Args, list[str]]:
+    def parse(args: Any = None, namespace: Any = None) -> tuple[Namespace, list[str]]:
         found, rest = plain(args, namespace)
         found.settings = [*found.settings, *(word for word in rest if not word.startswith("-"))]
         return found, [word for word in rest if word.startswith("-")]
@@ -101,18 +104,26 @@ def _settings_anywhere(parser: argparse.ArgumentParser) -> None:
 def register(subparsers: Any) -> None:
     """Add the commands to an argparse subparsers object; each sets ``func``, which returns the exit code."""
 
-    def add(name: str, command: Command, text: str, *parts: Callable[[argparse.ArgumentParser], None]) -> Any:
+    def add(
+        name: str, kind: type[Asked], command: Command[Asked], text: str,
+        *parts: Callable[[argparse.ArgumentParser], None],
+    ) -> Any:  # fmt: skip
         parser = subparsers.add_parser(name, help=text, description=text, allow_abbrev=False)
         for part in parts:
             part(parser)
-        parser.set_defaults(func=guarded(command), command=name)
+        parser.set_defaults(func=guarded(kind, command), command=name)
         return parser
 
-    parser = add("list", verbs.list_cards, "show the cards in this computer's readers")
+    parser = add("list", arguments.Listing, verbs.list_cards, "show the cards in this computer's readers")
     parser.add_argument("--all", action="store_true", help="every disk, and why it is not a card")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser = add(
-        "prepare", verbs.prepare_card, "wipe old data and write the settings of the next recording", _writing, _settings
+        "prepare",
+        arguments.Preparing,
+        verbs.prepare_card,
+        "wipe old data and write the settings of the next recording",
+        _writing,
+        _settings,
     )
     parser.add_argument(
         "--keep",
@@ -122,17 +133,22 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--wipe-minutes", type=float, metavar="M", help="wipe room for M minutes instead of record_length"
     )
-    add("set", verbs.set_card, "change settings only", _writing, _settings)
-    parser = add("wipe", verbs.wipe_card, "zero the recording and its counts; the settings stay", _writing)
+    add("set", arguments.Setting, verbs.set_card, "change settings only", _writing, _settings)
+    parser = add(
+        "wipe", arguments.Wiping, verbs.wipe_card, "zero the recording and its counts; the settings stay", _writing
+    )
     parser.add_argument("--whole", action="store_true", help="to the end of the card, not only the recording")
-    add("blank-table", verbs.blank_table, "remove a partition table or file system in front of the settings", _writing)
-    add("backup", backups.backup_card, "save the settings and first sectors on this computer", _common)
+    text = "remove a partition table or file system in front of the settings"
+    add("blank-table", arguments.Writing, verbs.blank_table, text, _writing)
+    text = "save the settings and first sectors on this computer"
+    add("backup", arguments.Looking, backups.backup_card, text, _common)
     for parser in (
-        add("restore", backups.restore_card, "put back what an operation changed", _writing),
-        add("resume", backups.resume_card, "finish an interrupted operation", _writing),
+        add("restore", arguments.Recovering, backups.restore_card, "put back what an operation changed", _writing),
+        add("resume", arguments.Recovering, backups.resume_card, "finish an interrupted operation", _writing),
     ):
         parser.add_argument("--backup", metavar="PATH", help="folder of the backup; else the newest of this card")
-    parser = add("qualify", checks.qualify_card, "will this (empty) card drop frames, is its capacity real", _writing)
+    text = "will this (empty) card drop frames, is its capacity real"
+    parser = add("qualify", arguments.Qualifying, checks.qualify_card, text, _writing)
     parser.add_argument("--seconds", type=float, default=60, help="how long to write as the Miniscope does (60)")
     parser.add_argument("--full", action="store_true", help="write as long as the planned recording")
     parser.add_argument("--plot", metavar="FILE", help="picture of the write latencies (needs matplotlib)")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from miniscope_xr.errors import MiniscopeError, OptionError, plain
 from miniscope_xr.layout import Layout, builtin_layouts, load_layout
 from miniscope_xr.tools.flash import ask, jobs, prepare, refuse
+from miniscope_xr.tools.flash.arguments import Listing, Looking, Preparing, Setting, Wiping, Writing
 from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.disks.find import backend, identify
 from miniscope_xr.tools.flash.errors import DONE
@@ -24,16 +24,15 @@ from miniscope_xr.tools.flash.settings import Settings, check_words, parse_setti
 from miniscope_xr.tools.flash.target.linux import open_target
 
 Report = dict[str, Any]
-Args = argparse.Namespace
 
 
-def say(lines: Iterable[str], args: Args) -> None:
+def say(lines: Iterable[str], args: Listing | Looking) -> None:
     """To the terminal; with ``--json`` to stderr, where it does not mix with the result."""
     for line in lines:
         print(plain(line), file=sys.stderr if args.json else sys.stdout)
 
 
-def card_to_write(args: Args, report: Report) -> Disk:
+def card_to_write(args: Writing, report: Report) -> Disk:
     """Identify the card and refuse what its identity speaks against."""
     size = expected_size(args)  # a value that would not do for any card is told before the card is looked at
     disk = identify(args.device)
@@ -43,12 +42,12 @@ def card_to_write(args: Args, report: Report) -> Disk:
     return disk
 
 
-def expected_size(args: Args) -> int | None:
+def expected_size(args: Writing) -> int | None:
     """Read ``--expect-size``."""
     return refuse.parse_size(args.expect_size) if args.expect_size else None
 
 
-def check_values(args: Args) -> None:
+def check_values(args: Writing, settings: Sequence[str] = ()) -> None:
     """Check everything that was typed before the card is looked at.
 
     Raises
@@ -58,8 +57,11 @@ def check_values(args: Args) -> None:
     """
     expected_size(args)
     layouts: Iterable[Layout] = [load_layout(args.layout)] if args.layout else builtin_layouts().values()
-    check_words(list(layouts), getattr(args, "settings", []))
-    minutes = getattr(args, "wipe_minutes", None)
+    check_words(list(layouts), settings)
+
+
+def _check_minutes(args: Preparing) -> None:
+    minutes = args.wipe_minutes
     if minutes is not None and not 0 < minutes < math.inf:
         raise OptionError(
             f"--wipe-minutes {minutes:g}: expected more than 0; `wipe --whole` clears a card to its end, `prepare "
@@ -69,7 +71,7 @@ def check_values(args: Args) -> None:
         raise OptionError("--keep wipes nothing, so --wipe-minutes has no meaning with it; leave one of them out")
 
 
-def look_at(args: Args, disk: Disk, progress: Progress | None, *, writes_data: bool, whole: bool = True) -> Look:
+def look_at(args: Writing, disk: Disk, progress: Progress | None, *, writes_data: bool, whole: bool = True) -> Look:
     """Look at the card, and refuse what is on it; ``--dry-run`` says what would be refused for a recording."""
     with open_target(disk, write=False) as target:
         seen = look(target, disk, args.layout, progress, whole=whole)
@@ -98,14 +100,14 @@ def rivals(seen: Look, named: str | None) -> list[Layout]:
     return found
 
 
-def _plan(args: Args, seen: Look, values: Mapping[str, int]) -> Plan:
+def _plan(args: Setting, seen: Look, values: Mapping[str, int]) -> Plan:
     asked = any(word.startswith(("record_length=", "fs=", "ewl_scan")) for word in args.settings)
     return make_plan(
         seen.layout, values, seen.contents.counts, seen.disk.size, must_fit=asked or seen.disk.kind != "image"
     )
 
 
-def carry_out(args: Args, job: jobs.Job, report: Report, progress: Progress | None) -> None:
+def carry_out(args: Writing, job: jobs.Job, report: Report, progress: Progress | None) -> None:
     """Show, ask, do."""
     report["changes"] = list(ask.describe_changes(list(job.changes)))
     seconds = max(ask.estimate(job.changes, job.seen.data_end), 1)
@@ -120,12 +122,12 @@ def carry_out(args: Args, job: jobs.Job, report: Report, progress: Progress | No
     say([f"done and verified; backup in {journal.folder}"], args)
 
 
-def backup_dir(args: Args) -> Path:
+def backup_dir(args: Looking) -> Path:
     """Return where backups go."""
     return Path(args.backup_dir) if args.backup_dir else default_dir()
 
 
-def shown(args: Args, seen: Look, report: Report, settings: Settings | None = None) -> None:
+def shown(args: Looking, seen: Look, report: Report, settings: Settings | None = None) -> None:
     """Show the card, and its settings old and new."""
     report["layout"] = seen.layout.id
     report["recording"] = seen.recorded.recording if seen.has_recording else None
@@ -137,9 +139,10 @@ def shown(args: Args, seen: Look, report: Report, settings: Settings | None = No
         say([f"note: {note}" for note in settings.notes], args)
 
 
-def prepare_card(args: Args, report: Report, progress: Progress | None) -> int:
+def prepare_card(args: Preparing, report: Report, progress: Progress | None) -> int:
     """Wipe old data, then write the settings."""
-    check_values(args)
+    check_values(args, args.settings)
+    _check_minutes(args)
     disk = card_to_write(args, report)
     seen = look_at(args, disk, progress, writes_data=not args.keep)
     settings = parse_settings(seen.layout, args.settings, prepare.current_settings(seen), rivals(seen, args.layout))
@@ -156,9 +159,9 @@ def prepare_card(args: Args, report: Report, progress: Progress | None) -> int:
     return DONE
 
 
-def set_card(args: Args, report: Report, progress: Progress | None) -> int:
+def set_card(args: Setting, report: Report, progress: Progress | None) -> int:
     """Change settings only."""
-    check_values(args)
+    check_values(args, args.settings)
     disk = card_to_write(args, report)
     seen = look_at(args, disk, progress, writes_data=False)
     current = prepare.current_settings(seen)
@@ -181,7 +184,7 @@ def set_card(args: Args, report: Report, progress: Progress | None) -> int:
     return DONE
 
 
-def wipe_card(args: Args, report: Report, progress: Progress | None) -> int:
+def wipe_card(args: Wiping, report: Report, progress: Progress | None) -> int:
     """Zero the recording and its counts."""
     check_values(args)
     disk = card_to_write(args, report)
@@ -192,7 +195,7 @@ def wipe_card(args: Args, report: Report, progress: Progress | None) -> int:
     return DONE
 
 
-def blank_table(args: Args, report: Report, progress: Progress | None) -> int:
+def blank_table(args: Writing, report: Report, progress: Progress | None) -> int:
     """Remove a partition table or file system."""
     check_values(args)
     disk = card_to_write(args, report)
@@ -207,7 +210,7 @@ def blank_table(args: Args, report: Report, progress: Progress | None) -> int:
     return DONE
 
 
-def list_cards(args: Args, report: Report, progress: Progress | None) -> int:
+def list_cards(args: Listing, report: Report, progress: Progress | None) -> int:
     """Show the cards in the readers."""
     rows = []
     for path in backend().names():
