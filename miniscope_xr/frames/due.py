@@ -66,19 +66,17 @@ class DueTimes:
             row, count = stop, min(2 * count, _MOST)
 
     def _between(self, row: int, before: tuple[int, int] | None, after: tuple[int, int] | None) -> float:
-        if before is None and after is None:
+        ends = [end for end in (before, after) if end is not None]
+        if not ends:
             return float("nan")
-        if before is None or after is None:
-            near, step = (after, 1) if before is None else (before, -1)
-            assert near is not None
-            far = self._timed(near[0] + step, step)
-            before, after = (near, far) if step > 0 else (far, near)
+        if len(ends) == 1:  # in front of the first row that has a time, or behind the last: on at their pace
+            step = 1 if before is None else -1
+            far = self._timed(ends[0][0] + step, step)
             if far is None:
-                return near[1] + self._period * self._apart(near[0], row)
-        assert before is not None
-        assert after is not None
-        pace = (after[1] - before[1]) / self._apart(before[0], after[0])
-        return before[1] + pace * self._apart(before[0], row)
+                return ends[0][1] + self._period * self._apart(ends[0][0], row)
+            ends = [ends[0], far][::step]
+        (first, begun), (second, ended) = ends
+        return begun + (ended - begun) / self._apart(first, second) * self._apart(first, row)
 
     def _apart(self, first: int, second: int) -> int:
         """Frames of the camera from one row to another."""

@@ -37,28 +37,28 @@ class _Buffers:
         self,
         source: ByteSource,
         card: Card,
+        config: Mapping[str, int],
         exhaustive: bool,
         whole: bool,
         old_buffers: bool,
     ) -> None:
-        assert card.config is not None
         self.source = source
         self.card = card
-        self.config = card.config
+        self.config = config
         self.exhaustive = exhaustive
         self.whole = whole
         self.old_buffers = old_buffers
         self.layout = card.layout
         self.end_sector = -(-source.size // SECTOR)
         self.headers = HeaderReader(source, card.framing)
-        self.facts = RunFacts(source.size, card, self.headers)
+        self.facts = RunFacts(source.size, card, config, self.headers)
         self.ring = card.framing.ring
         self.stale = card.build is not None and card.build.stale_config
         cut = self._expected_cut()
         self.walker = Walker(self.headers, cut, self.end_sector, exhaustive)
         # The remote cannot be pressed twice within one frame, so a card has room for so many recordings.
         room = max(self.end_sector - card.layout.sectors.data, 0)
-        self.most = 1 + room // max(cut.frame_sectors if cut else 1, card.config["buffer_size"] // SECTOR)
+        self.most = 1 + room // max(cut.frame_sectors if cut else 1, config["buffer_size"] // SECTOR)
 
     def _expected_cut(self) -> Cut | None:
         """How a frame of the size in the config sector is cut; None where that size cannot be."""
@@ -391,9 +391,13 @@ def build_index(
         source = Tolerant(source)
     card = detect(source, layout)
     exhaustive = index == "scan"
-    if card.layout.footer:
-        found, holes = index_footers(source, card, exhaustive, whole, old_buffers)
-    else:
-        buffers = _Buffers(source, card, exhaustive, whole, old_buffers)
+    if card.config is not None:
+        buffers = _Buffers(source, card, card.config, exhaustive, whole, old_buffers)
         found, holes = buffers.recordings(), buffers.walker.holes
+    elif card.build is not None:
+        found, holes = index_footers(source, card, card.build, exhaustive, whole, old_buffers)
+    else:
+        raise NotACardError(
+            f"layout {card.layout.id!r} says neither where the frame size stands nor what builds there are"
+        )
     return replace(card, recordings=with_overwritten(source, found, holes, card.start is not None))

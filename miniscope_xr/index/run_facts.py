@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from miniscope_xr.index.front import Card
 from miniscope_xr.index.headers import HeaderReader
@@ -20,15 +20,15 @@ class RunFacts:
     size : int
         Of the card, in bytes.
     card : Card
-        With a config sector.
+    config : dict
+        Its config sector.
     headers : HeaderReader
     """
 
-    def __init__(self, size: int, card: Card, headers: HeaderReader) -> None:
-        assert card.config is not None
+    def __init__(self, size: int, card: Card, config: Mapping[str, int], headers: HeaderReader) -> None:
         self._size = size
         self.card = card
-        self.config = card.config
+        self.config = config
         self.layout = card.layout
         self.headers = headers
 

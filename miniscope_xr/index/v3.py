@@ -20,7 +20,7 @@ from miniscope_xr.index.locate import FOOTER, footers_in
 from miniscope_xr.index.old_buffers import by_the_list, first_listed
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.runs import Header, Run
-from miniscope_xr.layout import SECTOR
+from miniscope_xr.layout import SECTOR, Build
 from miniscope_xr.source.base import ByteSource
 
 _ALL = 4096  # frames up to which every footer is read at opening
@@ -37,13 +37,12 @@ class _Footers:
     byte at which frame 0 would begin).
     """
 
-    def __init__(self, source: ByteSource, card: Card) -> None:
-        assert card.build is not None
+    def __init__(self, source: ByteSource, card: Card, build: Build) -> None:
         self.source = Ahead(source)
         self.start = (card.layout.sectors.data if card.start is None else card.start) * SECTOR
-        self.frame_sectors = card.build.frame_sectors
-        self.frame_bytes = card.build.frame_sectors * SECTOR
-        self.lines = (card.build.width, card.build.height)
+        self.frame_sectors = build.frame_sectors
+        self.frame_bytes = build.frame_sectors * SECTOR
+        self.lines = (build.width, build.height)
         self.dtype = card.framing.dtype
         self.cut = card.framing.cut((self.frame_bytes,))
         self.pieces = [(0, self.start)]
@@ -281,11 +280,10 @@ def _complete(footers: _Footers, end: int, seconds: int, begin: int = 0) -> bool
 
 
 def index_footers(
-    source: ByteSource, card: Card, exhaustive: bool, whole: bool, old_buffers: bool
+    source: ByteSource, card: Card, build: Build, exhaustive: bool, whole: bool, old_buffers: bool
 ) -> tuple[list[Recording], list[tuple[int, int]]]:
     """The one recording of a v3 card, and the stretches of sectors within it that hold no frames."""
-    assert card.build is not None
-    footers = _Footers(source, card)
+    footers = _Footers(source, card, build)
     begin = card.first_frame
     seconds = int(card.settings.get("record_length", 0))
     n, holes = _ends(footers, begin, seconds, exhaustive)
@@ -301,7 +299,7 @@ def index_footers(
         every = end <= _ALL or exhaustive
         if every:
             footers.source.fetch((footers.footer_of(k), FOOTER) for k in range(begin, end))
-        fs = card.build.fs
+        fs = build.fs
         seam, doubtful = _seam(footers, range(begin, end) if every else _suspect_stretch(footers, end, fs), fs)
         if seam is not None:
             end = max(seam, begin + 1)
@@ -312,8 +310,7 @@ def index_footers(
                 f"if it is one, pass until={doubtful - 1}"
             )
     first = footers.at(begin)
-    assert first is not None
-    lines = first[1]
+    lines = build.height if first is None else first[1]
     width = footers.frame_bytes // lines
     short = end == n and footers.byte_of(n) + footers.frame_bytes > source.size
     status = "finished" if _complete(footers, end, seconds, begin) else "truncated" if short else "interrupted"

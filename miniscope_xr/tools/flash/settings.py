@@ -60,9 +60,8 @@ def duration(seconds: int) -> str:
     return " ".join(parts) or "0 s"
 
 
-def _options(field: Field) -> str:
-    assert field.choices is not None
-    words = [str(raw) if str(raw) == m else f"{raw} ({m})" for raw, m in field.choices.items()]
+def _options(choices: Mapping[int, str]) -> str:
+    words = [str(raw) if str(raw) == m else f"{raw} ({m})" for raw, m in choices.items()]
     return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
 
 
@@ -100,23 +99,22 @@ def _number(field: Field, text: str) -> int:
     return int(value)
 
 
-def _choice(field: Field, text: str) -> int:
-    assert field.choices is not None
+def _choice(field: Field, choices: Mapping[int, str], text: str) -> int:
     word = text.strip().lower()
-    for raw, meaning in field.choices.items():
+    for raw, meaning in choices.items():
         if word == str(raw) or word == meaning.lower() or _WORDS.get(word) == meaning.lower():
             return raw
-    for raw, meaning in field.choices.items():  # 3.5 for 3.5x, where it is no code itself
+    for raw, meaning in choices.items():  # 3.5 for 3.5x, where it is no code itself
         if "." in word and word == meaning.lower().removesuffix("x"):
             return raw
     try:
         raw = _number(field, text)
     except SettingsError:
         raw = -1
-    if raw not in field.choices:
+    if raw not in choices:
         raise SettingsError(
             f"{field.name}={text}: the firmware would silently ignore this {field.description or field.name}; "
-            f"use {_options(field)}"
+            f"use {_options(choices)}"
         )
     return raw
 
@@ -124,7 +122,7 @@ def _choice(field: Field, text: str) -> int:
 def parse_value(field: Field, text: str) -> int:
     """Turn one value into its raw word; a :class:`SettingsError` says what would have been right."""
     if field.choices:
-        return _choice(field, text)
+        return _choice(field, field.choices, text)
     raw = _number(field, text)
     low, high = field.limits
     if not low <= raw <= high:
@@ -303,7 +301,7 @@ def problem(field: Field, raw: int) -> str:
     """Say what is wrong with a value that is on the card already; empty if nothing is."""
     low, high = field.limits
     if field.choices and raw not in field.choices:
-        return f"the firmware silently ignores it; use {_options(field)}"
+        return f"the firmware silently ignores it; use {_options(field.choices)}"
     if raw > high:
         return f"above the largest useful value {high}"
     return f"below the smallest useful value {low}" if raw < low else ""

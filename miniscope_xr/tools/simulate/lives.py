@@ -117,7 +117,7 @@ def live(seed: int, layout: str | None = None, accidents: Sequence[str] = ACCIDE
     rng = random.Random(f"life {seed}")
     device, build = _device(rng, layout)
     story: list[str] = []
-    card: SimulatedCard | None = None
+    cards: list[SimulatedCard] = []
     counted = False
     fill = rng.choice([0, 255])
     uses = rng.choice([1, 1, 2, 2, 3])
@@ -138,18 +138,18 @@ def live(seed: int, layout: str | None = None, accidents: Sequence[str] = ACCIDE
         scene = pixels.integers(0, 256, (7, shape.height, shape.width), np.uint8)
         settings = {"ewl": rng.randrange(256)} if device == "v4-wirefree" else {}
         card = simulate(
-            device, build, events=events, under=card, fill=fill, camera=scene, settings=settings,
+            device, build, events=events, under=cards[-1] if cards else None, fill=fill, camera=scene, settings=settings,
             start_offset_ms=None if device == "daq-wirefree" else rng.uniform(2, 50), clock_ppm=rng.uniform(-80, 80),
             jitter_ms=rng.choice([0, 0, 0.3, 1]), driver_waits=rng.random() < 0.5, tail_sectors=1024, **options,
         )  # fmt: skip
+        cards.append(card)
         counted = said != "power lost" and _writes_counts(shape.config_written, said) and device != "daq-wirefree"
         what = ", ".join(type(e).__name__ for e in troubles)
         more = f"{', again' if again else ''}{', ' + what if what else ''}"
         story.append(f"{device} {build}: {frames} frames, {said}{more}")
-    assert card is not None
     if accidents and rng.random() < 0.35:
-        return _happen(rng, rng.choice(list(accidents)), card, story, counted)
-    return Life(card, tuple(story), counted=counted)
+        return _happen(rng, rng.choice(list(accidents)), cards[-1], story, counted)
+    return Life(cards[-1], tuple(story), counted=counted)
 
 
 def _writes_counts(written: Sequence[str], said: str) -> bool:
