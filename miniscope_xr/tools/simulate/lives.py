@@ -138,7 +138,8 @@ def live(seed: int, layout: str | None = None, accidents: Sequence[str] = ACCIDE
         scene = pixels.integers(0, 256, (7, shape.height, shape.width), np.uint8)
         settings = {"ewl": rng.randrange(256)} if device == "v4-wirefree" else {}
         card = simulate(
-            device, build, events=events, under=cards[-1] if cards else None, fill=fill, camera=scene, settings=settings,
+            device, build, events=events, under=cards[-1] if cards else None, fill=fill,
+            camera=scene, settings=settings,
             start_offset_ms=None if device == "daq-wirefree" else rng.uniform(2, 50), clock_ppm=rng.uniform(-80, 80),
             jitter_ms=rng.choice([0, 0, 0.3, 1]), driver_waits=rng.random() < 0.5, tail_sectors=1024, **options,
         )  # fmt: skip
