@@ -109,7 +109,7 @@ class PoolBufferReader(BufferReader):
             first = (-run.first.index) % size
             i = first + np.arange(min((run.count - first) // size, _LEARN) * size)
             times = self.framing.times(self.headers(source, run, i), run, i)
-            self._models[run.sector] = None if run.odd else learn(times.reshape(-1, size))
+            self._models[run.sector] = None if run.odd else learn(times.reshape(-1, size), run.cut.lengths)
         return self._models[run.sector]
 
     def _waited(self, source: ByteSource, run: Run, header: Rows, began: int) -> bool:

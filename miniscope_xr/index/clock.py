@@ -85,17 +85,21 @@ class Model(NamedTuple):
     stray: float
 
 
-def learn(times: Floats) -> Model | None:
+def learn(times: Floats, lengths: Sequence[int]) -> Model | None:
     """Learn the clock from whole frames in a row: ticks (frames, buffers), NaN where a buffer is not there.
 
-    >>> learn(np.add.outer(50.0 * np.arange(20), [25.0, 32.0])).period
+    ``lengths`` are the bytes of a frame's buffers: where as many times say one thing as another, the one that is in
+    proportion to the bytes is believed.
+
+    >>> learn(np.add.outer(50.0 * np.arange(20), [25.0, 32.0]), [20436, 20436]).period
     50.0
     """
     count = len(times)
     if count < 3:
         return None
     period = _usual(np.diff(times, axis=0).reshape(-1))
-    offsets = np.array([0.0 if b == 0 else _usual(column - times[:, 0]) for b, column in enumerate(times.T)])
+    due = _in_proportion(times, lengths)
+    offsets = np.array([0.0 if b == 0 else _usual(times[:, b] - times[:, 0], due[b]) for b in range(len(due))])
     if not period > 0 or not np.isfinite(offsets).all():
         return None
     left = times - offsets - period * np.arange(count)[:, None]
@@ -104,15 +108,27 @@ def learn(times: Floats) -> Model | None:
     return Model(period, offsets, 2 * float(np.median(steps)) if steps.size else 0.0)
 
 
-def _usual(values: Floats, width: float = _WIDTH) -> float:
-    """Mean of the values where most of them are; of the larger ones if as many are elsewhere (interrupts cost time)."""
+def _in_proportion(times: Floats, lengths: Sequence[int]) -> Floats:
+    """Ticks from a frame's first buffer to each, were they in proportion to its bytes; NaN where nothing tells."""
+    behind = np.array(lengths[1:], float)
+    rates = (np.diff(times, axis=1) / behind).reshape(-1)
+    rates = rates[np.isfinite(rates)]
+    rate = float(np.median(rates)) if rates.size else float("nan")
+    return np.concatenate(([0.0], rate * np.cumsum(behind)))
+
+
+def _usual(values: Floats, due: float = float("nan")) -> float:
+    """Mean of the values where most of them are.
+
+    If as many are elsewhere: of those nearest to ``due``, or of the largest (interrupts cost time).
+    """
     known = np.sort(values[np.isfinite(values)])
     if not known.size:
         return float("nan")
-    stop = np.searchsorted(known, known + width, side="right")
+    stop = np.searchsorted(known, known + _WIDTH, side="right")
     many = stop - np.arange(len(known))
-    start = len(known) - 1 - int(np.argmax(many[::-1]))
-    return float(known[start : stop[start]].mean())
+    means = [float(known[k : stop[k]].mean()) for k in np.flatnonzero(many == many.max())]
+    return means[-1] if np.isnan(due) else min(means, key=lambda mean: abs(mean - due))
 
 
 # -- the clock of a recording, from headers in hand --------------------------------------------------------------------
@@ -297,7 +313,8 @@ class RunClock:
         i = np.arange(start, stop)
         times = look(i)
         whole = i[(i >= self._first) & (i < self._first + self._whole * self._size)] - start
-        model = learn(times[whole][: len(whole) // self._size * self._size].reshape(-1, self._size))
+        rows = times[whole][: len(whole) // self._size * self._size].reshape(-1, self._size)
+        model = learn(rows, self._run.cut.lengths)
         if model is None:
             return start, np.zeros(len(i), bool)
         number, index = np.divmod(i + self._run.first.index, self._size)

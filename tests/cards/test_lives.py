@@ -24,6 +24,12 @@ def test_what_is_wrong_with_a_card_is_said(first: int, tmp_path: Path) -> None:
     assert f"| **all** | {len(verdicts)} |" in table(verdicts)
 
 
+@pytest.mark.parametrize("seed", [987])
+def test_a_life_that_was_once_misread_stays_solved(seed: int, tmp_path: Path) -> None:
+    verdict = measure(seed, tmp_path)
+    assert verdict.silent, (dict(verdict.counts), verdict.said)
+
+
 def test_a_life_is_a_pure_function_of_its_seed_and_its_truth_is_on_the_card() -> None:
     for seed in range(0, 60, 7):
         one, other = live(seed), live(seed)
