@@ -42,6 +42,7 @@ def test_a_life_is_a_pure_function_of_its_seed_and_its_truth_is_on_the_card() ->
             assert all(must & ~truth.may[frame] == 0 for frame, must in truth.must.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accident", ACCIDENTS)
 def test_an_accident_changes_the_card_where_it_says(accident: str) -> None:
     found = 0

@@ -112,6 +112,7 @@ def test_what_is_no_card_is_left_to_others(tmp_path, clean_card):
     assert napari_reader.reader(str(tmp_path / "absent.img")) is None
 
 
+@pytest.mark.slow
 def test_nothing_of_napari_is_imported(clean_card):
     done = subprocess.run(
         [sys.executable, "-c", "import sys; from miniscope_xr.napari_reader import reader; "

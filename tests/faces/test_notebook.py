@@ -67,6 +67,7 @@ def shown(shell: tuple[Any, list[dict[str, Any]]], cell: str, kind: str) -> int:
     return sum(kind in output for output in outputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "kind"),
     [

@@ -403,6 +403,7 @@ def test_commands_run_in_a_thread(tool, card):
     assert codes == [0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["prepare", "set", "wipe", "blank-table", "qualify"])
 def test_dry_run_writes_nothing(tool, tmp_path, verb):
     card = write(tmp_path / "c.img", v4_card(SIZE, buffers=0))

@@ -25,6 +25,7 @@ def _small_steps(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda fd: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_fault_leaves_a_safe_card(verb, ram_path):
     scene = Scene.make(verb, ram_path)
@@ -67,6 +68,7 @@ def _no_journal(scene, monkeypatch):
     monkeypatch.setattr(Journal, "write", lambda self, phase: original(self, phase) if phase == "done" else None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", [_header_first, _counts_last, _no_verify, _no_flush, _no_journal])
 def test_a_broken_write_order_is_caught(mutant, ram_path, monkeypatch):
     scene = Scene.make("prepare", ram_path)

@@ -47,6 +47,7 @@ def test_a_whole_life(disk, image, tool, tmp_path, monkeypatch):
     assert "fsync" not in disk.log
 
 
+@pytest.mark.slow
 def test_resume_after_a_kill(disk, image, tool):
     before = f"from tests.flash.fake_mac import Mac, MacDisk; Mac(disk4=MacDisk({str(image)!r})).__enter__()"
     life.is_finished_after_a_kill(tool, DRIVE, image, before)
@@ -138,6 +139,7 @@ def test_write_protected(disk, tool):
     assert "read-only" in tool("set", DRIVE, "gain=2").err
 
 
+@pytest.mark.slow
 def test_the_checklist_for_hardware(disk, tmp_path):
     """Without the killed process: that one would not be on this simulated Mac."""
     life.is_worked_through(hardware, DRIVE, tmp_path / "report.md", kill=False)

@@ -145,6 +145,7 @@ class TestWhatIsSomebodyElses:
         assert "blank-table" in result.err
         assert card.read_bytes() == bytes(data)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("sectors", [(0, 1, 2), (5, 6, 7), (3000, 3001, 3002)])
     def test_a_layout_that_lies_over_it_does_not_hide_it(self, tool, tmp_path, sectors):
         """A layout of one's own may have its settings anywhere, even where every disk has its table."""

@@ -63,6 +63,7 @@ def stalled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.booleans(), STRETCH), min_size=1, max_size=8))
 def test_pixels_and_coordinates_in_any_order_are_what_a_fresh_reader_says(stalled: Path, work: list[Any]) -> None:

@@ -92,6 +92,7 @@ def test_a_missing_card_is_a_clear_error(command: str, tmp_path: Path, capsys: p
     assert "Traceback" not in error
 
 
+@pytest.mark.slow
 def test_the_module_is_the_command(make_card: Any) -> None:
     path, _ = make_card(frames=5)
     done = subprocess.run(
@@ -201,6 +202,7 @@ sys.exit(main())
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_done_any_more_after_an_interrupt_was_told(tmp_path):
     """Taking every module apart takes a second on a busy machine: a person sees a command that does not end."""
     done = subprocess.run(

@@ -285,6 +285,7 @@ def test_only_new_or_regular_files(capsys, card, tmp_path):
     assert (tmp_path / "link").is_symlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

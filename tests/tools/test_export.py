@@ -243,6 +243,7 @@ class TestTiff:
 
 
 class TestNwb:
+    @pytest.mark.slow
     def test_series_has_real_times_and_the_card_is_all_there(
         self, ds: xr.Dataset, tmp_path: Path, lost: list[int]
     ) -> None:
@@ -627,6 +628,7 @@ class TestHowTo:
         names["ds"].close()
         assert {"film.avi", "part.avi", "movie.h5", "minian_data", "movie.nc"} <= {p.name for p in tmp_path.iterdir()}
 
+    @pytest.mark.slow
     def test_commands(self, tmp_path: Path) -> None:
         from miniscope_xr.tools.cli import main
 

@@ -97,6 +97,7 @@ class TestPage:
         write_report(clean_card[0], tmp_path / "a.html")
         assert "No frame is missing: 60 in a row" in (tmp_path / "a.html").read_text(encoding="utf-8")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("events", "frames", "headline"),
         [
@@ -116,6 +117,7 @@ class TestPage:
         text = (tmp_path / "a.html").read_text(encoding="utf-8")
         assert "No frame is missing: 20 in a row, the last one cut short by the end." in text
 
+    @pytest.mark.slow
     def test_shows_what_is_known_of_the_session(self, clean_card: tuple[Path, SimulatedCard], tmp_path: Path) -> None:
         write_report(clean_card[0], tmp_path / "a.html", date="2026-03-14", animal="m<7>", notes="left CA1")
         text = (tmp_path / "a.html").read_text(encoding="utf-8")
@@ -219,12 +221,14 @@ class TestBrowser:
         assert found, done.stderr[-2000:]
         return found[1]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("width", [390, 1280])
     def test_nothing_is_wider_than_the_screen(self, gap_page: tuple[Path, SimulatedCard], width: int) -> None:
         script = "tell(document.documentElement.scrollWidth + ' ' + window.innerWidth)"
         wide, screen = map(int, self.dom(gap_page[0], script, width).split())
         assert wide <= screen == width
 
+    @pytest.mark.slow
     def test_the_film_plays_and_stops(self, gap_page: tuple[Path, SimulatedCard]) -> None:
         script = (
             "var p=document.querySelector('.player'),b=p.querySelector('button'),o=p.querySelector('output');"
@@ -236,6 +240,7 @@ class TestBrowser:
         assert key == "Play"
         assert label.startswith("frame ")
 
+    @pytest.mark.slow
     def test_dark_and_light_differ(self, gap_page: tuple[Path, SimulatedCard], tmp_path: Path) -> None:
         from PIL import Image
 

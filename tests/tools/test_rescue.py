@@ -50,6 +50,7 @@ def whole_frames(path):
 HOLES = {"behind the start": (2048, 8960), "the whole front": (0, 6912), "macOS": (40, 6375), "late": (8192, 20000)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hole", HOLES)
 @pytest.mark.parametrize("died", [False, True])
 def test_a_formatted_card(make_card, tmp_path, out, hole, died):
@@ -128,6 +129,7 @@ def test_nothing_to_rescue(tmp_path, out, content):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c.img"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["v4-wirefree", "v3-wirefree"])
 @pytest.mark.parametrize("at", [1, 5])
 def test_goes_on_where_it_stopped(make_card, tmp_path, out, kind, at):

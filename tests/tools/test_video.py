@@ -336,6 +336,7 @@ class TestWholeOrNotThere:
         assert left_in(tmp_path) == {"a.avi"}
         assert not [t for t in threading.enumerate() if "read ahead" in t.name]
 
+    @pytest.mark.slow
     @pytest.mark.skipif(sys.platform != "linux", reason="limits the file size as a full disk does")
     @pytest.mark.parametrize("codec", ["GREY", "FFV1"])
     def test_a_full_disk_is_an_error(self, clean_card: tuple[Path, SimulatedCard], tmp_path: Path, codec: str) -> None:
@@ -355,6 +356,7 @@ class TestWholeOrNotThere:
         assert done.stdout.startswith("refused:"), done
         assert left_in(tmp_path) == set()
 
+    @pytest.mark.slow
     @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
     @pytest.mark.parametrize("codec", ["GREY", "FFV1"])
     def test_an_interrupt_ends_it_soon_and_leaves_nothing(

@@ -147,6 +147,7 @@ def test_traces_are_the_means_of_the_dataset(viewing, make_card, open_card):
     assert np.isnan(whole_trace(lines, 1)).any()
 
 
+@pytest.mark.slow
 def test_a_long_recording_is_sketched_first(viewing, make_card, open_card):
     path, _ = make_card("samd-framework", frames=1100)
     lines = viewing(path).post("traces", **CARD, shapes=[{"x": 20, "y": 30, "r": 3}]).lines

@@ -183,6 +183,7 @@ def test_the_server_ends_when_its_last_page_is_closed():
         assert not serving.is_alive()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX does")
 def test_ctrl_c_ends_the_command_with_one_line(clean_card):
     command = [sys.executable, "-m", "miniscope_xr", "view", str(clean_card[0]), "--no-browser"]
@@ -195,6 +196,7 @@ def test_ctrl_c_ends_the_command_with_one_line(clean_card):
     assert process.returncode == 5
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_told():
     with Viewer() as viewer:
         port = viewer._server.server_port

@@ -22,6 +22,7 @@ CARD = {"card": 0, "recording": 0}
 ALL = {"start": 0, "stop": 60}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "name", "command"),
     [
@@ -62,6 +63,7 @@ def test_some_rows_of_one_recording(viewing, make_card, open_card, tmp_path):
         np.testing.assert_array_equal(part.video.values, open_card(path).video[3:20].values)
 
 
+@pytest.mark.slow
 def test_the_animal_goes_where_it_can(viewing, clean_card, tmp_path):
     asker = viewing(clean_card[0])
     asker.post("write", **CARD, **ALL, kind="report", path="a.html", animal="mouse 7")
