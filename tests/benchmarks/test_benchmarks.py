@@ -66,6 +66,7 @@ def test_reads_to_open_64_gb(benchmark: Any, counted: bool) -> None:
         )
 
 
+@pytest.mark.slow
 def test_open(versus: Versus, image: Path) -> None:
     versus("open, count frames, close", lambda: opened(image).close(), "", 50, mio="open")
 
@@ -153,6 +154,7 @@ def test_header_table(versus: Versus, image: Path) -> None:
         os.close(fd)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", ["GREY", "FFV1"])
 def test_video(versus: Versus, image: Path, tmp_path: Path, codec: str) -> None:
     cv2 = pytest.importorskip("cv2", reason="needs OpenCV: pip install 'miniscope-xr[video]'")

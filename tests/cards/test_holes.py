@@ -100,6 +100,7 @@ def test_a_flipped_bit_in_a_header_costs_one_buffer(
         assert wanted - {buffer.frame_num} <= whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", ["bisect", "scan"])
 @pytest.mark.parametrize("sectors", [-2048, -331, -8, 8, 128, 2048])
 @pytest.mark.parametrize("kind", ["v4", "v4 with a drop", "v4, battery died", "DAQ"])

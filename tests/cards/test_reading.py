@@ -76,6 +76,7 @@ def test_a_real_card_is_read_exactly(name: str, index: str, real_image: Callable
         assert len(tree.children) == len(truth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", real_names())
 def test_single_frames_of_a_real_card_are_the_frames_of_the_whole(
     name: str, real_image: Callable[[str], Path], open_card: Any
@@ -145,6 +146,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("layout", "build"), EVERY_BUILD)
 def test_a_simulated_card_is_read_exactly(layout: str, build: str, case: str, tmp_path: Path) -> None:
@@ -198,6 +200,7 @@ LAPPED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", ["bisect", "scan"])
 @pytest.mark.parametrize(
     "case", [*COUNTEREXAMPLES, *(pytest.param(case, marks=pytest.mark.xfail(strict=True)) for case in LAPPED)]

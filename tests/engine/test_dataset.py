@@ -227,6 +227,7 @@ SELECTIONS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("selection", SELECTIONS, ids=str)
 @pytest.mark.parametrize("chunks", [None, {}, {"frame": 7}])
 def test_every_kind_of_selection_is_what_numpy_gives(

@@ -49,6 +49,7 @@ def test_the_default_call_is_refused_and_says_how(cards: list[str], options: dic
         xr.open_mfdataset(cards, engine="miniscope", **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"time_index": True}, {"parallel": True}, {"gaps": "fill"}], ids=str)
 def test_nested_gives_every_frame_of_both(cards: list[str], options: dict[str, Any]) -> None:
     own = {name: value for name, value in options.items() if name == "gaps"}

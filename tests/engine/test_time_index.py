@@ -120,6 +120,7 @@ def test_a_label_that_is_no_time_is_answered_as_a_plain_index_does(pair: tuple[x
             ds.sel(time=np.timedelta64("NaT"))
 
 
+@pytest.mark.slow
 def test_behaves_as_a_plain_index(pair: tuple[xr.Dataset, xr.Dataset]) -> None:
     changes: list[Callable[[xr.Dataset], Any]] = [
         lambda ds: ds.isel(frame=slice(5, 40, 2)),
@@ -181,6 +182,7 @@ def test_few_reads(make_card: Make, open_card: Open, reads: list[int]) -> None:
     assert not reads
 
 
+@pytest.mark.slow
 def test_drops_and_blank_frames(make_card: Make, open_card: Open) -> None:
     path, _ = make_card(frames=120, events=[Stall(buffer=100, ms=900)])
     ours = open_card(path, time_index=True, gaps="fill").drop_vars("frame")

@@ -82,6 +82,7 @@ def test_a_cell_shows_it_once(shell: Any, cell: str, kind: str) -> None:
     assert shown(shell, "1", kind) == 0, "nor is it shown by the next one"
 
 
+@pytest.mark.slow
 def test_a_figure_that_is_kept_is_shown_when_asked_for(shell: Any) -> None:
     assert shown(shell, "kept = ds.miniscope.plot_headers()", "image/png") == 0
     assert shown(shell, "kept", "image/png") == 1

@@ -79,6 +79,7 @@ def test_prepare_wipes_then_writes(tool, card):
     assert zero(now[:HEADER])
 
 
+@pytest.mark.slow
 def test_prepare_stops_behind_the_plan(tool, tmp_path):
     """Old foreign data behind the plan and behind any recording is nobody's business."""
     data = bytearray(v4_card(SIZE, buffers=0))
@@ -133,6 +134,7 @@ def test_unknown_words_are_kept(tool, tmp_path):
     assert settings(card)["gain"] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("foreign", [130, 510])
 def test_foreign_bytes_are_not_stamped_over(tool, tmp_path, foreign):
     data = bytearray(v4_card(SIZE, buffers=0))
@@ -215,6 +217,7 @@ def test_wipe_keeps_the_settings(tool, card):
     assert zero(after[COUNTS:])
 
 
+@pytest.mark.slow
 def test_wipe_whole(tool, tmp_path):
     data = bytearray(v4_card(SIZE, buffers=0))
     data[-SECTOR:] = b"\x77" * SECTOR
@@ -225,6 +228,7 @@ def test_wipe_whole(tool, tmp_path):
     assert zero(card.read_bytes()[COUNTS:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gpt", [False, True])
 def test_blank_table_then_restore(tool, tmp_path, gpt):
     before = with_table(v4_card(SIZE, buffers=0), gpt)
@@ -493,6 +497,7 @@ def test_image_needs_its_flag(tool, card):
     assert "--image" in result.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "text"),
     [

@@ -41,6 +41,7 @@ def tool(capsys, tmp_path):
     return Tool(capsys, tmp_path / "backups")
 
 
+@pytest.mark.slow
 def test_a_whole_life(disk, image, tool, tmp_path, monkeypatch):
     life.whole_life(tool, DRIVE, image, tmp_path, monkeypatch)
     assert "synchronized" in disk.log, "flushed to the medium, though the disk knows no F_FULLFSYNC"

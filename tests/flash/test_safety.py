@@ -83,6 +83,7 @@ OTHERS = [(own, named) for own in CARDS for named in CARDS if own != named]
 class TestOtherLayouts:
     """A layout named wrongly must not turn a recording into "no recording"."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("own", "named"), OTHERS)
     @pytest.mark.parametrize("verb", ["prepare", "wipe", "set", "qualify"])
     def test_a_recording_is_seen_whichever_layout_is_named(self, tool, tmp_path, own, named, verb):
@@ -95,6 +96,7 @@ class TestOtherLayouts:
         assert own in result.err
         assert card.read_bytes() == before
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("own", "named"), OTHERS)
     def test_given_up_by_its_id_the_card_is_the_other_layouts_alone(self, tool, tmp_path, own, named):
         card = write(tmp_path / "c.img", CARDS[own]())
@@ -132,6 +134,7 @@ class TestOtherLayouts:
 
 
 class TestWhatIsSomebodyElses:
+    @pytest.mark.slow
     @pytest.mark.parametrize(("at", "magic", "name"), signatures.START[::5])
     def test_a_listed_start_is_refused_by_name_with_a_layout_named(self, tool, tmp_path, at, magic, name):
         data = bytearray(v4_card(SIZE, buffers=0))
@@ -184,6 +187,7 @@ class TestWhatIsSomebodyElses:
         assert tool(*advised).code == 0
         assert not any(card.read_bytes())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("at", [0, 3 * SECTOR, 100 * SECTOR + 7, 1021 * SECTOR + 511])
     @pytest.mark.parametrize("verb", ["prepare", "wipe", "set"])
     def test_anything_else_in_front_is_refused_and_blanked_and_restored(self, tool, tmp_path, at, verb):
@@ -203,6 +207,7 @@ class TestWhatIsSomebodyElses:
         card = write(tmp_path / "c.img", b"\xff" * SIZE)
         assert tool("prepare", card, "record_length=1", "--layout", "v4-wirefree").code == 0
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("back", "magic", "name"),
         [
@@ -480,6 +485,7 @@ class TestWhatIsTyped:
             assert "record_length=5 ends it before" in result.out
 
 
+@pytest.mark.slow
 def test_old_data_is_read_once_and_read_back(tmp_path):
     """The list of old buffers and the wipe share one read; the look before takes a tenth of the card."""
     size = 48 << 20

@@ -146,6 +146,7 @@ def test_show():
     assert parse_settings(V4, ["gain=2"]).shown(V4)["gain"] == "2 (2x)"
 
 
+@pytest.mark.slow
 @given(st.sampled_from(sorted(builtin_layouts())), st.data())
 def test_sector_round_trip_keeps_everything_else(layout_id, data):
     layout = load_layout(layout_id)

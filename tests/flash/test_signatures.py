@@ -170,6 +170,7 @@ def test_the_list_is_that_of_libblkid():
 FAR = [name for name, marks in MARKS.items() if any(at < 0 or at > 1015 * SECTOR for at, _ in marks)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAR)
 def test_blank_table_clears_it_and_nothing_else(name, disk, tool):
     """Also what lies at the disk's end, or where recordings do."""

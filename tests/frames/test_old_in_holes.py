@@ -19,6 +19,7 @@ def over_old(layout: str, build: str, events: list[Any], frames: int = 14, offse
     return simulate(layout, build, frames=frames, start_offset_ms=offset, under=old, events=events, seed=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layout", "build"), BUILDS)
 @pytest.mark.parametrize(("at", "count"), [(17, 1), (20, 3), (24, 1)])
 def test_an_old_buffer_in_a_hole_is_left_out(

@@ -217,6 +217,7 @@ def _structs() -> list[Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("struct", _structs())
 @given(data=st.data())
 def test_the_numpy_dtype_reads_what_construct_reads_and_builds(struct: Any, data: st.DataObject) -> None:

@@ -100,6 +100,7 @@ def server() -> Iterator[Server]:
     running.stop()
 
 
+@pytest.mark.slow
 def test_same_as_the_file(server: Server, make_card: Make, open_card: Open) -> None:
     path, _ = make_card(frames=80, events=[Stall(buffer=100, ms=900)], seed=3)
     server.files["a.img"] = path.read_bytes()

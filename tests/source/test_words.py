@@ -46,6 +46,7 @@ def _documents(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> bool:
     return bool(node.body) and isinstance(node.body[0], ast.Expr)
 
 
+@pytest.mark.slow
 def test_the_commands_of_systems_are_in_one_place():
     found = []
     for file in PACKAGE.rglob("*.py"):

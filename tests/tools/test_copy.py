@@ -42,6 +42,7 @@ def same(card, out) -> bool:
         return a.identical(b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counted", [True, False])
 def test_the_copy_opens_like_the_card(tmp_path, out, counted):
     card = write(tmp_path / "c.img", v4_card(SIZE, buffers=403, counted=counted), SIZE)
@@ -65,6 +66,7 @@ def test_sparse(tmp_path, out):
         assert out.stat().st_blocks * 512 < out.stat().st_size / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [1, 7, 79, 80, 200])
 def test_the_first_frames(card, out, frames):
     image.copy_image(str(card), out, frames=frames)
@@ -189,6 +191,7 @@ def test_another_card_does_not_go_on(card, out, monkeypatch, tmp_path):
     assert same(other, out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [1022, 1023, 1024, 1025])
 def test_a_bad_sector_in_front(card, out, monkeypatch, bad):
     """The sectors that tell cards apart may be bad themselves, also when the copy goes on."""

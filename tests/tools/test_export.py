@@ -298,6 +298,7 @@ class TestNwb:
         problems = [p for p in dandi_file(path).get_validation_errors() if p.severity and p.severity.name != "HINT"]
         assert problems == []
 
+    @pytest.mark.slow
     def test_an_even_clock_is_a_rate(self, tmp_path: Path) -> None:
         have("nwb")
         import pynwb
@@ -504,6 +505,7 @@ class TestDisks:
 
 @pytest.mark.parametrize("to", FORMATS)
 class TestEveryFormat:
+    @pytest.mark.slow
     def test_an_existing_output_is_kept_unless_forced(self, ds: xr.Dataset, tmp_path: Path, to: str) -> None:
         have(to)
         options: dict[str, Any] = {"frames": slice(0, 4)}
@@ -618,6 +620,7 @@ class TestHowTo:
         shutil.copy(card[0], tmp_path / "card.img")
         monkeypatch.chdir(tmp_path)
 
+    @pytest.mark.slow
     def test_python(self, tmp_path: Path) -> None:
         names: dict[str, Any] = {}
         for block in blocks("python"):

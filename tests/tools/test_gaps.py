@@ -65,6 +65,7 @@ def test_a_v3_says_that_its_clock_shows_it(make_card: Any) -> None:
     assert [gap["row"] for gap in result.to_dict()["recordings"][0]["gaps"]] == [gap.row for gap in report.gaps]
 
 
+@pytest.mark.slow
 def test_the_report_and_the_plot_show_the_gaps_of_a_v3(make_card: Any, tmp_path: Path) -> None:
     pytest.importorskip("PIL")
     plt = pytest.importorskip("matplotlib.pyplot")

@@ -93,6 +93,7 @@ class TestPage:
         assert f"{missing[0]} to " in text
         assert "<td>led</td><td>17</td>" in text
 
+    @pytest.mark.slow
     def test_says_that_nothing_is_missing(self, clean_card: tuple[Path, SimulatedCard], tmp_path: Path) -> None:
         write_report(clean_card[0], tmp_path / "a.html")
         assert "No frame is missing: 60 in a row" in (tmp_path / "a.html").read_text(encoding="utf-8")
@@ -270,6 +271,7 @@ class TestCommands:
 
         return run
 
+    @pytest.mark.slow
     def test_report(
         self, run: Callable[..., int], clean_card: tuple[Path, SimulatedCard], tmp_path: Path,
         capsys: pytest.CaptureFixture[str],

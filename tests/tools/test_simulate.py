@@ -172,6 +172,7 @@ class TestCardsOfTheFirmware:
     def test_every_card_is_covered(self, cards: ModuleType) -> None:
         assert set(cards.names()) == set(MADE) | set(BLANK) | NOT_SIMULATED
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", MADE)
     def test_every_byte(self, cards: ModuleType, name: str) -> None:
         card, real = made(cards, name), cards.image(name)
@@ -182,12 +183,14 @@ class TestCardsOfTheFirmware:
         assert got == [b["words"] for b in truth]  # rows first: they say what is wrong
         assert card.data == real
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", MADE)
     def test_every_status_and_place(self, cards: ModuleType, name: str) -> None:
         card, truth = made(cards, name), cards.truth(name)["buffers"]
         if truth:
             assert [(b.status, 512 * b.sector) for b in card.buffers] == [(b["status"], b["offset"]) for b in truth]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", MADE)
     def test_what_a_perfect_reader_gets(self, cards: ModuleType, name: str) -> None:
         card = made(cards, name)
@@ -195,6 +198,7 @@ class TestCardsOfTheFirmware:
         for got, want in zip(zip(*per_recording, strict=True), cards.expected(name), strict=True):
             np.testing.assert_array_equal(np.concatenate(got), want)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", MADE)
     def test_every_frame(self, cards: ModuleType, name: str) -> None:
         got = [(f.recording, f.frame_num, f.present, f.complete, sorted(f.pieces)) for f in made(cards, name).frames]
@@ -572,6 +576,7 @@ class TestStalls:
         np.testing.assert_array_equal(data[: 10 * 512 - 48], own[: 10 * 512 - 48])
         assert not np.array_equal(data[10 * 512 - 48 :], own[10 * 512 - 48 :])
 
+    @pytest.mark.slow
     @settings(max_examples=60)
     @given(
         stalls=st.lists(st.tuples(st.floats(0, 1500), st.floats(0, 400)), max_size=5),

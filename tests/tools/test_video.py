@@ -87,6 +87,7 @@ def ds(clean_card: tuple[Path, SimulatedCard], open_card: Open) -> xr.Dataset:
 
 
 class TestPixels:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("codec", "name"),
         [("GREY", "a.avi"), ("GREY", "a.mkv"), ("FFV1", "a.avi"), ("FFV1", "a.mkv"), ("Y800", "a.avi")],

@@ -159,6 +159,7 @@ def test_a_long_recording_is_sketched_first(viewing, make_card, open_card):
     np.testing.assert_array_equal(values, whole_trace(lines)[rows])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mean", "max", "std", "peak"])
 def test_a_projection_ends_exact(viewing, make_card, open_card, kind):
     path, _ = make_card(frames=80, events=[Stall(1500, 400)])

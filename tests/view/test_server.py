@@ -168,6 +168,7 @@ def test_two_viewers_have_two_tokens():
         assert one.url.rsplit("/", 2)[1] != other.url.rsplit("/", 2)[1]
 
 
+@pytest.mark.slow
 def test_the_server_ends_when_its_last_page_is_closed():
     with Viewer() as viewer:
         serving = threading.Thread(target=viewer.serve, args=(0.3,))
