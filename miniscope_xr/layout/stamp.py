@@ -20,8 +20,9 @@ from dataclasses import dataclass
 
 from construct import Bytes, Int32ul, Int64ul, Struct
 
+from miniscope_xr.source.base import SECTOR
+
 AT = 128
-_SECTOR = 512
 _MAGIC = b"MSXR"
 _CRC_AT = 508
 _PLAIN = Struct("magic" / Bytes(4), "version" / Int32ul, "session" / Bytes(16), "time" / Int64ul, "layout" / Bytes(32))
@@ -92,7 +93,7 @@ def stamps_in(data: bytes) -> list[Stamp]:
     """Return every stamp in a stretch of whole sectors."""
     found, place = [], data.find(_MAGIC)
     while place >= 0:
-        if place % _SECTOR == AT and (stamp := read_stamp(data[place - AT : place - AT + _SECTOR])):
+        if place % SECTOR == AT and (stamp := read_stamp(data[place - AT : place - AT + SECTOR])):
             found.append(stamp)
         place = data.find(_MAGIC, place + 1)
     return found

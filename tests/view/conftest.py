@@ -6,6 +6,7 @@ import http.client
 import json
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,7 @@ from urllib.parse import urlencode, urlsplit
 import numpy as np
 import pytest
 
+from miniscope_xr.tools.stream import outputs
 from miniscope_xr.tools.view import Viewer
 
 
@@ -82,3 +84,20 @@ def viewing(tmp_path: Path) -> Iterator[Callable[..., Asker]]:
             return Asker(viewer)
 
         yield serve
+
+
+@pytest.fixture
+def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work that takes until it is ended, a batch at a time."""
+    whole = outputs._told
+
+    def told(by: outputs.Watcher, total: int, what: str) -> Any:
+        def slow(what: str, done: int, total: int) -> None:
+            while done >= total > 0:  # the last batch never comes to its end by itself
+                time.sleep(0.02)
+                by(what, done, total)
+            by(what, done, total)
+
+        return whole(slow, total, what)
+
+    monkeypatch.setattr(outputs, "_told", told)

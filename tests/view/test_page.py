@@ -19,7 +19,6 @@ import pytest
 import xarray as xr
 
 from miniscope_xr.tools.simulate import RecordAgain, Stall
-from miniscope_xr.tools.stream import outputs
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -455,19 +454,8 @@ def test_a_file_is_written(page, lossy, open_card, tmp_path):
     assert not shown.complaints()
 
 
-def test_writing_is_ended_by_its_button(page, lossy, tmp_path, monkeypatch):
-    whole = outputs._told
-
-    def told(by: Any, total: int, what: str) -> Any:
-        def slow(what: str, done: int, total: int) -> None:
-            while done:  # until it is ended
-                time.sleep(0.02)
-                by(what, done, total)
-            by(what, done, total)
-
-        return whole(slow, total, what)
-
-    monkeypatch.setattr(outputs, "_told", told)
+@pytest.mark.usefixtures("slowly")
+def test_writing_is_ended_by_its_button(page, lossy, tmp_path):
     shown = page(lossy)
     shown.click(".files summary")
     shown.choose(".write [name=kind]", "netcdf")

@@ -14,7 +14,6 @@ import xarray as xr
 
 from miniscope_xr.tools.cli import main
 from miniscope_xr.tools.simulate import Stall
-from miniscope_xr.tools.stream import outputs
 from miniscope_xr.tools.view import written
 from miniscope_xr.tools.view.shelf import Shelf
 
@@ -114,23 +113,6 @@ def ends(folder: Path) -> None:
     while left := [path for path in folder.iterdir() if path.suffix != ".img"]:
         assert time.monotonic() < end, left
         time.sleep(0.05)
-
-
-@pytest.fixture
-def slowly(monkeypatch):
-    """Work that takes until it is ended, a batch at a time."""
-    whole = outputs._told
-
-    def told(by, total, what):
-        def slow(what, done, total):
-            while done >= total > 0:  # the last batch never comes to its end by itself
-                time.sleep(0.02)
-                by(what, done, total)
-            by(what, done, total)
-
-        return whole(slow, total, what)
-
-    monkeypatch.setattr(outputs, "_told", told)
 
 
 @pytest.mark.usefixtures("slowly")
