@@ -14,8 +14,10 @@ def tiff() -> str:
 
     same_pixels(tifffile.imread(FOLDER / "a.tif"))
     with tifffile.TiffFile(FOLDER / "a.tif") as file:
-        assert file.is_bigtiff
-        return f"pixels exact, {len(file.pages)} pages, BigTIFF"
+        assert file.is_imagej
+        assert not file.is_bigtiff
+        assert abs(1 / file.imagej_metadata["finterval"] - float(TRUTH["fps"])) < 0.01
+        return f"pixels exact, {len(file.pages)} pages, a classic TIFF of ImageJ with its frame interval"
 
 
 @check("h5py", "/mov, /data and /1 of the HDF5 export")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,60 @@ def test_a_length_of_time_has_one_way_to_be_written() -> None:
 
 def test_two_camera_frames_under_one_number_are_named(make_card: Any) -> None:
     path, _ = make_card(frames=40, events=[LostInterrupt(9, "frame")])
-    assert "overlong frames" in kinds(check(path, deep=True))
+    found = next(p for p in check(path, deep=True).all_problems if p.kind == "overlong frames")
+    assert found.numbers["frames"] == found.numbers["frame_nums"] == found.numbers["rows"] == [9]
+    assert "row 9 (device frame 9)" in found.sentence
+
+
+@pytest.mark.parametrize(("stall_ms", "overtaken"), [(90, 27), (160, 27), (190, 27), (310, 27)])
+def test_frames_of_which_a_buffer_was_lapped_are_listed(stall_ms: int, overtaken: int, make_card: Any) -> None:
+    path, card = make_card(frames=40, events=[Stall(310, stall_ms)])
+    frame_num, _, present = card.expected()
+    found = next(p for p in check(path, deep=True).all_problems if p.kind == "laps")
+    (frame,) = found.numbers["frame_nums"]
+    assert frame == overtaken // 5, "five buffers a frame"
+    (row,) = found.numbers["rows"]
+    assert frame_num[row] == frame
+    assert not present[row] >> overtaken % 5 & 1, "it is this buffer that the frame lacks"
+    assert f"row {row} (device frame {frame})" in found.sentence
+
+
+def test_a_lapped_buffer_of_a_frame_that_is_lost_has_no_row(make_card: Any) -> None:
+    path, card = make_card("daq-wirefree", frames=40, events=[Stall(310, 90)])
+    assert card.expected()[0][0] == 1
+    found = next(p for p in check(path, deep=True).all_problems if p.kind == "laps")
+    assert (found.numbers["frame_nums"], found.numbers["rows"]) == ([0], [])
+    assert "device frame 0 (lost, no row)" in found.sentence
+
+
+NAMED = {
+    "partial frames": [Stall(500, 400), Stall(1500, 700)],
+    "failed writes": [FailedWrite(52, 2), FailedWrite(100, 1)],
+    "laps": [Stall(310, 160)],
+    "suspect buffers": [Stall(500, 90)],
+    "overlong frames": [LostInterrupt(9, "frame")],
+}
+"""Kinds that name frames, and what makes them."""
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_every_kind_that_names_frames_lists_all_of_them_for_programs(kind: str, make_card: Any) -> None:
+    path, card = make_card(frames=60, events=NAMED[kind])
+    frame_num = card.expected()[0]
+    found = json.loads(json.dumps(check(path, deep=True).to_dict()))
+    (problem,) = (p for p in found["recordings"][0]["problems"] if p["kind"] == kind)
+    numbers = problem["numbers"]
+    assert numbers["rows"]
+    assert [int(frame_num[row]) for row in numbers["rows"]] == numbers["frame_nums"]
+    assert numbers.get("buffers", len(numbers["rows"])) >= len(numbers["rows"])
+
+
+def test_no_kind_of_problem_names_a_frame_that_it_does_not_list(make_card: Any) -> None:
+    for kind, events in NAMED.items():
+        path, _ = make_card(frames=60, events=events)
+        for problem in check(path, deep=True).all_problems:
+            named = re.findall(r"row \d+ \(device frame (\d+)\)", problem.sentence)
+            assert set(map(int, named)) <= set(problem.numbers.get("frame_nums", [])), (kind, problem)
 
 
 @pytest.mark.parametrize("name", [n for n in real_names() if n == "none" or str(n).startswith("e")] or real_names()[:1])

@@ -92,16 +92,16 @@ def _report(store: OpenRecording, deep: bool, progress: bool) -> RecordingReport
     places = Places(numbers)
     complete, looked_at, lacking = _lacking(store, deep, progress)
     longest_seconds, problems = _lost(store, gaps, seconds_lost)
-    inner = [row for row in lacking if row != n - 1]
+    inner = [int(numbers[row]) for row in lacking if row != n - 1]
     notes = []
     if inner:
         problems.append(Problem(
             "partial frames",
             f"{count(len(inner), 'frame')} lack buffers ({places.named(inner)}); their missing pixels are black",
-            {"frames": len(inner), **places.of_rows(inner)},
+            {"frames": len(inner), **places.of_frames(inner)},
         ))  # fmt: skip
     if lacking and lacking[-1] == n - 1:
-        notes.append(f"the last frame, {places.named(lacking[-1:])}, lacks buffers: the recording ends within it")
+        notes.append(f"the last frame, {places.named([int(numbers[-1])])}, lacks buffers: the recording ends within it")
     jitter = None
     if deep:
         scan = scan_headers(store, progress)
@@ -173,7 +173,7 @@ def _stale(card: OpenCard) -> Problem | None:
         f"an older recording lies behind the end, from sector {last.end_sector} on (frame {int(header['frame_num'][0])}"
         f"{', counters running on' if same else ''}); it is not returned. Wipe the card before the next session: "
         "after a power loss it is hard to tell the two apart",
-        {"sector": last.end_sector},
+        {"sector": last.end_sector, "frame_num": int(header["frame_num"][0])},
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import Any
@@ -123,18 +123,25 @@ class Places:
 
     numbers: np.ndarray[Any, Any]
 
-    def rows(self, frame_nums: Iterable[int]) -> list[int]:
-        """Rows of some device frame numbers, rising."""
-        return [int(row) for row in np.searchsorted(self.numbers, sorted(frame_nums))]
+    def rows(self, frame_nums: Sequence[int]) -> list[int | None]:
+        """Row of each device frame number; None for a frame of which nothing is on the card."""
+        found = np.searchsorted(self.numbers, frame_nums).tolist()
+        held = [row < len(self.numbers) and int(self.numbers[row]) for row in found]
+        return [row if held[k] == frame_nums[k] else None for k, row in enumerate(found)]
 
-    def of_rows(self, rows: Sequence[int]) -> dict[str, Any]:
-        """Numbers for programs: every row, and what the device calls it."""
-        return {"rows": list(rows), "frame_nums": [int(self.numbers[row]) for row in rows]}
+    def of_frames(self, frame_nums: Sequence[int]) -> dict[str, Any]:
+        """Numbers for programs: what the device calls every frame, and the rows of those that have one."""
+        rows = [row for row in self.rows(frame_nums) if row is not None]
+        return {"rows": rows, "frame_nums": list(frame_nums)}
 
-    def named(self, rows: Sequence[int], most: int = 5) -> str:
+    def named(self, frame_nums: Sequence[int], most: int = 5) -> str:
         """Write ``row 390 (device frame 399), row 391 (device frame 400) and 3 more``."""
-        named = [f"row {row} (device frame {int(self.numbers[row])})" for row in rows[:most]]
-        return ", ".join(named) + (f" and {len(rows) - most:,} more" if len(rows) > most else "")
+        some = frame_nums[:most]
+        named = [
+            f"device frame {number} (lost, no row)" if row is None else f"row {row} (device frame {number})"
+            for number, row in zip(some, self.rows(some), strict=True)
+        ]
+        return ", ".join(named) + (f" and {len(frame_nums) - most:,} more" if len(frame_nums) > most else "")
 
 
 def _describe(r: RecordingReport) -> list[str]:

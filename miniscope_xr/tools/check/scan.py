@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,21 +17,38 @@ _STEP = 1 << 15  # headers read at once
 
 
 @dataclass
+class Seen:
+    """Buffers with one thing wrong, and the numbers of their frames."""
+
+    buffers: int = 0
+    frames: set[int] = field(default_factory=set)
+
+    def add(self, run: Run, places: Iterable[int]) -> None:
+        """Count some buffers of a run."""
+        self.count(run.frame_of(int(i)) for i in places)
+
+    def count(self, frames: Iterable[int]) -> None:
+        """Count a buffer of each of these frames."""
+        for frame in frames:
+            self.buffers += 1
+            self.frames.add(frame)
+
+
+@dataclass
 class HeaderScan:
     """What every header of a recording says."""
 
-    missing: int = 0
-    lapped: int = 0
-    suspect: int = 0
-    overflow: int = 0
+    buffers_a_frame: int
+    missing: Seen = field(default_factory=Seen)
+    lapped: Seen = field(default_factory=Seen)
+    suspect: Seen = field(default_factory=Seen)
+    overlong: Seen = field(default_factory=Seen)
     jitter: list[float] = field(default_factory=list)
-    missing_frames: set[int] = field(default_factory=set)
-    suspect_frames: set[int] = field(default_factory=set)
 
 
 def scan_headers(store: OpenRecording, progress: bool) -> HeaderScan:
     """Read every header of a recording."""
-    found = HeaderScan()
+    found = HeaderScan(max(len(run.cut) for run in store.recording.runs))
     reader = store.frames
     source = store.card.source()
     with progress_bar(store.recording.n_buffers, "headers", "buffer", progress) as bar:
@@ -49,11 +67,9 @@ def _take(
     good: np.ndarray[Any, Any],
 ) -> None:  # fmt: skip
     framing = store.card.index.framing
-    for k in np.flatnonzero(~good):
-        found.missing_frames.add(run.frame_of(int(i[k])))
-        plausible = framing.words and rows["length"][k] == framing.marker
-        found.lapped += bool(plausible)
-        found.missing += not plausible
+    other = ~good & (rows["length"] == framing.marker) if framing.words else np.zeros(len(i), bool)
+    found.missing.add(run, i[~good & ~other])
+    found.lapped.add(run, i[other])
     times = rows["timestamp"].astype(np.int64)
     size = len(run.cut)
     if len(i) > size:
@@ -62,9 +78,18 @@ def _take(
             found.jitter.append(float(np.std(steps)) / store.recording.ticks)
     if framing.words:
         excess = rows["buffer_count"].astype(np.int64) - rows["write_buffer_count"] - rows["dropped_buffer_count"]
-        found.lapped += int(np.sum(good & (excess > 0)))
+        late = np.flatnonzero(good & (excess > 0))
+        found.lapped.count(_overtaken(rows[k], int(excess[k]), found.buffers_a_frame) for k in late)
         slots = -(-store.frames.frame_bytes // store.frames.payload)
-        found.overflow += int(np.sum(good & (rows["frame_buffer_count"] >= slots)))
+        found.overlong.add(run, i[good & (rows["frame_buffer_count"] >= slots)])
+
+
+def _overtaken(header: np.void, excess: int, size: int) -> int:
+    """Frame whose buffer was due where a later one, ``excess`` buffers on, was written; frames have ``size`` buffers.
+
+    Buffer 43 (frame 8, its index 3) in the place of buffer 27, of 5 a frame: it was frame 5 that lost a buffer.
+    """
+    return int(header["frame_num"]) + (int(header["frame_buffer_count"]) - excess) // size
 
 
 def _suspects(found: HeaderScan, store: OpenRecording, number: int) -> None:
@@ -96,42 +121,34 @@ def _suspects(found: HeaderScan, store: OpenRecording, number: int) -> None:
             known[-1] &= follows is not None
             begun[-1] = 0 if follows is None else int(follows["write_timestamp"][0])
         overtaken = times[k] + times[k - back + ahead] - times[k - back] <= begun
-        for late in k[known & overtaken]:
-            found.suspect += 1
-            found.suspect_frames.add(run.frame_of(int(i[late])))
+        found.suspect.add(run, i[k[known & overtaken]])
 
 
 def scan_problems(scan: HeaderScan, places: Places) -> list[Problem]:
-    """What the headers of a recording tell, as problems."""
-    problems = []
-    if scan.missing:
-        rows = places.rows(scan.missing_frames)
-        problems.append(Problem(
-            "failed writes",
-            f"{count(scan.missing, 'buffer')} in the middle of the recording never reached the card (in "
-            f"{count(len(rows), 'frame')}: {places.named(rows)}); the card refused these writes, replace it",
-            {"buffers": scan.missing, "frames": sorted(scan.missing_frames), "rows": rows},
-        ))  # fmt: skip
-    if scan.lapped:
-        problems.append(Problem(
-            "laps",
-            f"{count(scan.lapped, 'buffer')} were overtaken by the camera while they waited for a slow card: "
-            "they hold a later buffer than their place says",
-            {"buffers": scan.lapped},
-        ))  # fmt: skip
-    if scan.suspect:
-        rows = places.rows(scan.suspect_frames)
-        problems.append(Problem(
-            "suspect buffers",
-            f"{count(scan.suspect, 'buffer')} may be mixed with later pixels: the camera came round the ring buffer "
-            f"before they were written (in {places.named(rows, 10)})",
-            {"buffers": scan.suspect, "frames": sorted(scan.suspect_frames), "rows": rows},
-        ))  # fmt: skip
-    if scan.overflow:
-        problems.append(Problem(
-            "overlong frames",
-            f"{count(scan.overflow, 'buffer')} are more than a frame has: two camera frames under one number, or the "
-            "first frame after a restart",
-            {"buffers": scan.overflow},
-        ))  # fmt: skip
-    return problems
+    """What the headers of a recording tell, as problems; every frame of each is in its numbers."""
+
+    def problem(kind: str, seen: Seen, sentence: Callable[[str, str], str]) -> list[Problem]:
+        if not seen.buffers:
+            return []
+        frames = sorted(seen.frames)
+        said = sentence(count(seen.buffers, "buffer"), f"in {count(len(frames), 'frame')}: {places.named(frames)}")
+        return [Problem(kind, said, {"buffers": seen.buffers, "frames": frames, **places.of_frames(frames)})]
+
+    return [
+        *problem("failed writes", scan.missing, lambda buffers, where: (
+            f"{buffers} in the middle of the recording never reached the card ({where}); the card refused these "
+            "writes, replace it"
+        )),
+        *problem("laps", scan.lapped, lambda buffers, where: (
+            f"{buffers} were overtaken by the camera while they waited for a slow card: they hold a later buffer than "
+            f"their place says ({where})"
+        )),
+        *problem("suspect buffers", scan.suspect, lambda buffers, where: (
+            f"{buffers} may be mixed with later pixels: the camera came round the ring buffer before they were "
+            f"written ({where})"
+        )),
+        *problem("overlong frames", scan.overlong, lambda buffers, where: (
+            f"{buffers} are more than a frame has: two camera frames under one number, or the first frame after a "
+            f"restart ({where})"
+        )),
+    ]  # fmt: skip
