@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from miniscope_xr.tools.flash import journal, journal_format
+from miniscope_xr.tools.flash import journal, journal_format, qualify
 from miniscope_xr.tools.flash.errors import JournalError
 from miniscope_xr.tools.flash.journal import Journal
+from miniscope_xr.tools.flash.plan import make_plan
 from tests import needs
 
 from .cli import Tool
-from .fakes import SECTOR, v4_card
+from .fakes import SECTOR, v4_card, with_table
+from .harness import job_for, seen_on
 from .test_commands import settings, write
 
 CHANGE = {"name": "settings", "offset": 1022 * SECTOR, "length": SECTOR, "data": journal_format.base64.b64encode(
@@ -55,12 +57,18 @@ def test_every_flipped_bit_is_noticed(tmp_path):
         ({"format": None}, "format None is unknown"),
         ({"verb": "format"}, "command 'format' is unknown"),
         ({"verb": None}, "'verb' is missing or of the wrong kind"),
+        ({"phase": "halfway"}, "ended at 'halfway', which is no step of its own"),
+        ({"phase": "counts"}, "ended at 'counts', which is no step of its own"),
+        ({"phase": ""}, "no step of its own"),
+        ({"phase": None}, "'phase' is missing or of the wrong kind"),
         ({"number": -1}, "out of range"),
         ({"number": 1 << 60}, "out of range"),
         ({"session": "xyz"}, "hex"),
         ({"session": "00" * 17}, "session"),
         ({"card": {}}, "'size' is missing"),
         ({"card": {"size": "1"}}, "'size' is missing or of the wrong kind"),
+        ({"card": {"size": 1100 * SECTOR, "cid": ["x"]}}, "'cid' of its card is of the wrong kind"),
+        ({"card": {"size": 1100 * SECTOR, "card_id": 7}}, "'card_id' of its card is of the wrong kind"),
         ({"backup": {"-512": journal_format.pack(bytes(512))}}, "no place of a sector"),
         ({"backup": {"7": journal_format.pack(bytes(512))}}, "no place of a sector"),
         ({"backup": {"512": journal_format.pack(bytes(511))}}, "not sectors of its card"),
@@ -68,6 +76,8 @@ def test_every_flipped_bit_is_noticed(tmp_path):
         ({"backup": {"512": 5}}, "wrong kind"),
         ({"backup": {str(1099 * SECTOR): journal_format.pack(bytes(1024))}}, "not sectors of its card"),
         ({"changes": [5]}, "a change is no object"),
+        ({"changes": [{**CHANGE, "name": "firmware"}]}, "a change of 'firmware' is unknown to this version"),
+        ({"changes": [{**CHANGE, "name": "intent"}]}, "a change of 'intent' is unknown"),
         ({"changes": [{**CHANGE, "offset": -512}]}, "not sectors of its card"),
         ({"changes": [{**CHANGE, "length": 0}]}, "not sectors of its card"),
         ({"changes": [{**CHANGE, "length": 1024}]}, "another length than it says"),
@@ -188,3 +198,20 @@ def test_one_bad_journal_does_not_block_a_card(tmp_path, capsys):
     assert result.code == 0
     assert f"skipped {bad / 'journal.json'}: this is not an intact backup of ours" in result.out
     assert settings(card) == before
+
+
+def test_every_step_a_command_writes_down_is_known(tmp_path):
+    """Whatever a command calls its changes, and however far it came, its journal can be read again."""
+    for verb in ("prepare", "set", "wipe", "blank-table", "qualify"):
+        card = with_table(v4_card(), gpt=True) if verb == "blank-table" else v4_card()
+        seen = seen_on(card)
+        if verb == "qualify":
+            plan = make_plan(seen.layout, seen.contents.settings, {}, seen.disk.size, must_fit=False)
+            changes = qualify.changes_for(plan, 1)
+        else:
+            changes = job_for(verb, card, tmp_path).changes
+        folder = journal.new_folder(tmp_path, "c", verb)
+        made = Journal(folder, verb, seen.disk.to_json(), {}, [c.to_json() for c in changes], seen.layout.id)
+        for phase in ("intent", *(change.name for change in changes), "done"):
+            made.write(phase)
+            assert journal.load(folder).phase == phase

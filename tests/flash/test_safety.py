@@ -306,6 +306,35 @@ class TestFilesOfOtherKinds:
         assert (result.code, "is a text file" in result.err) == (3, True)
         assert card.read_bytes() == before
 
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("at", "what"),
+        [
+            (0, b"A"), (0, b"mouse 12 day 3\n"), (0, "hi".encode("utf-16")), (0, b"\x80\x04\x95\x10"),
+            (0, np.arange(1000, dtype="<i2").tobytes()), (16 * SECTOR, b"Notes of the day\n" * 10), (DATA, b"\x01"),
+            (SIZE - 1, b"\x01"), (0, np.random.default_rng(5).integers(0, 256, SIZE, np.uint8).tobytes()),
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("verb", ["prepare", "wipe", "set", "blank-table"])
+    def test_a_file_of_which_little_is_not_zero(self, tool, tmp_path, at, what, verb):
+        """Somebody's file, most of which is not filled yet: nothing of it is a Miniscope's, so nothing is written."""
+        card = write(tmp_path / "counter.dat", bytes(at) + what, SIZE)
+        before = card.read_bytes()
+        words = ["gain=2", "record_length=1"] if verb in ("prepare", "set") else []
+        result = tool(verb, card, *words, "--layout", "v4-wirefree")
+        assert result.code == 3
+        assert f"something unknown (sector {at // SECTOR} is the first)" in result.err
+        assert card.read_bytes() == before
+
+    def test_a_file_with_settings_only_is_a_card(self, tool, tmp_path):
+        """Of any layout, also where another one is named: a card is made one of another Miniscope."""
+        card = write(tmp_path / "c.img", b"", SIZE)
+        assert tool("prepare", card, "record_length=1", "--layout", "daq-wirefree").code == 0
+        with open(card, "r+b") as file:
+            file.seek(SIZE - SECTOR)
+            file.write(b"x")
+        assert tool("prepare", card, "record_length=1", "--layout", "v4-wirefree").code == 0
+
     def test_no_card_is_a_file(self):
         for make in CARDS.values():
             assert file_kind(make()[:8192]) is None

@@ -27,6 +27,11 @@ FORMAT = 2
 MOST = 32 << 20
 """No journal of ours is longer than this, packed or unpacked."""
 VERBS = ("prepare", "set", "wipe", "blank-table", "backup", "restore", "qualify", "resume")
+NAMES = (
+    "counts", "data", "first data", "settings", "settings of another layout", "table", "copy of the table",
+    "end of the volume", "first sector", "test data", "probe",
+)  # fmt: skip
+"""What a change can be of. Recovery treats each kind in its own way, so one it does not know is not carried out."""
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -139,10 +144,15 @@ def _checked(content: dict[str, Any]) -> dict[str, Any]:
     if len(bytes.fromhex(content["session"])) > 16:
         raise ValueError("its session is no session id")
     size = _is(content["card"], "size", int)
+    for name in ("card_id", "cid"):
+        if not isinstance(content["card"].get(name), str | None):
+            raise ValueError(f"the {name!r} of its card is of the wrong kind")
     for offset, data in content["backup"].items():
         _place(offset, len(data), size)
     for change in content["changes"]:
         _change(change, size)
+    if content["phase"] not in ("intent", "done", *(change["name"] for change in content["changes"])):
+        raise ValueError(f"it ended at {content['phase'][:20]!r}, which is no step of its own")
     return content
 
 
@@ -154,7 +164,8 @@ def _place(offset: int, length: int, size: int) -> None:
 def _change(change: Any, size: int) -> None:
     if type(change) is not dict:
         raise ValueError("a change is no object")
-    _is(change, "name", str)
+    if _is(change, "name", str) not in NAMES:
+        raise ValueError(f"a change of {change['name'][:20]!r} is unknown to this version")
     length = _is(change, "length", int)
     _place(_is(change, "offset", int), length, size)
     if "data" not in change:

@@ -115,9 +115,13 @@ class Look:
     @property
     def signatures(self) -> list[str]:
         """What is on the card and is somebody else's: partition tables, file systems, anything in front."""
+        unknown = "" if at_start(self.head) else _unknown(self.front)
+        return [*([unknown] if unknown else []), *self.named_signatures]
+
+    @property
+    def named_signatures(self) -> list[str]:
+        """The partition tables, file systems and volumes among them that are known by name."""
         found = at_start(self.head)
-        if not found and (unknown := _unknown(self.front)):
-            found = [unknown]
         for name in (each.name for each in (*self.amid, *self.ends)):
             if name not in found and not ("GPT" in name and "a GPT partition table" in found):
                 found.append(name)

@@ -16,6 +16,7 @@ from miniscope_xr.tools.flash.arguments import Listing, Looking, Preparing, Sett
 from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.disks.find import backend, identify
 from miniscope_xr.tools.flash.errors import DONE
+from miniscope_xr.tools.flash.files import refuse_strangers
 from miniscope_xr.tools.flash.journal import default_dir
 from miniscope_xr.tools.flash.look import Look, check_content, look, loss
 from miniscope_xr.tools.flash.operation import Progress
@@ -75,6 +76,7 @@ def look_at(args: Writing, disk: Disk, progress: Progress | None, *, writes_data
     """Look at the card, and refuse what is on it; ``--dry-run`` says what would be refused for a recording."""
     with open_target(disk, write=False) as target:
         seen = look(target, disk, args.layout, progress, whole=whole)
+        refuse_strangers(target, seen)
     check_content(
         seen, discard=args.discard_recording, writes_data=writes_data, verb=args.command, dry_run=args.dry_run
     )
