@@ -137,14 +137,15 @@ def rescue(
                         f"{path}: of {source.size // SECTOR} sectors none begins a recording of a known firmware; "
                         "check that this is the card, or give --layout with a layout of your firmware"
                     )
-                images = _images(source, file, part, out, layouts, found, everything, force)
+                claimed = _newest(source, file, part, layouts, found)
+            part.replace(out)  # closed by now: Windows gives no other name to an open file
+            made, left = _images(out, layouts, _without(found, claimed), claimed, everything, force)
         except NotACardError:
             for file_ in (part, map_file):
                 file_.unlink(missing_ok=True)
             raise
     finally:
         source.close()
-    made, left = images
     return Rescued(tuple(made), len(found.first), left, tuple(copy.bad))
 
 
@@ -321,11 +322,10 @@ def _stretches(keep: np.ndarray[Any, np.dtype[np.bool_]]) -> Iterator[tuple[int,
 # images that open
 
 
-def _images(
-    source: ByteSource, file: BinaryIO, part: Path, out: Path, layouts: Sequence[Layout], found: Found,
-    everything: bool, force: bool,
-) -> tuple[list[RescuedImage], int]:  # fmt: skip
-    """Finish the image, and those of older recordings; returns them, and the buffers that are in none."""
+def _newest(
+    source: ByteSource, file: BinaryIO, part: Path, layouts: Sequence[Layout], found: Found
+) -> list[tuple[int, int]]:
+    """Finish the image; returns the sectors of the buffers that a reader counts to its recordings."""
     file.truncate(min(int(found.end.max()) * SECTOR, source.size))
     taken = set(found.told.tolist())
     kept = {sector: source.salvage(sector * SECTOR, SECTOR)[0] for sector in _FRONT if sector not in taken}
@@ -336,15 +336,21 @@ def _images(
             "in any order; give --layout with a layout of your firmware"
         )
     os.fsync(file.fileno())
-    part.replace(out)
+    return claimed
+
+
+def _images(
+    out: Path, layouts: Sequence[Layout], rest: Found, claimed: list[tuple[int, int]], everything: bool, force: bool
+) -> tuple[list[RescuedImage], int]:
+    """Make the images of older recordings; returns these and the first, and the buffers that are in none."""
     made = [RescuedImage(out, check(str(out), progress=False))]
-    rest = _without(found, claimed)
-    for number in range(1, _MOST_OLDER * everything + 1):
-        older = out.with_name(f"{out.stem}-older{number}{out.suffix}")
-        if len(rest.first) < _LEAST or not (claimed := _older(file, older, layouts, rest, claimed, force)):
-            break
-        made.append(RescuedImage(older, check(str(older), progress=False)))
-        rest = _without(rest, claimed)
+    with open(out, "rb") as file:
+        for number in range(1, _MOST_OLDER * everything + 1):
+            older = out.with_name(f"{out.stem}-older{number}{out.suffix}")
+            if len(rest.first) < _LEAST or not (claimed := _older(file, older, layouts, rest, claimed, force)):
+                break
+            made.append(RescuedImage(older, check(str(older), progress=False)))
+            rest = _without(rest, claimed)
     return made, len(rest.first)
 
 
@@ -414,7 +420,7 @@ def _without(found: Found, claimed: Sequence[tuple[int, int]]) -> Found:
 
 def _older(
     file: BinaryIO, older: Path, layouts: Sequence[Layout], rest: Found, claimed: Sequence[tuple[int, int]], force: bool
-) -> list[tuple[int, int]] | None:
+) -> list[tuple[int, int]]:
     """Make the image of the newest of the recordings that are left; None where they make none that opens."""
     part, *_ = refuse_outputs(None, older, force)
     with open_part(part, anew=True) as made:
