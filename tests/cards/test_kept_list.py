@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import platformdirs
 import pytest
 
 from miniscope_xr import SDCard
@@ -33,9 +34,8 @@ sys.addaudithook(_note)
 
 @pytest.fixture
 def backups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """This computer's folder for backups."""
-    for name in ("XDG_DATA_HOME", "XDG_STATE_HOME", "HOME", "LOCALAPPDATA", "APPDATA"):
-        monkeypatch.setenv(name, str(tmp_path / "home"))
+    """This computer's folder for backups and lists; Windows asks its shell for it, not the environment."""
+    monkeypatch.setattr(platformdirs, "user_data_path", lambda name, **_: tmp_path / "home" / name)
     return tmp_path / "home"
 
 

@@ -116,6 +116,8 @@ def test_files_of_other_engines_are_left_to_them(tmp_path: Path) -> None:
 
 def test_no_permission_says_what_to_do(tmp_path: Path, make_card: Any) -> None:
     path, _ = make_card(frames=2)
+    if os.name != "posix":
+        pytest.skip("chmod takes nobody's right to read on Windows")
     path.chmod(0)
     if os.access(path, os.R_OK):  # root reads everything
         code = (

@@ -9,7 +9,6 @@ and everything that is no disk is Linux' own.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import plistlib
 import re
@@ -20,6 +19,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
+
+fcntl = pytest.importorskip("fcntl", reason="macOS is simulated above POSIX' own calls")
 
 SECTOR = 512
 EXLOCK = 0x20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -135,6 +134,8 @@ def test_exclusive_descriptor_keeps_others_out(device, tmp_path):
 
 
 def test_a_locked_device_is_busy(device, monkeypatch):
+    import fcntl  # Windows has none
+
     from miniscope_xr.tools.flash.target import linux as target
 
     monkeypatch.setattr(target, "_LOCK_PATIENCE", 0.1)

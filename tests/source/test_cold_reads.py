@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -45,8 +46,8 @@ def test_small_reads_give_the_same_bytes_however_they_are_made(noise: Path, offs
     data = noise.read_bytes()
     wanted = b"".join(data[at : at + 48] for at in offsets)
     with Device(noise) as warm, Cold(noise) as cold:
-        assert warm.gather(offsets, 48) == wanted
-        assert cold.gather(offsets, 48) == wanted
+        for found in (warm.gather(offsets, 48), cold.gather(offsets, 48)):
+            assert found == wanted or (found is None and not hasattr(os, "pread"))  # there: one by one, by the caller
 
 
 def test_small_reads_behind_the_end_are_refused(noise: Path) -> None:

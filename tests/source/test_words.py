@@ -79,7 +79,7 @@ def test_a_path_is_typed(system):
     assert words.typed(words.example_device()) == words.example_device()
 
 
-def test_what_to_type_for_a_card_as_it_is_sold(system, tmp_path, capsys):
+def test_what_to_type_for_a_card_as_it_is_sold(tmp_path, system, capsys):
     """Windows PowerShell has neither single quotes around a path with spaces nor ``&&``."""
     card = bytearray(blank("v4-wirefree").data.ljust(2 << 20, b"\0"))
     card[: 1 << 20] = bytes(1 << 20)

@@ -24,13 +24,14 @@ MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 DLL = f"python{MINOR.replace('.', '')}.dll"
 COMPILER = ["x86_64-w64-mingw32-gcc", "-O1"]
 APT = ["wine", "wine64", "gcc-mingw-w64-x86-64"]
-# C99 functions that Wine 8's ucrtbase only names; c99.c has them as ms_<name>
+# C99 functions that Wine 8's ucrtbase only names; c99.c has its own as ms_<name>
 _COMPLEX = [
     "cabs", "cacos", "cacosh", "carg", "casin", "casinh", "catan", "catanh", "ccos", "ccosh", "cexp", "cimag", "clog",
     "conj", "cpow", "cproj", "creal", "csin", "csinh", "csqrt", "ctan", "ctanh",
 ]  # fmt: skip
 MISSING = {f"{name}{kind}" for name in _COMPLEX for kind in ("", "f", "l")}
 MISSING.add("feholdexcept")
+OURS = MISSING | {"feclearexcept", "fesetenv", "fetestexcept"}  # of one kind with feholdexcept
 PATIENCE = 600  # seconds for one command
 READERS = ["disks.c", "disks.h", "powershell.c"]  # the simulated card readers: built anew when they change
 
@@ -71,7 +72,8 @@ class Environment:
     def environ(self, prefix: Path | None = None) -> dict[str, str]:
         """The environment variables a command under Wine needs; nothing of Linux' Python leaks in."""
         env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-        return env | {"WINEPREFIX": str(prefix or self.prefix), "WINEDEBUG": "-all", "DISPLAY": "", "PYTHONUTF8": "0"}
+        ours = {"WINEPREFIX": str(prefix or self.prefix), "WINEDEBUG": "-all", "DISPLAY": "", "PYTHONUTF8": "0"}
+        return env | ours | {"MPLBACKEND": "agg"}  # the interpreter comes without Tcl, and there is no screen
 
     def command(self, *words: str) -> list[str]:
         """A command line that runs ``python.exe`` with these words."""
@@ -195,7 +197,7 @@ class Environment:
             file = Path(path)
             file.write_bytes(file.read_bytes().replace(library.encode(), _renamed(library).encode()))
         for library, names in wanted.items():
-            exports = {name: f"ms_{name}" if name in MISSING else f"ucrtbase.{name}" for name in names}
+            exports = {name: f"ms_{name}" if name in OURS else f"ucrtbase.{name}" for name in names}
             self._forwarder(_renamed(library), exports, [HERE / "c99.c"])
 
     def _wine(self) -> None:
