@@ -421,7 +421,7 @@ def _without(found: Found, claimed: Sequence[tuple[int, int]]) -> Found:
 def _older(
     file: BinaryIO, older: Path, layouts: Sequence[Layout], rest: Found, claimed: Sequence[tuple[int, int]], force: bool
 ) -> list[tuple[int, int]]:
-    """Make the image of the newest of the recordings that are left; None where they make none that opens."""
+    """Make the image of the newest of the recordings that are left; returns its buffers, none where nothing opens."""
     part, *_ = refuse_outputs(None, older, force)
     with open_part(part, anew=True) as made:
         begin, end = int(rest.first.min()), int(rest.end.max())
@@ -440,4 +440,4 @@ def _older(
         part.replace(older)
     else:
         part.unlink()
-    return found
+    return found or []
