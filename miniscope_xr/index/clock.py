@@ -156,6 +156,24 @@ def clock_of(runs: Sequence[Run], headers: HeaderReader) -> Model | None:
     return Model(float(period), offsets, 0.0) if period > offsets[-1] > 0 else None
 
 
+def _usual_offsets(off: Floats) -> Floats:
+    """Ticks by which the buffers of a frame (columns) are usually later than its first."""
+    behind = (column[np.isfinite(column)] for column in (off - off[:, :1]).T)
+    return np.array([float(np.median(known)) if known.size else 0.0 for known in behind])
+
+
+def _levels(off: Floats, around: int) -> Floats:
+    """Ticks by which the frames around each frame (row) are off: the median of ``around`` or more on each side."""
+    known = np.flatnonzero(np.isfinite(off).any(axis=1))
+    middle = (np.fmax.reduce(off[known], axis=1) + np.fmin.reduce(off[known], axis=1)) / 2
+    levels = np.full(len(off), np.nan)
+    steps = max(len(known) // around, 1)
+    for k in range(steps):
+        near = middle[max(k - 1, 0) * around : (k + 2) * around if k + 2 < steps else None]
+        levels[known[k * around : (k + 1) * around if k + 1 < steps else None]] = np.median(near)
+    return levels
+
+
 # -- excursions: old buffers among new ones ----------------------------------------------------------------------------
 
 _CHUNK = 16  # frames judged at once
@@ -284,14 +302,19 @@ class RunClock:
         row = frame - frame[0]
         table = np.full((int(row[-1]) + 1, self._size), np.nan)
         table[row, index] = self._off(model, frame, index, times)
-        high, low = np.fmax.reduce(table, axis=1), np.fmin.reduce(table, axis=1)
-        middle = (high + low) / 2
-        within, between = _WITHIN * self._ticks, _BETWEEN * self._ticks
-        level = self._level(int(frame[0] + frame[-1]) // 2)
-        with np.errstate(invalid="ignore"):
-            suspect = (high - low > within) | (np.abs(middle - level) > between)
+        suspect = self._strange(table, self._level(int(frame[0] + frame[-1]) // 2))
+        if np.count_nonzero(suspect) > 2 * self._around:  # lost ticks, or a firmware that times its buffers otherwise
+            table -= _usual_offsets(table)
+            suspect = self._strange(table, _levels(table, self._around))
         found: Bools = suspect[row]
         return found
+
+    def _strange(self, off: Floats, level: float | Floats) -> Bools:
+        """Which frames (rows of ticks by which buffers are off) are not of one piece, or not on their level."""
+        high, low = np.fmax.reduce(off, axis=1), np.fmin.reduce(off, axis=1)
+        with np.errstate(invalid="ignore"):
+            strange: Bools = high - low > _WITHIN * self._ticks
+            return strange | (np.abs((high + low) / 2 - level) > _BETWEEN * self._ticks)
 
     def odd(self, look: Look, i: int) -> bool:
         """Whether buffer ``i`` of the run is an older recording's, by the clock of the buffers around it."""

@@ -16,6 +16,7 @@ LENGTHS = (PAYLOAD,) * 4 + (WIDTH * HEIGHT - 4 * PAYLOAD,)
 STARTS = np.array([0, 40, 80, 120, 160]) * SECTOR  # of the buffers in their frame
 FRAME_BYTES = 181 * SECTOR
 PERIOD_MS = 50
+READ_MS = np.array([25, 32, 39, 47, 51])  # behind the frame's beginning a buffer is full: in proportion to its bytes
 LAYOUT = load_layout("v4-wirefree")
 DTYPE = buffer_header_dtype(LAYOUT, WORDS)
 
@@ -26,7 +27,7 @@ def headers(first: int, n: int) -> np.ndarray:
     index = np.arange(5)[None, :]
     count = frame * 5 + index
     table = np.zeros((n, 5), DTYPE)
-    times = 40 + frame * PERIOD_MS + 8 * index
+    times = 40 + frame * PERIOD_MS + READ_MS[index]
     values = {
         "length": WORDS, "linked_list": count % RING, "frame_num": frame, "buffer_count": count,
         "frame_buffer_count": index, "write_buffer_count": count, "timestamp": times,

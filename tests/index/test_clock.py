@@ -60,6 +60,17 @@ def test_ticks_lost_to_a_foreign_remote_are_no_old_buffers(edges: list[int]) -> 
     assert not read(table)[0].any()
 
 
+@pytest.mark.parametrize("jitter", [0.0, 0.3])
+@pytest.mark.parametrize("where", [slice(1500, 1503), slice(3, 7), slice(3480, 3484)])
+def test_a_clock_that_nobody_expects_is_learnt_from_the_times_in_hand(where: slice, jitter: float) -> None:
+    table = np.add(times(700, 3, jitter), [0, 4, -4, 9, 0])  # a firmware that times its buffers otherwise
+    table[300:] -= 12  # and ticks that were lost
+    table.reshape(-1)[where] += 19
+    odd, _, looked = read(table)
+    assert np.flatnonzero(odd).tolist() == list(range(where.start, where.stop))
+    assert sum(looked) <= 1200  # of 3,500
+
+
 def test_a_step_that_stays_is_no_excursion() -> None:
     left = np.concatenate([np.zeros(40), np.full(40, 9.0)])
     assert not excursions(left, 2.0, 1.0, GOES_ON).any()
