@@ -54,6 +54,8 @@ class Ahead(Through):
 
     def gather(self, offsets: Sequence[int], length: int) -> bytes | None:
         """Return ``length`` bytes from each of many offsets, joined, where that can be done at once."""
+        if not self._kept:
+            return self.source.gather(offsets, length)
         kept = [self._kept.get(offset, b"")[:length] for offset in offsets]
         if all(len(piece) == length for piece in kept):
             return b"".join(kept)

@@ -314,7 +314,8 @@ class RunClock:
         high, low = np.fmax.reduce(off, axis=1), np.fmin.reduce(off, axis=1)
         with np.errstate(invalid="ignore"):
             strange: Bools = high - low > _WITHIN * self._ticks
-            return strange | (np.abs((high + low) / 2 - level) > _BETWEEN * self._ticks)
+            strange |= np.abs((high + low) / 2 - level) > _BETWEEN * self._ticks
+        return strange
 
     def odd(self, look: Look, i: int) -> bool:
         """Whether buffer ``i`` of the run is an older recording's, by the clock of the buffers around it."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
+from struct import unpack_from
 
 import numpy as np
 
@@ -127,11 +128,13 @@ class Front:
 
     def fits(self, layout: Layout, build: Build) -> bool:
         """Tell whether nothing in the first buffer header contradicts a build."""
-        if (layout, build) not in self._fits:
+        known = self._fits.get((layout, build))
+        if known is None:
             made = self.made_with(layout) if build.repeats else None
             settings = None if made is None else settings_of(layout, made)
-            self._fits[layout, build] = fits_first(layout, build, self.read(layout.sectors.data), settings)
-        return self._fits[layout, build]
+            known = fits_first(layout, build, self.read(layout.sectors.data), settings)
+            self._fits[layout, build] = known
+        return known
 
 
 def examine(front: Front, layout: Layout, holes: bool = True) -> Card:
@@ -237,10 +240,8 @@ def _header_length(front: Front, layout: Layout) -> int:
     known = layout.header_words or range(layout.min_words, 65)
     if words not in known or len(data) < 4 * words:
         return 0
-    place, index, length = (
-        int.from_bytes(data[item.offset : item.offset + 4], "little")
-        for item in (layout.buffer[name] for name in ("write_buffer_count", "frame_buffer_count", "data_length"))
-    )
+    first, names = unpack_from(f"<{words}I", data), layout.buffer
+    place, index, length = (first[names[n].word] for n in ("write_buffer_count", "frame_buffer_count", "data_length"))
     # The first place on the card; the buffer there may be one that lapped the ring, so its own count may be any.
     return words if place < 64 and index < 64 and 0 < length <= _MAX_BUFFER else 0
 

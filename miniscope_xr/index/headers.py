@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from miniscope_xr.index.ahead import Ahead
 from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.runs import MAX_INDEX, Header, Run
 from miniscope_xr.layout import SECTOR
-from miniscope_xr.layout.words import take
+from miniscope_xr.layout.words import header_words
 from miniscope_xr.source.base import ByteSource
 
 Hit = TypeVar("Hit")
@@ -42,17 +43,18 @@ class HeaderReader:
         self.dtype = framing.dtype
         self.marker = framing.marker
         self._seen: dict[int, Header | None] = {}
-        self._fields = framing.layout.fields_for(framing.words)
-        self._tested = [item for item in self._fields.values() if item.trusted and item.name != "length"]
+        self._words = header_words(framing.layout, framing.words)
+        names = self._words.names
+        self._pick = itemgetter(*(names.index(name) if name in names else -1 for name in _NAMES))
 
     def parse(self, data: bytes | memoryview) -> Header | None:
         """The header at the start of ``data``, or None where no firmware header can be."""
         if len(data) < self.dtype.itemsize or int.from_bytes(data[:4], "little") != self.marker:
             return None
-        found = take(self._fields, data)
-        if not all(item.plausible(found[item.name]) for item in self._tested):
+        values = self._words.take(data)
+        if not self._words.plausible(values):
             return None
-        header = Header(*(found.get(name, -1) for name in _NAMES))
+        header = Header(*self._pick([*values, -1]))
         return header if self.plausible(header) else None
 
     def plausible(self, header: Header) -> bool:

@@ -243,7 +243,7 @@ class Layout:
     build: Build | None = None
     """The build whose words these are (:meth:`of`); None for the family."""
 
-    @property
+    @cached_property
     def min_words(self) -> int:
         """Words a buffer header must have to hold the fields the reader needs."""
         return 1 + max(self.buffer[name].word for name in NEEDED["buffer"])

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from miniscope_xr.layout.model import Build, Layout
-from miniscope_xr.layout.words import take
+from miniscope_xr.layout.words import header_words
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
@@ -155,10 +155,10 @@ def fits_first(layout: Layout, build: Build, header: bytes, settings: Mapping[st
     """The same of one header, its bytes given: asked of every build whenever a card is opened."""
     if len(header) < 4 * build.header_words or int.from_bytes(header[:4], "little") != build.marker:
         return False
-    fields = layout.of(build).fields_for(build.header_words)
-    read = take(fields, header)
-    within = all(item.plausible(read[name]) for name, item in fields.items() if name != "length")
-    return within and not any(_singly(build, read, settings or {}))
+    words = header_words(layout.of(build), build.header_words)
+    values = words.take(header)
+    read = dict(zip(words.names, values, strict=True))
+    return words.plausible(values) and not any(_singly(build, read, settings or {}))
 
 
 def fitting(

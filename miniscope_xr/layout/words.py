@@ -10,7 +10,7 @@ A struct has one part for each *number* on the card. Where fields are bits of a 
 from __future__ import annotations
 
 import struct as packing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -106,6 +106,43 @@ def take(fields: Mapping[str, Field], block: bytes | memoryview) -> dict[str, in
         bits = int.from_bytes(block[4 * item.word : 4 * item.word + 4], "little") >> item.shift & item.mask
         found[name] = (bits ^ item.sign) - item.sign
     return found
+
+
+class HeaderWords:
+    """The buffer headers of a layout that are ``words`` words long, ready to be read one by one, thousands of times.
+
+    Made once for a layout and length (:func:`header_words`); says the same as :func:`take` and
+    :meth:`Field.plausible` do field by field.
+
+    Parameters
+    ----------
+    layout : Layout
+    words : int
+    """
+
+    def __init__(self, layout: Layout, words: int) -> None:
+        fields = layout.fields_for(words)
+        self.names = tuple(fields)
+        self._words = packing.Struct(f"<{words}I")
+        self._fields = [(item.word, item.shift, item.mask, item.sign) for item in fields.values()]
+        bounds = [(k, *item.limits, item.none) for k, item in enumerate(fields.values()) if item.trusted]
+        full = [((0, item.mask) if not item.sign else (-item.sign, item.sign - 1)) for item in fields.values()]
+        self._bounds = [b for b in bounds if self.names[b[0]] != "length" and b[1:3] != full[b[0]]]
+
+    def take(self, data: bytes | memoryview) -> list[int]:
+        """Values of the fields, in the order of ``names``, unscaled; ``data`` is a whole header at least."""
+        words = self._words.unpack_from(data)
+        return [((words[word] >> shift & mask) ^ sign) - sign for word, shift, mask, sign in self._fields]
+
+    def plausible(self, values: Sequence[int]) -> bool:
+        """Whether a firmware can have written all of these values, as far as the layout trusts the fields."""
+        return all(low <= values[k] <= high or values[k] == none for k, low, high, none in self._bounds)
+
+
+@lru_cache(maxsize=256)
+def header_words(layout: Layout, words: int) -> HeaderWords:
+    """How to read the buffer headers of a layout that are ``words`` words long."""
+    return HeaderWords(layout, words)
 
 
 def put(block: bytearray, fields: Mapping[str, Field], given: Mapping[str, int]) -> None:
