@@ -136,7 +136,7 @@ def _at(source: Readable, start: int) -> FileSystem | None:
     return None
 
 
-Found = tuple[str, Sectors] | None
+Occupied = tuple[str, Sectors] | None
 
 
 def _runs(used: np.ndarray[Any, Any], first: int, size: int) -> Sectors:
@@ -145,7 +145,7 @@ def _runs(used: np.ndarray[Any, Any], first: int, size: int) -> Sectors:
     return [(first + int(a) * size, first + int(b) * size) for a, b in edges]
 
 
-def _fat(source: Readable, start: int, head: bytes) -> Found:
+def _fat(source: Readable, start: int, head: bytes) -> Occupied:
     sectors, tables, reserved = head[13], head[16], _int(head, 14, 2)
     if head[510:512] != b"\x55\xaa" or _int(head, 11, 2) != SECTOR or not tables or sectors & (sectors - 1):
         return None
@@ -166,7 +166,7 @@ def _fat(source: Readable, start: int, head: bytes) -> Found:
     return name, written
 
 
-def _exfat(source: Readable, start: int, head: bytes) -> Found:
+def _exfat(source: Readable, start: int, head: bytes) -> Occupied:
     if head[3:11] != b"EXFAT   ":
         return None
     fat, fat_size, heap, clusters, root = (_int(head, at, 4) for at in (80, 84, 88, 92, 96))
@@ -191,7 +191,7 @@ def _exfat(source: Readable, start: int, head: bytes) -> Found:
     return "exFAT", written
 
 
-def _ntfs(source: Readable, start: int, head: bytes) -> Found:
+def _ntfs(source: Readable, start: int, head: bytes) -> Occupied:
     if head[3:11] != b"NTFS    ":
         return None
     cluster, shift = head[13], head[64]
@@ -237,7 +237,7 @@ def _ntfs_runs(record: bytes, start: int, cluster: int) -> Iterator[tuple[int, i
         at += length
 
 
-def _ext(source: Readable, start: int, head: bytes) -> Found:
+def _ext(source: Readable, start: int, head: bytes) -> Occupied:
     block = head[2 * SECTOR : 4 * SECTOR]
     if block[56:58] != b"\x53\xef":
         return None

@@ -26,7 +26,7 @@ import numpy as np
 
 from miniscope_xr.card import OpenCard
 from miniscope_xr.errors import CardReadError, MiniscopeError, NotACardError
-from miniscope_xr.index.find import NOTHING, WORDS, Finder, Found
+from miniscope_xr.index.find import NOTHING, WORDS, Finder, Places
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.copy_map import CopyMap, card_marks
@@ -154,7 +154,7 @@ def rescue(
 
 def _gather(
     source: ByteSource, file: BinaryIO, finder: Finder, copy: CopyMap, map_file: Path, progress: Progress | None
-) -> Found:
+) -> Places:
     """Copy every buffer to where it is on the card; returns where they are."""
     pieces = _Pieces(file, finder)
     if copy.done:  # a frame may begin before what was read and end behind: its first sectors are read again
@@ -224,7 +224,7 @@ class _Pieces:
         self._free = [mmap.mmap(-1, _STEP) for _ in range(_AHEAD)]
         self._worker = ThreadPoolExecutor(1)
         self._busy: list[tuple[Future[None], mmap.mmap]] = []
-        self._found: list[Found] = []
+        self._found: list[Places] = []
         self._before = np.zeros((0, WORDS), np.uint32)  # the last sectors of the stretch before: frames begin there
         self._carry = 0  # sectors of the next stretch that belong to the last buffer of this one
 
@@ -298,14 +298,14 @@ class _Pieces:
         """Let the thread end what it has."""
         self._worker.shutdown()
 
-    def found(self) -> Found:
+    def found(self) -> Places:
         """Return everything that was found."""
         if not self._found:
             return NOTHING
-        return Found(*(np.concatenate(part) for part in zip(*self._found, strict=True)))
+        return Places(*(np.concatenate(part) for part in zip(*self._found, strict=True)))
 
 
-def _covered(found: Found, begin: int, end: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _covered(found: Places, begin: int, end: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Which sectors from ``begin`` to ``end`` belong to a buffer."""
     steps = np.zeros(end - begin + 1, np.int64)
     np.add.at(steps, np.clip(found.first, begin, end) - begin, 1)
@@ -323,7 +323,7 @@ def _stretches(keep: np.ndarray[Any, np.dtype[np.bool_]]) -> Iterator[tuple[int,
 
 
 def _newest(
-    source: ByteSource, file: BinaryIO, part: Path, layouts: Sequence[Layout], found: Found
+    source: ByteSource, file: BinaryIO, part: Path, layouts: Sequence[Layout], found: Places
 ) -> list[tuple[int, int]]:
     """Finish the image; returns the sectors of the buffers that a reader counts to its recordings."""
     file.truncate(min(int(found.end.max()) * SECTOR, source.size))
@@ -340,7 +340,7 @@ def _newest(
 
 
 def _images(
-    out: Path, layouts: Sequence[Layout], rest: Found, claimed: list[tuple[int, int]], everything: bool, force: bool
+    out: Path, layouts: Sequence[Layout], rest: Places, claimed: list[tuple[int, int]], everything: bool, force: bool
 ) -> tuple[list[RescuedImage], int]:
     """Make the images of older recordings; returns these and the first, and the buffers that are in none."""
     made = [RescuedImage(out, check(str(out), progress=False))]
@@ -408,18 +408,23 @@ def _claimed(path: Path) -> list[tuple[int, int]]:
         card.close()
 
 
-def _without(found: Found, claimed: Sequence[tuple[int, int]]) -> Found:
+def _without(found: Places, claimed: Sequence[tuple[int, int]]) -> Places:
     """Leave out what is told of in the sectors of a recording."""
     if not claimed:
         return found
     buffers = np.array(sorted(claimed), np.int64)
     k = np.searchsorted(buffers[:, 0], found.told, side="right") - 1
     left = (k < 0) | (found.told >= buffers[np.maximum(k, 0)].sum(axis=1))
-    return Found(*(part[left] for part in found))
+    return Places(*(part[left] for part in found))
 
 
 def _older(
-    file: BinaryIO, older: Path, layouts: Sequence[Layout], rest: Found, claimed: Sequence[tuple[int, int]], force: bool
+    file: BinaryIO,
+    older: Path,
+    layouts: Sequence[Layout],
+    rest: Places,
+    claimed: Sequence[tuple[int, int]],
+    force: bool,
 ) -> list[tuple[int, int]]:
     """Make the image of the newest of the recordings that are left; returns its buffers, none where nothing opens."""
     part, *_ = refuse_outputs(None, older, force)

@@ -19,7 +19,7 @@ from miniscope_xr.tools.flash.errors import InterruptedWriteError
 from miniscope_xr.tools.flash.target.linux import open_target
 
 
-def carry_out(job: jobs.Job, device: str, backups: str) -> int:
+def carry_out(job: jobs.CardJob, device: str, backups: str) -> int:
     try:
         with open_target(identify(device), write=True) as target:
             jobs.verify_shown(target, job.seen)

@@ -38,7 +38,7 @@ def chosen(backups: Path, media: bytes, choose) -> Journal:
     return found
 
 
-def job_for(verb: str, media: bytes, backups: Path) -> jobs.Job:
+def job_for(verb: str, media: bytes, backups: Path) -> jobs.CardJob:
     """What the command would do to this card."""
     disk, seen = FaultDisk(media), seen_on(media)
     if verb == "prepare":
@@ -56,7 +56,7 @@ def job_for(verb: str, media: bytes, backups: Path) -> jobs.Job:
     return recover.resume(disk, seen, chosen(backups, media, recover.to_resume))
 
 
-def fresh(job: jobs.Job, backups: Path) -> jobs.Job:
+def fresh(job: jobs.CardJob, backups: Path) -> jobs.CardJob:
     """The same job; where it goes on in an older journal, in a copy of that below ``backups``."""
     if job.continues is None:
         return job
@@ -86,7 +86,7 @@ def starting_point(verb: str, backups: Path) -> bytes:
     return card
 
 
-def allowed(job: jobs.Job) -> Callable[[int], bool]:
+def allowed(job: jobs.CardJob) -> Callable[[int], bool]:
     return lambda at: any(c.offset <= at < c.offset + c.length for c in job.changes)
 
 
@@ -96,7 +96,7 @@ class Scene:
 
     verb: str
     start: bytes
-    job: jobs.Job
+    job: jobs.CardJob
     backups: Path
     end: bytes = b""
     log: tuple = ()
@@ -116,7 +116,7 @@ class Scene:
         return scene
 
 
-def judge(scene: Scene, fault: Fault, backups: Path, job: jobs.Job | None = None) -> list[str]:
+def judge(scene: Scene, fault: Fault, backups: Path, job: jobs.CardJob | None = None) -> list[str]:
     """Run the command with a fault; everything that is not as promised, in words."""
     job = fresh(job or scene.job, backups)
     disk = FaultDisk(scene.start, fault)
@@ -137,7 +137,7 @@ def judge(scene: Scene, fault: Fault, backups: Path, job: jobs.Job | None = None
     return verdict(scene, job, code, left, disk.gone, backups)
 
 
-def verdict(scene: Scene, job: jobs.Job, code: int | None, left: bytes, gone: bool, backups: Path) -> list[str]:
+def verdict(scene: Scene, job: jobs.CardJob, code: int | None, left: bytes, gone: bool, backups: Path) -> list[str]:
     """Judge what is left of the card; ``code`` is None if the process was killed."""
     found = next(journals.journals(backups), None)
     key = (code, left, gone, found and journal_format.digest(found.backup))
@@ -149,7 +149,7 @@ def verdict(scene: Scene, job: jobs.Job, code: int | None, left: bytes, gone: bo
     return scene.judged[key]
 
 
-def _promises(scene: Scene, job: jobs.Job, code: int | None, left: bytes, gone: bool) -> list[str]:
+def _promises(scene: Scene, job: jobs.CardJob, code: int | None, left: bytes, gone: bool) -> list[str]:
     wrong = []
     if code == 0 and left != scene.end:
         wrong.append("says done and verified, but is not")

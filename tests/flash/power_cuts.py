@@ -25,7 +25,7 @@ import pytest
 
 from miniscope_xr.tools.flash import jobs, journal, recover
 from miniscope_xr.tools.flash.disks.base import Disk
-from miniscope_xr.tools.flash.journal import Found, Journal
+from miniscope_xr.tools.flash.journal import FoundJournals, Journal
 from miniscope_xr.tools.flash.look import Look, look
 
 from .fakes import DISK, SECTOR, FaultDisk
@@ -61,8 +61,8 @@ class Memory:
         patch.setattr(journal, "new_folder", new_folder)
         patch.setattr(recover, "look", look_once)
 
-    def found(self) -> Found:
-        return Found(tuple(sorted(self.kept.values(), key=lambda j: j.number, reverse=True)), ())
+    def found(self) -> FoundJournals:
+        return FoundJournals(tuple(sorted(self.kept.values(), key=lambda j: j.number, reverse=True)), ())
 
 
 class Recorder(FaultDisk):

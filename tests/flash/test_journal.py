@@ -182,7 +182,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
     found = journal.find(tmp_path)
     assert len(found.journals) == 1
     assert found.skipped == ((tmp_path / "d", "cannot be listed: Permission denied"),)
-    assert journal.find(tmp_path / "nothing") == journal.Found((), ())
+    assert journal.find(tmp_path / "nothing") == journal.FoundJournals((), ())
 
 
 def test_one_bad_journal_does_not_block_a_card(tmp_path, capsys):

@@ -68,7 +68,7 @@ class Case:
     memory: Memory
     versions: dict[str | None, Memory]
     backups: Path
-    job: jobs.Job
+    job: jobs.CardJob
 
 
 def make(verb: str, backups: Path, patch: pytest.MonkeyPatch, mutant=lambda job: job) -> Case:
@@ -183,7 +183,7 @@ def test_every_power_cut(verb, ram_path, monkeypatch):
     print(f"{verb}: {len(judged)} states")
 
 
-def _settings_first(job: jobs.Job) -> jobs.Job:
+def _settings_first(job: jobs.CardJob) -> jobs.CardJob:
     return replace(job, changes=list(job.changes)[::-1])
 
 

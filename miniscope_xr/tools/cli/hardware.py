@@ -39,7 +39,7 @@ Ask = Callable[[str], str]
 
 
 @dataclass
-class Step:
+class Trial:
     """One thing tried: what, what should come out, and what did."""
 
     title: str
@@ -70,14 +70,14 @@ class Checklist:
         self.device, self.report = device, report
         self.backups = report.with_name(f"{report.stem}-backups")
         self.flags = ["--backup-dir", str(self.backups), *(["--image"] if image else [])]
-        self.steps: list[Step] = []
+        self.steps: list[Trial] = []
 
     @property
-    def wrong(self) -> list[Step]:
+    def wrong(self) -> list[Trial]:
         """The steps that did not end as expected."""
         return [step for step in self.steps if not step.right]
 
-    def note(self, step: Step) -> None:
+    def note(self, step: Trial) -> None:
         """Keep a step, show it, and write the report."""
         self.steps.append(step)
         print(f"{'ok  ' if step.right else 'NOT '} {step.title}: {step.got}")
@@ -95,7 +95,7 @@ class Checklist:
         title = "miniscope-xr " + " ".join(words)
         expected = "exit code " + " or ".join(map(str, codes))
         seconds = time.monotonic() - began
-        self.note(Step(title, expected, f"exit code {code}", code in codes, seconds, out.getvalue()))
+        self.note(Trial(title, expected, f"exit code {code}", code in codes, seconds, out.getvalue()))
         return out.getvalue()
 
     def write(self, verb: str, *words: str, codes: Sequence[int] = (DONE,)) -> None:
@@ -122,12 +122,12 @@ class Checklist:
                 odd = source.read(511, 1026)
                 end = source.read(source.size - 100, 200)
         except (MiniscopeError, OSError) as error:
-            self.note(Step("read", "bytes", message_of(error), False, time.monotonic() - began))
+            self.note(Trial("read", "bytes", message_of(error), False, time.monotonic() - began))
             return
         right = odd == whole[511 : 511 + 1026] and len(end) == 100
         rate = f"{len(whole) / max(seconds, 1e-6) / 1e6:.1f} MB/s" if right else "other bytes at odd places"
         self.note(
-            Step(f"read {len(whole) >> 20} MB", "the same bytes however they are asked for", rate, right, seconds)
+            Trial(f"read {len(whole) >> 20} MB", "the same bytes however they are asked for", rate, right, seconds)
         )
 
     def change(self, seconds: str = "10") -> None:
@@ -151,7 +151,7 @@ class Checklist:
         said = self.run("info", self.device)
         found = [line for line in said.splitlines() if line.split()[:1] == [name]]
         right = any(line.split()[1] == str(value) for line in found)
-        self.note(Step(f"{name} on the card", str(value), "; ".join(found).strip() or "nothing", right, 0.0))
+        self.note(Trial(f"{name} on the card", str(value), "; ".join(found).strip() or "nothing", right, 0.0))
 
     def kill(self) -> bool:
         """End a process while it writes; return whether that came in time, so that there is something to resume."""
@@ -170,7 +170,7 @@ class Checklist:
         got = "killed" if in_time else f"exit code {child.returncode}"
         right = in_time or child.returncode == DONE
         seconds = time.monotonic() - began
-        self.note(Step(f"miniscope-xr {' '.join(words)}", "killed, or done before that", got, right, seconds, said))
+        self.note(Trial(f"miniscope-xr {' '.join(words)}", "killed, or done before that", got, right, seconds, said))
         return in_time
 
     def by_hand(self, ask: Ask = input) -> None:
@@ -180,7 +180,7 @@ class Checklist:
         self.note(self._until_pulled())
         ask("Put the same card in again, wait for the computer to notice it, then press Enter. ")
         now = _told(lambda: identify(self.device).card_id)
-        self.note(Step("the card in its reader again", f"card {before}", f"card {now}", now == before, 0.0))
+        self.note(Trial("the card in its reader again", f"card {before}", f"card {now}", now == before, 0.0))
         if (
             ask("Has the card a lock switch? Move it down, put the card in again and type y; else Enter: ").strip()
             == "y"
@@ -188,7 +188,7 @@ class Checklist:
             self.run("set", self.device, "led=10", *self.flags, "--yes", "--card", before, codes=(REFUSED, BUSY))
             ask("Move the switch up again, put the card in, and press Enter. ")
 
-    def _until_pulled(self) -> Step:
+    def _until_pulled(self) -> Trial:
         began = time.monotonic()
         try:
             while time.monotonic() - began < _PATIENCE:
@@ -199,7 +199,7 @@ class Checklist:
             got, right = f"{type(error).__name__}: {message_of(error)}", isinstance(error, MiniscopeError)
         else:
             got, right = "it could be read all the time", False
-        return Step("the card pulled", "an error that says so", got, right, time.monotonic() - began)
+        return Trial("the card pulled", "an error that says so", got, right, time.monotonic() - began)
 
 
 def _told(question: Callable[[], str]) -> str:

@@ -15,7 +15,7 @@ import xarray as xr
 
 from miniscope_xr.errors import OptionError, OutputExistsError
 from miniscope_xr.frames.stencil import cores
-from miniscope_xr.tools.export.job import SOFTWARE, Job
+from miniscope_xr.tools.export.job import SOFTWARE, ExportJob
 from miniscope_xr.tools.stream.timing import write_time_stamps
 from miniscope_xr.tools.video.codecs import normal_codec
 from miniscope_xr.tools.video.write import check_even, write_rows
@@ -57,7 +57,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
 
 
-def _session(job: Job) -> dict[str, Any]:
+def _session(job: ExportJob) -> dict[str, Any]:
     start = job.start
     return {
         "researcherName": job.about.get("researcher", ""),
@@ -78,7 +78,7 @@ def _session(job: Job) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _device(job: Job, codec: str) -> dict[str, Any]:
+def _device(job: ExportJob, codec: str) -> dict[str, Any]:
     footage, settings = job.footage, job.settings()
     return {
         "deviceName": _NAME,
@@ -97,7 +97,7 @@ def _device(job: Job, codec: str) -> dict[str, Any]:
     }
 
 
-def _videos(job: Job, folder: Path, codec: str) -> None:
+def _videos(job: ExportJob, folder: Path, codec: str) -> None:
     """Write the AVIs, as many side by side as there are cores."""
     count = job.footage.count
     halt = threading.Event()
@@ -116,7 +116,7 @@ def _videos(job: Job, folder: Path, codec: str) -> None:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def write(job: Job) -> None:
+def write(job: ExportJob) -> None:
     """Write the session's metaData.json and notes.csv, and the Miniscope's folder of AVIs and time stamps."""
     codec = normal_codec(job.codec)
     if codec not in ("FFV1", "GREY"):

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.libraries import need
-from miniscope_xr.tools.export.job import SOFTWARE, Job
+from miniscope_xr.tools.export.job import SOFTWARE, ExportJob
 from miniscope_xr.tools.export.surviving import surviving
 
 _OTHER_NAMES = ("data", "1", "images")
 """suite2p reads ``data``; CIAtah ``/1``; NoRMCorre's and EXTRACT's examples ``images``."""
 
 
-def write(job: Job) -> None:
+def write(job: ExportJob) -> None:
     """Stream the frames into ``/mov`` (frame, y, x); header values go to ``/headers``, gaps to ``/gaps``."""
     h5py = need("h5py", "hdf5")
     footage = job.footage
@@ -34,7 +34,7 @@ def write(job: Job) -> None:
         file.attrs["software"] = SOFTWARE
 
 
-def _write_headers(job: Job, headers: Any) -> None:
+def _write_headers(job: ExportJob, headers: Any) -> None:
     """One array a field, as plain numbers: times in s, flags as uint8 (MATLAB and Octave skip HDF5's booleans)."""
     for name, values in job.footage.columns.items():
         attrs = dict(job.footage.ds[name].attrs)
@@ -44,7 +44,7 @@ def _write_headers(job: Job, headers: Any) -> None:
         headers[name].attrs.update(attrs)
 
 
-def _write_gaps(job: Job, file: Any) -> None:
+def _write_gaps(job: ExportJob, file: Any) -> None:
     gaps = job.footage.gaps
     rows = [(gap.row, gap.first, gap.last) for gap in gaps]
     file["gaps"] = np.array(rows, np.int64).reshape(-1, 3)

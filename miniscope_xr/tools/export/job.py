@@ -19,7 +19,7 @@ _ROWS = 1000  # of a table at a time: as text a row takes ten times its size
 
 
 @dataclass(frozen=True)
-class Job:
+class ExportJob:
     """One export.
 
     Attributes

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from miniscope_xr.tools.export.job import Job
+from miniscope_xr.tools.export.job import ExportJob
 from miniscope_xr.tools.export.zarr_store import add_headers, write_store
 
 
-def write(job: Job) -> None:
+def write(job: ExportJob) -> None:
     """Write ``varr.zarr`` (format 2; frame, height, width) and ``timestamps.csv`` into a folder."""
     job.path.mkdir()
     path = job.path / "varr.zarr"

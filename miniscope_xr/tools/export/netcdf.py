@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.libraries import need
-from miniscope_xr.tools.export.job import Job
+from miniscope_xr.tools.export.job import ExportJob
 from miniscope_xr.tools.export.surviving import surviving
 
 
-def write(job: Job) -> None:
+def write(job: ExportJob) -> None:
     """Stream the frames, then add every header coordinate and the settings."""
     h5netcdf = need("h5netcdf", "netcdf")
     footage = job.footage

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.libraries import need
-from miniscope_xr.tools.export.job import SOFTWARE, Job
+from miniscope_xr.tools.export.job import SOFTWARE, ExportJob
 from miniscope_xr.tools.export.surviving import surviving
 
 _NOT_GIVEN = "not given"
@@ -20,7 +20,7 @@ _DISTANCE = 9
 """Decimals of s to which steps between frames are one: what NWB's inspector takes for an even clock."""
 
 
-def _device(job: Job) -> Any:
+def _device(job: ExportJob) -> Any:
     settings = job.settings()
     known: dict[str, Any] = {"gain": str(settings.get("gain_meaning", settings["gain"]))} if "gain" in settings else {}
     if "led" in settings:
@@ -36,7 +36,7 @@ def _device(job: Job) -> Any:
     )
 
 
-def _series(job: Job, file: Any, device: Any) -> Any:
+def _series(job: ExportJob, file: Any, device: Any) -> Any:
     """Declare the movie; its pixels and times are filled in while the card is read."""
     pynwb = need("pynwb", "nwb")
     footage = job.footage
@@ -65,7 +65,7 @@ def _series(job: Job, file: Any, device: Any) -> Any:
     )  # fmt: skip
 
 
-def _headers(job: Job) -> Any:
+def _headers(job: ExportJob) -> Any:
     """Declare the table of header values, a row a frame."""
     common = need("hdmf.common", "nwb")
     h5 = need("pynwb", "nwb").H5DataIO
@@ -82,7 +82,7 @@ def _headers(job: Job) -> Any:
     )
 
 
-def _gaps(job: Job) -> Any:
+def _gaps(job: ExportJob) -> Any:
     """Return frames that never reached the card as time intervals, or None."""
     times = job.seconds()
     gaps = job.footage.gaps
@@ -105,7 +105,7 @@ def _gaps(job: Job) -> Any:
     return table
 
 
-def _fill(job: Job, series: Any, headers: Any, check: Any) -> None:
+def _fill(job: ExportJob, series: Any, headers: Any, check: Any) -> None:
     """Stream the frames into the datasets of a file that is open for writing, then their times and headers."""
     data = series.data.dataset
     for rows, images in job.parts():
@@ -116,7 +116,7 @@ def _fill(job: Job, series: Any, headers: Any, check: Any) -> None:
         headers[name].data.dataset[...] = job.seconds(name) if values.dtype.kind == "m" else values
 
 
-def _fill_times(job: Job, timestamps: Any) -> None:
+def _fill_times(job: ExportJob, timestamps: Any) -> None:
     """Write a time for every frame; where the clock is even, the first one and the rate, as NWB asks for."""
     times = job.seconds()
     steps = np.unique(np.diff(times).round(_DISTANCE))
@@ -129,7 +129,7 @@ def _fill_times(job: Job, timestamps: Any) -> None:
     start.attrs.update({"rate": np.float32(1 / steps[0]), "unit": "seconds"})
 
 
-def _file(job: Job) -> Any:
+def _file(job: ExportJob) -> Any:
     """Make the file's own entry: who, what, when, by what the user told."""
     pynwb, about = need("pynwb", "nwb"), job.about
     people = dict.fromkeys(about[name] for name in ("experimenter", "researcher") if name in about)
@@ -151,7 +151,7 @@ def _file(job: Job) -> Any:
     )
 
 
-def write(job: Job) -> None:
+def write(job: ExportJob) -> None:
     """Declare the file, fill it in one pass over the card, then add what is only known at the end."""
     pynwb, h5py = need("pynwb", "nwb"), need("h5py", "nwb")
     file = _file(job)

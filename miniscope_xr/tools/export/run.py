@@ -13,7 +13,7 @@ from miniscope_xr.errors import OptionError, did_you_mean, refuse_unknown
 from miniscope_xr.libraries import need
 from miniscope_xr.tools.export.folders import whole_folder
 from miniscope_xr.tools.export.formats import FORMATS
-from miniscope_xr.tools.export.job import Job
+from miniscope_xr.tools.export.job import ExportJob
 from miniscope_xr.tools.export.options import ExportOptions, facts, refuse_dropped, session_start
 from miniscope_xr.tools.stream.footage import Footage, PathLike, header_names, select
 from miniscope_xr.tools.stream.outputs import output_errors, progress_bar, refuse_source, refuse_too_large, whole_file
@@ -98,6 +98,6 @@ def export(ds: xr.Dataset, path: PathLike, to: str | None = None, **options: Unp
         bar = outputs.enter_context(progress_bar(footage.count, out.name, show=options.get("progress", True)))
         codec = options.get("codec") or "FFV1"
         with output_errors(out):
-            writer.write(Job(footage, made, rate, began, known, bar, codec, about, beside, is_ome(out)))
+            writer.write(ExportJob(footage, made, rate, began, known, bar, codec, about, beside, is_ome(out)))
         warn_of_jumps(footage.times)
     return out

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from miniscope_xr.libraries import need
-from miniscope_xr.tools.export.job import SOFTWARE, Job
+from miniscope_xr.tools.export.job import SOFTWARE, ExportJob
 from miniscope_xr.tools.stream.footage import Images
 
 _CLASSIC = 2**32 - 2**20
@@ -19,12 +19,12 @@ _PAGE = 512
 """Bytes a page takes besides its pixels, generously."""
 
 
-def _pages(job: Job) -> Iterator[Images]:
+def _pages(job: ExportJob) -> Iterator[Images]:
     for _, images in job.parts():
         yield from images
 
 
-def _about(job: Job) -> dict[str, Any]:
+def _about(job: ExportJob) -> dict[str, Any]:
     return {
         "fps": job.fps,
         "start": job.start.isoformat(),
@@ -33,11 +33,11 @@ def _about(job: Job) -> dict[str, Any]:
     }
 
 
-def _gaps(job: Job) -> list[dict[str, int]]:
+def _gaps(job: ExportJob) -> list[dict[str, int]]:
     return [{"row": gap.row, "count": gap.count, "first": gap.first, "last": gap.last} for gap in job.footage.gaps]
 
 
-def write(job: Job) -> None:
+def write(job: ExportJob) -> None:
     """Stream the pages, then write ``<name>_headers.csv``: a row a frame, times in ms."""
     footage = job.footage
     big = footage.count * (footage.width * footage.height + _PAGE) > _CLASSIC
@@ -53,7 +53,7 @@ def write(job: Job) -> None:
     job.write_table()
 
 
-def _write(job: Job, kind: dict[str, Any], metadata: dict[str, Any]) -> None:
+def _write(job: ExportJob, kind: dict[str, Any], metadata: dict[str, Any]) -> None:
     footage = job.footage
     with need("tifffile", "tiff").TiffWriter(job.path, **kind) as file:
         file.write(
@@ -62,7 +62,7 @@ def _write(job: Job, kind: dict[str, Any], metadata: dict[str, Any]) -> None:
         )  # fmt: skip
 
 
-def _ome(job: Job) -> dict[str, Any]:
+def _ome(job: ExportJob) -> dict[str, Any]:
     found: dict[str, Any] = {
         "axes": "TYX",
         "TimeIncrement": 1 / job.fps,
@@ -74,14 +74,14 @@ def _ome(job: Job) -> dict[str, Any]:
     return found
 
 
-def _describe_shaped(job: Job) -> None:
+def _describe_shaped(job: ExportJob) -> None:
     """Add the gaps: the headers have been read by now, and they tell which frames are blank."""
     tifffile = need("tifffile", "tiff")
     described = json.loads(tifffile.tiffcomment(job.path)) | {"gaps": _gaps(job)}
     tifffile.tiffcomment(job.path, json.dumps(described))
 
 
-def _describe_imagej(job: Job) -> None:
+def _describe_imagej(job: ExportJob) -> None:
     """Put settings and gaps where ImageJ shows them: into the tags of its metadata, on the first page."""
     tifffile = need("tifffile", "tiff")
     text = json.dumps({**_about(job), "gaps": _gaps(job)}, indent=1)

@@ -9,10 +9,10 @@ from typing import Any
 import xarray as xr
 
 from miniscope_xr.libraries import need
-from miniscope_xr.tools.export.job import Job
+from miniscope_xr.tools.export.job import ExportJob
 
 
-def write_store(job: Job, path: Path, name: str, dims: tuple[str, str, str], zarr_format: int) -> xr.Dataset:
+def write_store(job: ExportJob, path: Path, name: str, dims: tuple[str, str, str], zarr_format: int) -> xr.Dataset:
     """Stream the frames into an array of a new store, then its header values; return these."""
     zarr = need("zarr", "zarr")
     footage = job.footage
@@ -41,7 +41,7 @@ def add_headers(headers: xr.Dataset, path: Path, zarr_format: int) -> None:
         headers.to_zarr(str(path), mode="a", zarr_format=zarr_format, consolidated=True)
 
 
-def write(job: Job) -> None:
+def write(job: ExportJob) -> None:
     """Write format 3: video (frame, y, x) with every header coordinate."""
     if not job.ome:
         add_headers(write_store(job, job.path, "video", ("frame", "y", "x"), 3), job.path, 3)
@@ -50,7 +50,7 @@ def write(job: Job) -> None:
     add_headers(headers.rename(frame="t").assign_attrs(ome=_multiscales(job)), job.path, 3)
 
 
-def _multiscales(job: Job) -> dict[str, Any]:
+def _multiscales(job: ExportJob) -> dict[str, Any]:
     """Metadata of OME-Zarr 0.5: one image of one resolution, its axes, and s from frame to frame."""
     scale = {"type": "scale", "scale": [1 / job.fps, 1.0, 1.0]}
     axes = [

@@ -135,7 +135,7 @@ def _report(
     risk = qualify.risk_of(stalls, plan)
     say([*stalls.describe(), *qualify.histogram(stalls), risk.describe()], args)
     found = qualify.verdict(stalls, wrong, plan.size, risk)
-    run = history.Run.of(stalls, plan, wrong, risk, passed=not found)
+    run = history.QualifyRun.of(stalls, plan, wrong, risk, passed=not found)
     slower = history.compare(run, history.earlier(journal.folder))
     run.keep(journal.folder)
     report.update(

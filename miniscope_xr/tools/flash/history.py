@@ -25,7 +25,7 @@ _MATTERS = 0.5  # ms; below that a difference is the computer's
 
 
 @dataclass(frozen=True)
-class Run:
+class QualifyRun:
     """One run: what was written, how long the writes took (ms), and the verdict."""
 
     time: str
@@ -44,7 +44,7 @@ class Run:
     passed: bool
 
     @classmethod
-    def of(cls, stalls: Stalls, plan: Plan, wrong: Sequence[int], risk: Risk, *, passed: bool) -> Run:
+    def of(cls, stalls: Stalls, plan: Plan, wrong: Sequence[int], risk: Risk, *, passed: bool) -> QualifyRun:
         """Sum up a run that has just ended."""
         median, p99, longest = (float(x) for x in np.percentile(1000 * stalls.latencies, [50, 99, 100]))
         return cls(
@@ -58,18 +58,18 @@ class Run:
         save(folder / NAME, json.dumps(asdict(self), indent=1).encode())
 
 
-def earlier(folder: Path) -> list[Run]:
+def earlier(folder: Path) -> list[QualifyRun]:
     """Return the earlier runs of the card whose run has this folder, oldest first; what is no run is left out."""
     found = []
     for file in folder.parent.glob(f"*/{NAME}"):
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             content = json.loads(file.read_text(encoding="utf-8"))
             if file.parent != folder:
-                found.append(Run(**{f.name: content[f.name] for f in fields(Run)}))
+                found.append(QualifyRun(**{f.name: content[f.name] for f in fields(QualifyRun)}))
     return sorted(found, key=lambda run: run.time)
 
 
-def compare(now: Run, before: Sequence[Run]) -> list[str]:
+def compare(now: QualifyRun, before: Sequence[QualifyRun]) -> list[str]:
     """Say in what a card got slower since its earlier runs with the same pattern of writes; nothing if it did not."""
     same = [run for run in before if (run.firmware, run.fps) == (now.firmware, now.fps)]
     said = []

@@ -29,7 +29,7 @@ class Opener(Protocol):
 
 
 @dataclass(frozen=True)
-class Job:
+class CardJob:
     """What is going to be done to a card."""
 
     verb: str
@@ -68,7 +68,7 @@ def verify_shown(target: Target, seen: Look) -> None:
 
 
 def execute(
-    job: Job,
+    job: CardJob,
     backup_dir: Path,
     *,
     image: bool = False,
@@ -109,7 +109,7 @@ def reopen(
         yield target
 
 
-def carry_out(job: Job, target: Target, backup_dir: Path, progress: Progress | None = None) -> Journal:
+def carry_out(job: CardJob, target: Target, backup_dir: Path, progress: Progress | None = None) -> Journal:
     """Save what will change, then change it; an interrupted operation goes on in its own journal."""
     seen, journal = job.seen, job.continues
     if journal is None:

@@ -186,7 +186,7 @@ def load(path: Path) -> Journal:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundJournals:
     """The journals in a backup folder, newest first, and what is named like one but cannot be used: file, reason."""
 
     journals: tuple[Journal, ...]
@@ -204,7 +204,7 @@ def _folders(parent: Path, skipped: list[tuple[Path, str]]) -> list[Path]:
         return []
 
 
-def find(backup_dir: Path) -> Found:
+def find(backup_dir: Path) -> FoundJournals:
     """Find every journal below ``backup_dir``; one that is damaged is named, and does not hide the others."""
     found: list[Journal] = []
     skipped: list[tuple[Path, str]] = []
@@ -217,7 +217,7 @@ def find(backup_dir: Path) -> Found:
             except JournalError as error:
                 skipped.append((folder / NAME, str(error.strerror)))
     found.sort(key=lambda journal: (journal.number, journal.folder.name), reverse=True)
-    return Found(tuple(found), tuple(sorted(skipped)))
+    return FoundJournals(tuple(found), tuple(sorted(skipped)))
 
 
 def journals(backup_dir: Path) -> Iterator[Journal]:

@@ -23,7 +23,7 @@ _BLOCK = 8 * SECTOR
 
 
 @dataclass(frozen=True)
-class Found:
+class SeenRecording:
     """A recording as one layout sees it; ``end`` is the byte behind what looks like its data."""
 
     contents: Contents
@@ -63,7 +63,7 @@ class Look:
     block: bytes
     start: bytes
     tail: bytes
-    found: tuple[Found, ...] = ()
+    found: tuple[SeenRecording, ...] = ()
     amid: tuple[AtEnd, ...] = ()
     head: bytes = b""
 
@@ -206,7 +206,9 @@ def look(
     return Look(disk, contents, offset, block, start, tail, found, tuple(amid(target.read, target.size)), head)
 
 
-def _recordings(target: Target, contents: Contents, progress: Progress | None, whole: bool) -> tuple[Found, ...]:
+def _recordings(
+    target: Target, contents: Contents, progress: Progress | None, whole: bool
+) -> tuple[SeenRecording, ...]:
     """Look for a recording with the card's layout and with every other one, whichever was named."""
     seen: Mapping[str, Contents] = {
         contents.layout.id: contents,
@@ -225,7 +227,7 @@ def _recordings(target: Target, contents: Contents, progress: Progress | None, w
             end = begin + SECTOR
         counted = each.counts.get("n_buffers_recorded") and holds(each.layout, each.counts, target.size)
         if end > begin or counted:
-            found.append(Found(each, end))
+            found.append(SeenRecording(each, end))
     return tuple(found)
 
 

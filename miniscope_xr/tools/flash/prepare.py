@@ -11,7 +11,7 @@ from miniscope_xr.tools.flash import sector
 from miniscope_xr.tools.flash.contents import Contents
 from miniscope_xr.tools.flash.disks.own_id import id_to_leave
 from miniscope_xr.tools.flash.errors import RefusedError
-from miniscope_xr.tools.flash.jobs import Job
+from miniscope_xr.tools.flash.jobs import CardJob
 from miniscope_xr.tools.flash.look import Look
 from miniscope_xr.tools.flash.operation import Change
 from miniscope_xr.tools.flash.plan import Plan
@@ -97,7 +97,7 @@ def new_session() -> bytes:
 
 def prepare(
     seen: Look, settings: Settings, plan: Plan, *, keep: bool = False, stamp: bool = True, may_lose: bool = True
-) -> Job:
+) -> CardJob:
     """Zero the counts, clear what could be mistaken for the new recording, write the settings last.
 
     ``keep`` clears no more than the first data sector: firmware that never writes counts would else leave the old
@@ -113,7 +113,7 @@ def prepare(
     header = _header_change(seen, settings, session, kept)
     changes = [*config_change(seen), *_other_settings(seen), cleared, header]
     about = {"keep": keep, "settings": dict(settings.values)}
-    return Job("prepare", seen, changes, session, about=about)
+    return CardJob("prepare", seen, changes, session, about=about)
 
 
 def region_to_prove(seen: Look, plan: Plan) -> tuple[int, int] | None:
@@ -125,7 +125,7 @@ def region_to_prove(seen: Look, plan: Plan) -> tuple[int, int] | None:
     return None if seen.disk.kind == "image" or end - start < 64 << 10 else (start, end)
 
 
-def change_settings(seen: Look, settings: Settings, *, stamp: bool = True, may_lose: bool = False) -> Job:
+def change_settings(seen: Look, settings: Settings, *, stamp: bool = True, may_lose: bool = False) -> CardJob:
     """Write the settings only; a recording on the card keeps those it was made with, in the stamp.
 
     Without ``stamp`` they cannot be kept.
@@ -140,16 +140,16 @@ def change_settings(seen: Look, settings: Settings, *, stamp: bool = True, may_l
     if stamp and settings.values != dict(seen.contents.settings):
         kept = _kept(seen, seen.contents.first, may_lose=may_lose)
     changes = [*_other_settings(seen), _header_change(seen, settings, session, kept)]
-    return Job("set", seen, changes, session, about={"settings": dict(settings.values)})
+    return CardJob("set", seen, changes, session, about={"settings": dict(settings.values)})
 
 
-def wipe(seen: Look, end: int) -> Job:
+def wipe(seen: Look, end: int) -> CardJob:
     """Zero the counts, then the data up to ``end``; the settings stay."""
     stop = max(seen.data_end, end) // SECTOR * SECTOR
-    return Job("wipe", seen, [*config_change(seen), Change("data", seen.data_start, stop - seen.data_start)])
+    return CardJob("wipe", seen, [*config_change(seen), Change("data", seen.data_start, stop - seen.data_start)])
 
 
-def blank_table(seen: Look) -> Job:
+def blank_table(seen: Look) -> CardJob:
     """Zero everything in front of the settings, and what a table, file system or volume keeps at the end.
 
     The first sector goes last, so that an interrupted card still shows what it was.
@@ -173,4 +173,4 @@ def blank_table(seen: Look) -> Job:
         changes.append(Change("end of the volume", first, max(end.offset + end.length for end in seen.ends) - first))
     if seen.front:
         changes.append(Change("first sector", 0, SECTOR))
-    return Job("blank-table", seen, changes, save_old=False)
+    return CardJob("blank-table", seen, changes, save_old=False)

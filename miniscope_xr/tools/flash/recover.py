@@ -20,8 +20,8 @@ from miniscope_xr.layout.stamp import stamps_in
 from miniscope_xr.tools.flash import stale
 from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.errors import JournalError, RefusedError
-from miniscope_xr.tools.flash.jobs import Job
-from miniscope_xr.tools.flash.journal import Found, Journal
+from miniscope_xr.tools.flash.jobs import CardJob
+from miniscope_xr.tools.flash.journal import FoundJournals, Journal
 from miniscope_xr.tools.flash.look import Look, check_content, look
 from miniscope_xr.tools.flash.operation import STEP, Change
 from miniscope_xr.tools.flash.prepare import config_change
@@ -103,7 +103,7 @@ def _explained(old: Journal, offset: int, now: bytes, but_for: int = 0) -> bool:
     return int(np.count_nonzero((is_now != was) & (is_now != will))) <= but_for
 
 
-def own(target: Target, disk: Disk, found: Found, layout: str | None = None) -> Iterator[Journal]:
+def own(target: Target, disk: Disk, found: FoundJournals, layout: str | None = None) -> Iterator[Journal]:
     """Yield the card's own journals, newest first.
 
     In the middle of an operation a card may not show its layout, so each backup looks with the one it knows.
@@ -150,7 +150,7 @@ def check_card(seen: Look, old: Journal) -> None:
         )
 
 
-def restore(target: Target, seen: Look, old: Journal) -> Job:
+def restore(target: Target, seen: Look, old: Journal) -> CardJob:
     """Put back what an operation changed; no changes if the card is as it was before.
 
     Counts come back only if the data they count is still there, and are left alone if the card was used since.
@@ -186,7 +186,7 @@ def restore(target: Target, seen: Look, old: Journal) -> Job:
             changes.append(Change(change.name, change.offset, change.length, before))
     if all(target.read(change.offset, change.length) == change.wanted for change in changes):
         changes = []
-    return Job("restore", seen, changes, save_old=False, about={"of": str(old.path), "counts": counts})
+    return CardJob("restore", seen, changes, save_old=False, about={"of": str(old.path), "counts": counts})
 
 
 def _to_put_back(seen: Look, old: Journal) -> list[Change]:
@@ -204,7 +204,7 @@ def _used(target: Target, old: Journal, change: Change, but_for: int = 0) -> boo
     return not _explained(old, change.offset, now, but_for)
 
 
-def resume(target: Target, seen: Look, old: Journal, *, discard: str | None = None) -> Job:
+def resume(target: Target, seen: Look, old: Journal, *, discard: str | None = None) -> CardJob:
     """Finish an interrupted operation: its changes once more; what is done already is not written again.
 
     Raises
@@ -237,7 +237,7 @@ def resume(target: Target, seen: Look, old: Journal, *, discard: str | None = No
             recording=seen.contents.recording,
         )
     session = bytes.fromhex(old.session) if old.session else None
-    return Job("resume", seen, changes, session, save_old=False, continues=old)
+    return CardJob("resume", seen, changes, session, save_old=False, continues=old)
 
 
 def _recorded_since(target: Target, seen: Look, old: Journal, changes: list[Change]) -> int | None:
@@ -287,7 +287,7 @@ def _listed(old: Journal) -> stale.OldBuffers | None:
         return None
 
 
-def none_found(what: str, disk: Disk, backup_dir: Path, found: Found) -> RefusedError:
+def none_found(what: str, disk: Disk, backup_dir: Path, found: FoundJournals) -> RefusedError:
     """Say that there is none, why not one that seems to be, and what could not be read."""
     named = [old for old in found.journals if old.card.get("card_id") == disk.card_id]
     why = next((why for old in named if (why := _other_size(disk, old))), "")

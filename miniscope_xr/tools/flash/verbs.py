@@ -109,7 +109,7 @@ def _plan(args: Setting, seen: Look, values: Mapping[str, int]) -> Plan:
     )
 
 
-def carry_out(args: Writing, job: jobs.Job, report: Report, progress: Progress | None) -> None:
+def carry_out(args: Writing, job: jobs.CardJob, report: Report, progress: Progress | None) -> None:
     """Show, ask, do."""
     report["changes"] = list(ask.describe_changes(list(job.changes)))
     seconds = max(ask.estimate(job.changes, job.seen.data_end), 1)

@@ -21,7 +21,7 @@ FOREVER = float("inf")
 
 
 @dataclass
-class Written:
+class CardWrite:
     """One write: ``data`` went to ``sector``; None when the card refused it.
 
     ``doubtful``: its pixels may be right, but the headers cannot exclude that they are not.
@@ -63,7 +63,7 @@ class Firmware(Ring):
         self.events = events
         self.recording = 0
         self.sector = spec.layout.sectors.data
-        self.writes: list[Written] = []
+        self.writes: list[CardWrite] = []
         self._ewl_count = 0
 
     def record(self, start: float, frames: int | None, seconds: float | None) -> Ended:
@@ -149,7 +149,7 @@ class Firmware(Ring):
             status = "torn"
         if self.written in self.now.failed:
             status, kept = "write_failed", None
-        self.writes.append(Written(self.recording, self.sector, sectors, words, status, kept))
+        self.writes.append(CardWrite(self.recording, self.sector, sectors, words, status, kept))
         self.sector += sectors
         self.written += 1
 
@@ -220,4 +220,4 @@ class Firmware(Ring):
             times, t = self.pace(t, n)
             data = self._transfer(0, times, t)
             words = tuple(data[: self.spec.header_bytes].view("<u4").tolist())
-            self.writes.append(Written(self.recording, self.sector + i * n, n, words, "padding", data))
+            self.writes.append(CardWrite(self.recording, self.sector + i * n, n, words, "padding", data))

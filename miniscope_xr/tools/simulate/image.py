@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from miniscope_xr.layout import Build, Field, Layout
 from miniscope_xr.tools.simulate.events import BadHeight
-from miniscope_xr.tools.simulate.firmware import Ended, Written
+from miniscope_xr.tools.simulate.firmware import CardWrite, Ended
 from miniscope_xr.tools.simulate.spec import Spec
 
 # Writes whose bytes are not a buffer of the recording, whatever their header says.
@@ -178,7 +178,7 @@ def config_sector(spec: Spec, ended: Ended | None, height: BadHeight) -> bytearr
 
 
 def assemble(
-    spec: Spec, writes: Sequence[Written], config: bytearray | None, under: bytes, fill: int, tail: int, n: int
+    spec: Spec, writes: Sequence[CardWrite], config: bytearray | None, under: bytes, fill: int, tail: int, n: int
 ) -> SimulatedCard:
     """Put everything where it belongs, over what was on the card before."""
     size, sectors = spec.sector, spec.layout.sectors
@@ -198,7 +198,7 @@ def assemble(
     return SimulatedCard(image.tobytes(), spec, tuple(_describe(w, spec) for w in writes), n)
 
 
-def _describe(w: Written, spec: Spec) -> Buffer:
+def _describe(w: CardWrite, spec: Spec) -> Buffer:
     part = spec.layout.footer or spec.layout.buffer
     frame = w.words[part["frame_num"].word]
     index, length = 0, spec.frame_bytes

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miniscope_xr.tools.simulate.events import Event, RecordingEvents
-from miniscope_xr.tools.simulate.firmware import FOREVER, Ended, Firmware, Written
+from miniscope_xr.tools.simulate.firmware import FOREVER, CardWrite, Ended, Firmware
 from miniscope_xr.tools.simulate.scene import Camera
 from miniscope_xr.tools.simulate.spec import Spec
 
@@ -140,9 +140,9 @@ class Pool(Firmware):
         if kept * spec.sector < spec.header_bytes + int(words[self.at["data_length"]]):
             status = "torn"
         if lost or self.written in self.now.failed:
-            self.writes.append(Written(self.recording, self.sector, n, words, "write_failed", None))
+            self.writes.append(CardWrite(self.recording, self.sector, n, words, "write_failed", None))
         elif kept:
-            self.writes.append(Written(self.recording, self.sector, kept, words, status, data[: kept * spec.sector]))
+            self.writes.append(CardWrite(self.recording, self.sector, kept, words, status, data[: kept * spec.sector]))
         self.sector += n
         self.written += 1
 

@@ -17,7 +17,7 @@ from miniscope_xr.tools.simulate.spec import Spec
 
 
 @dataclass
-class Step:
+class Transfer:
     """Bytes the DMA moves into one slot between two times (ms); none at the end of a frame."""
 
     start: float
@@ -75,13 +75,13 @@ class Ring:
             raise OptionError(f"camera: a frame of {np.shape(frame)} pixels, where the build has {wanted}")
         return pixels
 
-    def _next_step(self) -> Step:
+    def _next_step(self) -> Transfer:
         size = self.spec.frame_bytes
         if not self._capturing:
             self._done = size
         n = min(self.spec.payload - self._fill, size - self._done)
         scale = self.spec.readout_ms / size
-        return Step(self._frame_start + scale * self._done, self._frame_start + scale * (self._done + n), n)
+        return Transfer(self._frame_start + scale * self._done, self._frame_start + scale * (self._done + n), n)
 
     def _copy(self, upto: int) -> None:
         step = self.step

@@ -45,7 +45,7 @@ def time_stamps_path(path: PathLike) -> Path:
 
 
 @dataclass(frozen=True)
-class Written:
+class VideoResult:
     """What a video holds: ``str()`` of it is a sentence for a person.
 
     Attributes
@@ -232,7 +232,9 @@ def _write_all(footage: Footage, path: Path, fps: float, codec: str, bar: Any, c
     write_rows(footage, path, fps, codec, bar, 0, footage.count, color)
 
 
-def dataset_to_video(ds: xr.Dataset, path: PathLike, codec: str = "GREY", **options: Unpack[VideoOptions]) -> Written:
+def dataset_to_video(
+    ds: xr.Dataset, path: PathLike, codec: str = "GREY", **options: Unpack[VideoOptions]
+) -> VideoResult:
     """Write a recording as a video, and its time stamps as CSV beside it; returns what it holds.
 
     Parameters
@@ -281,7 +283,7 @@ def dataset_to_video(ds: xr.Dataset, path: PathLike, codec: str = "GREY", **opti
             warn_of_jumps(footage.times)
     blank = int(footage.blank.sum())
     lost = sum(gap.count for gap in footage.gaps) - blank
-    return Written(footage.count, rate, max(lost, 0), blank, int(footage.partial.sum()))
+    return VideoResult(footage.count, rate, max(lost, 0), blank, int(footage.partial.sum()))
 
 
 def recording_to_video(

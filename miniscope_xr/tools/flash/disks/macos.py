@@ -12,7 +12,7 @@ from miniscope_xr.source.macos import disk_name
 from miniscope_xr.source.words import LIST_DISKS
 from miniscope_xr.tools.flash.disks.base import Disk
 
-Run = Callable[[Sequence[str]], bytes]
+Runner = Callable[[Sequence[str]], bytes]
 
 
 def _run(command: Sequence[str]) -> bytes:
@@ -22,7 +22,7 @@ def _run(command: Sequence[str]) -> bytes:
 class MacDisks:
     """Disks as ``diskutil -plist`` tells; ``run`` can be replaced by recorded outputs."""
 
-    def __init__(self, run: Run = _run) -> None:
+    def __init__(self, run: Runner = _run) -> None:
         self._run = run
 
     def _ask(self, *words: str) -> dict[str, Any]:
