@@ -121,13 +121,10 @@ def _fields(value: Any, where: str, part: str, limit: int) -> dict[str, Field | 
     return result
 
 
-def _checked(fields: Mapping[str, Field | None], where: str, part: str) -> dict[str, Field]:
-    """The fields that are there: none over another, none missing that the reader needs."""
-    result: dict[str, Field] = {}
+def _check_places(fields: Mapping[str, Field], where: str) -> None:
+    """No field may lie over another."""
     places: dict[int, list[Field]] = {}
     for name, item in fields.items():
-        if item is None:
-            continue
         for other in places.get(item.word, []):
             byte = _overlap(item, other)
             if byte is not None:
@@ -135,7 +132,12 @@ def _checked(fields: Mapping[str, Field | None], where: str, part: str) -> dict[
             if (item.bits is None) != (other.bits is None):
                 raise fail(f"{where}.{name}", f"shares a word with {other.name!r}: give both as bits of it")
         places.setdefault(item.word, []).append(item)
-        result[name] = item
+
+
+def _checked(fields: Mapping[str, Field | None], where: str, part: str) -> dict[str, Field]:
+    """The fields that are there: none over another, none missing that the reader needs."""
+    result = {name: item for name, item in fields.items() if item is not None}
+    _check_places(result, where)
     for name in NEEDED.get(part, ()):
         if name not in result:
             raise fail(f"{where}.{name}", f"missing; a layout must say where it is{did_you_mean(name, result)}")

@@ -39,6 +39,34 @@ def _noted(ended: Ended, spec: Spec) -> Ended | None:
     return ended if ended.finished and (spec.is_daq or stop in spec.build.config_written) else None
 
 
+def _frame_count(frames: int | None, seconds: float | None, again: Sequence[RecordAgain]) -> int | None:
+    """Camera frames of the first recording; None where it ends by time."""
+    if frames is not None and seconds is not None:
+        raise OptionError("give either frames or seconds, not both")
+    if frames is None and seconds is None:
+        frames = 60
+    if min(frames or 0, *(press.frames for press in again), 0) < 0:
+        raise OptionError("the number of frames cannot be negative")
+    return frames
+
+
+def _record(
+    device: Firmware, spec: Spec, again: Sequence[RecordAgain], frames: int | None, seconds: float | None
+) -> tuple[Ended, Ended | None]:
+    """Record, and again at each press; how the last recording ended, and which end is in the config sector."""
+    ended = device.record(0.0, frames, seconds)
+    last, before_press = _noted(ended, spec), None
+    for press in again:
+        if not ended.finished:
+            raise OptionError("RecordAgain: the power was lost before")
+        if not press.finalise_first:
+            last = before_press
+        before_press = last
+        ended = device.record(ended.t + press.pause_ms, None if press.seconds else press.frames, press.seconds)
+        last = _noted(ended, spec) or last
+    return ended, last
+
+
 def simulate(
     layout: str | os.PathLike[str] | Mapping[str, Any] | Layout = "v4-wirefree",
     build: str | Build | None = None,
@@ -112,12 +140,8 @@ def simulate(
     -------
     SimulatedCard
     """
-    if (frames is not None) and (seconds is not None):
-        raise OptionError("give either frames or seconds, not both")
-    if frames is None and seconds is None:
-        frames = 60
-    if min(0 if frames is None else frames, *(e.frames for e in events if isinstance(e, RecordAgain)), 0) < 0:
-        raise OptionError("the number of frames cannot be negative")
+    again = [e for e in events if isinstance(e, RecordAgain)]
+    frames = _frame_count(frames, seconds, again)
     options = {
         "start_offset_ms": start_offset_ms, "period_ms": period_ms, "readout_ms": readout_ms, "lead_ms": lead_ms,
         "sector_ms": sector_ms, "busy_ms": busy_ms, "clock_ppm": clock_ppm, "jitter_ms": jitter_ms, "seed": seed,
@@ -127,31 +151,19 @@ def simulate(
     spec = make_spec(
         layout, build, width=width, height=height, settings=settings, frames=frames, seconds=seconds, options=options
     )
-    again = [e for e in events if isinstance(e, RecordAgain)]
     if spec.whole_frames and again:
         raise OptionError("v3 records once after power-on: RecordAgain does not apply")
     kind = WholeFrames if spec.whole_frames else Pool if spec.build.overflow == "pool" else Firmware
     device = kind(spec, _camera(camera, spec), events)
-    ended = device.record(0.0, frames, seconds)
-    last = _noted(ended, spec)
-    before_press = None
-    for press in again:
-        if not ended.finished:
-            raise OptionError("RecordAgain: the power was lost before")
-        if not press.finalise_first:
-            last = before_press
-        before_press = last
-        ended = device.record(ended.t + press.pause_ms, None if press.seconds else press.frames, press.seconds)
-        last = _noted(ended, spec) or last
+    ended, last = _record(device, spec, again, frames, seconds)
     length = math.ceil(ended.t / 1000)
     if spec.whole_frames and seconds is None and length > spec.settings.get("record_length", length):
         spec = replace(spec, settings={**spec.settings, "record_length": length})  # v3 never goes on behind its length
     bad = next((e for e in events if isinstance(e, BadHeight)), BadHeight(refused=not height_rewrite))
     before = under.data if isinstance(under, SimulatedCard) else under or b""
     card = assemble(spec, device.writes, config_sector(spec, last, bad), before, fill, tail_sectors, 1 + len(again))
-    for event in events:
-        if isinstance(event, Truncate):
-            card = truncated(card, event.byte)
+    for event in (e for e in events if isinstance(e, Truncate)):
+        card = truncated(card, event.byte)
     return card
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 
 class Event:
@@ -123,6 +123,9 @@ class Truncate(Event):
     byte: int
 
 
+E = TypeVar("E", bound=Event)
+
+
 @dataclass
 class RecordingEvents:
     """The events of one recording, by kind."""
@@ -139,25 +142,20 @@ class RecordingEvents:
     @classmethod
     def pick(cls, events: Sequence[Event], number: int) -> RecordingEvents:
         """Pick the events of recording ``number``."""
-        found, edges = cls(), list[RemoteEdge]()
-        for event in events:
-            if getattr(event, "recording", None) != number:
-                continue
-            if isinstance(event, Stall):
-                found.stalls.append(event)
-            elif isinstance(event, FailedWrite):
-                found.failed.update(range(event.buffer, event.buffer + event.n))
-            elif isinstance(event, PowerLoss):
-                found.loss = event
-            elif isinstance(event, LostInterrupt):
-                found.lost.append(event)
-            elif isinstance(event, RemoteEdge):
-                edges.append(event)
-            elif isinstance(event, Padding):
-                found.padding += event.copies
-            elif isinstance(event, IRStop):
-                found.ir_stop = event.at_ms
-        for edge in sorted(edges, key=lambda edge: edge.at_ms):
+        own = [event for event in events if getattr(event, "recording", None) == number]
+
+        def all_of(kind: type[E]) -> list[E]:
+            return [event for event in own if isinstance(event, kind)]
+
+        found = cls(
+            stalls=all_of(Stall),
+            failed={at for event in all_of(FailedWrite) for at in range(event.buffer, event.buffer + event.n)},
+            loss=next(iter(reversed(all_of(PowerLoss))), PowerLoss()),
+            lost=all_of(LostInterrupt),
+            padding=sum(event.copies for event in all_of(Padding)),
+            ir_stop=next((event.at_ms for event in reversed(all_of(IRStop))), float("inf")),
+        )
+        for edge in sorted(all_of(RemoteEdge), key=lambda edge: edge.at_ms):
             last = found.busy[-1][1] if found.busy else 0.0
             if len(found.busy) < 2 or edge.at_ms >= found.busy[-2][1]:
                 start = max(edge.at_ms, last)
