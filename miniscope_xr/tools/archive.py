@@ -13,7 +13,7 @@ import errno
 import multiprocessing
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
@@ -203,6 +203,33 @@ def _tidy(zarr: Any, store: str, groups: Iterable[str]) -> None:
             del zarr.open_group(store, path=group, mode="r+")[_DONE]
 
 
+def _plans(
+    cards: Sequence[str | os.PathLike[str]], target: str, zarr_format: int, failed: list[MiniscopeError],
+    options: Mapping[str, Any],
+) -> tuple[list[Block], list[str]]:  # fmt: skip
+    """What is to be written of all cards, and the groups it goes to; errors of single cards go to ``failed``."""
+    blocks: list[Block] = []
+    groups: list[str] = []
+    for card in cards:
+        try:
+            with _writing(target):
+                more = plan([card], target, zarr_format, groups, **options)
+            blocks += more.blocks
+            groups += more.groups
+        except MiniscopeError as error:
+            failed.append(error)
+    return blocks, groups
+
+
+def _check_target(cards: Sequence[str | os.PathLike[str]], target: str, zarr_format: int) -> None:
+    if not cards:
+        raise OptionError("no cards to archive; name at least one")
+    if zarr_format not in (2, 3):
+        raise OptionError(f"zarr_format={zarr_format!r}: expected 2 or 3")
+    if "://" not in target and Path(target).exists() and not Path(target).is_dir():
+        raise OutputExistsError(errno.EEXIST, f"is {kind_of(Path(target))}; an archive is a folder", target)
+
+
 def archive(
     cards: Sequence[str | os.PathLike[str]],
     store: str | os.PathLike[str],
@@ -238,13 +265,8 @@ def archive(
     MiniscopeError
         The first error of a card; the other cards are finished first.
     """
-    if not cards:
-        raise OptionError("no cards to archive; name at least one")
-    if zarr_format not in (2, 3):
-        raise OptionError(f"zarr_format={zarr_format!r}: expected 2 or 3")
     target = os.fspath(store)
-    if "://" not in target and Path(target).exists() and not Path(target).is_dir():
-        raise OutputExistsError(errno.EEXIST, f"is {kind_of(Path(target))}; an archive is a folder", target)
+    _check_target(cards, target, zarr_format)
     need("dask.array", "archive", "an archive")
     zarr = need("zarr", "archive", "an archive")
     try:
@@ -252,16 +274,7 @@ def archive(
     except (OSError, ValueError) as error:
         raise OutputError(errno.EIO, f"is no Zarr store that can be written: {error}", target) from error
     failed: list[MiniscopeError] = []
-    blocks: list[Block] = []
-    groups: list[str] = []
-    for card in cards:
-        try:
-            with _writing(target):
-                more = plan([card], target, zarr_format, groups, **options)
-            blocks += more.blocks
-            groups += more.groups
-        except MiniscopeError as error:
-            failed.append(error)
+    blocks, groups = _plans(cards, target, zarr_format, failed, options)
     written = 0
     with progress_bar(sum(b.stop - b.start for b in blocks), "archive", show=progress) as bar:
         for result in _results(blocks, min(workers or os.cpu_count() or 1, len(blocks))):

@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.layout import SECTOR
@@ -116,27 +116,39 @@ def probe(
             progress("marks", len(written), len(order))
     target.flush()
     block = random.Random(~seed).randbytes(STEP)
-    for at in reversed(range(first, first + length, STEP)):  # the card's last bytes first: no cache has them at the end
+    _write_block(target, block, first, length, progress)
+    rng.shuffle(written)
+    wanted = {p: _distinct(p, seed) for p in written}
+    wanted |= {p: _in_block(block, p, first, PROBE) for p in places if p >= first}
+    wrong = _that_differ(target, wanted, progress)
+    if target.read(0, len(front)) != front:  # the very end of a card that is hardly smaller wraps to its start
+        wrong.append(places[-1])
+    return sorted(set(wrong))
+
+
+def _write_block(target: Target, block: bytes, first: int, length: int, progress: Progress | None) -> None:
+    """Write the block behind the marks, the card's last bytes first: no cache has them when all is written."""
+    for at in reversed(range(first, first + length, STEP)):
         interrupts.check()
         target.write(at, _in_block(block, at, first, min(STEP, first + length - at)))
         if progress:
             progress("block at the end", first + length - at, length)
     target.flush()
-    rng.shuffle(written)
+
+
+def _that_differ(target: Target, wanted: Mapping[int, bytes], progress: Progress | None) -> list[int]:
+    """Read places back, in the order given; those that cannot be read, or hold something else."""
     wrong = []
-    for i, place in enumerate([*written, *(p for p in places if p >= first)]):
+    for i, (place, data) in enumerate(wanted.items()):
         interrupts.check()
-        wanted = _distinct(place, seed) if place < first else _in_block(block, place, first, PROBE)
         try:
-            if target.read(place, PROBE) != wanted:
+            if target.read(place, len(data)) != data:
                 wrong.append(place)
         except CardReadError:
             wrong.append(place)
         if progress:
-            progress("reading back", i + 1, len(places))
-    if target.read(0, len(front)) != front:  # the very end of a card that is hardly smaller wraps to its start
-        wrong.append(places[-1])
-    return sorted(set(wrong))
+            progress("reading back", i + 1, len(wanted))
+    return wrong
 
 
 def _in_block(block: bytes, at: int, first: int, length: int) -> bytes:
