@@ -24,7 +24,7 @@ _SMALL = 64  # words of the longest header
 _TIME, _FRAMES = 1 << 28, 1 << 24  # ms and frames of three days: more is no footer
 
 
-class Places(NamedTuple):
+class Extents(NamedTuple):
     """Where buffers (or whole frames) begin, and how many sectors belong to each at most; in card order.
 
     ``told`` is the sector that tells of it: the first one with a header in front, with a footer the last.
@@ -40,7 +40,7 @@ class Places(NamedTuple):
         return self.first + self.sectors
 
 
-NOTHING = Places(*(np.zeros(0, np.int64) for _ in range(3)))
+NOTHING = Extents(*(np.zeros(0, np.int64) for _ in range(3)))
 
 
 class _Buffers(NamedTuple):
@@ -114,7 +114,7 @@ class Finder:
             largest = max(build.frame_sectors, known.sectors if known else 0)
             self._footers[tuple(words)] = _Footers(largest, words[0], words[1], words[2], words[3])
 
-    def __call__(self, sectors: Words, at: int = 0) -> Places:
+    def __call__(self, sectors: Words, at: int = 0) -> Extents:
         """Find what begins (whole frames: ends) in some sectors.
 
         Parameters
@@ -156,4 +156,4 @@ class Finder:
         tells = np.concatenate(told).astype(np.int64)
         order = np.argsort(tells, kind="stable")
         firsts, counts = (np.concatenate(part).astype(np.int64)[order] for part in (first, count))
-        return Places(firsts + at, counts, tells[order] + at)
+        return Extents(firsts + at, counts, tells[order] + at)

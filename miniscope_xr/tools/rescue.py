@@ -26,7 +26,7 @@ import numpy as np
 
 from miniscope_xr.card import OpenCard
 from miniscope_xr.errors import CardReadError, MiniscopeError, NotACardError
-from miniscope_xr.index.find import NOTHING, WORDS, Finder, Places
+from miniscope_xr.index.find import NOTHING, WORDS, Extents, Finder
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.copy_map import CopyMap, card_marks
@@ -154,7 +154,7 @@ def rescue(
 
 def _gather(
     source: ByteSource, file: BinaryIO, finder: Finder, copy: CopyMap, map_file: Path, progress: Progress | None
-) -> Places:
+) -> Extents:
     """Copy every buffer to where it is on the card; returns where they are."""
     pieces = _Pieces(file, finder)
     if copy.done:  # a frame may begin before what was read and end behind: its first sectors are read again
@@ -224,7 +224,7 @@ class _Pieces:
         self._free = [mmap.mmap(-1, _STEP) for _ in range(_AHEAD)]
         self._worker = ThreadPoolExecutor(1)
         self._busy: list[tuple[Future[None], mmap.mmap]] = []
-        self._found: list[Places] = []
+        self._found: list[Extents] = []
         self._before = np.zeros((0, WORDS), np.uint32)  # the last sectors of the stretch before: frames begin there
         self._carry = 0  # sectors of the next stretch that belong to the last buffer of this one
 
@@ -298,14 +298,14 @@ class _Pieces:
         """Let the thread end what it has."""
         self._worker.shutdown()
 
-    def found(self) -> Places:
+    def found(self) -> Extents:
         """Return everything that was found."""
         if not self._found:
             return NOTHING
-        return Places(*(np.concatenate(part) for part in zip(*self._found, strict=True)))
+        return Extents(*(np.concatenate(part) for part in zip(*self._found, strict=True)))
 
 
-def _covered(found: Places, begin: int, end: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _covered(found: Extents, begin: int, end: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Which sectors from ``begin`` to ``end`` belong to a buffer."""
     steps = np.zeros(end - begin + 1, np.int64)
     np.add.at(steps, np.clip(found.first, begin, end) - begin, 1)
@@ -323,7 +323,7 @@ def _stretches(keep: np.ndarray[Any, np.dtype[np.bool_]]) -> Iterator[tuple[int,
 
 
 def _newest(
-    source: ByteSource, file: BinaryIO, part: Path, layouts: Sequence[Layout], found: Places
+    source: ByteSource, file: BinaryIO, part: Path, layouts: Sequence[Layout], found: Extents
 ) -> list[tuple[int, int]]:
     """Finish the image; returns the sectors of the buffers that a reader counts to its recordings."""
     file.truncate(min(int(found.end.max()) * SECTOR, source.size))
@@ -340,7 +340,7 @@ def _newest(
 
 
 def _images(
-    out: Path, layouts: Sequence[Layout], rest: Places, claimed: list[tuple[int, int]], everything: bool, force: bool
+    out: Path, layouts: Sequence[Layout], rest: Extents, claimed: list[tuple[int, int]], everything: bool, force: bool
 ) -> tuple[list[RescuedImage], int]:
     """Make the images of older recordings; returns these and the first, and the buffers that are in none."""
     made = [RescuedImage(out, check(str(out), progress=False))]
@@ -408,21 +408,21 @@ def _claimed(path: Path) -> list[tuple[int, int]]:
         card.close()
 
 
-def _without(found: Places, claimed: Sequence[tuple[int, int]]) -> Places:
+def _without(found: Extents, claimed: Sequence[tuple[int, int]]) -> Extents:
     """Leave out what is told of in the sectors of a recording."""
     if not claimed:
         return found
     buffers = np.array(sorted(claimed), np.int64)
     k = np.searchsorted(buffers[:, 0], found.told, side="right") - 1
     left = (k < 0) | (found.told >= buffers[np.maximum(k, 0)].sum(axis=1))
-    return Places(*(part[left] for part in found))
+    return Extents(*(part[left] for part in found))
 
 
 def _older(
     file: BinaryIO,
     older: Path,
     layouts: Sequence[Layout],
-    rest: Places,
+    rest: Extents,
     claimed: Sequence[tuple[int, int]],
     force: bool,
 ) -> list[tuple[int, int]]:
