@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import yaml
 
-from miniscope_xr import napari_reader
 from miniscope_xr.tools.simulate import RecordAgain, Stall
+from miniscope_xr.tools.view import napari as napari_reader
 
 
 def read(path: Path | list[Path]) -> list[tuple]:
@@ -115,7 +115,7 @@ def test_what_is_no_card_is_left_to_others(tmp_path, clean_card):
 @pytest.mark.slow
 def test_nothing_of_napari_is_imported(clean_card):
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; from miniscope_xr.napari_reader import reader; "
+        [sys.executable, "-c", "import sys; from miniscope_xr.tools.view.napari import reader; "
          f"reader({str(clean_card[0])!r})({str(clean_card[0])!r}); "
          "print([m for m in sys.modules if m.startswith(('napari', 'npe2', 'qtpy', 'vispy'))])"],
         capture_output=True, text=True, check=True,

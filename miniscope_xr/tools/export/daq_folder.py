@@ -13,9 +13,10 @@ from typing import Any
 
 import xarray as xr
 
+from miniscope_xr._version import SOFTWARE
 from miniscope_xr.errors import OptionError, OutputExistsError
 from miniscope_xr.frames.stencil import cores
-from miniscope_xr.tools.export.job import SOFTWARE, ExportJob
+from miniscope_xr.tools.export.job import ExportJob
 from miniscope_xr.tools.stream.timing import write_time_stamps
 from miniscope_xr.tools.video.codecs import normal_codec
 from miniscope_xr.tools.video.write import check_even, write_rows

@@ -10,11 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from miniscope_xr._version import __version__
 from miniscope_xr.tools.stream.footage import Footage, Images
 from miniscope_xr.tools.stream.readahead import read_ahead
 
-SOFTWARE = f"miniscope-xr {__version__}"
 _ROWS = 1000  # of a table at a time: as text a row takes ten times its size
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from miniscope_xr._version import SOFTWARE
 from miniscope_xr.libraries import need
-from miniscope_xr.tools.export.job import SOFTWARE, ExportJob
+from miniscope_xr.tools.export.job import ExportJob
 from miniscope_xr.tools.export.surviving import surviving
 
 _NOT_GIVEN = "not given"

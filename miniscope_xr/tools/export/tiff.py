@@ -10,8 +10,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from miniscope_xr._version import SOFTWARE
 from miniscope_xr.libraries import need
-from miniscope_xr.tools.export.job import SOFTWARE, ExportJob
+from miniscope_xr.tools.export.job import ExportJob
 from miniscope_xr.tools.stream.footage import Images
 
 _CLASSIC = 2**32 - 2**20

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from miniscope_xr._version import SOFTWARE
 from miniscope_xr.tools.check.result import CheckResult, Problem, clock
-from miniscope_xr.tools.export.job import SOFTWARE
 from miniscope_xr.tools.report.charts import chart, timeline
 from miniscope_xr.tools.report.collect import Findings
 from miniscope_xr.tools.report.pictures import contrast, data_uri, shrunk, stretched
