@@ -155,7 +155,8 @@ def look_again(card: bytes, memory: Memory, choose, *, whole: bool) -> tuple | N
     Memory.used = memory
     disk = FaultDisk(card)
     known = replace(AFTER_REBOOT, size=len(card))
-    old = choose(recover.own(disk, known, memory.found()))
+    mine = recover.own(disk, known, memory.found())
+    old = choose(mine, disk) if choose is recover.to_restore else choose(mine)
     return None if old is None else (copy.copy(old), disk, look_once(disk, known, old.layout, whole=whole))
 
 

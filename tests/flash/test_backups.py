@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from tests import needs
 from .cli import Tool, card_id
 from .fakes import SECTOR, V4, FaultDisk, v4_buffers, v4_card
 from .loops import needs_loops, run
-from .test_commands import write
+from .test_commands import settings, write
 
 pwd = pytest.importorskip("pwd", reason="users of a Unix system") if os.name == "posix" else None
 V3, DAQ = load_layout("v3-wirefree"), load_layout("daq-wirefree")
@@ -50,7 +51,7 @@ def test_default_folder(monkeypatch, tmp_path):
 def test_round_trip(tmp_path):
     folder = journal.new_folder(tmp_path, "abc/../x", "set")
     assert folder.parent.parent == tmp_path
-    change = {"name": "x", "offset": 512, "length": 512, "data": None}
+    change = {"name": "table", "offset": 512, "length": 512, "data": None}
     before = Journal(folder, "set", {"size": 8192}, {0: b"a" * 512, 4096: b"b" * 512}, [change], "v4-wirefree", "00ff")
     before.write("intent")
     after = journal.load(folder)
@@ -284,3 +285,20 @@ def test_after_sudo_the_list_is_the_callers(tmp_path, capsys, monkeypatch):
         assert len(stale.old_buffers_of(header).sectors) == 8
     finally:
         shutil.rmtree(home)
+
+
+def test_backups_of_two_computers_in_one_folder(tmp_path, capsys, monkeypatch):
+    """One clock is a year ahead: the settings on the card tell which operation was the last."""
+    card = write(tmp_path / "c.img", v4_card())
+    real = time.time_ns
+    for led, computer, ahead in ((11, "a", 365 * 86400), (12, "b", 0), (13, "b", -86400)):
+        monkeypatch.setattr(journal.time, "time_ns", lambda ahead=ahead: real() + ahead * 10**9)
+        assert Tool(capsys, tmp_path / computer)("set", card, f"led={led}").code == 0
+    monkeypatch.setattr(journal.time, "time_ns", real)
+    shutil.copytree(tmp_path / "b", tmp_path / "a", dirs_exist_ok=True)
+    restored = Tool(capsys, tmp_path / "a")("restore", card)
+    assert restored.code == 0
+    assert settings(card)["led"] == 12
+    again = Tool(capsys, tmp_path / "a")("restore", card)
+    assert "nothing is written" in again.out
+    assert settings(card)["led"] == 12

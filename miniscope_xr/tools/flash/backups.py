@@ -46,7 +46,7 @@ def _look_again(args: Recovering, target: Target, disk: Disk, report: Report, pr
         found = journals.find(backup_dir(args))
         say([f"skipped {file}: {why}" for file, why in found.skipped], args)
         mine = recover.own(target, disk, found, args.layout)
-        chosen = recover.to_resume(mine) if resume else recover.to_restore(mine)
+        chosen = recover.to_resume(mine) if resume else recover.to_restore(mine, target)
         if chosen is None:
             what = "unfinished operation" if resume else "backup"
             raise recover.none_found(what, disk, backup_dir(args), found)

@@ -121,10 +121,23 @@ def own(target: Target, disk: Disk, found: FoundJournals, layout: str | None = N
             yield old
 
 
-def to_restore(journals: Iterator[Journal]) -> Journal | None:
-    """Choose what ``restore`` undoes: the newest operation that left something, or the newest backup."""
+def to_restore(journals: Iterator[Journal], target: Target | None = None) -> Journal | None:
+    """Choose what ``restore`` undoes: the newest operation that left something, or the newest backup.
+
+    Numbers follow a clock, and backups of two computers may lie in one folder: the settings on the ``target`` tell
+    which operation was the last, whichever claims to be newer. Where none left them, another program set them since.
+    """
     undone = ("restore", "resume")  # a restored card is as its backup says already; a resumed operation has its own
-    return next((j for j in journals if j.verb not in undone and not (j.verb == "qualify" and j.finished)), None)
+    left = [j for j in journals if j.verb not in undone and not (j.verb == "qualify" and j.finished)]
+    return next((j for j in left if target is None or _left_settings(target, j)), left[0] if left else None)
+
+
+def _left_settings(target: Target, old: Journal) -> bool:
+    """Tell whether the settings on the card are those of before this operation, those of after it, or torn."""
+    places = [change.offset for change in _changes(old) if change.name == "settings"]
+    layout = builtin_layouts().get(old.layout)
+    place = places[0] if places else layout.sectors.header * SECTOR if layout else None
+    return place is None or _explained(old, place, target.read(place, SECTOR))
 
 
 def to_resume(journals: Iterator[Journal]) -> Journal | None:
