@@ -1,19 +1,21 @@
 """Runs the test suite in an unmodified Windows Python, on a plain Debian machine.
 
-    python tests/windows/run.py                     the whole suite, and a table of what passed, failed and was skipped
+    python tests/windows/run.py                     the quick tests, and a table of what passed, failed and was skipped
+    python tests/windows/run.py --slow              the slow ones too
     python tests/windows/run.py --table docs/windows.md        the same, and the table is put into that page
     python tests/windows/run.py --short             open, read, video, export and the life of one raw disk
     python tests/windows/run.py tests/engine -x     part of it: what follows goes to pytest
     python tests/windows/run.py --home DIR          where the environment is kept (default: your cache folder)
 
 The first run builds the environment (some minutes, apt and pip only); later ones reuse it, and know how long each test
-file takes. Two processes run side by side, each with a Wine drive of its own. Exit code 0: all passed; 1: some failed;
-3: the environment cannot be built here.
+file takes. One process a core runs, each with a Wine drive of its own; a second run.py waits for the first. Exit code
+0: all passed; 1: some failed; 3: the environment cannot be built here.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import re
@@ -43,7 +45,6 @@ SHORT = [
     "tests/source/test_words.py::test_what_to_type_for_a_card_as_it_is_sold",
     "tests/flash/test_windows_disks.py::test_a_whole_life[a letter]",
 ]
-LIMIT = 1800  # seconds for one process
 TOGETHER = 90  # seconds: files that take less together share a process, which needs ten to begin
 
 
@@ -56,6 +57,7 @@ class Result:
     failed: list[str] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     broken: str = ""
+    quick: bool = False  # its slow tests were not run
     seconds: float = 0.0
 
 
@@ -104,8 +106,8 @@ def read_report(report: Path) -> dict[str, Result]:
     return found
 
 
-def run_batch(environment: Environment, prefix: Path, files: list[str], words: list[str]) -> list[Result]:
-    """Run some test files in one process under Wine."""
+def run_batch(environment: Environment, prefix: Path, files: list[str], words: list[str], limit: int) -> list[Result]:
+    """Run some test files in one process under Wine, of at most ``limit`` seconds."""
     report = prefix.parent / f"{prefix.name}.xml"
     report.unlink(missing_ok=True)
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--junitxml=Z:{report}", *words]
@@ -119,10 +121,10 @@ def run_batch(environment: Environment, prefix: Path, files: list[str], words: l
     try:
         done = subprocess.run(
             command, cwd=ROOT, env=env, input="", capture_output=True, text=True,
-            errors="replace", timeout=LIMIT,
+            errors="replace", timeout=limit,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return [Result(file, broken=f"not done after {LIMIT} s") for file in files]
+        return [Result(file, broken=f"not done after {limit} s") for file in files]
     finally:
         for left in prefix.glob("drive_c/users/*/Temp/*"):
             shutil.rmtree(left, ignore_errors=True)
@@ -136,8 +138,9 @@ def run_batch(environment: Environment, prefix: Path, files: list[str], words: l
 
 
 def run_all(
-    environment: Environment, todo: list[list[str]], words: list[str], jobs: int, done: Callable[[list[Result]], None]
-) -> list[Result]:
+    todo: list[list[str]], jobs: int, one_batch: Callable[[Path, list[str]], list[Result]], environment: Environment,
+    done: Callable[[list[Result]], None],
+) -> list[Result]:  # fmt: skip
     """Run the batches side by side, each worker with a drive of its own; ``done`` is told of each batch."""
     prefixes: SimpleQueue[Path] = SimpleQueue()
     workers = min(jobs, len(todo))
@@ -150,7 +153,7 @@ def run_all(
     def one(files: list[str]) -> list[Result]:
         prefix = prefixes.get()
         try:
-            return run_batch(environment, prefix, files, words)
+            return one_batch(prefix, files)
         finally:
             prefixes.put(prefix)
 
@@ -172,7 +175,9 @@ HEAD = "| test file | passed | skipped | why |\n| --- | --- | --- | --- |\n"
 def row(r: Result) -> str:
     """One line of the table: test file, passed, skipped, why; a failure is in the last column."""
     failed = [f"FAILED: {name}" for name in r.failed]
-    why = "; ".join([r.broken, *failed, *(f"{n} x {reason}" for reason, n in sorted(r.skipped.items()))]).strip("; ")
+    reasons = [f"{n} x {reason}" for reason, n in sorted(r.skipped.items())]
+    quick = ["without its slow tests"] if r.quick else []
+    why = "; ".join([r.broken, *failed, *reasons, *quick]).strip("; ")
     why = why.replace("|", "/").replace("\n", " ")
     return f"| {r.file} | {r.passed} | {r.skipped.total()} | {why} |"
 
@@ -202,31 +207,43 @@ def main() -> int:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     parser.add_argument("--home", type=Path, default=cache / "miniscope-xr" / "windows")
     parser.add_argument("--short", action="store_true", help="a few tests of everything")
+    parser.add_argument("--slow", action="store_true", help="the slow tests too")
+    parser.add_argument("--limit", type=int, default=1800, metavar="S", help="seconds for one process")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes side by side")
     parser.add_argument("--table", type=Path, metavar="PAGE", help="a Markdown page with the table's two marks")
     arguments, words = parser.parse_known_args()
     places = [word for word in words if (ROOT / word.split("::")[0]).exists()]
     environment = Environment(arguments.home.resolve())
     start = time.monotonic()
+    environment.home.parent.mkdir(parents=True, exist_ok=True)
+    only = environment.home.with_name(f"{environment.home.name}.lock").open("w")
+    fcntl.flock(only, fcntl.LOCK_EX)  # until this process ends: one checkout at a time is installed there
     try:
         environment.build()
     except CannotBuildError as error:
         print(f"SKIPPED: no Windows Python can be built here: {error}", file=sys.stderr)
         return 3
-    times = environment.home / "seconds.json"
+    times = environment.home / ("slow.json" if arguments.slow else "quick.json")
     seconds = json.loads(times.read_text()) if times.is_file() else {}
     todo = [SHORT] if arguments.short else batches(files_below(places), seconds)
     built = time.monotonic()
 
+    quick = not (arguments.slow or arguments.short)
+    pytest_words = [*(["-m", "not slow"] if quick else []), *(word for word in words if word not in places)]
+
+    def one_batch(prefix: Path, files: list[str]) -> list[Result]:
+        return run_batch(environment, prefix, files, pytest_words, arguments.limit)
+
     def keep(some: list[Result]) -> None:
+        for result in some:
+            result.quick = quick and "mark.slow" in (ROOT / result.file).read_text(encoding="utf-8")
         if whole:
             remember(times, some)
         if arguments.table:
             put_into(arguments.table, some)
 
     whole = not arguments.short and all("::" not in place for place in places)
-    pytest_words = [word for word in words if word not in places]
-    results = run_all(environment, todo, pytest_words, arguments.jobs, keep)
+    results = run_all(todo, arguments.jobs, one_batch, environment, keep)
     print(HEAD + "\n".join(row(r) for r in sorted(results, key=lambda r: r.file)))
     failed = sum(len(r.failed) + bool(r.broken) for r in results)
     skipped = sum(r.skipped.total() for r in results)
