@@ -63,10 +63,10 @@ class Asker:
         finally:
             connection.close()
 
-    def get(self, name: str, **given: Any) -> Answer:
+    def get(self, name: str, /, **given: Any) -> Answer:
         return self.raw("GET", f"{self.path}{name}?{urlencode(given)}")
 
-    def post(self, name: str, **given: Any) -> Answer:
+    def post(self, name: str, /, **given: Any) -> Answer:
         return self.raw("POST", f"{self.path}{name}", json.dumps(given).encode(), Content_Type="application/json")
 
 

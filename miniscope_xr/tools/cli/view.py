@@ -24,16 +24,21 @@ def view(args: Viewing) -> int:
     """Serve the page until it is closed."""
     from miniscope_xr.tools.view import Viewer  # start-up time: a server's modules are not needed by other commands
 
-    with Viewer(Path.cwd(), args.port) as viewer:
-        for card in args.cards:
-            viewer.open(card)
+    viewer = Viewer(Path.cwd(), args.port)
 
-        def ready() -> None:
-            print(viewer.url, flush=True)
-            if args.browser and not webbrowser.open(viewer.url):
-                say("no browser could be started; open this address in one on this computer")
+    def ready() -> None:
+        print(viewer.url, flush=True)
+        if args.browser and not webbrowser.open(viewer.url):
+            say("no browser could be started; open this address in one on this computer")
 
-        viewer.serve(ready=ready)
+    try:
+        with viewer:
+            for card in args.cards:
+                viewer.open(card)
+            viewer.serve(ready=ready)
+    finally:
+        if viewer.last_words:
+            say(viewer.last_words)
     return 0
 
 
@@ -42,7 +47,7 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "view", help="look at cards in the browser",
         description="Open a page in the browser that plays the recordings of cards. It is served from this computer "
-        "to this computer, writes nothing to a card, and ends when the page is closed or with Ctrl+C.",
+        "to this computer, prepares cards as `prepare` does, and ends when the page is closed or with Ctrl+C.",
     )  # fmt: skip
     parser.add_argument("cards", nargs="*", metavar="CARD", help="devices or image files; none: choose in the page")
     parser.add_argument("--no-browser", dest="browser", action="store_false", help="print the address, open nothing")

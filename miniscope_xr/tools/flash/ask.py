@@ -93,5 +93,16 @@ def confirm(card_id: str, yes: bool, streams: Mapping[str, object] | None = None
         typed = source.readline().strip()  # type: ignore[attr-defined]
     except UnicodeDecodeError:
         raise RefusedError("what was typed is no text; nothing was written") from None
-    if typed.lower() != card_id[-4:].lower():
+    check_typed(typed, card_id)
+
+
+def check_typed(typed: str, card_id: str) -> None:
+    """Refuse unless the last four characters of the card id were typed.
+
+    Raises
+    ------
+    RefusedError
+        Something else was.
+    """
+    if typed.strip().lower() != card_id[-4:].lower():
         raise RefusedError(f"{typed!r} is not {card_id[-4:]!r}; nothing was written")

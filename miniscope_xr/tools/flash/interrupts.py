@@ -65,6 +65,19 @@ def hold() -> None:
     _State.pending = True
 
 
+def ask() -> bool:
+    """Stop what is being written, as a signal would: between two steps, with true last words. From any thread.
+
+    Returns
+    -------
+    bool
+        False where nothing is being written.
+    """
+    if _State.held:
+        _State.pending = True
+    return bool(_State.held)
+
+
 def check() -> None:
     """Raise if a signal arrived meanwhile; called between two steps of writing.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,23 +141,55 @@ def shown(args: Looking, seen: Look, report: Report, settings: Settings | None =
         say([f"note: {note}" for note in settings.notes], args)
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` is going to do, before anything is written: the settings, the recording planned, the changes."""
+
+    settings: Settings
+    plan: Plan
+    end: int
+    """Byte behind what is wiped."""
+    job: jobs.CardJob
+
+    def said(self) -> list[str]:
+        """What comes before the changes."""
+        if self.job.prove is None:
+            return []
+        real = self.job.prove[1] / 1e6
+        return [f"first proves that the card is real up to {real:.0f} MB: marks, which are put back"]
+
+
+def to_prepare(args: Preparing, seen: Look) -> Prepared:
+    """Work out what `prepare` would do to a card that was looked at.
+
+    Raises
+    ------
+    SettingsError
+        A setting that the firmware would not understand.
+    RefusedError
+        The planned recording does not fit.
+    """
+    settings = parse_settings(seen.layout, args.settings, prepare.current_settings(seen), rivals(seen, args.layout))
+    plan = _plan(args, seen, settings.values)
+    wiped = plan if args.wipe_minutes is None else replace(plan, seconds=max(1, round(args.wipe_minutes * 60)))
+    job = prepare.prepare(seen, settings, wiped, keep=args.keep, stamp=not args.no_stamp)
+    if not args.keep:
+        job = replace(job, prove=prepare.region_to_prove(seen, plan))
+    return Prepared(settings, plan, wiped.end, job)
+
+
 def prepare_card(args: Preparing, report: Report, progress: Progress | None) -> int:
     """Wipe old data, then write the settings."""
     check_values(args, args.settings)
     _check_minutes(args)
     disk = card_to_write(args, report)
     seen = look_at(args, disk, progress, writes_data=not args.keep)
-    settings = parse_settings(seen.layout, args.settings, prepare.current_settings(seen), rivals(seen, args.layout))
-    plan = _plan(args, seen, settings.values)
-    wiped = plan if args.wipe_minutes is None else replace(plan, seconds=max(1, round(args.wipe_minutes * 60)))
-    shown(args, seen, report, settings)
-    report["plan"] = {"rate": plan.rate, "seconds": plan.seconds, "fits_seconds": plan.fits_seconds, "end": wiped.end}
-    say([plan.describe()], args)
-    job = prepare.prepare(seen, settings, wiped, keep=args.keep, stamp=not args.no_stamp)
-    if not args.keep and (region := prepare.region_to_prove(seen, plan)):
-        say([f"first proves that the card is real up to {region[1] / 1e6:.0f} MB: marks, which are put back"], args)
-        job = replace(job, prove=region)
-    carry_out(args, job, report, progress)
+    ready = to_prepare(args, seen)
+    shown(args, seen, report, ready.settings)
+    plan = ready.plan
+    report["plan"] = {"rate": plan.rate, "seconds": plan.seconds, "fits_seconds": plan.fits_seconds, "end": ready.end}
+    say([plan.describe(), *ready.said()], args)
+    carry_out(args, ready.job, report, progress)
     return DONE
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from miniscope_xr.errors import OptionError
+from miniscope_xr.tools.flash import presets
 from miniscope_xr.tools.view import line, measure, written
+from miniscope_xr.tools.view.preparing import Preparer
 from miniscope_xr.tools.view.shelf import Seen, Shelf, candidates
 
 MOST_BYTES = 8_000_000
@@ -43,12 +45,16 @@ class Answers:
         self._asked: dict[str, Callable[[_Given], Answer | Bytes]] = {
             "start": self._start, "open": self._open, "line": self._line, "findings": self._findings,
             "frames": self._frames, "traces": self._traces, "projection": self._projection,
-            "write": self._write,
+            "write": self._write, "cards": self._cards, "preparing": self._preparing,
+        }  # fmt: skip
+        self.preparer = Preparer()
+        self._posted: dict[str, Callable[[_Given], Answer]] = {
+            "look": self._look, "plan": self._plan, "begin": self._begin, "stop": self._stop, "preset": self._preset,
         }  # fmt: skip
 
-    def of(self, name: str, given: Mapping[str, Any]) -> Answer | Bytes | None:
-        """Answer the request ``name``; None where there is no such request."""
-        asked = self._asked.get(name)
+    def of(self, name: str, given: Mapping[str, Any], posted: bool = True) -> Answer | Bytes | None:
+        """Answer the request ``name``; None where there is no such request. What prepares a card has to be posted."""
+        asked = self._asked.get(name) or (self._posted.get(name) if posted else None)
         return None if asked is None else asked(_Given(given))
 
     def _start(self, given: _Given) -> Answer:
@@ -93,6 +99,29 @@ class Answers:
         path = self._folder / Path(given.text("path")).expanduser()
         return written.write(seen, given.text("kind"), path, slice(start, stop), given.text("animal", ""))
 
+    def _cards(self, given: _Given) -> Answer:
+        return self.preparer.cards()
+
+    def _preparing(self, given: _Given) -> Answer:
+        return self.preparer.state()
+
+    def _look(self, given: _Given) -> Answer:
+        return self.preparer.look(given.text("path"), given.yes("image"), given.text("layout", ""))
+
+    def _plan(self, given: _Given) -> Answer:
+        return self.preparer.plan(given.whole("look"), given.texts("words"))
+
+    def _begin(self, given: _Given) -> Answer:
+        return self.preparer.begin(given.whole("look"), given.text("typed", ""), given.text("given_up", ""))
+
+    def _stop(self, given: _Given) -> Answer:
+        return self.preparer.stop()
+
+    def _preset(self, given: _Given) -> Answer:
+        name, words = given.text("name"), given.texts("words")
+        kept = presets.keep(name, given.text("layout"), words) if words else presets.forget(name)
+        return {"presets": {known: {"layout": each.layout, "words": each.words} for known, each in kept.items()}}
+
     def _seen(self, given: _Given) -> Seen:
         return self.shelf.seen(given.whole("card"), given.whole("recording"))
 
@@ -115,4 +144,18 @@ class _Given:
         value = self.values.get(name) or absent
         if not isinstance(value, str):
             raise OptionError(f"{name}: expected text")
+        return value
+
+    def texts(self, name: str) -> list[str]:
+        """Some texts, at most as many as a header sector has settings."""
+        value = self.values.get(name)
+        if not isinstance(value, list) or len(value) > 64 or not all(isinstance(each, str) for each in value):
+            raise OptionError(f"{name}: expected a list of texts")
+        return value
+
+    def yes(self, name: str) -> bool:
+        """Yes or no; no where nothing is said."""
+        value = self.values.get(name, False)
+        if not isinstance(value, bool):
+            raise OptionError(f"{name}: expected true or false")
         return value

@@ -1,8 +1,9 @@
 """The page's own server: on 127.0.0.1 alone, for the page it opened and nobody else.
 
 Every address begins with a random token. A request is answered only if it has the token, names this server as its host
-(a name that was made to lead to 127.0.0.1 is not answered), and comes from no other site's page. Nothing is written to
-a card, no file is sent but those of ``page/``, and the files it is asked to write are new ones.
+(a name that was made to lead to 127.0.0.1 is not answered), and comes from no other site's page. No file is sent but
+those of ``page/``, and the files it is asked to write are new ones. A card is written to only as `prepare` does it
+(:mod:`miniscope_xr.tools.view.preparing`), by requests that are posted.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET" and (file := self.server.files.get(name)) is not None:
             self._send_bytes(HTTPStatus.OK, _TYPES[file.suffix] + "; charset=utf-8", file.read_bytes())
             return
-        answer = self.server.answers.of(name, given())
+        answer = self.server.answers.of(name, given(), self.command == "POST")
         if isinstance(answer, Generator):
             self._stream(answer)
         elif isinstance(answer, Bytes):
@@ -246,7 +247,9 @@ class Viewer:
     Attributes
     ----------
     url : str
-        The page's address with its token: whoever has it can look.
+        The page's address with its token: whoever has it can look, and prepare cards.
+    last_words : str
+        How a card is that was being written when the server was ended; "" for none.
     """
 
     def __init__(self, folder: Path | None = None, port: int = 0) -> None:
@@ -255,6 +258,7 @@ class Viewer:
             self._server = _Server(port, self.answers)
         except (OSError, OverflowError) as error:
             raise OptionError(f"port {port}: {getattr(error, 'strerror', None) or error}; leave --port out") from error
+        self.last_words = ""
         self.url = f"http://127.0.0.1:{self._server.server_port}/{self._server.token}/"
 
     def open(self, path: str) -> None:
@@ -264,7 +268,7 @@ class Viewer:
     def serve(self, patience: float = 4.0, ready: Callable[[], None] = lambda: None) -> None:
         """Wait until the last page has been closed for ``patience`` seconds (or until Ctrl+C)."""
         ready()
-        while not self._server.pages.gone(patience):
+        while not self._server.pages.gone(patience) or self.answers.preparer.busy:
             time.sleep(0.1)
 
     def __enter__(self) -> Viewer:
@@ -272,6 +276,7 @@ class Viewer:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.last_words = self.answers.preparer.close()
         self._server.ended.set()
         self._server.shutdown()
         self._server.server_close()

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import queue
-import threading
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.engine.dataset import frames_dataset
-from miniscope_xr.errors import MiniscopeError, OptionError, plain
+from miniscope_xr.errors import OptionError, plain
 from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.run import export
 from miniscope_xr.tools.report import write_report
 from miniscope_xr.tools.stream.outputs import watched
 from miniscope_xr.tools.video.write import dataset_to_video
 from miniscope_xr.tools.view.shelf import Seen
+from miniscope_xr.tools.view.told import See, told
 
 _VIDEOS = {
     "FFV1": (".avi", "exact video (FFV1), about half the size of the pixels"),
@@ -26,11 +25,6 @@ _VIDEOS = {
     "mp4v": (".mp4", "video to show (mp4), loses detail"),
 }
 _REPORT = "report"
-_EVERY = 0.25  # s between two words about the progress; a page that has gone is noticed by them
-
-
-class _Stopped(MiniscopeError):
-    """The page has ended the work, or has gone."""
 
 
 class Kind(NamedTuple):
@@ -82,7 +76,7 @@ def write(seen: Seen, kind: str, path: Path, rows: slice, animal: str) -> Genera
     about: Any = {"animal": animal} if animal else {}
     number = seen.store.recording.number
 
-    def work() -> Path:
+    def make() -> Path:
         # opened anew, as the command does: a sector that cannot be read is an error, where the page shows black
         with contextlib.closing(OpenCard(seen.store.card.path)) as card:
             seen.refuse_other(card)
@@ -95,40 +89,8 @@ def write(seen: Seen, kind: str, path: Path, rows: slice, animal: str) -> Genera
             dataset_to_video(ds, path, codec=kind, frames=rows)
             return path
 
-    return _told(work)
+    def work(see: See) -> dict[str, Any]:
+        with watched(see):
+            return {"written": plain(str(make()))}
 
-
-def _told(work: Callable[[], Path]) -> Generator[dict[str, Any]]:
-    """Run ``work`` in a thread of its own and yield its progress."""
-    stop = threading.Event()
-    at: dict[str, Any] = {"what": "", "done": 0, "of": 0}
-    ended: queue.SimpleQueue[Path | BaseException] = queue.SimpleQueue()
-
-    def see(what: str, done: int, of: int) -> None:
-        if stop.is_set():
-            raise _Stopped("ended; nothing of it is left")
-        at.update(what=plain(what), done=done, of=of)
-
-    def run() -> None:
-        try:
-            with watched(see):
-                ended.put(work())
-        except BaseException as error:
-            ended.put(error)  # raised where the progress is told
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        while True:
-            yield dict(at)
-            try:
-                made = ended.get(timeout=_EVERY)
-            except queue.Empty:
-                continue
-            if isinstance(made, BaseException):
-                raise made
-            yield {**at, "written": plain(str(made))}
-            return
-    finally:
-        stop.set()
-        thread.join()
+    return told(work)

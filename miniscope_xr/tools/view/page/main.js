@@ -1,6 +1,7 @@
 // The page: which cards are open, and the theme.
 
 import { Panel } from "./panel.js";
+import { Wizard } from "./prepare.js";
 import { ask, open, stay } from "./server.js";
 
 const by = (id) => document.getElementById(id);
@@ -53,6 +54,8 @@ const dark = window.matchMedia("(prefers-color-scheme: dark)");
 theme(dark.matches ? "dark" : "light");
 dark.addEventListener("change", () => theme(dark.matches ? "dark" : "light"));
 by("theme").addEventListener("click", () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
+
+new Wizard(by("prepare"));
 
 stay(() => {
   by("start-said").textContent = "miniscope-xr view has ended; start it again";

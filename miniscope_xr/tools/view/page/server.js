@@ -20,13 +20,26 @@ export async function ask(name, given = {}) {
   return (await get(name, given)).json();
 }
 
-export async function open(path) {
-  const response = await fetch("open", {
-    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ path }),
-  });
+async function send(name, given, signal) {
+  let response;
+  try {
+    response = await fetch(name, {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(given), signal,
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Error("miniscope-xr view has ended; start it again");
+  }
   if (!response.ok) throw await refused(response);
-  return response.json();
+  return response;
 }
+
+/** What changes something: never by a link. */
+export async function post(name, given = {}) {
+  return (await send(name, given)).json();
+}
+
+export const open = (path) => post("open", { path });
 
 /** Frames of a recording: {start, count, numbers, ms, whole, pixels}; pixels is a Uint8Array of all of them. */
 export async function frames(given) {
@@ -38,10 +51,7 @@ export async function frames(given) {
 
 /** Long work: calls `each` with every part as it comes; `signal` (of an AbortController) ends it. */
 export async function stream(name, given, each, signal) {
-  const response = await fetch(name, {
-    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(given), signal,
-  });
-  if (!response.ok) throw await refused(response);
+  const response = await send(name, given, signal);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
