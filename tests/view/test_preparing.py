@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from miniscope_xr.tools.flash import jobs, journal, presets
 from miniscope_xr.tools.simulate import blank
 from miniscope_xr.tools.view import preparing
 
-SETTINGS = ["gain=1", "record_length=15"]
+SETTINGS = ["gain=1", "record_length=4"]
 
 
 @pytest.fixture(autouse=True)
@@ -26,11 +27,11 @@ def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Path:
-    """An image of a card of 40 MB on which nothing is."""
+    """An image of a card of 12 MB on which nothing is."""
     path = tmp_path / "empty.img"
     path.write_bytes(blank("v4-wirefree", keys=True).data)
     with path.open("r+b") as file:
-        file.truncate(40 << 20)
+        file.truncate(12 << 20)
     return path
 
 
@@ -60,7 +61,7 @@ def prepared(asker: Any, path: Path, words: list[str], given_up: str = "") -> An
 
 def test_the_card_is_as_the_command_leaves_it(viewing, empty, tmp_path, monkeypatch):
     monkeypatch.setattr("miniscope_xr.tools.flash.prepare.new_session", lambda: b"s" * 16)
-    monkeypatch.setattr("miniscope_xr.tools.flash.prepare.time.time", lambda: 1.8e9)
+    monkeypatch.setattr("miniscope_xr.tools.flash.prepare.time", SimpleNamespace(time=lambda: 1.8e9))
     monkeypatch.setattr("miniscope_xr.tools.flash.prepare.id_to_leave", lambda *known: b"i" * 8)
     before = empty.read_bytes()
     state = prepared(viewing(), empty, SETTINGS)
@@ -88,9 +89,9 @@ def test_the_page_is_told_what_is_on_it_and_what_would_be_written(viewing, empty
     assert (length["units"], length["choices"]) == ("s", None)
     plan = asker.post("plan", look=seen["look"], words=SETTINGS).json
     assert next(row for row in plan["settings"] if row["name"] == "gain")["new"] == "1 (1x)"
-    assert "planned 15 s" in plan["plan"]
+    assert "planned 4 s" in plan["plan"]
     assert any("write settings: sector 1022" in line for line in plan["changes"])
-    assert empty.read_bytes().count(0) > (40 << 20) - 512  # nothing is written by looking
+    assert empty.read_bytes().count(0) > (12 << 20) - 512  # nothing is written by looking
 
 
 def test_what_the_command_refuses_is_refused(viewing, empty, tmp_path):
