@@ -61,7 +61,7 @@ def test_from_the_card_to_take_it_out(page: Any, empty: Path, width: int) -> Non
     shown.until(lambda: "take the card out" in saying(shown), "it was never done")
     shown.click("#prepare .next")
     begin(shown, empty)  # the next card, with the same settings
-    assert shown.part("#prepare [name='set-record_length']").get_attribute("value") in ("15", "4s")
+    assert shown.part("#prepare [name='set-record_length']").get_attribute("value") in ("4", "4s")
     assert shown.complaints() == []
 
 
