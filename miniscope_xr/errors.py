@@ -108,6 +108,8 @@ def plain(text: object) -> str:
 def message_of(error: BaseException) -> str:
     """One line for a person: no error number, the path first."""
     path, text = getattr(error, "filename", None), getattr(error, "strerror", None)
+    if path == "":
+        path = "an empty name"
     return f"{path}: {text}" if path and text else str(text or error)
 
 

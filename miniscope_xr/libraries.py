@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 from miniscope_xr.errors import MissingDependencyError
@@ -10,6 +15,28 @@ from miniscope_xr.errors import MissingDependencyError
 _HINTS = {
     "cv2": "With an opencv-python that lacks a system library: install that library (Debian: libgl1 libglib2.0-0).",
 }
+
+
+@contextlib.contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Raise Ctrl+C also where a library caught it while it was imported and went on, as some do."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            raise KeyboardInterrupt
 
 
 def need(module: str, extra: str, what: str = "this") -> Any:
@@ -29,8 +56,12 @@ def need(module: str, extra: str, what: str = "this") -> Any:
     MissingDependencyError
         It is not there, or does not load; the message says which extra brings it.
     """
+    known = sys.modules.get(module)
+    if known is not None:
+        return known
     try:
-        __import__(module)
+        with _interrupts_kept():
+            __import__(module)
     except ImportError as error:
         hint = _HINTS.get(module)
         raise MissingDependencyError(

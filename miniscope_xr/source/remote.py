@@ -28,6 +28,8 @@ _MOST = 4 << 20  # bytes of one request for headers
 # "https://..", and fsspec's chains: "simplecache::https://..", "zip://card.img::s3://.."; caches take plain paths too
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+://|(simplecache|filecache|blockcache|cached)::")
 
+_QUOTING = re.compile(r"\w\(|<\w|Errno|Traceback|\n")  # an error that quotes another as Python writes it
+
 
 def is_url(path: object) -> bool:
     """Whether ``path`` is a URL (or a chain of them, as fsspec understands it) and not a file or device."""
@@ -36,6 +38,14 @@ def is_url(path: object) -> bool:
 
 def _missing(error: ImportError, url: str) -> MissingDependencyError:
     return MissingDependencyError(f'{url} needs more to be read: pip install "miniscope-xr[remote]" ({error})')
+
+
+def _plainly(error: Exception) -> str:
+    """Say what a library of the network said, or that the server cannot be reached: their errors quote each other."""
+    said = str(getattr(error, "strerror", None) or error).strip()
+    if not said or _QUOTING.search(said):
+        return "the server cannot be reached, or does not answer as it should; check the address and the network"
+    return said
 
 
 class RemoteSource:
@@ -103,12 +113,14 @@ class RemoteSource:
     def _error(self, error: Exception) -> Exception:
         status = getattr(error, "status", getattr(error.__cause__, "status", None))
         if isinstance(error, FileNotFoundError) and status not in (401, 403):
-            return CardNotFoundError(errno.ENOENT, "there is no image at this address; check it", self.path)
+            return CardNotFoundError(
+                errno.ENOENT, "no image is found at this address; check it and the network", self.path
+            )
         if isinstance(error, PermissionError) or status in (401, 403):
             return CardPermissionError(
                 errno.EACCES, "the server does not let us read this image; check the credentials", self.path
             )
-        return CardReadError(errno.EIO, f"cannot be read: {str(error) or type(error).__name__}", self.path)
+        return CardReadError(errno.EIO, f"cannot be read: {_plainly(error)}", self.path)
 
     def _fetch(self, start: int, stop: int) -> bytes:
         """One request; fewer bytes than asked for are an error, as is a server that sends all of them."""

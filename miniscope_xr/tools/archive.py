@@ -13,6 +13,7 @@ import errno
 import multiprocessing
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -31,11 +32,14 @@ from miniscope_xr.errors import MiniscopeError, OptionError, OutputError, Output
 from miniscope_xr.layout import Layout, builtin_layouts, load_layout
 from miniscope_xr.libraries import need
 from miniscope_xr.tools.arguments import typed
-from miniscope_xr.tools.stream.outputs import kind_of, progress_bar
+from miniscope_xr.tools.stream.outputs import kind_of, parents_made, progress_bar
 
 _MADE = "archive"  # attribute of the card's group, written when a recording's is made: without it, it is made anew
 _DONE = "archived"  # array of one flag a block, as long as blocks are missing
 _CHUNKS = 16  # chunks of video in a block, and in a chunk of the coordinates: 17 tiny objects a chunk would be too many
+
+
+_METADATA = {".zgroup", ".zattrs", ".zmetadata", "zarr.json"}  # of a store without a group in it
 
 
 class Block(NamedTuple):
@@ -226,8 +230,41 @@ def _check_target(cards: Sequence[str | os.PathLike[str]], target: str, zarr_for
         raise OptionError("no cards to archive; name at least one")
     if zarr_format not in (2, 3):
         raise OptionError(f"zarr_format={zarr_format!r}: expected 2 or 3")
-    if "://" not in target and Path(target).exists() and not Path(target).is_dir():
-        raise OutputExistsError(errno.EEXIST, f"is {kind_of(Path(target))}; an archive is a folder", target)
+    if "://" not in target:
+        _refuse_other(target)
+
+
+def _refuse_other(target: str) -> None:
+    """Raise OutputExistsError for what is there and is no Zarr store: other files are not to be mixed with one."""
+    path = Path(target)
+    kind = kind_of(path) if target else "no name"
+    if not kind:
+        return
+    if not target or not path.is_dir():
+        raise OutputExistsError(errno.EEXIST, f"is {kind}; an archive is a folder", target)
+    with _writing(target):
+        names = {entry.name for entry in path.iterdir()}
+    if names and not names & _METADATA:
+        raise OutputExistsError(
+            errno.EEXIST, "is a folder of other things and no Zarr store; name a new folder, or an empty one", target
+        )
+
+
+@contextmanager
+def _store_made(zarr: Any, target: str, zarr_format: int) -> Iterator[None]:
+    """Make the store where it is not there; where nothing came into it, as of no card, it is gone again."""
+    folder = None if "://" in target or Path(target).exists() else Path(target)
+    with parents_made(folder) if folder else nullcontext():
+        try:
+            zarr.open_group(target, mode="a", zarr_format=zarr_format)
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise OutputError(errno.EIO, f"is no Zarr store that can be written: {why}", target) from error
+        try:
+            yield
+        finally:
+            if folder and {entry.name for entry in folder.iterdir()} <= _METADATA:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def archive(
@@ -269,10 +306,14 @@ def archive(
     _check_target(cards, target, zarr_format)
     need("dask.array", "archive", "an archive")
     zarr = need("zarr", "archive", "an archive")
-    try:
-        zarr.open_group(target, mode="a", zarr_format=zarr_format)
-    except (OSError, ValueError) as error:
-        raise OutputError(errno.EIO, f"is no Zarr store that can be written: {error}", target) from error
+    with _store_made(zarr, target, zarr_format):
+        return _archive(zarr, cards, target, workers, progress, zarr_format, options)
+
+
+def _archive(
+    zarr: Any, cards: Sequence[str | os.PathLike[str]], target: str, workers: int | None, progress: bool,
+    zarr_format: int, options: Mapping[str, Any],
+) -> int:  # fmt: skip
     failed: list[MiniscopeError] = []
     blocks, groups = _plans(cards, target, zarr_format, failed, options)
     written = 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 from common import FOLDER, TRUTH, check, main, same_pixels, session
@@ -65,6 +68,31 @@ def inspect() -> str:
     for message in less:
         print(message.importance, message.message, file=sys.stderr)
     return f"nothing critical but the animal, which a card does not know; {len(less)} remarks in all"
+
+
+@check("nwbinspector", "inspect the NWB export that was told of its session")
+def inspect_told() -> str:
+    from nwbinspector import Importance, inspect_nwbfile
+
+    found = list(inspect_nwbfile(nwbfile_path=str(FOLDER / "session.nwb")))
+    warned = [m.message for m in found if m.importance.value > Importance.BEST_PRACTICE_SUGGESTION.value]
+    assert not warned, warned
+    return f"nothing critical, no violation, no warning; {len(found)} suggestions"
+
+
+@check("dandi", "organize, then validate the NWB export that was told of its session")
+def dandi() -> str:
+    place = FOLDER / "dandiset"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    about = "identifier: DANDI:000027\nname: a session\ndescription: one recording of a wire-free Miniscope\n"
+    (place / "dandiset.yaml").write_text(about, encoding="utf-8")
+    program = str(Path(sys.executable).with_name("dandi"))
+    for words in (["organize", "-d", place, "-f", "copy", FOLDER / "session.nwb"], ["validate", place]):
+        done = subprocess.run([program, *map(str, words)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = place.rglob("*.nwb")
+    return f"{file.name}, exit code 0: {done.stdout.strip().splitlines()[0]}"
 
 
 if __name__ == "__main__":

@@ -31,13 +31,20 @@ SUITE2P = ["natsort", "tifffile", "numpy", "numba", "matplotlib", "scipy", "scik
            "scanimage-tiff-reader", "opencv-python-headless", "pynwb", "tqdm"]  # fmt: skip
 INSTALL: dict[str, list[list[str]]] = {
     "files": [["tifffile", "h5py", "zarr", "netCDF4", "av", "numpy"]],
-    "neuroconv": [["neuroconv[miniscope]", "roiextractors", "pynwb", "nwbinspector"]],
+    "neuroconv": [["neuroconv[miniscope]", "roiextractors", "pynwb", "nwbinspector", "dandi"]],
     "minian": [["minian", "xarray<2025.9"]],  # newer xarray does not open stores with zarr 2, which minian brings
     "suite2p": [["--no-deps", "suite2p"], SUITE2P],
     "caiman": [],
 }
 """pip's arguments for each environment. CaImAn: conda only, so it runs where it is importable (CAIMAN_PYTHON)."""
 
+
+SESSION = {
+    "animal": "m1", "sex": "M", "age": "P90D", "species": "Mus musculus", "location": "CA1", "indicator": "GCaMP6f",
+    "session_id": "day1", "experimenter": "Roe, Jane", "institution": "A lab", "keywords": "miniscope, calcium",
+    "experiment": "open field", "wavelengths": "475,525", "start": "2026-03-14T15:09:26+01:00",
+}  # fmt: skip
+"""What a user tells of a session that no card knows."""
 
 NOTES = """
 The command makes an environment for each program with uv (the one on the PATH, or one it installs): three minutes and
@@ -80,6 +87,7 @@ def export_all(folder: Path) -> None:
             ds.miniscope.to_video(folder / name, codec=codec)
         for name in ("a.zarr", "a.nc", "a.h5", "a.tif", "a.nwb"):
             ds.miniscope.export(folder / name)
+        ds.miniscope.export(folder / "session.nwb", **SESSION)
         ds.miniscope.export(folder / "minian", to="minian")
         ds.miniscope.export(folder / "daq", to="miniscope-daq", animal="m1")
         from miniscope_xr.tools.stream.timing import frame_rate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from miniscope_xr.libraries import need
 from miniscope_xr.tools.cli import build_parser, main
 from miniscope_xr.tools.simulate import PowerLoss, Stall, blank
 
@@ -220,3 +222,17 @@ def test_an_interrupt_that_leaves_a_command_is_not_called_a_beginning(monkeypatc
     monkeypatch.setattr("miniscope_xr.tools.cli.program.main", interrupted)
     with pytest.raises(KeyboardInterrupt):
         main(["list"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process sends itself no Ctrl+C there")
+@pytest.mark.parametrize("caught", ["BaseException", "KeyboardInterrupt", "ValueError"])
+def test_ctrl_c_is_not_lost_in_the_import_of_an_optional_library(caught, tmp_path, monkeypatch):
+    """A library may catch everything while it looks what else is installed, and go on as if nothing had been."""
+    lines = ["import os, signal", "try:", "    os.kill(os.getpid(), signal.SIGINT)", "    for _ in range(1000): pass"]
+    lines += [f"except {caught}:", "    pass"]
+    (tmp_path / f"catches_{caught}.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        need(f"catches_{caught}", "extra")
+    assert signal.getsignal(signal.SIGINT) is before

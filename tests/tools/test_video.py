@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import csv
+import os
 import struct
 import subprocess
 import sys
@@ -466,3 +467,16 @@ class TestWords:
             dataset_to_video(ds.assign(video=ds["video"] / 2.0), tmp_path / "a.avi")
         with pytest.raises(MiniscopeError, match="no variable 'video'"):
             dataset_to_video(ds.drop_vars("video"), tmp_path / "a.avi")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux only")
+@pytest.mark.parametrize("name", [b"g\xfcnther.avi", b"g\xfcnther/a.avi"])
+def test_a_name_that_opencv_crashes_on_is_refused(name: bytes, make_card: Any, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
+    with (
+        xr.open_dataset(make_card(frames=5)[0], engine="miniscope") as ds,
+        pytest.raises(OutputError, match="not UTF-8"),
+    ):
+        ds.miniscope.to_video(path)
+    assert not list(path.parent.glob("*.avi*"))

@@ -15,6 +15,7 @@ from miniscope_xr.tools.flash.commands import guarded
 from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import DONE, CheckFailedError
 from miniscope_xr.tools.flash.operation import Progress
+from miniscope_xr.tools.flash.progress import clear
 from miniscope_xr.tools.flash.verbs import Report
 
 
@@ -45,6 +46,7 @@ def _say(text: str, args: _Copying) -> None:
     """To the terminal (with ``--json`` to stderr), whatever the terminal's encoding makes of a name."""
     stream = sys.stderr if args.json else sys.stdout
     encoding = getattr(stream, "encoding", None) or "utf-8"
+    clear()
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 

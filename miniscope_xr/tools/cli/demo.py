@@ -12,6 +12,7 @@ import xarray as xr
 from miniscope_xr.errors import MissingDependencyError
 from miniscope_xr.libraries import need
 from miniscope_xr.tools.check.check import check
+from miniscope_xr.tools.cli.read import filmed
 from miniscope_xr.tools.simulate import Stall, calcium_scene, simulate
 from miniscope_xr.tools.stream.outputs import whole_file
 from miniscope_xr.tools.video.write import dataset_to_video
@@ -19,10 +20,11 @@ from miniscope_xr.tools.video.write import dataset_to_video
 
 def make_card(path: Path, frames: int = 400) -> None:
     """Simulate a v4 card of a mouse's session, with two card stalls that lose frames."""
-    card = simulate(
-        "v4-wirefree", frames=frames, camera=calcium_scene(304, 304, 3),
-        settings={"gain": 2, "led": 12, "ewl": 120}, events=[Stall(6_000, 420), Stall(13_000, 700)],
-    )  # fmt: skip
+    events = [Stall(6_000, 420), Stall(13_000, 700)]
+    with filmed(calcium_scene(304, 304, 3), frames) as camera:
+        card = simulate(
+            "v4-wirefree", frames=frames, camera=camera, settings={"gain": 2, "led": 12, "ewl": 120}, events=events
+        )
     with whole_file(path, force=True) as part:
         card.write(part)
 
@@ -80,7 +82,7 @@ def run(where: str) -> int:
     make_card(card)
     with xr.open_dataset(card, engine="miniscope") as ds:
         print(f'\nxr.open_dataset("{card}", engine="miniscope"):\n{ds}\n')
-        print(check(card, deep=True))
+        print(check(card, deep=True, progress=True))
         made = [
             text
             for text, write in (

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import DONE, PROBLEMS
 from miniscope_xr.tools.simulate import PowerLoss, Stall, calcium_scene
 from miniscope_xr.tools.simulate import simulate as make
-from miniscope_xr.tools.stream.outputs import refuse_existing, whole_file
+from miniscope_xr.tools.simulate.scene import Camera, Pixels
+from miniscope_xr.tools.stream.outputs import progress_bar, refuse_existing, whole_file
 
 
 def _card(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +111,7 @@ def info(args: Info) -> int:
         return _info_blank(args, device, error)
     try:
         found = opened.index
-        result = check(args.card, layout=args.layout)
+        result = check(args.card, layout=args.layout, progress=True)
     finally:
         opened.close()
     if args.json:
@@ -178,7 +180,7 @@ def _draft(card: str, args: Layouts) -> int:
 
 def layouts(args: Layouts) -> int:
     """The layouts there are; with ``--draft`` one more, of a card that none of them fits."""
-    if args.draft:
+    if args.draft is not None:
         return _draft(args.draft, args)
     chosen = [load_layout(args.layout)] if args.layout else list(builtin_layouts().values())
     if args.json:
@@ -219,14 +221,25 @@ def simulate(args: Simulate) -> int:
         events.append(PowerLoss(at_ms=args.power_loss))
     if args.frames < 1:
         raise OptionError(f"--frames {args.frames}: expected 1 or more")
-    card = make(
-        layout, build.firmware, frames=args.frames, events=events, seed=args.seed,
-        camera=calcium_scene(build.width, build.height, args.seed),
-    )  # fmt: skip
+    camera = calcium_scene(build.width, build.height, args.seed)
+    with filmed(camera, args.frames) as seen:
+        card = make(layout, build.firmware, frames=args.frames, events=events, seed=args.seed, camera=seen)
     with whole_file(args.out, args.force) as part:
         card.write(part)
     print(f"{args.out}: {len(card.data):,} bytes, layout {layout.id}, {args.frames} camera frames")
     return 0
+
+
+@contextlib.contextmanager
+def filmed(camera: Camera, frames: int) -> Iterator[Camera]:
+    """Show a bar of the frames that a camera was asked for: it is asked for one after another."""
+    with progress_bar(frames, "simulate") as bar:
+
+        def seen(number: int) -> Pixels:
+            bar.update(max(number + 1 - bar.n, 0))
+            return camera(number)
+
+        yield seen
 
 
 def _pairs(given: list[str]) -> list[str]:

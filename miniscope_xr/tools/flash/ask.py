@@ -10,6 +10,7 @@ from miniscope_xr.layout import SECTOR
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.look import Look
 from miniscope_xr.tools.flash.operation import Change
+from miniscope_xr.tools.flash.progress import clear
 from miniscope_xr.tools.flash.settings import Settings, show
 
 _RATE = 20e6
@@ -88,6 +89,7 @@ def confirm(card_id: str, yes: bool, streams: Mapping[str, object] | None = None
     if not getattr(source, "isatty", lambda: False)():
         raise RefusedError(f"nobody is there to ask; if this is the card: --yes --card {card_id}", card_id=card_id)
     question = f"Type the last four characters of the card id {plain(card_id)} to go on: "
+    clear()
     print(question, end="", file=sys.stderr, flush=True)
     try:
         typed = source.readline().strip()  # type: ignore[attr-defined]

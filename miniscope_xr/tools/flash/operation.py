@@ -97,7 +97,8 @@ def apply(target: Target, change: Change, progress: Progress | None = None, know
 
 def verify(target: Target, name: str, pieces: Sequence[tuple[int, bytes]], progress: Progress | None = None) -> None:
     """Read back what was written; a difference is an error."""
-    for i, (at, wanted) in enumerate(pieces):
+    done, total = 0, sum(len(wanted) for _, wanted in pieces)
+    for at, wanted in pieces:
         interrupts.check()
         if target.read(at, len(wanted)) != wanted:
             raise CardWriteError(
@@ -105,8 +106,9 @@ def verify(target: Target, name: str, pieces: Sequence[tuple[int, bytes]], progr
                 f"{name}: sectors from {at // SECTOR} read back differently from what was written; "
                 "the card or reader is failing, do not record on it",
             )
+        done += len(wanted)
         if progress:
-            progress(f"verifying {name}", i + 1, len(pieces))
+            progress(f"verifying {name}", done, total)
 
 
 class _Watched:

@@ -9,6 +9,10 @@ from typing import Any
 
 from miniscope_xr.tools.flash.operation import Progress
 
+PLACES = {"marks", "reading back"}
+"""What counts places on the card; everything else counts bytes."""
+_DRAWN: dict[str, Any] = {}  # the bar on the terminal, of which there is one
+
 
 @contextlib.contextmanager
 def bars(quiet: bool = False) -> Iterator[Progress | None]:
@@ -18,17 +22,21 @@ def bars(quiet: bool = False) -> Iterator[Progress | None]:
         return
     from tqdm import tqdm
 
-    drawn: dict[str, Any] = {}
-
     def update(name: str, done: int, total: int) -> None:
-        if name not in drawn:
-            for bar in drawn.values():
-                bar.close()
-            drawn[name] = tqdm(total=total, desc=name, unit="B", unit_scale=True, leave=False)
-        drawn[name].update(done - drawn[name].n)
+        if name not in _DRAWN:
+            clear()
+            unit = "place" if name in PLACES else "B"
+            _DRAWN[name] = tqdm(total=total, desc=name, unit=unit, unit_scale=unit == "B", leave=False)
+        _DRAWN[name].update(done - _DRAWN[name].n)
 
     try:
         yield update
     finally:
-        for bar in drawn.values():
-            bar.close()
+        clear()
+
+
+def clear() -> None:
+    """Take the bar off the terminal: a word is about to be said, and would stand behind it."""
+    for bar in _DRAWN.values():
+        bar.close()
+    _DRAWN.clear()

@@ -21,6 +21,7 @@ from miniscope_xr.tools.flash.journal import default_dir
 from miniscope_xr.tools.flash.look import Look, check_content, look, loss
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.plan import Plan, make_plan, possible_builds
+from miniscope_xr.tools.flash.progress import clear
 from miniscope_xr.tools.flash.settings import Settings, check_words, parse_settings
 from miniscope_xr.tools.flash.target.linux import open_target
 
@@ -29,6 +30,7 @@ Report = dict[str, Any]
 
 def say(lines: Iterable[str], args: Listing | Looking) -> None:
     """To the terminal; with ``--json`` to stderr, where it does not mix with the result."""
+    clear()
     for line in lines:
         print(plain(line), file=sys.stderr if args.json else sys.stdout)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -48,7 +49,10 @@ def check_container(path: Path, codec: str, color: bool = False) -> None:
     ------
     OptionError
         The message says which file types, and which codecs, do.
+    OutputError
+        No video can have this name.
     """
+    refuse_name(path)
     suffix = path.suffix.lower()
     fits = [name for name, suffixes in CONTAINERS.items() if suffix in suffixes]
     if suffix not in _SUFFIXES:
@@ -87,7 +91,20 @@ def quiet() -> Iterator[None]:
                 log.setLogLevel(level)
 
 
+def refuse_name(path: Path) -> None:
+    """Raise OutputError for a name that OpenCV crashes on: one that is in no encoding it knows."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise OutputError(
+            errno.EINVAL,
+            "its name or folder is not UTF-8, and OpenCV writes no such file; give another name",
+            str(path),
+        ) from error
+
+
 def _open(cv2: Any, path: Path, codec: str, fps: float, size: tuple[int, int], *options: int) -> Any:
+    refuse_name(path)
     with quiet():
         return cv2.VideoWriter(
             str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), fps, size, [int(k) for k in options]
@@ -158,6 +175,7 @@ def open_packet_writer(path: Path, codec: str, fps: float, size: tuple[int, int]
 def count_frames(path: Path) -> int:
     """Frames in a finished video file, by its own index; -1 where it does not open."""
     cv2 = need("cv2", "video", "a video")
+    refuse_name(path)
     with quiet():
         capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else -1

@@ -7,7 +7,6 @@ import os
 import stat
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 from miniscope_xr.errors import CardNotFoundError, CardPermissionError, NotACardError
 from miniscope_xr.source import macos
@@ -52,7 +51,7 @@ def _described(path: str, disks: Disks) -> Disk:
     if sys.platform == "win32" and (device := device_name(path)):
         return disks.identify(device)
     try:
-        mode = Path(path).stat().st_mode
+        mode = os.stat(path).st_mode  # noqa: PTH116 - for pathlib an empty name is this folder
     except FileNotFoundError as error:
         raise CardNotFoundError(
             error.errno, "there is no file or device here; `list` shows the candidates", path
