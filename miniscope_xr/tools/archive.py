@@ -28,7 +28,7 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.card import OpenCard
-from miniscope_xr.errors import MiniscopeError, OptionError, OutputError, OutputExistsError
+from miniscope_xr.errors import MiniscopeError, MissingDependencyError, OptionError, OutputError, OutputExistsError
 from miniscope_xr.layout import Layout, builtin_layouts, load_layout
 from miniscope_xr.libraries import need
 from miniscope_xr.tools.arguments import typed
@@ -237,11 +237,11 @@ def _check_target(cards: Sequence[str | os.PathLike[str]], target: str, zarr_for
 def _refuse_other(target: str) -> None:
     """Raise OutputExistsError for what is there and is no Zarr store: other files are not to be mixed with one."""
     path = Path(target)
-    kind = kind_of(path) if target else "no name"
+    kind = kind_of(path) if target else "nothing"
     if not kind:
         return
     if not target or not path.is_dir():
-        raise OutputExistsError(errno.EEXIST, f"is {kind}; an archive is a folder", target)
+        raise OutputExistsError(errno.EEXIST, f"is {kind}; an archive is a folder of its own", target)
     with _writing(target):
         names = {entry.name for entry in path.iterdir()}
     if names and not names & _METADATA:
@@ -257,6 +257,8 @@ def _store_made(zarr: Any, target: str, zarr_format: int) -> Iterator[None]:
     with parents_made(folder) if folder else nullcontext():
         try:
             zarr.open_group(target, mode="a", zarr_format=zarr_format)
+        except ImportError as error:  # fsspec imports what a protocol needs when it is first used
+            raise MissingDependencyError(f"{target} needs more to be written: {error}") from error
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
             raise OutputError(errno.EIO, f"is no Zarr store that can be written: {why}", target) from error

@@ -175,8 +175,8 @@ def refuse_outputs(path: str | None, out: Path, force: bool) -> tuple[Path, Path
     RefusedError
         ``out`` is the card itself.
     """
-    part, map_file, sums = (out.with_name(out.name + suffix) for suffix in (".part", ".map", ".sha256"))
     refuse_existing(out, force)
+    part, map_file, sums = (out.with_name(out.name + suffix) for suffix in (".part", ".map", ".sha256"))
     if path and out.exists() and os.path.exists(path) and out.samefile(path):  # noqa: PTH110 (a URL is no path)
         raise RefusedError(f"{out} is the card itself; give another name for the copy")
     for beside in (part, map_file, sums):

@@ -29,7 +29,7 @@ from miniscope_xr.tools.flash.errors import DONE, PROBLEMS
 from miniscope_xr.tools.simulate import PowerLoss, Stall, calcium_scene
 from miniscope_xr.tools.simulate import simulate as make
 from miniscope_xr.tools.simulate.scene import Camera, Pixels
-from miniscope_xr.tools.stream.outputs import progress_bar, refuse_existing, whole_file
+from miniscope_xr.tools.stream.outputs import progress_bar, refuse_existing, refuse_source, whole_file
 
 
 def _card(parser: argparse.ArgumentParser) -> None:
@@ -172,6 +172,7 @@ def _draft(card: str, args: Layouts) -> int:
     if args.out is None:
         print(text, end="")
         return 0
+    refuse_source(Path(args.out), card)
     with whole_file(args.out, args.force) as part:
         Path(part).write_text(text, encoding="utf-8")
     print(f"{args.out}: a layout to start from; read the card with layout={str(args.out)!r}")

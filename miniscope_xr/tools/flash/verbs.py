@@ -128,6 +128,8 @@ def carry_out(args: Writing, job: jobs.CardJob, report: Report, progress: Progre
 
 def backup_dir(args: Looking) -> Path:
     """Return where backups go."""
+    if args.backup_dir and "\0" in args.backup_dir:
+        raise OptionError("--backup-dir: no folder can have a null byte in its name")
     return Path(args.backup_dir) if args.backup_dir else default_dir()
 
 

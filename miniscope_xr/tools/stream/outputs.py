@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import stat
 import sys
@@ -28,6 +29,7 @@ _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
 )
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # "s3://bucket/film.avi", as a Path writes it
 
 
 @contextlib.contextmanager
@@ -77,6 +79,10 @@ def kind_of(path: Path) -> str:
 
 def refuse_special(path: Path) -> None:
     """Raise OutputExistsError where something that is no regular file has this name; nothing forces it."""
+    if os.name == "posix" and _ADDRESS.match(str(path)):
+        raise OutputExistsError(
+            errno.EINVAL, "is an address; an output is a file on this computer: write it, then upload it", str(path)
+        )
     kind = kind_of(path)
     if kind not in ("", "a file"):
         raise OutputExistsError(
