@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import xarray as xr
 from hypothesis import settings
 
+from miniscope_xr.source.local import Device
 from miniscope_xr.tools.simulate import SimulatedCard, simulate
 from tests.cards.expected_failures import EXPECTED_FAILURES
 
@@ -135,6 +137,33 @@ def open_card() -> Iterator[Callable[..., xr.Dataset]]:
     yield open_dataset
     for ds in opened:
         ds.close()
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Every (offset, bytes) that is read from a card or an image."""
+    seen: list[tuple[int, int]] = []
+    here = threading.local()  # one call may end in another: without preadv a readv is a read
+
+    def counted(name: str, places: Callable[[Any, Any], list[tuple[int, int]]]) -> None:
+        real = getattr(Device, name)
+
+        def call(self: Device, at: Any, what: Any) -> Any:
+            if getattr(here, "within", False):
+                return real(self, at, what)
+            seen.extend(places(at, what))
+            here.within = True
+            try:
+                return real(self, at, what)
+            finally:
+                here.within = False
+
+        monkeypatch.setattr(Device, name, call)
+
+    counted("read", lambda offset, length: [(offset, length)])
+    counted("readv", lambda offset, buffers: [(offset, sum(len(b) for b in buffers))])
+    counted("gather", lambda offsets, length: [(offset, length) for offset in offsets])
+    return seen
 
 
 def _open_files() -> set[str]:
