@@ -318,13 +318,13 @@ def test_a_damaged_backup_is_noticed(tool, card):
     assert "checksum" in result.err
 
 
-def interrupted(tool, card, monkeypatch, *words):
-    """A prepare that is interrupted when it comes to the settings."""
+def interrupted(tool, card, monkeypatch, *words, at="settings"):
+    """A prepare that is interrupted when it comes to the settings, or to another step."""
     original = journal.Journal.write
 
     def stop(self, phase):
         original(self, phase)
-        if phase == "settings":
+        if phase == at:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -367,6 +367,17 @@ def test_resume_refuses_a_card_that_was_used_since(tool, card, monkeypatch):
     assert "--discard-recording" in result.err
     assert tool("resume", card, "--discard-recording", recording_id(result)).code == 0
     assert zero(card.read_bytes()[DATA : DATA + SECTOR])
+
+
+def test_resume_does_not_say_used_where_it_cannot_know(tool, card, monkeypatch):
+    """The list of the old buffers was lost: the recording on the card is the old one, or a new one."""
+    before = card.read_bytes()
+    result = interrupted(tool, card, monkeypatch, "--discard-recording", card_id(card), at="data")
+    (Path(result.json["backup"]) / stale.NAME).unlink()
+    refused = tool("resume", card)
+    assert refused.code == 3
+    assert "may have been used since this operation was interrupted (old_buffers.npz, which knows sector" in refused.err
+    assert card.read_bytes()[DATA:] == before[DATA:]
 
 
 def test_resume_on_a_card_of_another_size(tool, card, monkeypatch):

@@ -377,6 +377,9 @@ def test_an_image_keeps_its_id_when_it_grows(tmp_path):
         refuse.check(before)
     with pytest.raises(RefusedError, match="loop0"):
         refuse.check(replace(before, stacked=("/dev/loop0",)), image=True)
+    file.write_bytes(bytes(511))
+    with pytest.raises(RefusedError, match="the file has not one sector; an image to begin with"):
+        refuse.check(image_file(str(file)), image=True)
 
 
 def test_every_reason_is_told_at_once(tmp_path):

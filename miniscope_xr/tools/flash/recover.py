@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from miniscope_xr.errors import MiniscopeError
+from miniscope_xr.index.old_buffers import OldBuffers
 from miniscope_xr.layout import SECTOR, builtin_layouts
 from miniscope_xr.layout.stamp import stamps_in
 from miniscope_xr.tools.flash import stale
@@ -244,38 +245,50 @@ def resume(target: Target, seen: Look, old: Journal, *, discard: str | None = No
             )
     used = _recorded_since(target, seen, old, changes)
     if used is not None and discard not in (seen.contents.recording, seen.disk.card_id):
+        sector, proven = used
+        may, why = "was", f"sector {sector} is new"
+        if not proven:
+            may, why = (
+                "may have been",
+                f"{stale.NAME}, which knows sector {sector}, is not beside the journal or damaged",
+            )
         raise RefusedError(
-            f"{seen.disk.path} was used since this operation was interrupted (sector {used} is new): finishing it "
-            f"would lose that recording. To give it up: --discard-recording {seen.contents.recording}",
+            f"{seen.disk.path} {may} used since this operation was interrupted ({why}): finishing it would lose that "
+            f"recording. To give it up: --discard-recording {seen.contents.recording}",
             recording=seen.contents.recording,
         )
     session = bytes.fromhex(old.session) if old.session else None
     return CardJob("resume", seen, changes, session, save_old=False, continues=old)
 
 
-def _recorded_since(target: Target, seen: Look, old: Journal, changes: list[Change]) -> int | None:
-    """Find a sector of what the camera wrote since; None if all that would be lost was to be lost."""
+def _recorded_since(target: Target, seen: Look, old: Journal, changes: list[Change]) -> tuple[int, bool] | None:
+    """Find a sector of what the camera wrote since, and whether that is proven (else it cannot be told).
+
+    None if all that would be lost was to be lost.
+    """
     for change in changes:
         if change.name in _DATA:
             first = Change(change.name, change.offset, SECTOR)  # the backup holds no more of the data
             if _used(target, old, first):
-                return change.offset // SECTOR
+                return change.offset // SECTOR, True
+    listed = _listed(old)
     if seen.has_recording:
         for change in changes:
             if change.name in ("data", *_TESTS):
-                new = _new_buffer(target, seen, old, change.offset, min(seen.data_end, change.offset + change.length))
+                new = _new_buffer(
+                    target, seen, listed, change.offset, min(seen.data_end, change.offset + change.length)
+                )
                 if new is not None:
-                    return new
+                    return new, listed is not None or change.name in _TESTS
     return None
 
 
-def _new_buffer(target: Target, seen: Look, old: Journal, start: int, stop: int) -> int | None:
+def _new_buffer(target: Target, seen: Look, listed: OldBuffers | None, start: int, stop: int) -> int | None:
     """Find a buffer that is not of the recording that was going to be wiped, by the list made of that one.
 
     A few sectors may have been torn when the power went: zeros on one side, the old content with its header (in front)
     or footer (behind, v3) on the other. A new recording has another first sector, too, which was looked at before.
     """
-    listed = _listed(old)
     layouts = {seen.layout.id: seen.layout, **builtin_layouts()}.values()
     torn: set[int] = set()
     for at in range(start, stop, STEP):
@@ -293,7 +306,7 @@ def _new_buffer(target: Target, seen: Look, old: Journal, start: int, stop: int)
     return None
 
 
-def _listed(old: Journal) -> stale.OldBuffers | None:
+def _listed(old: Journal) -> OldBuffers | None:
     try:
         return stale.load_list(old.folder) if (old.folder / stale.NAME).exists() else None
     except JournalError:  # damaged: then everything counts as new

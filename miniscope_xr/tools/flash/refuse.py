@@ -83,7 +83,9 @@ def _stacked(disk: Disk) -> Iterator[Reason]:
 def _sizes(disk: Disk, expect_size: int | None) -> Iterator[Reason]:
     if disk.sector_size != 512:
         yield Reason(f"it has sectors of {disk.sector_size} bytes; the Miniscope needs cards with 512-byte sectors")
-    if disk.size <= 0:
+    if disk.size <= 0 and disk.bus == "image":
+        yield Reason("the file has not one sector; an image to begin with is made by `truncate -s 64G NAME`")
+    elif disk.size <= 0:
         yield Reason("there is no card in this reader (size 0); insert it")
     elif disk.size > MAX_SIZE:
         yield Reason(f"{disk.size / 1e12:.2f} TB is larger than any SD card (2 TB)")
