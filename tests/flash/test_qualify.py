@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from dataclasses import replace
 from itertools import pairwise
@@ -378,6 +380,31 @@ def test_a_card_that_got_slower(tool, card, monkeypatch):
                                      f"{time.strftime('%Y-%m-%d', time.gmtime())}"]  # fmt: skip
     assert "slower than before" in result.err
     assert len(list(tool.backups.glob("*/*/qualify.json"))) == 3
+
+
+@pytest.mark.parametrize(
+    "change", [{"time": None}, {"time": 5}, {"firmware": 5}, {"fps": "20"}, {"median_ms": None}, {"median_ms": "1"},
+               {"p99_ms": float("nan")}, {"p99_ms": -1}, []],
+)  # fmt: skip
+def test_a_run_that_is_none_is_left_out(tool, card, monkeypatch, change):
+    """Whatever stands in the file of an earlier run, the test that took a minute has its verdict."""
+    no_wait(monkeypatch)
+    assert tool("qualify", card, "--seconds", "0.2").code == 0
+    (file,) = tool.backups.glob("*/*/qualify.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change} if change else change))
+    result = tool("qualify", card, "--seconds", "0.2", "--json")
+    assert result.code == 0
+    assert result.json["slower"] == []
+
+
+def test_many_writes_that_are_a_little_too_long_are_no_stall(tool, card, monkeypatch):
+    """A card of 12 ms a buffer where one is due every 10 ms: it falls behind, though no write is long."""
+    no_wait(monkeypatch, [((1024 + 181 * frame + 40 * i) * SECTOR, 0.012) for frame in range(20) for i in range(5)])
+    result = tool("qualify", card, "--seconds", "1")
+    assert result.code == 7
+    said = re.search(r"up to (\d+) ms behind the camera \(no write took more than (\d+) ms\) where the", result.err)
+    assert said
+    assert int(said[1]) > 70 > int(said[2])
 
 
 def test_an_honest_card():

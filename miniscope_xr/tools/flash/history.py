@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,8 +67,24 @@ def earlier(folder: Path) -> list[QualifyRun]:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             content = json.loads(file.read_text(encoding="utf-8"))
             if file.parent != folder:
-                found.append(QualifyRun(**{f.name: content[f.name] for f in fields(QualifyRun)}))
+                found.append(_run(content))
     return sorted(found, key=lambda run: run.time)
+
+
+def _run(content: dict[str, Any]) -> QualifyRun:
+    """Read a run; what it is compared by has to be there, and of its kind.
+
+    Raises
+    ------
+    ValueError
+        It is not.
+    """
+    found = QualifyRun(**{f.name: content[f.name] for f in fields(QualifyRun)})
+    named = all(isinstance(value, str) for value in (found.time, found.firmware))
+    figures = (found.fps, found.median_ms, found.p99_ms)
+    if not named or not all(isinstance(x, int | float) and math.isfinite(x) and x >= 0 for x in figures):
+        raise ValueError("this is no run of ours")
+    return found
 
 
 def compare(now: QualifyRun, before: Sequence[QualifyRun]) -> list[str]:
