@@ -17,6 +17,7 @@ from pathlib import Path
 
 from miniscope_xr.errors import OutputError
 from miniscope_xr.source.base import SECTOR, ByteSource
+from miniscope_xr.source.replace import replace
 
 FRONT = (1022, 1023, 1024, 1025)
 """Sectors that tell cards apart: settings, counts and first header of every layout of ours."""
@@ -140,7 +141,7 @@ class CopyMap:
                 file.write(self.text())
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

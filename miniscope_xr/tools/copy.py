@@ -24,6 +24,7 @@ from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.copy_map import FRONT, CopyMap, card_marks, same_card
 from miniscope_xr.source.open import open_device
+from miniscope_xr.source.replace import replace
 from miniscope_xr.source.salvage import Tolerant, is_gone
 from miniscope_xr.source.words import try_again_command
 from miniscope_xr.tools.flash.errors import CheckFailedError, RefusedError
@@ -292,7 +293,7 @@ def copy_image(
                 fill(source, file, copy, map_file, progress)
             sha256 = _checksum(part, progress)
             refuse_existing(out, force)
-            part.replace(out)
+            replace(part, out)
             with whole_file(sums, force=True) as made:
                 made.write_bytes(_sums_line(sha256, out.name))
     finally:

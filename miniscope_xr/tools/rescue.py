@@ -31,6 +31,7 @@ from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.copy_map import CopyMap, card_marks
 from miniscope_xr.source.open import open_device
+from miniscope_xr.source.replace import replace
 from miniscope_xr.source.salvage import is_gone
 from miniscope_xr.tools.check.check import check
 from miniscope_xr.tools.check.result import CheckResult
@@ -138,7 +139,7 @@ def rescue(
                         "check that this is the card, or give --layout with a layout of your firmware"
                     )
                 claimed = _newest(source, file, part, layouts, found)
-            part.replace(out)  # closed by now: Windows gives no other name to an open file
+            replace(part, out)  # closed by now: Windows gives no other name to an open file
             made, left = _images(out, layouts, _without(found, claimed), claimed, everything, force)
         except NotACardError:
             for file_ in (part, map_file):
@@ -442,7 +443,7 @@ def _older(
         blank = {sector: bytes(SECTOR) for sector in _FRONT if sector < begin}
         found = _open_best(made, part, [blank, *_fresh(layouts, blank)])
     if found:
-        part.replace(older)
+        replace(part, older)
     else:
         part.unlink()
     return found or []

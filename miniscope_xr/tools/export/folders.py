@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from miniscope_xr.errors import OutputError, OutputExistsError
+from miniscope_xr.source.replace import replace
 from miniscope_xr.tools.stream.outputs import kind_of, output_errors, parents_made
 
 _OURS = (".zgroup", "zarr.json", "metaData.json", "timestamps.csv")
@@ -50,8 +50,8 @@ def whole_folder(path: Path, force: bool = False) -> Iterator[Path]:
         yield made
         _refuse(path, force)  # it may have come meanwhile
         if path.exists():
-            os.replace(path, holder / "old")  # noqa: PTH105
-        os.replace(made, path)  # noqa: PTH105
+            replace(path, holder / "old")
+        replace(made, path)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from miniscope_xr.source.replace import replace
 from miniscope_xr.tools.flash import journal_format as text
 from miniscope_xr.tools.flash.errors import JournalError
 
@@ -46,7 +47,7 @@ def save(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        replace(temporary, path)
         with contextlib.suppress(PermissionError):  # a folder cannot be opened on Windows
             folder = os.open(path.parent, os.O_RDONLY)
             try:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from miniscope_xr.errors import MiniscopeError, OutputError, OutputExistsError
+from miniscope_xr.source.replace import is_held, replace
 
 _BLOCK = 4096  # bytes; less than this is free on a full disk
 _KINDS = (
@@ -42,6 +43,7 @@ def output_errors(path: Path, then: str = "nothing was kept") -> Iterator[None]:
     except OSError as error:
         code = error.errno or (errno.ENOSPC if is_full(path) else errno.EIO)  # numpy: "92416 requested and 512 written"
         text = error.strerror or (os.strerror(code) if code == errno.ENOSPC else str(error))
+        text += " (is it open in another program, or write-protected?)" if is_held(error) else ""
         raise OutputError(code, f"cannot be written: {text}; {then}", str(path)) from error
 
 
@@ -160,7 +162,7 @@ def whole_file(path: str | os.PathLike[str], force: bool = False) -> Iterator[Pa
     with parents_made(final), _part_of(final) as part, output_errors(final):
         yield part
         refuse_existing(final, force)  # it may have come meanwhile
-        os.replace(part, final)  # noqa: PTH105
+        replace(part, final)
 
 
 @contextlib.contextmanager
