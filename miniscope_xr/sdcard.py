@@ -335,7 +335,7 @@ class SDCard:
         progress
             Show a progress bar (on a terminal).
         """
-        from miniscope_xr.tools.copy import trim
+        from miniscope_xr.tools.copy.image import trim
 
         with self._lent() as store:
             trim(store, path, frames=frame, force=force, progress=progress)

@@ -181,7 +181,8 @@ def test_video(versus: Versus, image: Path, tmp_path: Path, codec: str) -> None:
 
 
 def test_trimmed_image(versus: Versus, image: Path, tmp_path: Path) -> None:
-    from miniscope_xr.tools.copy import end_byte, trim
+    from miniscope_xr.tools.copy.ends import end_byte
+    from miniscope_xr.tools.copy.image import trim
 
     card = OpenCard(image)
     try:

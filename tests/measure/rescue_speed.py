@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from miniscope_xr.source.local import Device
-from miniscope_xr.tools import rescue as rescuing
+from miniscope_xr.tools.copy import rescue as rescuing
 from miniscope_xr.tools.simulate import simulate
 
 STEP = 8 << 20

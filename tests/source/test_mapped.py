@@ -12,7 +12,7 @@ from miniscope_xr.errors import CardReadError
 from miniscope_xr.source.copy_map import CopyMap, card_marks
 from miniscope_xr.source.local import Device
 from miniscope_xr.source.open import open_device
-from miniscope_xr.tools.copy import copy_image
+from miniscope_xr.tools.copy.image import copy_image
 from miniscope_xr.tools.simulate import SimulatedCard
 
 SMALL = {"width": 64, "height": 1000}

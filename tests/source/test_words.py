@@ -11,7 +11,7 @@ import pytest
 import miniscope_xr
 from miniscope_xr.source import words
 from miniscope_xr.tools.cli import main
-from miniscope_xr.tools.copy import Copied, complain
+from miniscope_xr.tools.copy.image import Copied, complain
 from miniscope_xr.tools.flash.errors import CheckFailedError
 from miniscope_xr.tools.simulate import blank
 

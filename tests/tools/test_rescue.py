@@ -13,8 +13,9 @@ from miniscope_xr.index.find import Finder
 from miniscope_xr.layout import builtin_layouts
 from miniscope_xr.source import local
 from miniscope_xr.source.copy_map import CopyMap
-from miniscope_xr.tools import rescue as rescuing
-from miniscope_xr.tools.rescue import rescue
+from miniscope_xr.tools.copy import rescue as rescuing
+from miniscope_xr.tools.copy.part import STEP
+from miniscope_xr.tools.copy.rescue import rescue
 from miniscope_xr.tools.simulate import PowerLoss, RecordAgain
 
 from ..conftest import real_names
@@ -142,7 +143,7 @@ def test_goes_on_where_it_stopped(make_card, tmp_path, out, kind, at):
             return super().readv(offset, buffers)
 
     def stop(name, done, total):
-        if done >= at * rescuing._STEP:
+        if done >= at * STEP:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -150,8 +151,8 @@ def test_goes_on_where_it_stopped(make_card, tmp_path, out, kind, at):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rescuing, "open_device", Watched)
         rescue(str(card), out)
-    assert reads[0] == (at - 1) * rescuing._STEP
-    assert all(b - a == rescuing._STEP for a, b in pairwise(reads))
+    assert reads[0] == (at - 1) * STEP
+    assert all(b - a == STEP for a, b in pairwise(reads))
     with xr.open_datatree(card, engine="miniscope") as a, xr.open_datatree(out, engine="miniscope") as b:
         assert a.identical(b)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from miniscope_xr.source.remote import is_url
-from miniscope_xr.tools import copy
-from miniscope_xr.tools import rescue as rescuing
+from miniscope_xr.tools.copy import rescue as rescuing
+from miniscope_xr.tools.copy.image import complain, copy_image
 from miniscope_xr.tools.flash.commands import guarded
 from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import DONE, CheckFailedError
@@ -54,7 +54,7 @@ def image(args: Image, report: Report, progress: Progress | None) -> int:
     """Copy a card, trimmed to its recordings."""
     if not is_url(args.device):
         report["device"] = identify(args.device).to_json()
-    copied = copy.copy_image(
+    copied = copy_image(
         args.device, Path(args.out), layout=args.layout, frames=args.frames, force=args.force, progress=progress
     )
     report.update(
@@ -62,7 +62,7 @@ def image(args: Image, report: Report, progress: Progress | None) -> int:
         map=f"{copied.path}.map",
     )  # fmt: skip
     _say(f"{copied.path}: {copied.size / 1e6:.1f} MB, sha256 {copied.sha256}", args)
-    copy.complain(copied)
+    complain(copied)
     return DONE
 
 

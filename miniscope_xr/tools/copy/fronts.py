@@ -1,0 +1,132 @@
+"""Images that open: a front for the buffers that were found, with which most of them belong to a recording."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from miniscope_xr.card import OpenCard
+from miniscope_xr.errors import MiniscopeError, NotACardError
+from miniscope_xr.index.find import Extents
+from miniscope_xr.layout import SECTOR, Layout
+from miniscope_xr.source.base import ByteSource
+from miniscope_xr.source.replace import replace
+from miniscope_xr.tools.copy.gather import covered, stretches
+from miniscope_xr.tools.copy.part import STEP, open_part, refuse_outputs
+
+_FRONT = range(1022, 1026)
+
+
+def newest(
+    source: ByteSource, file: BinaryIO, part: Path, layouts: Sequence[Layout], found: Extents
+) -> list[tuple[int, int]]:
+    """Finish the image; returns the sectors of the buffers that a reader counts to its recordings."""
+    file.truncate(min(int(found.end.max()) * SECTOR, source.size))
+    taken = set(found.told.tolist())
+    kept = {sector: source.salvage(sector * SECTOR, SECTOR)[0] for sector in _FRONT if sector not in taken}
+    claimed = _open_best(file, part, [kept, dict.fromkeys(kept, bytes(SECTOR)), *_fresh(layouts, kept)])
+    if claimed is None:
+        raise NotACardError(
+            f"{part}: {len(found.first)} sectors look like the beginning of a buffer, but no known firmware wrote them "
+            "in any order; give --layout with a layout of your firmware"
+        )
+    os.fsync(file.fileno())
+    return claimed
+
+
+def _fresh(layouts: Iterable[Layout], kept: dict[int, bytes]) -> Iterator[dict[int, bytes]]:
+    """Fronts as a firmware writes them at power-on, without counts: where neither the old one nor none opens."""
+    for layout in layouts:
+        if layout.sectors.config not in kept or not layout.config:
+            continue
+        for build in layout.builds:
+            width, height = build.config_frame or (build.width, build.height)
+            config = bytearray(SECTOR)
+            values = {"width": width, "height": height, "buffer_size": build.buffer_sectors * SECTOR}
+            for name, value in values.items():
+                item = layout.config[name]
+                config[item.offset : item.offset + item.size] = value.to_bytes(item.size, "little")
+            yield {**dict.fromkeys(kept, bytes(SECTOR)), layout.sectors.config: bytes(config)}
+
+
+def _open_best(file: BinaryIO, part: Path, fronts: Iterable[dict[int, bytes]]) -> list[tuple[int, int]] | None:
+    """Give the image the front with which most of its buffers belong to a recording; returns their sectors."""
+    best: tuple[int, dict[int, bytes], list[tuple[int, int]]] | None = None
+    for number, front in enumerate(fronts):
+        if number > 1 and best:
+            break  # made up only where nothing else opens
+        _put(file, front)
+        claimed = _claimed(part)
+        if claimed and (best is None or len(claimed) > best[0]):
+            best = len(claimed), front, claimed
+    if best is None:
+        return None
+    _put(file, best[1])
+    return best[2]
+
+
+def _put(file: BinaryIO, front: dict[int, bytes]) -> None:
+    for sector, data in front.items():
+        file.seek(sector * SECTOR)
+        file.write(data)
+
+
+def _claimed(path: Path) -> list[tuple[int, int]]:
+    """(first sector, sectors) of each buffer that a reader counts to a recording of this image; none if none opens."""
+    try:
+        card = OpenCard(path, errors="fill")
+    except MiniscopeError:
+        return []
+    try:
+        found: list[tuple[int, int]] = []
+        for recording in card.index.recordings:
+            for run in recording.runs:
+                i = np.arange(run.count)
+                found += zip(run.sectors_of(i).tolist(), map(run.sector_count, range(run.count)), strict=True)
+        return found
+    finally:
+        card.close()
+
+
+def without(found: Extents, claimed: Sequence[tuple[int, int]]) -> Extents:
+    """Leave out what is told of in the sectors of a recording."""
+    if not claimed:
+        return found
+    buffers = np.array(sorted(claimed), np.int64)
+    k = np.searchsorted(buffers[:, 0], found.told, side="right") - 1
+    left = (k < 0) | (found.told >= buffers[np.maximum(k, 0)].sum(axis=1))
+    return Extents(*(part[left] for part in found))
+
+
+def older(
+    file: BinaryIO,
+    older: Path,
+    layouts: Sequence[Layout],
+    rest: Extents,
+    claimed: Sequence[tuple[int, int]],
+    force: bool,
+) -> list[tuple[int, int]]:
+    """Make the image of the newest of the recordings that are left; returns its buffers, none where nothing opens."""
+    part, *_ = refuse_outputs(None, older, force)
+    with open_part(part, anew=True) as made:
+        begin, end = int(rest.first.min()), int(rest.end.max())
+        keep = covered(rest, 0, end)
+        for first, count in claimed:
+            keep[first : first + count] = False
+        for a, b in stretches(keep):
+            for at in range(a * SECTOR, b * SECTOR, STEP):
+                file.seek(at)
+                made.seek(at)
+                made.write(file.read(min(STEP, b * SECTOR - at)))
+        made.truncate(end * SECTOR)
+        blank = {sector: bytes(SECTOR) for sector in _FRONT if sector < begin}
+        found = _open_best(made, part, [blank, *_fresh(layouts, blank)])
+    if found:
+        replace(part, older)
+    else:
+        part.unlink()
+    return found or []

@@ -1,0 +1,177 @@
+"""Copy a card to a sparse image that ends behind its recordings: around bad sectors, and on from where it stopped.
+
+Two ways in, one copier: ``miniscope-xr image`` (:func:`copy_image`) and ``SDCard.to_img`` (:func:`trim`). Beside an
+image made by the command lie ``OUT.img.map``, which ddrescue can read, and ``OUT.img.sha256``, which ``sha256sum -c``
+can. While that copy goes on, the image is ``OUT.img.part``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from miniscope_xr.card import OpenRecording
+from miniscope_xr.layout import SECTOR
+from miniscope_xr.source.copy_map import FRONT, CopyMap, card_marks
+from miniscope_xr.source.open import open_device
+from miniscope_xr.source.replace import replace
+from miniscope_xr.source.words import try_again_command
+from miniscope_xr.tools.copy.ends import MARGIN, end_byte, recording_end
+from miniscope_xr.tools.copy.part import STEP, UNFINISHED, continued, fill, open_part, refuse_outputs
+from miniscope_xr.tools.flash.errors import CheckFailedError
+from miniscope_xr.tools.flash.operation import Progress
+from miniscope_xr.tools.stream.outputs import (
+    output_errors,
+    progress_bar,
+    refuse_existing,
+    refuse_source,
+    refuse_special,
+    whole_file,
+)
+
+
+@dataclass(frozen=True)
+class Copied:
+    """The finished copy."""
+
+    path: Path
+    size: int
+    sha256: str
+    bad: tuple[tuple[int, int], ...]
+
+    @property
+    def bad_sectors(self) -> int:
+        """Sectors that could not be read; they are zero in the copy."""
+        return sum(length for _, length in self.bad) // SECTOR
+
+
+def _checksum(part: Path, progress: Progress | None) -> str:
+    total, done, size = hashlib.sha256(), 0, part.stat().st_size
+    with open(part, "rb") as file:
+        while data := file.read(STEP):
+            total.update(data)
+            done += len(data)
+            if progress:
+                progress("checksum", done, size)
+    return total.hexdigest()
+
+
+def _sums_line(sha256: str, name: str) -> bytes:
+    """One line as ``sha256sum`` writes it: any name, also one that is no text or goes over two lines."""
+    plain = os.fsencode(name)
+    escaped = plain.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    return (b"\\" if escaped != plain else b"") + sha256.encode() + b"  " + escaped + b"\n"
+
+
+def copy_image(
+    path: str,
+    out: Path,
+    *,
+    layout: str | None = None,
+    frames: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Copied:
+    """Copy a card to ``out``; an unfinished copy goes on where it stopped.
+
+    The copy holds everything that looks like a recording, also where a broken front or a hole keeps it from being
+    opened: at least as much as ``prepare`` would call lost.
+
+    Raises
+    ------
+    OutputExistsError
+        ``out`` exists and ``force`` is not given; or it is no regular file.
+    RefusedError
+        The unfinished copy is of another card, or ``out`` is the card itself.
+    CardReadError
+        The card is gone (single bad sectors are zero in the copy).
+    OutputError
+        The image could not be written; what was copied stays, and the next call goes on from there.
+    """
+    part, map_file, sums = refuse_outputs(path, out, force)
+    source = open_device(path)
+    try:
+        end = min(recording_end(source, path, layout, frames, progress), source.size)
+        copy = CopyMap(end, card_marks(source, FRONT))
+        with output_errors(part, UNFINISHED):
+            if not force:
+                copy = continued(copy, part, map_file)
+            with open_part(part, anew=not copy.done) as file:
+                fill(source, file, copy, map_file, progress)
+            sha256 = _checksum(part, progress)
+            refuse_existing(out, force)
+            replace(part, out)
+            with whole_file(sums, force=True) as made:
+                made.write_bytes(_sums_line(sha256, out.name))
+    finally:
+        source.close()
+    return Copied(out, copy.end, sha256, tuple(copy.bad))
+
+
+def complain(copied: Copied) -> None:
+    """Raise if sectors are missing from the copy.
+
+    Raises
+    ------
+    CheckFailedError
+        Some sectors could not be read.
+    """
+    if copied.bad:
+        command = try_again_command(str(copied.path))
+        again = f"`{command}` tries them again" if command else "another card reader may get more of them"
+        raise CheckFailedError(
+            f"{copied.path} is complete but for {copied.bad_sectors} unreadable sectors, which are zero in it; "
+            f"they are listed in {copied.path}.map: {again}"
+        )
+
+
+def trim(
+    store: OpenRecording,
+    path: str | os.PathLike[str],
+    frames: int | None = None,
+    force: bool = False,
+    progress: bool = True,
+) -> None:
+    """Copy an open card up to the end of its recordings (or of ``frames`` frames).
+
+    Behind a recording whose counts were never written, the margin is copied too: what lies there tells a reader how it
+    ended, so that the copy opens with the same doubts as the card.
+
+    Sectors that cannot be read are zero in the copy; a warning counts them, and ``PATH.map`` lists them.
+
+    Raises
+    ------
+    OutputExistsError
+        ``path`` exists and ``force`` is not given; or it is no regular file, or the card itself.
+    CardReadError
+        The card is gone.
+    """
+    final, source = Path(path), store.card.source()
+    refuse_existing(final, force)
+    refuse_source(final, store.card.path)
+    end = end_byte(store, frames)
+    if frames is None and store.card.index.recordings[-1].status != "finished":  # where counts do not say how it ended
+        end = min(end + MARGIN, source.size)
+    copy = CopyMap(end, card_marks(source))
+    map_file = final.with_name(final.name + ".map")
+    with (
+        whole_file(final, force) as part,
+        open_part(part, anew=True) as file,
+        progress_bar(copy.end, "image", "B", progress) as bar,
+    ):
+        fill(source, file, copy, None, lambda name, done, total: bar.update(done - bar.n))
+    with output_errors(map_file):
+        if copy.bad:
+            refuse_special(map_file)
+            copy.save(map_file)
+        elif force:
+            map_file.unlink(missing_ok=True)  # of what had this name before
+    if copy.bad:
+        count = sum(length for _, length in copy.bad) // SECTOR
+        warnings.warn(
+            f"{final} is complete but for {count} unreadable sectors, which are zero in it and listed in {map_file}",
+            stacklevel=3,
+        )

@@ -1,0 +1,153 @@
+"""Rescue what is left of recordings: read a whole card once, keep every buffer, make an image that opens.
+
+When a user meets this: Windows asked to format the card, and someone said yes; a copy lacks its first megabytes; the
+settings sectors cannot be read. Each buffer says itself which one it is, so all of them are found by their headers
+(:mod:`miniscope_xr.index.find`) and copied to where they were; everything else is left out. The image is sparse, and
+the reader judges it like a card: it opens with the newest recording. What the reader does not count to that is of older
+recordings; with ``everything`` each of these gets an image of its own, made of the buffers that are left over.
+
+While the card is read, the image is ``OUT.img.part``, with ``OUT.img.map`` beside it; an interrupted rescue goes on
+where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from miniscope_xr.errors import NotACardError
+from miniscope_xr.index.find import Extents, Finder
+from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
+from miniscope_xr.source.copy_map import CopyMap, card_marks
+from miniscope_xr.source.open import open_device
+from miniscope_xr.source.replace import replace
+from miniscope_xr.tools.check.check import check
+from miniscope_xr.tools.check.result import CheckResult
+from miniscope_xr.tools.copy.fronts import newest, older, without
+from miniscope_xr.tools.copy.gather import gather
+from miniscope_xr.tools.copy.part import UNFINISHED, continued, open_part, refuse_outputs
+from miniscope_xr.tools.flash.operation import Progress
+from miniscope_xr.tools.stream.outputs import output_errors
+
+_LEAST = 3
+"""Buffers that make a recording: one sector of noise can look like a header, three in a row do not."""
+_MOST_OLDER = 50
+
+
+@dataclass(frozen=True)
+class RescuedImage:
+    """One image made of what was found, and what a reader finds in it."""
+
+    path: Path
+    result: CheckResult
+
+    @property
+    def frames(self) -> int:
+        """Frames in it."""
+        return sum(r.frames for r in self.result.recordings)
+
+    def describe(self) -> list[str]:
+        """Say what came back."""
+        lines = [f"{self.path}: layout {self.result.layout}"]
+        for r in self.result.recordings:
+            whole = "" if r.complete_frames is None else f", {r.complete_frames} of them whole"
+            lines.append(f"  recording {r.number} ({r.status}): {r.frames} frames{whole}, {r.buffers} buffers")
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for ``--json``."""
+        recordings = [
+            {"number": r.number, "status": r.status, "frames": r.frames, "complete_frames": r.complete_frames,
+             "buffers": r.buffers} for r in self.result.recordings
+        ]  # fmt: skip
+        return {"path": str(self.path), "layout": self.result.layout, "recordings": recordings}
+
+
+@dataclass(frozen=True)
+class Rescued:
+    """What came back: the images, newest recording first, and what is in none of them."""
+
+    images: tuple[RescuedImage, ...]
+    found: int
+    left: int
+    bad: tuple[tuple[int, int], ...] = field(default=())
+
+    @property
+    def bad_sectors(self) -> int:
+        """Sectors that could not be read."""
+        return sum(length for _, length in self.bad) // SECTOR
+
+
+def rescue(
+    path: str,
+    out: Path,
+    *,
+    layout: str | Layout | None = None,
+    everything: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Rescued:
+    """Find every buffer on a card and write an image that opens.
+
+    Parameters
+    ----------
+    path
+        Device, image file or URL.
+    out
+        The image; images of older recordings are called ``OUT-older1.img`` and so on.
+    layout
+        Look for buffers of this layout only.
+    everything
+        Make images of older recordings too.
+    force
+        Replace ``out``, and begin anew.
+
+    Raises
+    ------
+    NotACardError
+        No buffer of a known firmware is on the card.
+    OutputExistsError, RefusedError, CardReadError, OutputError
+        As for :func:`miniscope_xr.tools.copy.image.copy_image`.
+    """
+    part, map_file, _ = refuse_outputs(path, out, force)
+    layouts = [load_layout(layout)] if layout is not None else list(builtin_layouts().values())
+    finder = Finder(layouts)
+    source = open_device(path)
+    try:
+        copy = CopyMap(source.size, card_marks(source))
+        copy = copy if force else continued(copy, part, map_file)
+        try:
+            with output_errors(part, UNFINISHED), open_part(part, anew=not copy.done) as file:
+                found = gather(source, file, finder, copy, map_file, progress)
+                if len(found.first) < _LEAST:
+                    raise NotACardError(
+                        f"{path}: of {source.size // SECTOR} sectors none begins a recording of a known firmware; "
+                        "check that this is the card, or give --layout with a layout of your firmware"
+                    )
+                claimed = newest(source, file, part, layouts, found)
+            replace(part, out)  # closed by now: Windows gives no other name to an open file
+            made, left = _images(out, layouts, without(found, claimed), claimed, everything, force)
+        except NotACardError:
+            for file_ in (part, map_file):
+                file_.unlink(missing_ok=True)
+            raise
+    finally:
+        source.close()
+    return Rescued(tuple(made), len(found.first), left, tuple(copy.bad))
+
+
+def _images(
+    out: Path, layouts: Sequence[Layout], rest: Extents, claimed: list[tuple[int, int]], everything: bool, force: bool
+) -> tuple[list[RescuedImage], int]:
+    """Make the images of older recordings; returns these and the first, and the buffers that are in none."""
+    made = [RescuedImage(out, check(str(out), progress=False))]
+    with open(out, "rb") as file:
+        for number in range(1, _MOST_OLDER * everything + 1):
+            name = out.with_name(f"{out.stem}-older{number}{out.suffix}")
+            if len(rest.first) < _LEAST or not (claimed := older(file, name, layouts, rest, claimed, force)):
+                break
+            made.append(RescuedImage(name, check(str(name), progress=False)))
+            rest = without(rest, claimed)
+    return made, len(rest.first)
