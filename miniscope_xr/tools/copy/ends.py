@@ -44,7 +44,7 @@ def _data_end(source: ByteSource, layouts: Iterable[Layout], progress: Progress 
     for layout in layouts:
         start = layout.sectors.data * SECTOR
         if source.size > start:
-            found = find_extent(readable, layout, progress)  # type: ignore[arg-type]
+            found = find_extent(readable, layout, progress)
             end = max(end, found if found > start else 0)
     return end
 

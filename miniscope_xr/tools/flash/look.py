@@ -218,7 +218,7 @@ def _recordings(
             if known.id != contents.layout.id and target.size >= (known.sectors.data + 1) * SECTOR
         },
     }
-    ends = find_extents(target, [c.layout for c in seen.values()], progress) if whole else {}
+    ends = find_extents(target, [c.layout for c in seen.values()], progress, target.next_data) if whole else {}
     found = []
     for each in seen.values():
         begin = each.layout.sectors.data * SECTOR

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from miniscope_xr.index.old_buffers import OldBuffers, find_list, first_old, lists_dir, sector_hash
 from miniscope_xr.layout import SECTOR, Layout, words
+from miniscope_xr.source.base import Readable
 from miniscope_xr.tools.flash.errors import JournalError
 from miniscope_xr.tools.flash.journal import default_dir, journals, save
 from miniscope_xr.tools.flash.operation import Change, Progress
@@ -67,31 +68,37 @@ def headers_in(data: bytes, layout: Layout) -> NDArray[np.int64]:
     return np.flatnonzero(good)
 
 
-def find_extent(target: Target, layout: Layout, progress: Progress | None = None) -> int:
+def find_extent(card: Readable, layout: Layout, progress: Progress | None = None) -> int:
     """Find where old data of one layout ends: the data's start if nothing on the card looks like a recording."""
-    return find_extents(target, [layout], progress)[layout.id]
+    return find_extents(card, [layout], progress)[layout.id]
 
 
-def find_extents(target: Target, layouts: Sequence[Layout], progress: Progress | None = None) -> dict[str, int]:
+def find_extents(
+    card: Readable,
+    layouts: Sequence[Layout],
+    progress: Progress | None = None,
+    next_data: Callable[[int], int] = lambda at: at,
+) -> dict[str, int]:
     """Find where old data ends, by layout: its data's start where nothing looks like a recording of that layout.
+
+    ``next_data`` tells the first byte from another one on that may not be zero (:meth:`Target.next_data`).
 
     Looks into every MiB of the card, at a stretch long enough to hold a buffer header of any layout (a tenth of a MiB
     for those of the family); frames too long for that are looked for where the first one at the data's start puts them.
     """
     start = min(layout.sectors.data for layout in layouts) * SECTOR
     window = _window(layouts)
-    next_data = getattr(target, "next_data", lambda at: at)
     last: dict[str, int] = {}
-    for at in range(start, target.size, _LOOK_EVERY):
-        if next_data(at) < min(at + _LOOK_EVERY, target.size):
-            data = _read(target, at, window)
+    for at in range(start, card.size, _LOOK_EVERY):
+        if next_data(at) < min(at + _LOOK_EVERY, card.size):
+            data = _read(card, at, window)
             blank = data.count(0) == len(data)
             for layout in layouts:
-                if (not blank and len(headers_in(data, layout))) or _long_frame(target, layout, at):
+                if (not blank and len(headers_in(data, layout))) or _long_frame(card, layout, at):
                     last[layout.id] = at
         if progress:
-            progress("looking for old data", at - start, target.size - start)
-    return {layout.id: _end_behind(target, layout, last.get(layout.id, -1)) for layout in layouts}
+            progress("looking for old data", at - start, card.size - start)
+    return {layout.id: _end_behind(card, layout, last.get(layout.id, -1)) for layout in layouts}
 
 
 def _window(layouts: Sequence[Layout]) -> int:
@@ -102,28 +109,28 @@ def _window(layouts: Sequence[Layout]) -> int:
     return (max(lengths, default=_LONG) + 1) * SECTOR
 
 
-def _long_frame(target: Target, layout: Layout, at: int) -> bool:
+def _long_frame(card: Readable, layout: Layout, at: int) -> bool:
     """Tell whether a long frame of this layout ends where, behind ``at``, the grid of its frames has its next end."""
     for build in layout.builds:
         if build.frame_sectors > _LONG:
             begun = max(0, at // SECTOR - layout.sectors.data) // build.frame_sectors
             end = (layout.sectors.data + (begun + 1) * build.frame_sectors) * SECTOR
-            if end <= target.size and len(headers_in(target.read(end - SECTOR, SECTOR), layout)):
+            if end <= card.size and len(headers_in(card.read(end - SECTOR, SECTOR), layout)):
                 return True
     return False
 
 
-def _end_behind(target: Target, layout: Layout, last: int) -> int:
+def _end_behind(card: Readable, layout: Layout, last: int) -> int:
     """Return the end of the data whose last sign was found in the MiB at ``last`` (-1: nowhere)."""
     if last < 0:
         return layout.sectors.data * SECTOR
     span = _span(layout)
-    tail = headers_in(_read(target, last, _LOOK_EVERY + span), layout)
-    return min(target.size, last + (int(tail[-1]) + 1) * SECTOR + span) if len(tail) else min(target.size, last + span)
+    tail = headers_in(_read(card, last, _LOOK_EVERY + span), layout)
+    return min(card.size, last + (int(tail[-1]) + 1) * SECTOR + span) if len(tail) else min(card.size, last + span)
 
 
-def _read(target: Target, at: int, length: int) -> bytes:
-    return target.read(at, min(length, target.size - at))
+def _read(card: Readable, at: int, length: int) -> bytes:
+    return card.read(at, min(length, card.size - at))
 
 
 def list_buffers(
