@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from miniscope_xr.tools import copy as image
+from miniscope_xr.tools.copy import image
 
 from .fakes import SECTOR, Fault, v4_card
 from .harness import Scene, verdict

@@ -16,7 +16,7 @@ from miniscope_xr.errors import CardReadError, OptionError, OutputError, OutputE
 from miniscope_xr.source import local as device
 from miniscope_xr.source.copy_map import CopyMap, card_marks, same_card
 from miniscope_xr.source.open import open_device
-from miniscope_xr.tools import copy as image
+from miniscope_xr.tools.copy import image
 from miniscope_xr.tools.flash.errors import CheckFailedError, RefusedError
 from tests import needs
 
