@@ -30,8 +30,8 @@ import xarray as xr
 from miniscope_xr.card import OpenCard
 from miniscope_xr.errors import MiniscopeError, MissingDependencyError, OptionError, OutputError, OutputExistsError
 from miniscope_xr.layout import Layout, builtin_layouts, load_layout
-from miniscope_xr.libraries import need
 from miniscope_xr.tools.arguments import typed
+from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import kind_of, parents_made, progress_bar
 
 _MADE = "archive"  # attribute of the card's group, written when a recording's is made: without it, it is made anew

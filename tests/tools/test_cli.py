@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from miniscope_xr.libraries import need
 from miniscope_xr.tools.cli import build_parser, main
 from miniscope_xr.tools.simulate import PowerLoss, Stall, blank
+from miniscope_xr.tools.stream.libraries import need
 
 COMMANDS = sorted(build_parser()._subparsers._group_actions[0].choices)  # type: ignore[union-attr,arg-type]
 

@@ -10,10 +10,10 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.errors import MissingDependencyError
-from miniscope_xr.libraries import need
 from miniscope_xr.tools.check.check import check
 from miniscope_xr.tools.cli.read import filmed
 from miniscope_xr.tools.simulate import Stall, calcium_scene, simulate
+from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import whole_file
 from miniscope_xr.tools.video.write import dataset_to_video
 

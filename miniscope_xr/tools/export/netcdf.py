@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from miniscope_xr.libraries import need
 from miniscope_xr.tools.export.job import ExportJob
 from miniscope_xr.tools.export.surviving import surviving
+from miniscope_xr.tools.stream.libraries import need
 
 
 def write(job: ExportJob) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr._version import SOFTWARE
-from miniscope_xr.libraries import need
 from miniscope_xr.tools.export.job import ExportJob
 from miniscope_xr.tools.export.surviving import surviving
+from miniscope_xr.tools.stream.libraries import need
 
 _NOT_GIVEN = "not given"
 _DISTANCE = 9

@@ -10,12 +10,12 @@ from typing import Unpack
 import xarray as xr
 
 from miniscope_xr.errors import OptionError, did_you_mean, refuse_unknown
-from miniscope_xr.libraries import need
 from miniscope_xr.tools.export.folders import whole_folder
 from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.job import ExportJob
 from miniscope_xr.tools.export.options import ExportOptions, facts, refuse_dropped, session_start
 from miniscope_xr.tools.stream.footage import Footage, PathLike, header_names, select
+from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import output_errors, progress_bar, refuse_source, refuse_too_large, whole_file
 from miniscope_xr.tools.stream.timing import frame_rate, warn_of_jumps
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from miniscope_xr._version import SOFTWARE
-from miniscope_xr.libraries import need
 from miniscope_xr.tools.export.job import ExportJob
 from miniscope_xr.tools.stream.footage import Images
+from miniscope_xr.tools.stream.libraries import need
 
 _CLASSIC = 2**32 - 2**20
 _PAGE = 512

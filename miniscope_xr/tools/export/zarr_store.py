@@ -8,8 +8,8 @@ from typing import Any
 
 import xarray as xr
 
-from miniscope_xr.libraries import need
 from miniscope_xr.tools.export.job import ExportJob
+from miniscope_xr.tools.stream.libraries import need
 
 
 def write_store(job: ExportJob, path: Path, name: str, dims: tuple[str, str, str], zarr_format: int) -> xr.Dataset:

@@ -6,7 +6,6 @@ import errno
 from pathlib import Path
 
 from miniscope_xr.errors import MiniscopeError, OptionError, OutputError
-from miniscope_xr.libraries import need
 from miniscope_xr.tools.flash import ask, history, interrupts, jobs, prepare, qualify
 from miniscope_xr.tools.flash.arguments import Qualifying
 from miniscope_xr.tools.flash.errors import DONE, InterruptedWriteError, RefusedError
@@ -25,6 +24,7 @@ from miniscope_xr.tools.flash.verbs import (
     say,
     shown,
 )
+from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import output_errors, refuse_existing
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from miniscope_xr.tools.flash.operation import Progress
+from miniscope_xr.tools.stream.outputs import progress_bar
 
 PLACES = {"marks", "reading back"}
 """What counts places on the card; everything else counts bytes."""
@@ -20,13 +21,11 @@ def bars(quiet: bool = False) -> Iterator[Progress | None]:
     if quiet or not sys.stderr.isatty():
         yield None
         return
-    from tqdm import tqdm
 
     def update(name: str, done: int, total: int) -> None:
         if name not in _DRAWN:
             clear()
-            unit = "place" if name in PLACES else "B"
-            _DRAWN[name] = tqdm(total=total, desc=name, unit=unit, unit_scale=unit == "B", leave=False)
+            _DRAWN[name] = progress_bar(total, name, "place" if name in PLACES else "B")
         _DRAWN[name].update(done - _DRAWN[name].n)
 
     try:

@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miniscope_xr.layout import SECTOR
-from miniscope_xr.libraries import need
 from miniscope_xr.tools.flash.errors import CardWriteError, CheckFailedError, RefusedError, SettingsError
 from miniscope_xr.tools.flash.operation import Change, Progress
 from miniscope_xr.tools.flash.plan import Plan
 from miniscope_xr.tools.flash.probe import PROBE, block_of, places_in, probe
 from miniscope_xr.tools.flash.risk import Risk, estimate, percent, waits
 from miniscope_xr.tools.flash.target.linux import Target
+from miniscope_xr.tools.stream.libraries import need
 
 __all__ = [
     "PROBE", "Pattern", "Stalls", "changes_for", "check_empty", "check_seconds", "clean", "complain", "draw",

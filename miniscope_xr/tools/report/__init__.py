@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from miniscope_xr.layout import SECTOR, Layout, load_layout
 from miniscope_xr.layout.stamp import read_stamp
-from miniscope_xr.libraries import need
 from miniscope_xr.source.open import open_device
 from miniscope_xr.tools.check.check import check
+from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import refuse_existing, refuse_source, whole_file
 
 if TYPE_CHECKING:

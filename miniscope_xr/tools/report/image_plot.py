@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.errors import OptionError
-from miniscope_xr.libraries import need
+from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.summary import summarise
 
 _PROJECTIONS = ("mean", "max", "std")

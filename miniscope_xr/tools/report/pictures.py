@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from miniscope_xr.libraries import need
 from miniscope_xr.tools.stream.footage import Images
+from miniscope_xr.tools.stream.libraries import need
 
 Array = np.ndarray[Any, Any]
 

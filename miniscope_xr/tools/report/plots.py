@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from miniscope_xr.libraries import need
 from miniscope_xr.tools.stream.gaps import DROPPED, lost_frames
+from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.timing import BLANK, frame_numbers, milliseconds
 
 _LOST = "#c8432b"

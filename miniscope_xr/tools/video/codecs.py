@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from miniscope_xr.errors import OptionError, OutputError, did_you_mean
-from miniscope_xr.libraries import need
+from miniscope_xr.tools.stream.libraries import need
 
 CONTAINERS: dict[str, tuple[str, ...]] = {
     "GREY": (".avi", ".mkv"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from miniscope_xr.errors import OutputError
 from miniscope_xr.frames.stencil import cores
-from miniscope_xr.libraries import need
+from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.video.codecs import open_packet_writer, quiet
 
 _KEY_INTERVAL = 12  # frames between key frames in OpenCV's FFV1: a segment of a multiple of it costs no extra key frame

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.errors import OutputError
-from miniscope_xr.libraries import need
+from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.video.codecs import ONE_CHANNEL, open_packet_writer
 
 _ROW = 4  # bytes; Microsoft's BITMAPINFOHEADER: "each scan line must be padded to end on a LONG boundary"
