@@ -56,11 +56,8 @@ def need(module: str, extra: str, what: str = "this") -> Any:
     MissingDependencyError
         It is not there, or does not load; the message says which extra brings it.
     """
-    known = sys.modules.get(module)
-    if known is not None:
-        return known
     try:
-        with _interrupts_kept():
+        with contextlib.nullcontext() if module in sys.modules else _interrupts_kept():
             __import__(module)
     except ImportError as error:
         hint = _HINTS.get(module)
