@@ -537,6 +537,8 @@ def test_old_data_is_read_once_and_read_back(tmp_path):
     assert dirty <= moved["read"] <= 2.2 * dirty, "once for the list and the wipe, once to read back"
     assert sum(length for kind, _, length in disk.log[:looked] if kind == "read") < 0.11 * size + (8 << 20)
     assert estimate(job.changes, seen.data_end) == pytest.approx(3 * dirty / 20e6, rel=0.01)
+    region = (seen.data_start + SECTOR, SIZE)  # of which the proof reads, writes and puts back the half at the end
+    assert estimate(job.changes, seen.data_end, region) == pytest.approx((3 * dirty + 1.5 * SIZE) / 20e6, rel=0.05)
     assert not any(disk.view()[COUNTS:])
 
 

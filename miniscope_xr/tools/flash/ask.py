@@ -10,6 +10,7 @@ from miniscope_xr.layout import SECTOR
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.look import Look
 from miniscope_xr.tools.flash.operation import Change
+from miniscope_xr.tools.flash.probe import block_of
 from miniscope_xr.tools.flash.progress import clear
 from miniscope_xr.tools.flash.settings import Settings, show
 
@@ -27,12 +28,13 @@ def describe_changes(changes: tuple[Change, ...] | list[Change]) -> Iterator[str
         yield f"{what} {change.name}: {where}{length}"
 
 
-def estimate(changes: Sequence[Change], data_end: int) -> float:
+def estimate(changes: Sequence[Change], data_end: int, prove: tuple[int, int] | None = None) -> float:
     """Return the seconds the changes may take on an ordinary card.
 
-    Everything is read once; what is not zero, up to where old data ends, is written and read back too.
+    Everything is read once; what is not zero, up to where old data ends, is written and read back too. To ``prove`` a
+    region its end is read, written and put back.
     """
-    moved = 0
+    moved = 3 * block_of(*prove)[1] if prove else 0
     for change in changes:
         end = change.offset + change.length
         dirty = change.length if change.name != "data" else max(0, min(end, data_end) - change.offset)

@@ -114,7 +114,7 @@ def _plan(args: Setting, seen: Look, values: Mapping[str, int]) -> Plan:
 def carry_out(args: Writing, job: jobs.CardJob, report: Report, progress: Progress | None) -> None:
     """Show, ask, do."""
     report["changes"] = list(ask.describe_changes(list(job.changes)))
-    seconds = max(ask.estimate(job.changes, job.seen.data_end), 1)
+    seconds = max(ask.estimate(job.changes, job.seen.data_end, job.prove), 1)
     say([*report["changes"], f"takes up to about {seconds:.0f} s at 20 MB/s, reading and reading back included"], args)
     if args.dry_run:
         report["phase"] = "dry run"
