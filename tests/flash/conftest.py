@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+
+from miniscope_xr.tools.flash import stale
+
+
+@pytest.fixture(autouse=True)
+def own_lists(tmp_path_factory, monkeypatch):
+    """What a command leaves for readers is not left among the lists of whoever runs the tests."""
+    folder = tmp_path_factory.mktemp("data")
+    monkeypatch.setenv("XDG_DATA_HOME", str(folder))
+    if sys.platform != "linux":
+        monkeypatch.setattr(stale, "lists_dir", lambda: folder / "lists")
 
 
 @pytest.fixture

@@ -281,10 +281,27 @@ def test_after_sudo_the_list_is_the_callers(tmp_path, capsys, monkeypatch):
         file = home / ".local/share/miniscope-xr/lists" / f"{sector.read_stamp(header).session}.npz"
         for path in (file, *list(file.parents)[:4]):
             assert path.stat().st_uid == nobody.pw_uid
+        assert len(stale.old_buffers_of(header).sectors) == 8, "with sudo"
         monkeypatch.setenv("XDG_DATA_HOME", str(home / ".local/share"))
         assert len(stale.old_buffers_of(header).sectors) == 8
     finally:
         shutil.rmtree(home)
+
+
+def test_a_reader_finds_the_list_with_any_backup_folder(tmp_path, capsys, monkeypatch):
+    """Readers know nothing of --backup-dir; where their folder takes nothing, the note says what to copy."""
+    for place in ("home", "full"):
+        card = write(tmp_path / f"{place}.img", v4_card(16 << 20), 16 << 20)
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / place))
+        if place == "full":
+            (tmp_path / place).write_text("a file where the folder would be")
+        done = Tool(capsys, tmp_path / "backups")("prepare", card, "record_length=1", "--keep")
+        assert done.code == 0
+        header = card.read_bytes()[1022 * SECTOR : 1023 * SECTOR]
+        name = f"{sector.read_stamp(header).session}.npz"
+        assert (tmp_path / "backups/lists" / name).exists()
+        assert (stale.old_buffers_of(header) is not None) == (place == "home")
+        assert (f"copy {tmp_path / 'backups/lists' / name} there" in done.out) == (place == "full")
 
 
 def test_backups_of_two_computers_in_one_folder(tmp_path, capsys, monkeypatch):

@@ -122,7 +122,8 @@ def carry_out(job: CardJob, target: Target, backup_dir: Path, progress: Progress
         old = stale.list_buffers(target, seen.layout, seen.data_end, progress, also=also, known=known)
         stale.save_list(journal.folder, old, layout=seen.layout.id, session=journal.session, card_id=seen.disk.card_id)
         if all(change.name != "data" for change in job.changes):  # it stays, and a reader has to tell it from new data
-            stale.hand_to_reader(journal.folder, backup_dir, journal.session)
+            place = stale.hand_to_reader(journal.folder, backup_dir, journal.session)
+            journal.about = {**journal.about, "list": str(place or "")}
     with interrupts.held():  # one for both: a signal during the proof ends the operation before it wipes anything
         if job.prove is not None:
             _prove(target, job.prove, journal, progress)

@@ -170,16 +170,23 @@ def save_list(folder: Path, old: OldBuffers, *, layout: str, session: str, card_
 def hand_to_reader(folder: Path, backup_dir: Path, session: str) -> Path | None:
     """Write the list where a reader looks for it: among the lists of the person who reads the card.
 
-    That is the one who called ``sudo``, where somebody did. With another backup folder than the usual one it lies in
-    ``lists`` there. None if there is no list, or no session by which it could be found.
+    That is the one who called ``sudo``, where somebody did, who may read it with ``sudo`` too. With another backup
+    folder than the usual one it lies in ``lists`` there besides, and only there if the usual place takes nothing (the
+    disk is full). None if there is no list, or no session by which it could be found; else where a reader finds it.
     """
     content = (folder / NAME).read_bytes() if (folder / NAME).exists() else b""
     if not content or not session:
         return None
-    if backup_dir != default_dir():
-        return _put(backup_dir / "lists", session, content)
-    with as_caller() as home:
-        return _put(home or lists_dir(), session, content)
+    other = None if backup_dir == default_dir() else _put(backup_dir / "lists", session, content)
+    try:
+        with as_caller() as home:
+            if home is not None:
+                _put(home, session, content)
+        return _put(lists_dir(), session, content)
+    except JournalError:
+        if other is None:
+            raise
+        return other
 
 
 def _put(place: Path, session: str, content: bytes) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from miniscope_xr.errors import MiniscopeError, OptionError, plain
+from miniscope_xr.index.old_buffers import lists_dir
 from miniscope_xr.layout import Layout, builtin_layouts, load_layout
 from miniscope_xr.tools.flash import ask, jobs, prepare, refuse
 from miniscope_xr.tools.flash.arguments import Listing, Looking, Preparing, Setting, Wiping, Writing
@@ -123,6 +124,10 @@ def carry_out(args: Writing, job: jobs.CardJob, report: Report, progress: Progre
     ask.confirm(job.seen.disk.card_id, args.yes)
     journal = jobs.execute(job, backup_dir(args), image=args.image, expect_size=expected_size(args), progress=progress)
     report.update(phase="done", card_changed=journal.changed, backup=str(journal.folder))
+    listed = journal.about.get("list")
+    if listed and Path(listed).parent != lists_dir():
+        usual = f"readers look for lists of old data in {lists_dir()}, where nothing can be written"
+        say([f"note: {usual}: copy {listed} there"], args)
     say([f"done and verified; backup in {journal.folder}"], args)
 
 
