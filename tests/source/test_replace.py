@@ -88,3 +88,17 @@ def test_a_file_that_is_really_open(tmp_path: Path) -> None:
     threading.Timer(0.5, reader.close).start()
     replace(made, final)
     assert final.read_text() == "new"
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="only Windows refuses to remove an open file")
+def test_the_error_of_a_writer_that_left_its_file_open_is_told(tmp_path: Path) -> None:
+    left = []
+
+    def write() -> None:
+        with whole_file(tmp_path / "a.avi") as part:
+            left.append(part.open("w"))
+            raise RuntimeError("first")
+
+    with pytest.raises(RuntimeError, match="first"):
+        write()
+    left[0].close()

@@ -387,7 +387,7 @@ class TestMiniscopeDaq:
 
     def test_lies_where_the_program_puts_it(self, session: Path, ds: xr.Dataset, tmp_path: Path) -> None:
         assert session == tmp_path / "out" / "2026_03_14" / "15_09_26"
-        files = {str(p.relative_to(session)) for p in session.rglob("*") if p.is_file()}
+        files = {p.relative_to(session).as_posix() for p in session.rglob("*") if p.is_file()}
         videos = {f"Miniscope/{k}.avi" for k in range(-(-ds.sizes["frame"] // 16))}
         others = {"metaData.json", "notes.csv", "Miniscope/metaData.json", "Miniscope/timeStamps.csv"}
         assert files == videos | others

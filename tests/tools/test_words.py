@@ -43,7 +43,7 @@ def _files(folder: Path) -> dict[str, str]:
         "nothing there": "gone.img",
         "a file as a folder": "noise.img/x",
         "a name too long": "a" * 300 + ".img",
-        "another encoding": os.fsdecode(b"g\xfcnther.img"),
+        "another encoding": os.fsdecode(b"g\xfcnther.img") if os.name == "posix" else "günther.img",
         "no character of this terminal": "\N{MOUSE}.img",
         "a folder": "folder",
         "a link to itself": "loop",

@@ -110,7 +110,8 @@ def run_batch(environment: Environment, prefix: Path, files: list[str], words: l
     """Run some test files in one process under Wine, of at most ``limit`` seconds."""
     report = prefix.parent / f"{prefix.name}.xml"
     report.unlink(missing_ok=True)
-    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--junitxml=Z:{report}", *words]
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", f"faulthandler_timeout={limit // 2}"]
+    options += [f"--junitxml=Z:{report}", *words]
     command = environment.command("-m", "pytest", *files, *options)
     env = environment.environ(prefix)
     if any(DISKS in file for file in files):
@@ -120,17 +121,19 @@ def run_batch(environment: Environment, prefix: Path, files: list[str], words: l
     # Piped, both ways: standard output straight to a file dies with WinError 6 under Wine
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env=env, input="", capture_output=True, text=True,
+            command, cwd=ROOT, env=env, input="", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             errors="replace", timeout=limit,
         )  # fmt: skip
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired as late:
+        said = late.stdout or b""  # bytes, whatever was asked for
+        print((said if isinstance(said, str) else said.decode(errors="replace"))[-6000:])  # where it hangs
         return [Result(file, broken=f"not done after {limit} s") for file in files]
     finally:
         for left in prefix.glob("drive_c/users/*/Temp/*"):
             shutil.rmtree(left, ignore_errors=True)
     if not report.is_file():
-        print((done.stdout + done.stderr)[-3000:])
-        return [Result(file, broken=(done.stdout + done.stderr)[-1500:]) for file in files]
+        print(done.stdout[-3000:])
+        return [Result(file, broken=done.stdout[-1500:]) for file in files]
     found = read_report(report)
     if any(result.failed for result in found.values()):
         print(done.stdout[-6000:])

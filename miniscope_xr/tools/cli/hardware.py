@@ -165,7 +165,10 @@ class Checklist:
             time.sleep(0.01)
             in_time = any(not journal.finished for journal in journals(self.backups))
         child.kill()
-        said = child.communicate()[0].decode(errors="replace")
+        try:
+            said = child.communicate(timeout=_PATIENCE)[0].decode(errors="replace")
+        except subprocess.TimeoutExpired:  # a program that it had started lives on, and holds its output
+            said = "its output does not end"
         in_time = any(not journal.finished for journal in journals(self.backups))
         got = "killed" if in_time else f"exit code {child.returncode}"
         right = in_time or child.returncode == DONE

@@ -179,7 +179,8 @@ def _part_of(final: Path) -> Iterator[Path]:
     try:
         yield part
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(PermissionError):  # Windows, where a writer that failed left it open: its error counts
+            part.unlink(missing_ok=True)
 
 
 Watcher = Callable[[str, int, int], None]
