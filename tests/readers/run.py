@@ -34,6 +34,7 @@ INSTALL: dict[str, list[list[str]]] = {
     "neuroconv": [["neuroconv[miniscope]", "roiextractors", "pynwb", "nwbinspector", "dandi"]],
     "minian": [["minian", "xarray<2025.9"]],  # newer xarray does not open stores with zarr 2, which minian brings
     "suite2p": [["--no-deps", "suite2p"], SUITE2P],
+    "ome": [["bioio", "bioio-ome-tiff", "bioio-ome-zarr", "ome-zarr"]],
     "caiman": [],
 }
 """pip's arguments for each environment. CaImAn: conda only, so it runs where it is importable (CAIMAN_PYTHON)."""
@@ -85,7 +86,7 @@ def export_all(folder: Path) -> None:
     with make_card(folder) as ds:
         for name, codec in (("grey.avi", "GREY"), ("ffv1.avi", "FFV1"), ("matroska.mkv", "FFV1")):
             ds.miniscope.to_video(folder / name, codec=codec)
-        for name in ("a.zarr", "a.nc", "a.h5", "a.tif", "a.nwb"):
+        for name in ("a.zarr", "a.nc", "a.h5", "a.tif", "a.nwb", "a.ome.tif", "a.ome.zarr"):
             ds.miniscope.export(folder / name)
         ds.miniscope.export(folder / "session.nwb", **SESSION)
         ds.miniscope.export(folder / "minian", to="minian")
