@@ -59,6 +59,7 @@ def prepared(asker: Any, path: Path, words: list[str], given_up: str = "") -> An
     return ended(asker)
 
 
+@pytest.mark.slow
 def test_the_card_is_as_the_command_leaves_it(viewing, empty, tmp_path, monkeypatch):
     monkeypatch.setattr("miniscope_xr.tools.flash.prepare.new_session", lambda: b"s" * 16)
     monkeypatch.setattr("miniscope_xr.tools.flash.prepare.time", SimpleNamespace(time=lambda: 1.8e9))
@@ -94,6 +95,7 @@ def test_the_page_is_told_what_is_on_it_and_what_would_be_written(viewing, empty
     assert empty.read_bytes().count(0) > (12 << 20) - 512  # nothing is written by looking
 
 
+@pytest.mark.slow
 def test_what_the_command_refuses_is_refused(viewing, empty, tmp_path):
     asker = viewing()
     text = tmp_path / "letter.txt"
@@ -108,6 +110,7 @@ def test_what_the_command_refuses_is_refused(viewing, empty, tmp_path):
         assert asker.post("plan", look=seen["look"], words=words).status == 422
 
 
+@pytest.mark.slow
 def test_a_recording_is_lost_only_by_its_id(viewing, make_card):
     path = Path(make_card(frames=20)[0])
     before = path.read_bytes()
@@ -134,6 +137,7 @@ def test_nothing_is_written_before_it_was_said_what(viewing, empty):
     assert asker.post("begin", look=seen["look"] + 1, typed=seen["id"][-4:]).status == 422
 
 
+@pytest.mark.slow
 def test_what_changed_since_it_was_shown_is_not_written(viewing, empty):
     asker = viewing()
     seen = looked(asker, empty)
@@ -162,6 +166,7 @@ def slow_writes(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threa
     return begun, go_on
 
 
+@pytest.mark.slow
 def test_two_clicks_and_two_pages_write_once(viewing, empty, slow_writes):
     begun, go_on = slow_writes
     asker = viewing()
@@ -181,6 +186,7 @@ def test_two_clicks_and_two_pages_write_once(viewing, empty, slow_writes):
     assert "changed since it was shown" in ended(asker)["said"]
 
 
+@pytest.mark.slow
 def test_stopped_it_says_how_the_card_is(viewing, empty, slow_writes):
     begun, go_on = slow_writes
     before = empty.read_bytes()
@@ -197,6 +203,7 @@ def test_stopped_it_says_how_the_card_is(viewing, empty, slow_writes):
     assert empty.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_server_that_ends_leaves_a_card_whose_state_is_known(empty, slow_writes, tmp_path):
     from miniscope_xr.tools.view import Viewer
 
