@@ -129,8 +129,14 @@ def to_restore(journals: Iterator[Journal], target: Target | None = None) -> Jou
     which operation was the last, whichever claims to be newer. Where none left them, another program set them since.
     """
     undone = ("restore", "resume")  # a restored card is as its backup says already; a resumed operation has its own
-    left = [j for j in journals if j.verb not in undone and not (j.verb == "qualify" and j.finished)]
-    return next((j for j in left if target is None or _left_settings(target, j)), left[0] if left else None)
+    newest = None
+    for old in journals:
+        if old.verb in undone or (old.verb == "qualify" and old.finished):
+            continue
+        if target is None or _left_settings(target, old):
+            return old
+        newest = newest or old
+    return newest
 
 
 def _left_settings(target: Target, old: Journal) -> bool:
