@@ -9,7 +9,7 @@ import numpy as np
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.frames.axis import Int
 from miniscope_xr.frames.stencil import FooterStencil, Stencil
-from miniscope_xr.index.clock import ENDS, GOES_ON, RunClock, longest_hole
+from miniscope_xr.index.excursions import ENDS, GOES_ON, RunClock, longest_hole
 from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.headers import read_rows
 from miniscope_xr.index.recording import Recording

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import median
 
-from miniscope_xr.index.clock import UNKNOWN, Floats, Ints, RunClock, longest_hole
+import numpy as np
+
+from miniscope_xr.index.clock import Floats, Ints, Model, due
+from miniscope_xr.index.excursions import UNKNOWN, RunClock, longest_hole
 from miniscope_xr.index.headers import HeaderReader, read_rows
 from miniscope_xr.index.runs import Header, Run
 from miniscope_xr.layout import SECTOR
 
 CLOCK_FRAMES = 8  # frames on each side whose clocks are compared
 CLOCK_STEP = 2.5  # timestamps are whole ms and interrupts jitter by about one: larger steps are no jitter
+_SHOWS = 8  # frames that show a clock by themselves
 BATTERY_STEP = 3  # ADC counts; noise is about one
 
 
@@ -49,12 +53,18 @@ class Evidence:
         self._head = headers.framing.head
         self.close = False  # every header is looked at: old buffers in failed writes' places are told
         self._clocks: dict[int, RunClock] = {}
+        self._links: dict[tuple[int, int], bool | None] = {}
         self._own: dict[tuple[int, int], bool] = {}
 
     # -- the ring buffer's leftovers ---------------------------------------------------------------
 
     def link(self, run: Run, i: int) -> bool | None:
         """Whether the leftovers behind buffer ``i`` repeat the buffer one ring earlier; None: nothing to compare."""
+        if (run.sector, i) not in self._links:
+            self._links[run.sector, i] = self._told_link(run, i)
+        return self._links[run.sector, i]
+
+    def _told_link(self, run: Run, i: int) -> bool | None:
         told = self._repeats(run, i)
         source = self._source(run, i) if told is False else None
         if source is None:
@@ -104,14 +114,14 @@ class Evidence:
 
     def broken_links(self, run: Run, start: int, stop: int) -> int | None:
         """First buffer in [start, stop) whose leftovers do not fit, or None."""
+        return next((i for i in self._short(run, start, stop) if self.link(run, i) is False), None)
+
+    def _short(self, run: Run, start: int, stop: int) -> Iterator[int]:
+        """Buffers in [start, stop) that leave room for leftovers."""
         short = [b for b, n in enumerate(run.cut.lengths) if (n + self._head) % SECTOR]
         size = len(run.cut)
         for frame_start in range(start - (start + run.first.index) % size, stop, size):
-            for b in short:
-                i = frame_start + b
-                if start <= i < stop and self.link(run, i) is False:
-                    return i
-        return None
+            yield from (i for b in short if start <= (i := frame_start + b) < stop)
 
     # -- the frame clock, focus and battery ---------------------------------------------------------
 
@@ -129,31 +139,57 @@ class Evidence:
             return False
         if (run.sector, i) not in self._own:
             start, stop = i, i + 1
-            while self._strays(run, start - 1):
+            while self._not_ours(run, start - 1):
                 start -= 1
-            while self._strays(run, stop):
+            while self._not_ours(run, stop):
                 stop += 1
-            own = any(self._repeats(run, k) for k in range(start, stop)) or not self._goes_on(run, start, stop)
+            linked = True in self._told(run, range(start, stop), start)
+            behind = self._told(run, range(stop, min(stop + self.ring, run.count)), start)
+            own = linked or (False in behind and True not in behind)
             self._own.update({(run.sector, k): own for k in range(start, stop)})
         return not self._own[run.sector, i]
 
-    def _goes_on(self, run: Run, start: int, stop: int) -> bool:
-        """Whether no leftovers speak against the recording going on behind a few buffers."""
-        told = set()
-        for i in range(stop, min(stop + self.ring, run.count)):
-            source = self._source(run, i)
-            if source is not None and (source[0] is not run or source[1] < start):
-                told.add(self._repeats(run, i))
-        return True in told or False not in told
+    def _not_ours(self, run: Run, i: int) -> bool:
+        """Whether nothing of this recording stands in the place of a buffer."""
+        gone = 0 <= i < run.count and not run.matches(i, self.headers.at(run.sector_of(i)))
+        return gone or self._strays(run, i)
+
+    def _told(self, run: Run, buffers: range, before: int) -> set[bool | None]:
+        """What the leftovers of some buffers say of those in front of buffer ``before``."""
+        found = ((i, self._source(run, i)) for i in buffers)
+        return {self._repeats(run, i) for i, source in found if source and (source[0] is not run or source[1] < before)}
 
     def _strays(self, run: Run, i: int) -> bool:
         """Whether the clock of a buffer is not that of those before and behind it, which are of one clock."""
         if not self.close or run.odd or not 0 <= i < run.count:
             return False
+        return self._clock_of(run).odd(lambda k: self._times(run, k), i)
+
+    def _clock_of(self, run: Run) -> RunClock:
         if run.sector not in self._clocks:
             longest = longest_hole(self.headers.framing.layout.build)
             self._clocks[run.sector] = RunClock(run, None, self.ticks, UNKNOWN, longest)
-        return self._clocks[run.sector].odd(lambda k: self._times(run, k), i)
+        return self._clocks[run.sector]
+
+    def _known_clock(self, run: Run) -> Model | None:
+        """The clock that the longest run shows, for one of too few frames to show its own."""
+        longest = max(self.runs, key=lambda r: 0 if r.odd else r.count, default=run)
+        size = len(run.cut)
+        if longest.cut != run.cut or run.count > _SHOWS * size or longest.count <= _SHOWS * size:
+            return None
+        first = (-longest.first.index) % size
+        stop = min(first + 4 * _SHOWS * size, longest.count)
+        told = self._clock_of(longest).left(lambda k: self._times(longest, k), first, stop)
+        return told[2] if told else None
+
+    def _left(self, run: Run, start: int, stop: int) -> tuple[Floats, Model] | None:
+        """Ticks by which this recording's buffers, from the first of a frame on, are off one clock; and that clock."""
+        told = self._clock_of(run).left(lambda k: self._times(run, k), start, stop, self._known_clock(run))
+        if told is None:
+            return None
+        _, left, model = told
+        left[[self._stale(run, i) for i in range(start, stop)]] = np.nan
+        return left, model
 
     def _times(self, run: Run, i: Ints) -> Floats:
         framing = self.headers.framing
@@ -186,11 +222,8 @@ class Evidence:
             if header is not None:
                 times.append((m, header.time))
         now = self._header(run, i)
-        if now is None or len(times) < 2:
-            return None
-        (near, late), (far, early) = times[0], times[-1]
-        period = (late - early) / (far - near)
-        return now.time - median(t + m * period for m, t in times)
+        expected = due(times, self.ticks)
+        return None if now is None or expected is None else now.time - expected[0]
 
     def _step(self, run: Run, seam: int) -> float | None:
         """Ticks by which the frame clock jumps at a seam (median over the two frames behind it)."""

@@ -21,7 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from miniscope_xr.index.evidence import BATTERY_STEP, CLOCK_FRAMES, CLOCK_STEP, Evidence
+from miniscope_xr.index.breaks import Breaks
+from miniscope_xr.index.evidence import CLOCK_STEP
+from miniscope_xr.index.gaps import Gaps
 from miniscope_xr.index.runs import Header, Run
 
 _SAMPLES = 64  # frames sampled along a run
@@ -38,7 +40,7 @@ class Verdict:
     doubt: list[str] = field(default_factory=list)
 
 
-class SeamSearch(Evidence):
+class SeamSearch(Breaks, Gaps):
     """Finds the first buffer of an older recording with few looks at the evidence."""
 
     def first_seam(self, runs: list[Run], exhaustive: bool = False) -> Verdict:
@@ -59,97 +61,6 @@ class SeamSearch(Evidence):
             doubt += verdict.doubt
         return Verdict(None, doubt)
 
-    def _plausible_boundary(self, runs: list[Run], number: int) -> bool:
-        """Whether run ``number`` can follow the one before it in one recording (a drop, lap or lost interrupt)."""
-        before, after = runs[number - 1], runs[number]
-        a = self.headers.at(before.sector_of(before.count - 1)) or before.first
-        b = after.first
-        excess = b.count - b.written - b.dropped
-        linked = self._linked_across(runs, number)
-        if linked is not None:
-            return linked
-        if not self.scanning and a.ewl != b.ewl:
-            return False
-        if a.battery > 0 and (b.battery == 0 or b.battery - a.battery >= BATTERY_STEP):
-            return False
-        if b.dropped > a.dropped and self.drop_step and excess == 0 and (b.written + b.dropped) % self.drop_step:
-            return False
-        return self._single_fits(runs, number) if after.odd else self._same_clock(runs, number)
-
-    def _linked_across(self, runs: list[Run], number: int) -> bool | None:
-        """Whether leftovers behind a break repeat buffers before it; None where they tell nothing."""
-        behind = [(run, i) for run in runs[number : number + self.ring] for i in range(min(run.count, self.ring))]
-        start = runs[number].first.count
-        told = set()
-        for run, i in behind[: self.ring]:
-            source = self._earlier(run, i)
-            if source is not None and source[0].first.count + source[1] < start:
-                told.add(self.link(run, i))
-        if True in told or False not in told:
-            return True if True in told else None
-        before = runs[number - 1]
-        slow = self._stressed(before, before.count - 1) or self._stressed(runs[number], 0)
-        return None if slow else False
-
-    def _single_fits(self, runs: list[Run], number: int) -> bool:
-        """Whether a single buffer keeps the frame clock (whole periods aside) of the last regular stretch."""
-        here = next((r for r in reversed(runs[:number]) if self._regular(r)), None)
-        header = runs[number].first
-        if here is None or header.index >= len(here.cut) or header.length != here.cut.lengths[header.index]:
-            return True
-        size = len(here.cut)
-        like = here.count - 1 - (here.index_of(here.count - 1) - header.index) % size
-        before = [self._header(here, like - m * size) for m in range(CLOCK_FRAMES) if like - m * size >= 0]
-        times = [h.time for h in before if h is not None]
-        if len(times) < 2 or len(times) != len(before):
-            return True
-        period = (times[0] - times[-1]) / (len(times) - 1)
-        if period <= 0:
-            return True
-        off = (header.time - median(t + m * period for m, t in enumerate(times))) / period
-        tolerance = (CLOCK_STEP + 0.5 + 2 * abs(off) / (len(times) - 1)) * self.ticks
-        return abs(off - round(off)) * period <= tolerance
-
-    def _same_clock(self, runs: list[Run], number: int) -> bool:
-        """Whether the first regular stretch from run ``number`` on keeps the frame clock of the last one before it.
-
-        Whole periods do not count: a lost interrupt puts two camera frames under one number. Counters and times
-        of single buffers may step back by a ring (a lap), so only regular stretches are compared.
-        """
-        here = next((r for r in reversed(runs[:number]) if self._regular(r)), None)
-        there = next((r for r in runs[number:] if self._regular(r)), None)
-        if here is None or there is None or here.cut != there.cut:
-            return True
-        before, after = self._clock(here, False), self._clock(there, True)
-        if len(before) < 2 or len(after) < 2:
-            return True
-        if after[0][1] < before[-2][1]:
-            return False
-        steady = before[:-1] if len(before) > 2 else before  # the last frame before a break may be odd
-        longer = max(steady, after, key=len)
-        frames = longer[-1][0] - longer[0][0]
-        period = (longer[-1][1] - longer[0][1]) / frames if frames else 0
-        if period <= 0:
-            return True
-        phases = [median(t - period * k for k, t in side) for side in (steady, after)]
-        off = (phases[1] - phases[0]) / period
-        reach = after[-1][0] - before[0][0]
-        tolerance = (CLOCK_STEP + 0.5 + 1.5 * reach / frames) * self.ticks / period
-        return tolerance >= 0.5 or abs(off - round(off)) <= tolerance
-
-    @staticmethod
-    def _regular(run: Run) -> bool:
-        return not run.odd and run.count >= 2 * len(run.cut) > 2
-
-    def _clock(self, run: Run, front: bool) -> list[tuple[int, int]]:
-        """(frame number, time) of buffer 0 in up to 16 frames at the front or the end of a run."""
-        size = len(run.cut)
-        start = (-run.first.index) % size
-        last = (run.count - 1 - start) // size
-        frames = range(min(last + 1, _WINDOW)) if front else range(max(last + 1 - _WINDOW, 0), last + 1)
-        headers = [self._header(run, start + k * size) for k in frames]
-        return [(h.frame, h.time) for h in headers if h is not None]
-
     def _seam_in(self, run: Run, exhaustive: bool, more_follows: bool) -> Verdict:
         size = len(run.cut)
         frames = (run.count - 1) // size + 1  # buffers 0, size, 2 size ... have the same index in their frames
@@ -163,7 +74,9 @@ class SeamSearch(Evidence):
                     return verdict
                 start = broken + 1
             if self.ring >= size and self._linked(run):
-                return Verdict()
+                found = (self._seam_in_gap(run, gap) for gap in self._gaps(run))
+                seam = next((i for i in found if i is not None), None)
+                return Verdict(None if seam is None else (0, seam))
         suspect = self._suspect_frame(run, frames, every, more_follows)
         if suspect is not None:
             return self._locate_by_clock(run, suspect)

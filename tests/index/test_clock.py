@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from miniscope_xr.index.clock import ENDS, GOES_ON, UNKNOWN, Model, RunClock, excursions, learn
+from miniscope_xr.index.clock import Model, learn
+from miniscope_xr.index.excursions import ENDS, GOES_ON, UNKNOWN, RunClock, excursions
 from miniscope_xr.index.runs import Cut, Header, Run
 
 OFFSETS = np.array([25.0, 32, 39, 47, 51])

@@ -1,0 +1,236 @@
+"""Excursions of the frame clock: old buffers among new ones.
+
+In the place of a few buffers whose writes failed stand those of an older recording, whose counters may fit. They do not
+keep the clock of what is before and behind them, which is one clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+
+from miniscope_xr.index.clock import Bools, Floats, Ints, Model, learn
+from miniscope_xr.index.runs import Run
+from miniscope_xr.layout import Build
+
+Look = Callable[[Ints], Floats]
+
+_CHUNK = 16  # frames judged at once
+_AROUND = 12  # frames looked at on each side of them
+_SIDE = 20  # buffers on each side whose clock counts
+_NEAR = 8  # the same where nothing else tells
+_FEW = 3  # buffers that do not show a clock by themselves
+_KEPT = 256  # chunks
+_WITHIN, _BETWEEN = 2.0, 2.5  # ms by which buffers of a frame, and frames, may be off each other before it is looked at
+SHORT = 16  # writes in a row that fail
+LONG = 100  # the same where the driver gives up on a busy card
+ENDS, GOES_ON, UNKNOWN = "recording ends", "recording goes on", "unknown"
+EDGE = (10, 14)  # ms an edge of a foreign remote takes
+
+
+def longest_hole(build: Build | None) -> int:
+    """Most writes in a row that fail: a few, or all that a driver gives up on while the card is busy."""
+    return LONG if build is not None and build.driver_timeout else SHORT
+
+
+def excursions(left: Floats, tolerance: float, ticks: float, end: str, longest: int = SHORT) -> Bools:
+    """Which of some buffers in a row are off a clock that the buffers before and behind them keep.
+
+    Parameters
+    ----------
+    left
+        Ticks by which each is off (NaN: it is not there).
+    tolerance
+        Ticks by which one may be off.
+    ticks
+        Units of the timestamp per ms.
+    end
+        What is behind them: ``"recording ends"``, ``"recording goes on"``, or ``"unknown"``: an older recording may
+        begin in them, so that only those count behind which the clock is the same as before.
+    longest
+        Most buffers in a row that may be odd; of many the clock behind them has to be the same as before.
+
+    Returns
+    -------
+    bool, shape (n,)
+    """
+    found = np.zeros(len(left), bool)
+    known = np.flatnonzero(np.isfinite(left))
+    if len(known) < 4:
+        return found
+    values = left[known]
+    cuts = np.flatnonzero(np.abs(np.diff(values)) > tolerance) + 1
+    bounds = [0, *cuts.tolist(), len(values)]
+    own = np.ones(len(values), bool)
+    for n, (start, stop) in enumerate(pairwise(bounds)):
+        if not len(cuts) or stop - start > longest:
+            continue
+        before = values[:start][own[:start]][-_SIDE:]  # without the old ones found so far
+        following = bounds[n + 2] if n + 2 < len(bounds) else stop
+        behind = values[stop : following if following - stop > _FEW else stop + _SIDE]
+        level, size = float(np.median(values[start:stop])), stop - start
+        own[start:stop] = not _strays(before, behind, level, size, tolerance, ticks, end)
+    found[known[~own]] = True
+    return found
+
+
+def _strays(before: Floats, behind: Floats, level: float, size: int, tolerance: float, ticks: float, end: str) -> bool:
+    """Whether a stretch of buffers is off the clock of both sides, and not between them."""
+    if not len(before):
+        return False  # a few buffers of this recording, and behind them an older one
+    early = float(np.median(before))
+    if not len(behind):
+        edge = EDGE[0] <= (early - level) / ticks <= EDGE[1]
+        last = end == ENDS and len(before) > 2 * size
+        return bool(last and abs(level - early) > tolerance and not edge)
+    late = float(np.median(behind))
+    alike = abs(early - late) <= tolerance
+    if end == UNKNOWN:  # of two older recordings the second may have nearly the same phase
+        alike = abs(float(np.median(before[-_NEAR:]) - np.median(behind[:_NEAR]))) <= tolerance / 2
+    back = alike and min(len(before), len(behind)) > _FEW
+    if (size > SHORT or end == UNKNOWN) and not back:
+        return False
+    return not min(early, late) - tolerance <= level <= max(early, late) + tolerance
+
+
+def _usual_offsets(off: Floats) -> Floats:
+    """Ticks by which the buffers of a frame (columns) are usually later than its first."""
+    behind = (column[np.isfinite(column)] for column in (off - off[:, :1]).T)
+    return np.array([float(np.median(known)) if known.size else 0.0 for known in behind])
+
+
+def _levels(off: Floats, around: int) -> Floats:
+    """Ticks by which the frames around each frame (row) are off: the median of ``around`` or more on each side."""
+    known = np.flatnonzero(np.isfinite(off).any(axis=1))
+    middle = (np.fmax.reduce(off[known], axis=1) + np.fmin.reduce(off[known], axis=1)) / 2
+    levels = np.full(len(off), np.nan)
+    steps = max(len(known) // around, 1)
+    for k in range(steps):
+        near = middle[max(k - 1, 0) * around : (k + 2) * around if k + 2 < steps else None]
+        levels[known[k * around : (k + 1) * around if k + 1 < steps else None]] = np.median(near)
+    return levels
+
+
+class RunClock:
+    """Tells buffers of a run that stand where this recording's were to be written, but are an older one's.
+
+    Two steps: :meth:`suspects` compares times in hand with the clock; only where they differ :meth:`odd` reads the
+    headers around, and decides. A card whose times are as expected costs no read.
+
+    ``look`` reads the times of some buffers of the run: NaN where a header does not vouch for its buffer.
+
+    Parameters
+    ----------
+    run : Run
+    model : Model or None
+        The clock of its recording; None: nothing is suspect.
+    ticks : float
+        Units of the timestamp per ms.
+    end : str
+        What is behind the run: as for :func:`excursions`.
+    longest : int
+        Most buffers in a row that may be odd.
+    """
+
+    def __init__(self, run: Run, model: Model | None, ticks: float, end: str, longest: int = SHORT) -> None:
+        size = len(run.cut)
+        self._run, self._size, self._ticks, self._end, self._longest = run, size, ticks, end, longest
+        self._first = (-run.first.index) % size  # first buffer 0
+        self._whole = max(run.count - self._first, 0) // size
+        self._tells = not run.odd and self._whole >= 3
+        self._model = model if model is not None and len(model.offsets) == size else None
+        self._around = max(_AROUND, -(-longest // size) + 4)
+        self._chunks: dict[int, tuple[int, Bools]] = {}
+        self._levels: dict[int, float] = {}  # ticks by which the clock is off, by frame
+
+    def old(self, look: Look, i: Ints, times: Floats) -> Bools:
+        """Which buffers ``i`` of the run, one after the other, are an older recording's; ``times`` as from ``look``."""
+        found = np.zeros(len(i), bool)
+        for k in np.flatnonzero(self.suspects(i, times)).tolist():
+            found[k] = self.odd(look, int(i[k]))
+        return found
+
+    def suspects(self, i: Ints, times: Floats) -> Bools:
+        """Which of some buffers in a row are in a frame that is to be looked at, by their times alone."""
+        model = self._model
+        if not self._tells or model is None or not len(i):
+            return np.zeros(len(i), bool)
+        frame, index = np.divmod(i + self._run.first.index, self._size)
+        row = frame - frame[0]
+        table = np.full((int(row[-1]) + 1, self._size), np.nan)
+        table[row, index] = self._off(model, frame, index, times)
+        suspect = self._strange(table, self._level(int(frame[0] + frame[-1]) // 2))
+        if np.count_nonzero(suspect) > 2 * self._around:  # lost ticks, or a firmware that times its buffers otherwise
+            table -= _usual_offsets(table)
+            suspect = self._strange(table, _levels(table, self._around))
+        found: Bools = suspect[row]
+        return found
+
+    def _strange(self, off: Floats, level: float | Floats) -> Bools:
+        """Which frames (rows of ticks by which buffers are off) are not of one piece, or not on their level."""
+        high, low = np.fmax.reduce(off, axis=1), np.fmin.reduce(off, axis=1)
+        with np.errstate(invalid="ignore"):
+            strange: Bools = high - low > _WITHIN * self._ticks
+            strange |= np.abs((high + low) / 2 - level) > _BETWEEN * self._ticks
+        return strange
+
+    def odd(self, look: Look, i: int) -> bool:
+        """Whether buffer ``i`` of the run is an older recording's, by the clock of the buffers around it."""
+        if not self._tells:
+            return False
+        chunk = min(max(i - self._first, 0) // self._size, self._whole - 1) // _CHUNK
+        if chunk not in self._chunks:
+            if len(self._chunks) >= _KEPT:
+                self._chunks.clear()
+            self._chunks[chunk] = self._judged(look, chunk)
+        start, odd = self._chunks[chunk]
+        return bool(0 <= i - start < len(odd) and odd[i - start])
+
+    def _judged(self, look: Look, chunk: int) -> tuple[int, Bools]:
+        """First of the buffers of a chunk of frames and of those around it, and which of them are odd."""
+        frame = max(chunk * _CHUNK - self._around, 0)
+        start = self._first + frame * self._size if frame else 0
+        stop = min(self._first + ((chunk + 1) * _CHUNK + self._around) * self._size, self._run.count)
+        told = self.left(look, start, stop)
+        if told is None:
+            return start, np.zeros(stop - start, bool)
+        times, left, model = told
+        end = GOES_ON if self._end == ENDS and stop < self._run.count else self._end
+        odd = excursions(left, model.tolerance(self._ticks), self._ticks, end, self._longest)
+        if self._model is not None:
+            self._model = self._model._replace(offsets=model.offsets)
+            number, index = np.divmod(np.arange(start, stop) + self._run.first.index, self._size)
+            kept = self._off(self._model, number, index, times)[~odd]
+            kept = kept[np.isfinite(kept)]
+            self._levels[chunk * _CHUNK + _CHUNK // 2] = float(np.median(kept)) if len(kept) else 0.0
+        return start, odd
+
+    def left(
+        self, look: Look, start: int, stop: int, known: Model | None = None
+    ) -> tuple[Floats, Floats, Model] | None:
+        """Times of buffers from the first of a frame on, ticks by which each is off a clock, and that clock.
+
+        It is learnt from these buffers unless ``known``.
+        """
+        i = np.arange(start, stop)
+        times = look(i)
+        whole = i[(i >= self._first) & (i < self._first + self._whole * self._size)] - start
+        rows = times[whole][: len(whole) // self._size * self._size].reshape(-1, self._size)
+        model = known or (learn(rows, self._run.cut.lengths) if self._tells else None)
+        if model is None:
+            return None
+        number, index = np.divmod(i + self._run.first.index, self._size)
+        return times, times - model.offsets[index] - model.period * (number - number[0]), model
+
+    def _off(self, model: Model, frame: Ints, index: Ints, times: Floats) -> Floats:
+        """Ticks by which times are off the clock of the run's first buffer."""
+        first = self._run.first
+        off: Floats = times - first.time - model.period * frame - (model.offsets[index] - model.offsets[first.index])
+        return off
+
+    def _level(self, frame: int) -> float:
+        """Ticks by which the clock is off around a frame, as far as that was looked at."""
+        near = min(self._levels, key=lambda at: abs(at - frame), default=None)
+        return 0.0 if near is None or frame < abs(near - frame) else self._levels[near]

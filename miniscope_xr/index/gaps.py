@@ -1,0 +1,91 @@
+"""Places over which no leftovers reach: what the buffers on both sides say there.
+
+Leftovers that repeat the buffer one ring earlier prove that all between are of one recording. Around a hole, a header
+with a flipped bit, and at the very start and end, some buffers are left over which no such link reaches:
+
+    buffer   ...  8  9 10 11 12 13 14  ...      9 repeats 1, and 19 repeats 11: an older recording may begin at 10 or 11
+    link          -  1  -  -  -  -  ?           (14 would repeat 6, behind which a header is damaged)
+
+There the focus, the battery and the frame clock on both sides are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+
+from miniscope_xr.index.clock import Floats
+from miniscope_xr.index.evidence import Evidence
+from miniscope_xr.index.runs import Run
+
+_SIDE = 20  # buffers on each side whose clock is compared
+_FEW = 3  # buffers that do not show a clock
+
+
+class Gaps(Evidence):
+    """Looks for the beginning of an older recording where no leftovers tell."""
+
+    def _gaps(self, run: Run) -> Iterator[range]:
+        """Buffers in a row in front of which an older recording may begin, for all that the leftovers say."""
+        reached = 1
+        for i in self._short(run, self.ring, run.count):
+            if self.link(run, i):
+                first = i - self.ring + 1
+                if first > reached:
+                    yield range(reached, first)
+                reached = i + 1
+        if reached < run.count:
+            yield range(reached, run.count)
+
+    def _seam_in_gap(self, run: Run, gap: range) -> int | None:
+        """The first of an older recording's buffers in a gap; None where it goes on over the gap."""
+        around = range(max(gap.start - 1, 0), min(gap.stop + _SIDE, run.count))
+        known = [(i, h) for i in around if (h := self._header(run, i)) is not None]
+        for k, ((i, a), (j, b)) in enumerate(pairwise(known)):
+            if i + 1 >= gap.stop:
+                break
+            later = known[k + 2][1] if k + 2 < len(known) else b  # a bit may have flipped in one header
+            if not self._same_state(a, b) and not self._same_state(a, later):
+                return min(j, i + 1)
+        return self._step_in(run, gap)
+
+    def _step_in(self, run: Run, gap: range) -> int | None:
+        """Where in a gap the frame clock steps for good."""
+        size = len(run.cut)
+        lead = (-run.first.index) % size
+        start = max(lead + (gap.start - _SIDE - lead) // size * size, 0)
+        stop = min(gap.stop + _SIDE, run.count)
+        told = self._left(run, start, stop)
+        if told is None:
+            return None
+        left, model = told
+        left = _level(left, size, gap.start - start, gap.stop - start)
+        places = [i for i in gap if np.isfinite(left[max(i - 1 - start, 0)]) or i == gap.start]
+        best = min(places, key=lambda i: _cost(left, i - start))
+        before, behind = _sides(left, best - start)
+        level, tolerance = float(np.median(behind)) if len(behind) else 0.0, model.tolerance(self.ticks)
+        settled = 2 * int((np.abs(behind - level) <= tolerance).sum()) > len(behind)  # not where interrupts were lost
+        if min(len(before), len(behind)) < _FEW or not settled:
+            return None
+        return best if abs(level - float(np.median(before))) > tolerance else None
+
+
+def _level(left: Floats, size: int, stop: int, start: int) -> Floats:
+    """The same without the drift that buffers up to ``stop`` and from ``start`` on show, a frame of ``size`` each."""
+    drifts = np.concatenate([side[size:] - side[:-size] for side in (left[:stop], left[start:])])
+    drifts = drifts[np.isfinite(drifts)]
+    drift = float(np.mean(drifts)) if len(drifts) >= 2 * size else 0.0
+    level: Floats = left - drift / size * np.arange(len(left))
+    return level
+
+
+def _sides(left: Floats, k: int) -> tuple[Floats, Floats]:
+    before, behind = left[:k], left[k:]
+    return before[np.isfinite(before)], behind[np.isfinite(behind)]
+
+
+def _cost(left: Floats, k: int) -> float:
+    """Ticks by which all are off the clock of their side, with a step in front of number ``k``."""
+    return sum(float(np.abs(side - np.median(side)).sum()) for side in _sides(left, k) if len(side))
