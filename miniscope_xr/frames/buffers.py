@@ -89,7 +89,23 @@ class BufferReader:
         if not self.framing.words:
             return np.zeros(len(i), bool)  # a footer has the time at which its frame was written
         times = self.framing.times(rows, run, i)
-        return self._clock(run).old(lambda k: self.framing.times(self.headers(source, run, k), run, k), i, times)
+        found = self._clock(run).old(lambda k: self.framing.times(self.headers(source, run, k), run, k), i, times)
+        for k in np.flatnonzero(self.framing.odd_length(rows, run, i) & self.framing.vouched(rows, run, i)).tolist():
+            found[k] |= self._leads_away(source, run, int(i[k]), rows[k])
+        return found
+
+    def _leads_away(self, source: ByteSource, run: Run, i: int, header: Rows) -> bool:
+        """Whether the buffer that follows one of odd length stands where the run has none: both are another's."""
+        sectors = self.framing.sectors_for(int(header["data_length"]))
+        if i + 1 >= run.count or sectors == run.sector_count(i):
+            return False
+        behind = self.rows(source, np.array([(run.sector_of(i) + sectors) * SECTOR]))[0]
+        return bool(
+            behind["length"] == self.framing.marker
+            and behind["buffer_count"] == header["buffer_count"] + 1
+            and behind["write_buffer_count"] == header["write_buffer_count"] + 1
+            and behind["timestamp"] >= header["timestamp"]
+        )
 
     def suspects(self, run: Run, i: Int, rows: Rows) -> Bools:
         """Which buffers ``i`` of a run, with these headers, are in frames that do not seem to keep the clock."""

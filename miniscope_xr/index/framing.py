@@ -121,10 +121,16 @@ class Framing:
     def times(self, rows: NDArray[Any], run: Run, i: NDArray[np.int64]) -> NDArray[np.float64]:
         """Times of buffers ``i`` of a run; NaN where a header does not vouch for one of the usual length."""
         good = self.vouched(rows, run, i)
-        if self.words:
-            skipped = run.first.index - run.cut.first
-            good &= rows["data_length"] == np.array(run.cut.lengths)[(i + skipped) % len(run.cut)]
+        good &= ~self.odd_length(rows, run, i)
         return np.where(good, rows["timestamp"].astype(np.float64), np.nan)
+
+    def odd_length(self, rows: NDArray[Any], run: Run, i: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of buffers ``i`` of a run have another length than usual."""
+        if not self.words:
+            return np.zeros(rows.shape, bool)
+        skipped = run.first.index - run.cut.first
+        odd: NDArray[np.bool_] = rows["data_length"] != np.array(run.cut.lengths)[(i + skipped) % len(run.cut)]
+        return odd
 
     def odd_lengths(self, table: NDArray[Any], run: Run) -> NDArray[np.bool_]:
         """Which frames (rows of headers) have a buffer of another length than usual."""

@@ -20,7 +20,7 @@ from miniscope_xr.index.clock import Floats
 from miniscope_xr.index.evidence import Evidence
 from miniscope_xr.index.runs import Run
 
-_SIDE = 20  # buffers on each side whose clock is compared
+_SIDE = 40  # buffers on each side whose clock is compared
 _FEW = 3  # buffers that do not show a clock
 
 
@@ -61,24 +61,29 @@ class Gaps(Evidence):
         if told is None:
             return None
         left, model = told
-        left = _level(left, size, gap.start - start, gap.stop - start)
+        left, unsure = _level(left, size, gap.start - start, gap.stop - start)
         places = [i for i in gap if np.isfinite(left[max(i - 1 - start, 0)]) or i == gap.start]
         best = min(places, key=lambda i: _cost(left, i - start))
         before, behind = _sides(left, best - start)
-        level, tolerance = float(np.median(behind)) if len(behind) else 0.0, model.tolerance(self.ticks)
+        level = float(np.median(behind)) if len(behind) else 0.0
+        tolerance = model.tolerance(self.ticks) + unsure * self.ticks * (1 + len(gap) / size)
         settled = 2 * int((np.abs(behind - level) <= tolerance).sum()) > len(behind)  # not where interrupts were lost
         if min(len(before), len(behind)) < _FEW or not settled:
             return None
         return best if abs(level - float(np.median(before))) > tolerance else None
 
 
-def _level(left: Floats, size: int, stop: int, start: int) -> Floats:
-    """The same without the drift that buffers up to ``stop`` and from ``start`` on show, a frame of ``size`` each."""
-    drifts = np.concatenate([side[size:] - side[:-size] for side in (left[:stop], left[start:])])
+def _level(left: Floats, size: int, stop: int, start: int) -> tuple[Floats, float]:
+    """The same without the drift that buffers up to ``stop`` and from ``start`` on show; ms a frame it may be off.
+
+    A time is off by up to a ms, which tells the drift the better the more frames there are.
+    """
+    sides = [left[:stop], left[start:]]
+    drifts = np.concatenate([side[size:] - side[:-size] for side in sides])
     drifts = drifts[np.isfinite(drifts)]
     drift = float(np.mean(drifts)) if len(drifts) >= 2 * size else 0.0
     level: Floats = left - drift / size * np.arange(len(left))
-    return level
+    return level, size / max(len(drifts), size)
 
 
 def _sides(left: Floats, k: int) -> tuple[Floats, Floats]:
