@@ -11,7 +11,7 @@ from miniscope_xr.tools.simulate.lives import ACCIDENTS, live
 from tests.measure.lives import _truth, measure, table
 
 # lives of which the reader says something untrue, or says nothing where something is wrong; each is to go
-NOT_YET = frozenset({57, 83})
+NOT_YET = frozenset({57})
 
 
 @pytest.mark.parametrize("first", range(0, 100, 10))
@@ -24,7 +24,13 @@ def test_what_is_wrong_with_a_card_is_said(first: int, tmp_path: Path) -> None:
     assert f"| **all** | {len(verdicts)} |" in table(verdicts)
 
 
-@pytest.mark.parametrize("seed", [987])
+# what once was wrong with them: an old stretch longer than a ring was linked to itself (383, 418, 427); edges of a remote
+# before the end (276, 372); a torn last buffer (518); a few frames over an older recording, with flipped bits (852, 912,
+# 993) or formatted (149, 762, 861, 870, 877, 888); an old buffer of another length in a failed write's place (401); a
+# stall over which the clock was carried too far (328)
+@pytest.mark.parametrize(
+    "seed", [149, 276, 328, 372, 383, 401, 418, 427, 518, 762, 852, 861, 870, 877, 888, 912, 987, 993]
+)
 def test_a_life_that_was_once_misread_stays_solved(seed: int, tmp_path: Path) -> None:
     verdict = measure(seed, tmp_path)
     assert verdict.silent, (dict(verdict.counts), verdict.said)
