@@ -299,15 +299,32 @@ def _footer(front: Front, layout: Layout, build: Build, number: int) -> dict[str
     return take(layout.footer, last[-16:]) if len(last) == SECTOR else None
 
 
+def _begins(front: Front, layout: Layout, build: Build, number: int, alone: bool = False) -> bool:
+    """Whether a frame has a footer, and the next one a later one (unless it may be ``alone``)."""
+    first, second = (_footer(front, layout, build, n) for n in (number, number + 1))
+    if first is None or first["frame_num"] != number or first["timestamp"] <= 0:
+        return False
+    follows = second is not None and second["frame_num"] == number + 1 and second["timestamp"] > first["timestamp"]
+    return first.get("line_count", build.height) in (build.height, build.width) and (follows or alone)
+
+
+def _hurt(front: Front, layout: Layout, build: Build) -> bool:
+    """Whether the first frame has a footer in which bits flipped: ``prepare`` would have left none."""
+    end = front.read(layout.sectors.data + build.frame_sectors - 1)
+    own, following = (_footer(front, layout, build, n) for n in (0, 1))
+    if own is None or following is None or len(set(end)) < 2:
+        return False
+    alike = [name for name in ("dma_complete", "line_count") if name in following]
+    off = [name for name in alike if own[name] != following[name]]
+    early = 0 < own["timestamp"] < following["timestamp"]
+    return len(off) + (own["frame_num"] != 0) + (not early) == 1
+
+
 def _whole_frames(front: Front, layout: Layout) -> Card:
     keyed = has_keys(layout, front.read(layout.sectors.header))
     for build in layout.builds:
-        first, second = (_footer(front, layout, build, n) for n in (0, 1))
-        if first is None or first["frame_num"] != 0:
-            continue
-        lines = first.get("line_count", build.height)
-        sides = (build.height, build.width)
-        follows = second is not None and second["frame_num"] == 1 and second["timestamp"] > first["timestamp"]
-        if lines in sides and first["timestamp"] > 0 and (follows or keyed):
+        if _begins(front, layout, build, 0, keyed) or (
+            _hurt(front, layout, build) and _begins(front, layout, build, 1)
+        ):
             return Card(layout, {}, None, keyed, State.RECORDED, build=build)
     return _unrecorded(front, layout)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from statistics import median
-from typing import Any
 
 import numpy as np
 
@@ -20,14 +18,13 @@ from miniscope_xr.index.locate import FOOTER, footers_in
 from miniscope_xr.index.old_buffers import by_the_list, first_listed
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.runs import Header, Run
+from miniscope_xr.index.v3_clock import old_among, seam_by_clock, suspect_stretch
 from miniscope_xr.layout import SECTOR, Build
 from miniscope_xr.source.base import ByteSource
 
 _ALL = 4096  # frames up to which every footer is read at opening
-_MARKS = 32  # places at which the clock of a longer recording is looked at
 _AHEAD = 16  # frames looked at behind one that was never written
-_WINDOW = 24  # frames on each side whose clock is compared
-_TOLERANCE = 3.0  # ms
+_WINDOW = 24  # frames in front of a hole that tell the period
 
 
 class _Footers:
@@ -168,108 +165,6 @@ def _end_by_length(footers: _Footers, n: int, seconds: int) -> int:
     return high
 
 
-def _camera_period(step: float, fs: float | None) -> float:
-    """Time from one camera frame to the next, where each frame on the card comes ``step`` after the one before.
-
-    A build with a single buffer writes every second frame of its camera, so that a stall may last any whole number of
-    *camera* frames: 350 ms where frames follow each other in 100 ms, and the camera runs at 20 frames/s.
-    """
-    return step / max(round(step * fs / 1000), 1) if fs else step
-
-
-def _suspect_stretch(footers: _Footers, n: int, fs: float | None) -> range:
-    """Frames of a long recording among which the frame clock steps; the last ones where it seems not to.
-
-    The clock is looked at in short windows: whole periods (skipped frames) and steady drift do not count.
-    """
-    start = [t for t in (footers.at(k) for k in range(_WINDOW)) if t is not None]
-    period = median(b[0] - a[0] for a, b in pairwise(start)) if len(start) > 2 else 0
-    if period <= 0:
-        return range(0)
-    camera = _camera_period(period, fs)
-
-    def phase(k: int) -> float:
-        times = [found[0] - period * j for j in range(k, k + _WINDOW) if (found := footers.at(j)) is not None]
-        return min(times) if times else float("nan")
-
-    def change(a: int, b: int, drift: float) -> float:
-        step = (phase(b) - phase(a) - drift * (b - a)) % camera
-        return min(step, camera - step)
-
-    def wrapped(a: int, b: int) -> float:
-        step = (phase(b) - phase(a)) % camera
-        return step - camera if step > camera / 2 else step
-
-    marks = np.linspace(0, n - _WINDOW, _MARKS + 1, dtype=int).tolist()
-    drift = median(wrapped(a, b) / (b - a) for a, b in pairwise(marks))
-    for low, high in pairwise(marks):
-        if not change(low, high, drift) > _TOLERANCE:
-            continue
-        while high - low > 4 * _WINDOW:
-            middle = (low + high) // 2
-            low, high = (low, middle) if change(low, middle, drift) > change(middle, high, drift) else (middle, high)
-        return range(max(low - 2 * _WINDOW, 0), min(high + 3 * _WINDOW, n))
-    return range(max(n - 4 * _WINDOW, 0), n)  # a step among the last frames hides in the last window
-
-
-def _seam(footers: _Footers, frames_there: range, fs: float | None) -> tuple[int | None, int | None]:
-    """First frame of an older recording, by the frame clock; and the first that may be one, or is late by a stall."""
-    known = [(k, found[0]) for k in frames_there if (found := footers.at(k)) is not None]
-    if len(known) < 3:
-        return None, None
-    frames = np.array([k for k, _ in known])
-    times = np.array([t for _, t in known], float)
-    steps = np.diff(times) / np.diff(frames)
-    middle = float(median(steps.tolist()))
-    usual = np.abs(steps - middle) <= _TOLERANCE
-    mean = float(steps[usual].mean()) if usual.any() else middle
-    back = np.flatnonzero(np.diff(times) < 0)
-    if min(middle, mean) <= 0 or len(back):
-        return int(frames[back[0] + 1]) if len(back) else 1, None
-    # a short recording with jitter tells its period to a few percent: a seam is one by both estimates
-    (seam, doubtful), (other, also) = (_step(frames, times, period, fs) for period in (middle, mean))
-    if seam is not None and seam == other:
-        return seam, None
-    first, second = seam or doubtful, other or also
-    return None, None if first is None or second is None else min(first, second)
-
-
-def _step(
-    frames: np.ndarray[Any, np.dtype[np.int64]],
-    times: np.ndarray[Any, np.dtype[np.float64]],
-    period: float,
-    fs: float | None,
-) -> tuple[int | None, int | None]:
-    """First frame at which the clock steps by no whole number of periods; and the first at which it may."""
-    steps = np.diff(times) / np.diff(frames)
-    phase, camera = times - period * frames, _camera_period(period, fs)
-    doubtful = None
-    for n_th in np.flatnonzero(np.abs(steps - period) * np.diff(frames) > _TOLERANCE) + 1:
-        before, was_settled = _settled_phase(phase[max(n_th - _WINDOW, 0) : n_th][::-1])
-        after, settled = _settled_phase(phase[n_th : n_th + _WINDOW])
-        jump = after - before
-        if abs(jump - max(round(jump / camera), 0) * camera) <= _TOLERANCE:
-            continue  # late writes, or frames the firmware skipped (which leave no gap in the number)
-        k = int(frames[n_th])
-        if settled and was_settled:
-            return k, None
-        doubtful = k if doubtful is None else doubtful
-    return None, doubtful
-
-
-def _settled_phase(phase: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, bool]:
-    """Phase of the frame clock over the nearest frames most of which agree on it, and whether they do.
-
-    Behind a stall some writes are late, and frames are skipped only behind those: the clock is what comes after.
-    """
-    for size in range(_WINDOW // 3, _WINDOW + 1, _WINDOW // 3):
-        near = phase[:size]
-        middle = float(np.sort(near)[(len(near) - 1) // 2])
-        if int(np.sum(np.abs(near - middle) <= _TOLERANCE)) > max(len(near) // 2, 1):
-            return middle, True
-    return float(phase.min()), False
-
-
 def _complete(footers: _Footers, end: int, seconds: int, begin: int = 0) -> bool:
     """Whether the last frame is the last of the record length."""
     first, last = footers.at(begin), footers.at(end - 1)
@@ -300,16 +195,17 @@ def index_footers(
         if every:
             footers.source.fetch((footers.footer_of(k), FOOTER) for k in range(begin, end))
         fs = build.fs
-        seam, doubtful = _seam(footers, range(begin, end) if every else _suspect_stretch(footers, end, fs), fs)
+        looked = range(begin, end) if every else suspect_stretch(footers.at, end, fs)
+        seam, doubtful = seam_by_clock(footers.at, looked, fs)
         if seam is not None:
             end = max(seam, begin + 1)
             warnings.append(f"an older recording lies behind this one, from frame {seam} on, and is not returned")
-        elif doubtful is not None:
+        if doubtful is not None:
             warnings.append(
                 f"the frame clock changes at frame {doubtful}: a slow card, or an older recording from there on; "
                 f"if it is one, pass until={doubtful - 1}"
             )
-    first = footers.at(begin)
+    first = next((found for k in range(begin, end) if (found := footers.at(k)) is not None), None)
     lines = build.height if first is None else first[1]
     width = footers.frame_bytes // lines
     short = end == n and footers.byte_of(n) + footers.frame_bytes > source.size
@@ -319,15 +215,22 @@ def index_footers(
             "v3 cards keep no count and this recording ended before its record length: an older recording with the "
             f"same frame clock between frames {begin} and {end - 1} is not excluded"
         )
-    runs = _runs(footers, begin, end)
+    looked_at = end - begin <= _ALL and not whole
+    old = (
+        old_among(footers.at, range(begin, end), range(end, min(n, end + _ALL)), build.fs) if looked_at else frozenset()
+    )
+    runs = _runs(footers, begin, end, old)
     return [Recording(0, runs, width, lines, status, warnings=tuple(warnings))], holes
 
 
-def _runs(footers: _Footers, begin: int, end: int) -> tuple[Run, ...]:
-    """The frames as runs: one, or one more wherever they go on elsewhere."""
-    edges = [begin, *(k for k, _ in footers.pieces if begin < k < end), end]
+def _runs(footers: _Footers, begin: int, end: int, old: frozenset[int] = frozenset()) -> tuple[Run, ...]:
+    """The frames as runs: one, or one more wherever they go on elsewhere, or behind those that are ``old``."""
+    around = {edge for k in old for edge in (k, k + 1)}
+    edges = sorted({begin, end, *(k for k in (*around, *(k for k, _ in footers.pieces)) if begin < k < end)})
     runs = []
     for k, stop in pairwise(edges):
+        if k in old:
+            continue
         while stop > k + 1 and stop < end and footers.at(stop - 1) is None:
             stop -= 1  # frames that are missing where the card goes on elsewhere
         time = (footers.at(k) or (0, 0))[0]

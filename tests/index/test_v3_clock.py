@@ -1,0 +1,55 @@
+"""The frame clock of v3 recordings: frames of an older one among ours, small steps, late writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from miniscope_xr.index.v3_clock import At, old_among, seam_by_clock
+
+
+def _card(times: Sequence[int]) -> At:
+    return lambda k: (times[k], 320) if 0 <= k < len(times) else None
+
+
+def _clock(first: int, frames: range) -> list[int]:
+    return [first + 50 * k for k in frames]
+
+
+def test_a_frame_on_the_clock_of_what_is_behind_the_end_is_of_that() -> None:
+    ours, older = _clock(64, range(12)), _clock(71, range(12, 30))
+    ours[5] = 71 + 250
+    assert old_among(_card(ours + older), range(12), range(12, 30), None) == {5}
+    ours[5] = 64 + 250 + 18  # late, but not by as much
+    assert old_among(_card(ours + older), range(12), range(12, 30), None) == frozenset()
+
+
+def test_two_in_a_row_that_are_late_by_as_much_are_of_another_recording() -> None:
+    times = _clock(64, range(12))
+    times[6] += 12
+    assert old_among(_card(times), range(12), range(12, 12), None) == frozenset()
+    times[7] += 12
+    assert old_among(_card(times), range(12), range(12, 12), None) == {6, 7}
+
+
+@pytest.mark.parametrize("late", [[280, 239, 250], [30, 0, 0], [45, 4, 0]])
+def test_a_card_that_catches_up_was_busy(late: list[int]) -> None:
+    times = _clock(64, range(20))
+    for k, more in enumerate(late):
+        times[8 + k] += more
+    if late[-1]:
+        times = [t + (250 if k > 10 else 0) for k, t in enumerate(times)]
+    assert old_among(_card(times), range(20), range(20, 20), None) == frozenset()
+    assert seam_by_clock(_card(times), range(20), None)[0] is None
+
+
+def test_a_small_step_of_a_clock_that_never_strays_is_a_doubt() -> None:
+    times = [t - 2 * (k >= 9) for k, t in enumerate(_clock(64, range(30)))]
+    assert seam_by_clock(_card(times), range(30), None) == (None, 9)
+
+
+@pytest.mark.parametrize("stray", [[0], [0, 1], [0, 0, 0, 1, -1, 0, 1]])
+def test_a_clock_that_strays_by_a_ms_is_in_no_doubt(stray: list[int]) -> None:
+    times = [t + stray[k % len(stray)] for k, t in enumerate(_clock(64, range(60)))]
+    assert seam_by_clock(_card(times), range(60), None) == (None, None)
