@@ -1,0 +1,276 @@
+"""Which runs of buffers follow one another as one recording, and where the next recording begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from miniscope_xr.errors import NotACardError
+from miniscope_xr.index.front import Card
+from miniscope_xr.index.headers import HeaderReader
+from miniscope_xr.index.old_buffers import Starts, by_the_list, first_listed
+from miniscope_xr.index.run_facts import RunFacts
+from miniscope_xr.index.runs import Cut, Header, Run, cut_at, ended_at
+from miniscope_xr.index.seam import SeamSearch
+from miniscope_xr.index.walker import Walker
+from miniscope_xr.layout import SECTOR, lengths_of
+from miniscope_xr.source.base import ByteSource
+
+_EVERY = 4096  # frames of a run up to which every header is looked at
+HOLE = 16  # buffers at the start of a recording that may be missing
+NOT_HERE = -1  # the recording that the card's count is of is not among those found
+
+
+class Chains:
+    """Finds the runs of each recording of a card whose frames are split into buffers."""
+
+    def __init__(
+        self,
+        source: ByteSource,
+        card: Card,
+        config: Mapping[str, int],
+        exhaustive: bool,
+        whole: bool,
+        old_buffers: bool,
+    ) -> None:
+        self.source = source
+        self.card = card
+        self.config = config
+        self.exhaustive = exhaustive
+        self.whole = whole
+        self.old_buffers = old_buffers
+        self.layout = card.layout
+        self.end_sector = -(-source.size // SECTOR)
+        self.headers = HeaderReader(source, card.framing)
+        self.facts = RunFacts(source.size, card, config, self.headers)
+        self.ring = card.framing.ring
+        self.stale = card.build is not None and card.build.stale_config
+        cut = self._expected_cut()
+        self.walker = Walker(self.headers, cut, self.end_sector, exhaustive)
+        # The remote cannot be pressed twice within one frame, so a card has room for so many recordings.
+        room = max(self.end_sector - card.layout.sectors.data, 0)
+        self.most = 1 + room // max(cut.frame_sectors if cut else 1, config["buffer_size"] // SECTOR)
+
+    def _expected_cut(self) -> Cut | None:
+        """How a frame of the size in the config sector is cut; None where that size cannot be."""
+        frame_bytes = self.config["width"] * self.config["height"]
+        if not 0 < frame_bytes <= 1 << 26 or frame_bytes // self.card.payload > 60:
+            return None
+        return self.card.framing.cut(lengths_of(frame_bytes, self.card.payload))
+
+    # -- finding the runs ---------------------------------------------------------------------------
+
+    def _start(self) -> tuple[int, Header]:
+        """The first buffer: at the data sector, or behind a hole that a failed write left there."""
+        found = self.card.start
+        sector = self.layout.sectors.data if found is None else found
+        header = self.headers.at(sector)
+        if header is not None and (found is not None or self._starts(header)):
+            return sector, header
+        hit = self.headers.find(
+            sector + 1,
+            sector + 1 + HOLE * self.config["buffer_size"] // SECTOR,
+            range(1, HOLE + 1),
+            lambda h: h.count == h.written + h.dropped,
+        )
+        if hit is None:
+            raise NotACardError(
+                f"sector {sector} (byte {sector * SECTOR}) holds no first buffer of a {self.layout.id} recording; "
+                "check layout="
+            )
+        return hit
+
+    def _starts(self, header: Header) -> bool:
+        """Whether a header is a recording's first; it holds a later buffer where the card stalled at once."""
+        lapped = bool(self.ring) and header.count % self.ring == 0
+        later = self.card.build is not None and self.card.build.restarts  # its counters go on behind a timed stop
+        return header.written == header.dropped == 0 and (header.count == 0 or lapped or later)
+
+    def _next_recording(self, runs: list[Run], exactly: bool = False) -> tuple[int, Header] | None:
+        """The start of a recording in the sector behind the last buffer of ``runs``.
+
+        Unless ``exactly`` there, it may be where the last buffer took fewer or more sectors than its header says.
+        """
+        if self.card.build is not None and self.card.build.restarts:
+            return None
+        last = runs[-1]
+        header = self.headers.at(last.end_sector)
+        if header is not None and self._starts(header):
+            return last.end_sector, header
+        if exactly:
+            return None
+        sector = last.sector_of(last.count - 1)
+        return self.headers.find(sector + 1, sector + 1 + self.config["buffer_size"] // SECTOR, range(1), self._starts)
+
+    def _counted(self, at: tuple[int, Header], limit: int) -> tuple[list[list[Run]], int | None]:
+        """Runs of each recording on the card, and which one the count (``limit`` buffers) belongs to.
+
+        That is the last one that ends at the count. One behind it was interrupted, or is of an older session.
+        """
+        found: list[list[Run]] = []
+        ends: int | None = None
+        passed: tuple[int, list[Run]] | None = None  # the first that reaches the count but seems to go on
+        start: tuple[int, Header] | None = at
+        while start is not None and len(found) < self.most:
+            runs = self.walker.runs(*start, limit)
+            longer = None
+            reached = runs[-1].end_place >= limit
+            if reached:
+                longer = self._goes_on(start, runs, limit)
+                if longer is None:
+                    ends = len(found)
+                else:
+                    passed = passed or (len(found), runs)
+            found.append(longer or runs)
+            end = found[-1][-1].first
+            tidy = end.count == end.written + end.dropped  # a lapped buffer takes the sectors of another
+            start = self._next_recording(found[-1], exactly=reached and longer is None and tidy)
+            found[-1] = self._up_to(found[-1], start)
+        hidden = self._behind_hole(found[-1], limit) if ends is None else None
+        if hidden is not None:
+            return [*found, hidden], len(found)
+        if ends is None and passed is not None:
+            if self._proven_past(found[passed[0]], limit):
+                return found, NOT_HERE
+            return [*found[: passed[0]], passed[1]], passed[0]
+        return found, ends
+
+    def _proven_past(self, runs: list[Run], limit: int) -> bool:
+        """Whether leftovers or the clock show that a recording goes on behind buffer ``limit``."""
+        search = self._search(runs)
+        within = [(run, limit - run.first.written) for run in runs if 0 < limit - run.first.written < run.count]
+        return any(search.continues(run, place) for run, place in within)
+
+    def _behind_hole(self, runs: list[Run], limit: int) -> list[Run] | None:
+        """The card's last recording, where its beginning was overwritten: the buffers that end at the card's count."""
+        looked = runs[-1].end_sector
+        ends: list[Run] | None = None
+
+        def accept(sector: int, header: Header) -> bool:
+            nonlocal looked, ends
+            if sector < looked or not 0 < header.written < limit:
+                return False
+            chain = self.walker.runs(sector, header, limit)
+            looked = chain[-1].end_sector
+            behind = self.headers.at(looked)
+            goes_on = behind is not None and behind.written == limit
+            ends = chain if chain[-1].end_place == limit and len(chain[0].cut) > 1 and not goes_on else None
+            return ends is not None
+
+        self.headers.beyond(looked, self.end_sector, self.card.framing.full_sectors, accept)
+        return ends
+
+    def _up_to(self, runs: list[Run], start: tuple[int, Header] | None) -> list[Run]:
+        """Runs whose last buffer ends where the next recording starts: a lapped one takes the sectors of another."""
+        last = runs[-1]
+        if start is None or start[0] == last.end_sector:
+            return runs
+        return ended_at(runs, start[0], self.headers.at(last.sector_of(last.count - 1)))
+
+    def _overtaken(self, runs: list[Run]) -> list[Run]:
+        """Runs whose last buffer, where the camera lapped it, ends where the buffer ended that it was to be.
+
+        The firmware takes the number of sectors before the card listens, and the header after.
+        """
+        last, cut = runs[-1], self.walker.cut
+        sector = last.sector_of(last.count - 1)
+        header = self.headers.at(sector)
+        if header is None or cut is None or not self.ring or header.written < 0:
+            return runs
+        laps = header.count - header.written - header.dropped
+        end = sector + cut.sectors[(header.index - laps) % len(cut)]
+        return runs if laps <= 0 or laps % self.ring or end >= last.end_sector else ended_at(runs, end, header)
+
+    def _goes_on(self, start: tuple[int, Header], runs: list[Run], limit: int) -> list[Run] | None:
+        """The recording's runs without the count, where it seems to go on behind buffer ``limit``.
+
+        The count in the config sector is that of the card's last recording; an earlier one may be longer.
+        """
+        last = runs[-1]
+        header = self.headers.at(last.end_sector)
+        if header is None or header.written != limit:
+            i = last.count - 1
+            sector = last.sector_of(i)
+            own = self.headers.at(sector)
+            if own is None or own.length == last.length_of(i):
+                return None
+            reach = self.config["buffer_size"] // SECTOR  # a lost interrupt makes a buffer longer or shorter
+            if self.headers.find(sector + 1, sector + 1 + reach, range(limit, limit + 1)) is None:
+                return None
+        longer = self.walker.runs(*start, None)
+        for run in longer:
+            place = limit - run.first.written
+            if 0 < place < run.count and self._search(longer).continues(run, place) is False:
+                return None
+        kept = self._without_older(longer)[0]
+        return kept if kept and kept[-1].end_place > limit else None
+
+    def _search(self, runs: list[Run]) -> SeamSearch:
+        scanning = bool(self.card.settings.get("ewl_scan_mode", 0))
+        later = runs[0].sector > self.layout.sectors.data + HOLE * self.config["buffer_size"] // SECTOR
+        return SeamSearch(self.headers, scanning, self.facts.ticks(runs), later, runs)
+
+    def _without_older(self, runs: list[Run]) -> tuple[list[Run], list[str], bool]:
+        """Runs without an older recording behind them; doubts; whether one was cut off."""
+        if self.whole:
+            return runs, [], False
+        starts = Starts(runs)
+        listed = first_listed(self.source, self.layout, starts) if self.old_buffers else None
+        if listed is not None:  # prepared with --keep: what was there before is known sector by sector
+            if listed == len(starts):
+                return runs, [by_the_list(None)], False
+            number, i = starts.locate(listed)
+            return cut_at(runs, number, i), [by_the_list(f"buffer {listed}")], True
+        verdict = self._search(runs).first_seam(runs, self.exhaustive)
+        counted = self.facts.low_counts(runs)
+        if verdict.end is None:
+            return runs, [] if counted is not None and counted(runs) else verdict.doubt, False
+        number, i = verdict.end
+        kept = cut_at(runs, number, i)
+        if not i and kept and kept[-1].odd:  # it seemed to take more sectors than it has, up to the old buffer
+            cut = kept[-1].cut
+            kept[-1] = replace(kept[-1], cut=replace(cut, taken=min(cut.taken, cut.sectors_for(cut.lengths[0]))))
+        if counted is not None and counted(runs) and not (kept and counted(kept)):
+            return runs, [], False  # the low bytes of the counts confirm the end found by the counters alone
+        old = runs[number].sector_of(i)
+        said = f"an older recording lies behind this one, from sector {old} on, and is not returned"
+        return kept, verdict.doubt or [said], True
+
+    def _uncounted(self, at: tuple[int, Header]) -> tuple[list[Run], list[str], bool]:
+        """Runs of a recording whose count the card does not hold; doubts; whether an older one was cut off."""
+        runs, doubts, cut = self._without_older(self.walker.runs(*at, None))
+        if self.card.build is not None and self.card.build.driver_timeout:
+            runs = [part for run in runs for part in self._without_lost(run)]
+        counted = self.facts.low_counts(runs) if runs else None
+        if counted is None or counted(runs) or self.whole:  # a DAQ's clean stop left the low bytes of its counts
+            return runs, doubts, cut
+        word = self.config["height"]
+        said = (
+            f"the counts this card holds the low bytes of ({word & 255} buffers written, {word >> 8 & 255} dropped, "
+            f"each modulo 256) are not those of the {runs[-1].end_place} buffers found: something is missing"
+        )
+        return runs, [*doubts, said], cut
+
+    def _without_lost(self, run: Run) -> list[Run]:
+        """A run without the frames none of whose buffers reached the card: the driver gave up on a busy card."""
+        size = len(run.cut)
+        if run.odd or run.count > _EVERY * size:
+            return [run]
+        i = np.arange(run.count)
+        there = np.flatnonzero(self.card.framing.vouched(self.walker.rows(run.sectors_of(i)), run, i))
+        frames = (there + run.first.index) // size
+        parts = np.split(there, np.flatnonzero(np.diff(frames) > 1) + 1)
+        if len(parts) == 1:
+            return [run]
+        stops = [*(int(part[0]) for part in parts[1:]), run.count]
+        return [self._part(run, int(part[0]), int(part[-1]) + 1, stop) for part, stop in zip(parts, stops, strict=True)]
+
+    def _part(self, run: Run, start: int, stop: int, following: int) -> Run:
+        """Buffers from ``start`` to the end of the frame that ``stop`` is in; to the end of the run from the last."""
+        header = self.headers.at(run.sector_of(start))
+        size = len(run.cut)
+        whole = -(-(stop + run.first.index) // size) * size - run.first.index
+        count = (run.count if following == run.count else min(whole, following)) - start
+        return Run(run.sector_of(start), count, header or run.first, run.cut)
