@@ -91,7 +91,8 @@ class _Buffers(Chains):
         here, following = chains[k][-1], chains[k + 1][0]
         return [
             f"sectors {here.end_sector} to {following.sector - 1} hold other data: what followed frame "
-            f"{here.last_frame} of this recording there, and the first {following.first.written} buffers of the next one, are gone"
+            f"{here.last_frame} of this recording there, and the first {following.first.written} buffers of the next "
+            "one, are gone"
         ]
 
     def _lost_at_end(self, last: Run, limit: int) -> bool:
