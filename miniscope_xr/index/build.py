@@ -11,6 +11,7 @@ from miniscope_xr.errors import NotACardError, OptionError
 from miniscope_xr.index.chains import HOLE, NOT_HERE, Chains
 from miniscope_xr.index.clock import clock_of
 from miniscope_xr.index.detect import detect
+from miniscope_xr.index.excursions import LONG
 from miniscope_xr.index.front import Card
 from miniscope_xr.index.overwritten import with_overwritten
 from miniscope_xr.index.recording import Recording
@@ -106,6 +107,27 @@ class _Buffers(Chains):
             len(set(behind[at : at + SECTOR])) == 1 for at in range(0, len(behind), size)
         )
 
+    def _doubtful_count(self, last: Run, limit: int) -> list[str]:
+        """What to say of a count that is more than was found, where none of the older buffers there ends at it.
+
+        It is this recording's, whose last writes all failed, or that of one older than what lies there.
+        """
+        step, found = self.card.framing.step, last.end_place
+        if not step or not 0 < limit - found <= LONG:
+            return []
+        a, b = (self.headers.at(last.end_sector + (place - found) * step) for place in (limit - 1, limit))
+        if (
+            a is None
+            or b is None
+            or (a.written, b.written, b.count) != (limit - 1, limit, a.count + 1)
+            or b.time < a.time
+        ):
+            return []
+        return [
+            f"whether this recording ended with frame {last.last_frame} is in doubt: the config sector counts {limit} "
+            f"buffers, of it (then the last {limit - found} never reached the card) or of an earlier one"
+        ]
+
     def _describe(self, number: int, runs: list[Run], last: bool, reached: bool, doubts: list[str]) -> Recording:
         runs = self._overtaken(runs)
         width, height, notes = self.facts.frame_size(runs)
@@ -114,6 +136,7 @@ class _Buffers(Chains):
         found = runs[-1].end_place
         if self.stale:  # counts that may be another recording's: of this one only where they fit it
             reached = limit == found or self._lost_at_end(runs[-1], limit)
+            warnings += [] if reached else self._doubtful_count(runs[-1], limit)
             limit = limit if reached else 0
         torn = None
         if (limit and reached) or self.facts.finished(runs):

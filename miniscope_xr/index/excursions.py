@@ -83,6 +83,8 @@ def _strays(before: Floats, behind: Floats, level: float, size: int, tolerance: 
     early = float(np.median(before))
     if not len(behind):
         edge = EDGE[0] <= (early - level) / ticks <= EDGE[1]
+        latest = float(before[-1])  # ticks go on being lost: the one before is behind already
+        edge |= early - latest > tolerance and 0 <= (latest - level) / ticks <= EDGE[1]
         last = end == ENDS and len(before) > 2 * size
         return bool(last and abs(level - early) > tolerance and not edge)
     late = float(np.median(behind))

@@ -7,7 +7,8 @@ Each life is random (tools.simulate.lives) and its truth is known exactly. Count
 - wrong: a frame called complete whose pixels are not the card's truth
 - missing: a frame, or a buffer of one, that is on the card and is not returned, without a word
 - extra: a frame, or a buffer of one, that is not this recording's and is returned, without a word
-- false: a statement that is not true ("nothing was recorded", a wrong end of the recording, a wrong status)
+- false: a statement that is not true ("nothing was recorded", a wrong end of the recording, a wrong status that is not
+  said to be in doubt)
 - doubt: a card on which something is said to be in doubt (no error, but there should be few)
 
 A word is a warning of the recording that says a doubt or names what is missing. Buffers an accident hit, and those the
@@ -116,7 +117,8 @@ def _judge_words(life: Life, recording: Recording, verdict: Verdict) -> None:
     last = recording.number == life.card.n_recordings - 1
     if last and not life.accident and recording.status == "truncated":
         verdict.counts["false"] += 1
-    if last and life.counted and not life.accident and recording.status != "finished":
+    sure = not any("in doubt" in said for said in recording.warnings)
+    if last and life.counted and not life.accident and recording.status != "finished" and sure:
         verdict.counts["false"] += 1
 
 
