@@ -240,7 +240,9 @@ class Chains:
 
     def _uncounted(self, at: tuple[int, Header]) -> tuple[list[Run], list[str], bool]:
         """Runs of a recording whose count the card does not hold; doubts; whether an older one was cut off."""
-        runs, doubts, cut = self._without_older(self.walker.runs(*at, None))
+        runs = self.walker.runs(*at, None)
+        counted_end = self._end_at_count(runs) if self.stale and not self.whole else None
+        runs, doubts, cut = (counted_end, [], True) if counted_end else self._without_older(runs)
         if self.card.build is not None and self.card.build.driver_timeout:
             runs = [part for run in runs for part in self._without_lost(run)]
         counted = self.facts.low_counts(runs) if runs else None
@@ -252,6 +254,18 @@ class Chains:
             f"each modulo 256) are not those of the {runs[-1].end_place} buffers found: something is missing"
         )
         return runs, [*doubts, said], cut
+
+    def _end_at_count(self, runs: list[Run]) -> list[Run] | None:
+        """Runs up to a count that may be another recording's, where the buffer behind it is not this recording's."""
+        limit = self.config["n_buffers_recorded"]
+        for number, run in enumerate(runs):
+            i = limit - run.first.written
+            if not 0 < i <= run.count or not run.matches(i - 1, self.headers.at(run.sector_of(i - 1))):
+                continue
+            behind = self.headers.at(run.sector_of(i)) if i < run.count else None
+            if not run.matches(i, behind) and (i < run.count or number < len(runs) - 1):
+                return cut_at(runs, number, i)
+        return None
 
     def _without_lost(self, run: Run) -> list[Run]:
         """A run without the frames none of whose buffers reached the card: the driver gave up on a busy card."""

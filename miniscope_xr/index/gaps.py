@@ -21,7 +21,7 @@ from miniscope_xr.index.evidence import Evidence
 from miniscope_xr.index.runs import Run
 
 _SIDE = 40  # buffers on each side whose clock is compared
-_FEW = 3  # buffers that do not show a clock
+_FEW = 3  # fewer buffers show no clock
 
 
 class Gaps(Evidence):
@@ -68,7 +68,7 @@ class Gaps(Evidence):
         level = float(np.median(behind)) if len(behind) else 0.0
         tolerance = model.tolerance(self.ticks) + unsure * self.ticks * (1 + len(gap) / size)
         settled = 2 * int((np.abs(behind - level) <= tolerance).sum()) > len(behind)  # not where interrupts were lost
-        if min(len(before), len(behind)) < _FEW or not settled:
+        if len(before) < _FEW or len(behind) < size or not settled:
             return None
         return best if abs(level - float(np.median(before))) > tolerance else None
 
