@@ -138,10 +138,11 @@ class Chains:
         return found, ends
 
     def _proven_past(self, runs: list[Run], limit: int) -> bool:
-        """Whether leftovers or the clock show that a recording goes on behind buffer ``limit``."""
+        """Whether leftovers prove that a recording goes on behind buffer ``limit``: a clock may be the same by chance."""
         search = self._search(runs)
         within = [(run, limit - run.first.written) for run in runs if 0 < limit - run.first.written < run.count]
-        return any(search.continues(run, place) for run, place in within)
+        told = {search.link(run, k) for run, i in within for k in range(i, min(i + self.ring, run.count))}
+        return True in told and False not in told
 
     def _behind_hole(self, runs: list[Run], limit: int) -> list[Run] | None:
         """The card's last recording, where its beginning was overwritten: the buffers that end at the card's count."""

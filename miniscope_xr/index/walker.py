@@ -219,7 +219,7 @@ class Walker:
             header = self.headers.at(sector)
             if run.matches(i, header):
                 return i
-            if header is None or header.written != run.first.written + i or header.dropped <= run.first.dropped:
+            if header is None or header.written != run.first.written + i or not self._dropped(run, low, header):
                 continue
             if self._confirmed(sector, header):
                 return None  # a drop: the old arithmetic never comes back
@@ -227,6 +227,13 @@ class Walker:
         if resumed is not None:
             self.holes.append((run.sector_of(low + 1), run.sector_of(resumed)))
         return resumed
+
+    def _dropped(self, run: Run, low: int, header: Header) -> bool:
+        """Whether a header shows that buffers were dropped since a run began; a pool only counts what it captured."""
+        if not self._pool:
+            return header.dropped > run.first.dropped
+        more = header.count - header.written > run.first.count - run.first.written
+        return more and self.clock.fits([replace(run, count=low + 1)], header)
 
     def _far(self, run: Run, start: int, most: int) -> int | None:
         """The first buffer behind a hole of any length that the arithmetic still predicts, found by galloping."""
