@@ -115,14 +115,14 @@ class _Buffers(Chains):
         step, found = self.card.framing.step, last.end_place
         if not step or not 0 < limit - found <= LONG:
             return []
-        a, b = (self.headers.at(last.end_sector + (place - found) * step) for place in (limit - 1, limit))
-        if (
-            a is None
-            or b is None
-            or (a.written, b.written, b.count) != (limit - 1, limit, a.count + 1)
-            or b.time < a.time
-        ):
+        frame = len(last.cut)
+        places = [limit - frame - 1, limit - frame, limit - 1, limit]
+        known = [self.headers.at(last.end_sector + (place - found) * step) for place in places]
+        c, d, a, b = (h if h and h.written == place else None for h, place in zip(known, places, strict=True))
+        if a is None or b is None:
             return []
+        if c and d and abs((b.time - a.time) - (d.time - c.time)) > 2 and b.count - a.count == d.count - c.count == 1:
+            return []  # the clock steps there: what lies there ends at the count, and it is its
         return [
             f"whether this recording ended with frame {last.last_frame} is in doubt: the config sector counts {limit} "
             f"buffers, of it (then the last {limit - found} never reached the card) or of an earlier one"

@@ -138,7 +138,7 @@ class Chains:
         return found, ends
 
     def _proven_past(self, runs: list[Run], limit: int) -> bool:
-        """Whether leftovers prove that a recording goes on behind buffer ``limit``: a clock may be the same by chance."""
+        """Whether leftovers prove that a recording goes on behind buffer ``limit``; clocks may agree by chance."""
         search = self._search(runs)
         within = [(run, limit - run.first.written) for run in runs if 0 < limit - run.first.written < run.count]
         told = {search.link(run, k) for run, i in within for k in range(i, min(i + self.ring, run.count))}

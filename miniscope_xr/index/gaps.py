@@ -11,7 +11,7 @@ There the focus, the battery and the frame clock on both sides are compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -51,8 +51,21 @@ class Gaps(Evidence):
                 return min(j, i + 1)
         return self._step_in(run, gap)
 
-    def _step_in(self, run: Run, gap: range) -> int | None:
-        """Where in a gap the frame clock steps for good."""
+    def _write_step(self, run: Run, candidates: Sequence[int]) -> int | None:
+        """The one candidate in front of which a write did not begin as writes around it do, when the next buffer came.
+
+        Some firmwares write a buffer once the next one is complete. That next one is another recording's here.
+        """
+        around = range(max(candidates[0] - _SIDE // 2, 1), min(candidates[-1] + _SIDE // 2, run.count))
+        pairs = [(i, self._header(run, i - 1), self._header(run, i)) for i in around]
+        late = {i: a.write_time - b.time for i, a, b in pairs if a is not None and b is not None and a.write_time >= 0}
+        usual = [value for i, value in late.items() if i not in candidates]
+        odd = [i for i in candidates if late.get(i, 0) != 0]
+        whole = all(i in late for i in candidates)
+        return odd[0] if whole and len(usual) >= _SIDE // 4 and not any(usual) and len(odd) == 1 else None
+
+    def _step_in(self, run: Run, gap: range, sharp: bool = False) -> int | None:
+        """Where in a gap the frame clock steps for good; ``sharp``: where that is clear for each buffer of it."""
         size = len(run.cut)
         lead = (-run.first.index) % size
         start = max(lead + (gap.start - _SIDE - lead) // size * size, 0)
@@ -70,7 +83,10 @@ class Gaps(Evidence):
         settled = 2 * int((np.abs(behind - level) <= tolerance).sum()) > len(behind)  # not where interrupts were lost
         if len(before) < _FEW or len(behind) < size or not settled:
             return None
-        return best if abs(level - float(np.median(before))) > tolerance else None
+        jump = abs(level - float(np.median(before)))
+        own = np.where(np.array(gap) < best, float(np.median(before)), level)
+        blurred = np.abs(left[gap.start - start : gap.stop - start] - own) > jump / 2 - self.ticks / 4
+        return best if jump > tolerance and not (sharp and blurred.any()) else None
 
 
 def _level(left: Floats, size: int, stop: int, start: int) -> tuple[Floats, float]:

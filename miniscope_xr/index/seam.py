@@ -206,6 +206,9 @@ class SeamSearch(Breaks, Gaps):
                 deviation = steps[i - first]
                 if deviation is not None and abs(deviation) > abs(jump) / 2:
                     return Verdict((0, i))
+        told = self._write_step(run, candidates) or self._step_in(run, range(first, broken + 1), sharp=True)
+        if told in candidates:
+            return Verdict((0, told))
         a, b = run.frame_of(candidates[0]), run.frame_of(candidates[-1])
         return Verdict((0, candidates[0]), [
             f"an older recording begins in frame {a}{'' if a == b else f' or {b}'}, but not every buffer there tells "

@@ -42,6 +42,15 @@ def test_a_life_that_was_once_misread_stays_solved(seed: int, kind: str, tmp_pat
     assert verdict.silent, (kind, dict(verdict.counts), verdict.said)
 
 
+@pytest.mark.parametrize(
+    ("layout", "seed"),
+    [("v3-wirefree", 39), ("v3-wirefree", 81), *(("v4-wirefree-2026", seed) for seed in (34, 58, 64, 92))],
+)
+def test_overflows_and_old_frames_of_one_family_stay_told(layout: str, seed: int, tmp_path: Path) -> None:
+    verdict = measure(seed, tmp_path, layout=layout)
+    assert verdict.silent, (dict(verdict.counts), verdict.said)
+
+
 def test_a_life_is_a_pure_function_of_its_seed_and_its_truth_is_on_the_card() -> None:
     for seed in range(0, 60, 7):
         one, other = live(seed), live(seed)
