@@ -167,12 +167,15 @@ def old_among(at: At, own: range, behind: range, fs: float | None) -> frozenset[
         return frozenset()
     camera, phase = _camera_period(period, fs), times - period * frames
     old = median(t - period * k for k, t in theirs) if len(theirs) > 2 else float("nan")
-    astray = [_astray(phase, k, camera) for k in range(len(phase))]
+    steps = np.flatnonzero(_apart(np.diff(phase), 0.0, camera) > _FINE)
+    near = {k for step in steps.tolist() for k in range(max(step + 1 - _NEAR, 0), min(step + 1 + _NEAR, len(phase)))}
+    astray = np.zeros(len(phase), bool)
+    for k in near:
+        astray[k] = _astray(phase, k, camera)
 
     def alike(a: int, b: int) -> bool:
-        return (
-            0 <= b < len(phase) and astray[b] and frames[b] - frames[a] == b - a and abs(phase[a] - phase[b]) <= _FINE
-        )
+        same = 0 <= b < len(phase) and bool(astray[b]) and frames[b] - frames[a] == b - a
+        return same and bool(abs(phase[a] - phase[b]) <= _FINE)
 
     return frozenset(
         int(frames[k])
