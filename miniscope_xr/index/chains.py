@@ -132,7 +132,7 @@ class Chains:
         if hidden is not None:
             return [*found, hidden], len(found)
         if ends is None and passed is not None:
-            if self._proven_past(found[passed[0]], limit):
+            if self.facts.cut_off(found[-1]) and self._proven_past(found[passed[0]], limit):
                 return found, NOT_HERE
             return [*found[: passed[0]], passed[1]], passed[0]
         return found, ends
