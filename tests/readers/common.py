@@ -18,14 +18,21 @@ import numpy as np
 FOLDER = Path(sys.argv[1]).resolve()
 TRUTH = dict(np.load(FOLDER / "truth.npz"))
 """video (frame, y, x), time in s and frame_num of every frame, fps."""
-CHECKS: list[tuple[str, str, Callable[[], str]]] = []
+CHECKS: list[tuple[str, str, str, Callable[[], str]]] = []
 
 
-def check(package: str, what: str) -> Callable[[Callable[[], str]], Callable[[], str]]:
-    """Add a check; the function returns a few words about what was found, and asserts the rest."""
+class NotHereError(Exception):
+    """A program of the system is not installed."""
+
+
+def check(package: str, what: str, known: str = "") -> Callable[[Callable[[], str]], Callable[[], str]]:
+    """Add a check; the function returns a few words about what was found, and asserts the rest.
+
+    ``known`` is the version of a program that is no Python package.
+    """
 
     def add(function: Callable[[], str]) -> Callable[[], str]:
-        CHECKS.append((package, what, function))
+        CHECKS.append((package, known, what, function))
         return function
 
     return add
@@ -46,13 +53,15 @@ def session() -> Path:
 
 def main() -> None:
     """Run all checks of a script."""
-    for package, what, function in CHECKS:
+    for package, known, what, function in CHECKS:
         try:
-            known = version(package)
+            known = known or version(package)
         except PackageNotFoundError:
             known = "?"
         try:
             said, good = function(), True
+        except NotHereError as error:
+            said, good = f"not run: {error}", None
         except Exception as error:
             said, good = f"{type(error).__name__}: {error}".split("\n")[0][:300], False
             traceback.print_exc()

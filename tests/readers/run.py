@@ -35,6 +35,7 @@ INSTALL: dict[str, list[list[str]]] = {
     "minian": [["minian", "xarray<2025.9"]],  # newer xarray does not open stores with zarr 2, which minian brings
     "suite2p": [["--no-deps", "suite2p"], SUITE2P],
     "ome": [["bioio", "bioio-ome-tiff", "bioio-ome-zarr", "ome-zarr"]],
+    "programs": [["numpy"]],
     "caiman": [],
 }
 """pip's arguments for each environment. CaImAn: conda only, so it runs where it is importable (CAIMAN_PYTHON)."""
@@ -50,7 +51,8 @@ SESSION = {
 NOTES = """
 The command makes an environment for each program with uv (the one on the PATH, or one it installs): three minutes and
 3 GB from nothing. A program that cannot run here is named in the table; minian needs ffmpeg on the PATH. suite2p runs
-with stand-ins for torch and cellpose, which have no part in reading files.
+with stand-ins for torch and cellpose, which have no part in reading files. Debian has the programs that are no Python:
+`apt install ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-good gstreamer1.0-libav octave imagej xvfb`.
 
 CaImAn is not on PyPI (the package of that name there is something else). Install it from conda-forge and set
 `CAIMAN_PYTHON` to that environment's Python:
@@ -60,8 +62,9 @@ conda create -n caiman -c conda-forge caiman
 CAIMAN_PYTHON=$(conda run -n caiman which python) python tests/readers/run.py caiman
 ```
 
-*Loading code* is not the program as it is installed. Where CaImAn could not be had, it was `load`, `load_movie_chain`,
-`load_iter` and `get_file_size` of `caiman/base/movies.py` and the class of `timeseries.py`, typed from a public copy of
+*Loading code* is not the program as it is installed. Where CaImAn could not be had, earlier in November 2026, the GREY
+and FFV1 videos, the TIFF, HDF5 and NWB exports and the Miniscope-DAQ folder were read without a wrong pixel by `load`,
+`load_movie_chain`, `load_iter` and `get_file_size` of `caiman/base/movies.py` and the class of `timeseries.py`, typed from a public copy of
 its repository (104,324 characters, with the pims fallback: 1.10 or 1.11, its commit is not known) without the branches
 for other formats, with OpenCV 5.0, h5py and tifffile. Its pims fallback for videos (`CAIMAN_LOAD_AVI_FORCE_FALLBACK=1`)
 gives the same pixels. For NWB say `var_name_hdf5="OnePhotonSeries"`; pictures come as (x, y), which is how NWB holds
@@ -86,6 +89,7 @@ def export_all(folder: Path) -> None:
     with make_card(folder) as ds:
         for name, codec in (("grey.avi", "GREY"), ("ffv1.avi", "FFV1"), ("matroska.mkv", "FFV1")):
             ds.miniscope.to_video(folder / name, codec=codec)
+        ds.isel(x=slice(1, -1)).miniscope.to_video(folder / "odd.avi")  # rows that are no multiple of four
         for name in ("a.zarr", "a.nc", "a.h5", "a.tif", "a.nwb", "a.ome.tif", "a.ome.zarr"):
             ds.miniscope.export(folder / name)
         ds.miniscope.export(folder / "session.nwb", **SESSION)

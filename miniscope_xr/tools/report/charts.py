@@ -87,7 +87,8 @@ def timeline(lost: list[Lost], end: float) -> str:
     gaps = f"{len(lost)} gap{'' if len(lost) == 1 else 's'}"
     key = f'<i class="gap"></i>lost: {sum(gap.gap.count for gap in lost):,} frames in {gaps}' if lost else ""
     return (
-        '<figure class="chart timeline"><figcaption>When frames are missing</figcaption>'
+        f'<figure class="chart timeline"><figcaption>{"When frames are missing" if lost else "From start to end"}'
+        "</figcaption>"
         f'<svg viewBox="0 0 {_W} {_H}" preserveAspectRatio="none" role="img" aria-label="{gaps} in the recording">'
         f'<rect class="there" width="{_W}" height="{_H}"/>{"".join(marks)}</svg>{_axis(end)}'
         f'<p class="key"><i class="there"></i>on the card {key}</p></figure>'

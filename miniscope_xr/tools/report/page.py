@@ -61,7 +61,8 @@ def _facts(found: Findings) -> str:
         "Length": clock(report.seconds),
         "Frames": f"{report.frames:,}",
         "Lost frames": f"{report.frames_lost:,}",
-        "Partial frames": f"{report.partial_frames:,}",
+        "Partial frames": f"{report.partial_frames:,}"
+        + (f" among {report.looked_at:,} looked at" if report.looked_at < report.frames else ""),
         "Frames a second": f"{found.rate:.2f}",
         "Picture": f"{attrs['width']} x {attrs['height']}",
         "Ended": report.status,
@@ -127,8 +128,9 @@ def _sheet(found: Findings) -> str:
 
 
 def _film(found: Findings) -> str:
-    film = make_player(found.film, found.film_labels, found.rate, "short film from the middle of the recording")
-    return f"<article><h3>A short film <small>from the middle, at true speed</small></h3>{film.fragment}</article>"
+    part = "" if len(found.film) == found.report.frames else "from the middle, "
+    film = make_player(found.film, found.film_labels, found.rate, "short film of the recording")
+    return f"<article><h3>A short film <small>{part}at true speed</small></h3>{film.fragment}</article>"
 
 
 def _gap_table(found: Findings) -> str:
