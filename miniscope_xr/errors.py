@@ -115,8 +115,14 @@ def message_of(error: BaseException) -> str:
 
 # What a call in Python would be given as NAME=VALUE, in the messages of the library.
 _ARGUMENT = re.compile(r"\b([a-z_]+)=('[^']*'|\"[^\"]*\"|True|-?\d+(?:\.\d+)?|(?=[\s;:,.)]|$))(?: \(--[\w-]+\))?")
+_ROWS = re.compile(r"\bframes=slice\((-?\w+), (-?\w+), (-?\w+)\)")
 _OPTIONS = {"layout", "recording", "gaps", "errors", "until", "partial", "frames", "fps", "codec", "force", "start"}
 _WITH_UNTIL = "`video` and `export`"
+
+
+def _rows(match: re.Match[str]) -> str:
+    first, stop, step = ("" if part == "None" else part for part in match.groups())
+    return f"--frames {first}:{stop}" + (f":{step}" if step else "")
 
 
 def at_the_shell(text: str, known: Callable[[str], bool] = lambda name: True) -> str:
@@ -144,4 +150,4 @@ def at_the_shell(text: str, known: Callable[[str], bool] = lambda name: True) ->
         said = f"--{name}" + (f" {value}" if value and value != "True" else "")
         return said if known(name) else f"{said} (an option of {_WITH_UNTIL})"
 
-    return _ARGUMENT.sub(option, text)
+    return _ARGUMENT.sub(option, _ROWS.sub(_rows, text))

@@ -7,6 +7,7 @@ structs and, from those, into numpy dtypes.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib import resources
@@ -41,6 +42,9 @@ def _values(node: yaml.Node | None, where: str, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
+_KINDS = {type(None): "nothing", list: "a list", str: "text"}
+
+
 def _parse_text(text: str, where: str, loader: Any = yaml.SafeLoader) -> Layout:
     try:
         reader = loader(text)
@@ -53,7 +57,8 @@ def _parse_text(text: str, where: str, loader: Any = yaml.SafeLoader) -> Layout:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise fail(where, f"is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, Mapping):
-        raise fail(where, f"expected a mapping with sectors, header and buffer, found {type(data).__name__}")
+        found = _KINDS.get(type(data), "one value")
+        raise fail(where, f"expected a mapping with sectors, header and buffer, found {found}")
     return parse_layout(data, where)
 
 
@@ -77,7 +82,10 @@ def layout_names() -> Iterator[str]:
 
 def _load_file(path: Path) -> Layout:
     try:
-        if path.stat().st_size > _MAX_LAYOUT_BYTES:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):  # a pipe waits, /dev/zero has no end
+            raise fail(str(path), "is no regular file; a layout is a YAML file")
+        if found.st_size > _MAX_LAYOUT_BYTES:
             raise fail(str(path), "is too large for a layout file; is this a card image?")
         return _parse_text(path.read_text(encoding="utf-8"), path.name)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -236,3 +237,12 @@ def test_fields_a_header_is_too_short_for_are_absent() -> None:
     assert "ewl" not in layout.fields_for(11)
     assert "battery_voltage" not in layout.fields_for(10)
     assert "write_timestamp" not in layout.fields_for(9)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and devices as POSIX has them")
+def test_a_layout_that_never_ends_is_refused(tmp_path: Path) -> None:
+    """A pipe without a writer would be waited for, and /dev/zero filled the memory."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero", "/dev/null"):
+        with pytest.raises(LayoutError, match="is no regular file"):
+            load_layout(path)

@@ -62,13 +62,13 @@ conda create -n caiman -c conda-forge caiman
 CAIMAN_PYTHON=$(conda run -n caiman which python) python tests/readers/run.py caiman
 ```
 
-*Loading code* is not the program as it is installed. Where CaImAn could not be had, earlier in November 2026, the GREY
-and FFV1 videos, the TIFF, HDF5 and NWB exports and the Miniscope-DAQ folder were read without a wrong pixel by `load`,
-`load_movie_chain`, `load_iter` and `get_file_size` of `caiman/base/movies.py` and the class of `timeseries.py`, typed from a public copy of
-its repository (104,324 characters, with the pims fallback: 1.10 or 1.11, its commit is not known) without the branches
-for other formats, with OpenCV 5.0, h5py and tifffile. Its pims fallback for videos (`CAIMAN_LOAD_AVI_FORCE_FALLBACK=1`)
-gives the same pixels. For NWB say `var_name_hdf5="OnePhotonSeries"`; pictures come as (x, y), which is how NWB holds
-them. A `.zarr` folder it refuses.
+*Loading code* is not the program as it is installed. CaImAn could not be had; earlier in November 2026 the GREY and
+FFV1 videos, the TIFF, HDF5 and NWB exports and the Miniscope-DAQ folder were read without a wrong pixel by `load`,
+`load_movie_chain`, `load_iter` and `get_file_size` of `caiman/base/movies.py` and the class of `timeseries.py`, typed
+from a public copy of its repository (104,324 characters, with the pims fallback: 1.10 or 1.11, its commit is not
+known) without the branches for other formats, with OpenCV 5.0, h5py and tifffile. Its pims fallback for videos
+(`CAIMAN_LOAD_AVI_FORCE_FALLBACK=1`) gave the same pixels. For NWB say `var_name_hdf5="OnePhotonSeries"`; pictures
+come as (x, y), which is how NWB holds them. A `.zarr` folder it refuses.
 """.strip().splitlines()
 
 

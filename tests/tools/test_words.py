@@ -156,6 +156,8 @@ def test_a_fault_of_ours_is_one_sentence_too(
         ("index='scan' compares every frame", "`check --deep` compares every frame"),
         ("pass layout='v4-wirefree' or layout='x'", "pass --layout v4-wirefree or --layout x"),
         ("gain=2 led=10", "gain=2 led=10"),
+        ("frames=slice(5, 2, None) selects none", "--frames 5:2 selects none"),
+        ("frames=slice(None, -3, 2): expected", "--frames :-3:2: expected"),
     ],
 )
 def test_the_library_s_words_become_the_shell_s(python: str, shell: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -222,6 +223,8 @@ def simulate(args: Simulate) -> int:
         events.append(PowerLoss(at_ms=args.power_loss))
     if args.frames < 1:
         raise OptionError(f"--frames {args.frames}: expected 1 or more")
+    if args.seed < 0:
+        raise OptionError(f"--seed {args.seed}: expected 0 or more")
     camera = calcium_scene(build.width, build.height, args.seed)
     with filmed(camera, args.frames) as seen:
         card = make(layout, build.firmware, frames=args.frames, events=events, seed=args.seed, camera=seen)
@@ -252,9 +255,12 @@ def _pairs(given: list[str]) -> list[str]:
 
 def _number(text: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError as error:
         raise OptionError(f"--stall: {text!r} is not a number of ms") from error
+    if not math.isfinite(number):
+        raise OptionError(f"--stall: {text!r} has no end")
+    return number
 
 
 def register(subparsers: Any) -> None:
