@@ -94,7 +94,7 @@ class Evidence:
     def _source(self, run: Run, i: int) -> tuple[Run, int] | None:
         """The last buffer in the ring slot of buffer ``i`` before it that reached as far as its sectors do."""
         end = run.sector_count(i) * SECTOR
-        source = self._earlier(run, i)
+        source = self._earlier(run, i) if self.ring else None
         while source is not None and self._head + source[0].length_of(source[1]) < end:
             source = self._earlier(*source)
         return source

@@ -30,6 +30,7 @@ MISREAD = {
     "an old buffer of another length in the place of a failed write": (401,),
     "a stall over which the clock was carried too far": (328,),
     "a second recording cut off, or its start formatted": (414, 57),
+    "failed writes at the end, with a firmware whose leftovers tell nothing": (596,),
     "v3: a first footer with a flipped bit": (594,),
     "v3: clocks 2 ms apart": (570, 774),
     "v3: an older frame among new ones": (400,),
