@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from miniscope_xr.errors import MissingDependencyError
+from miniscope_xr.errors import MissingDependencyError, OutputExistsError
 from miniscope_xr.tools.check.check import check
 from miniscope_xr.tools.cli.read import filmed
 from miniscope_xr.tools.simulate import Stall, calcium_scene, simulate
 from miniscope_xr.tools.stream.libraries import need
-from miniscope_xr.tools.stream.outputs import whole_file
+from miniscope_xr.tools.stream.outputs import kind_of, output_errors, whole_file
 from miniscope_xr.tools.video.write import dataset_to_video
 
 
@@ -76,8 +77,14 @@ def _smooth(image: np.ndarray[Any, Any], n: int = 9) -> np.ndarray[Any, Any]:
 def run(where: str) -> int:
     """Run the demo."""
     folder = Path(where)
-    folder.mkdir(parents=True, exist_ok=True)
     card, video, picture = folder / "card.img", folder / "card.avi", folder / "card.png"
+    for path in (card, video, picture):
+        if kind_of(path):  # it may be somebody's recording
+            raise OutputExistsError(
+                errno.EEXIST, "exists already and is kept; give the demo a folder of its own", str(path)
+            )
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     print(f"simulating a card (what it shows is made up): {card}")
     make_card(card)
     with xr.open_dataset(card, engine="miniscope") as ds:

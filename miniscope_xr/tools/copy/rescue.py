@@ -129,7 +129,9 @@ def rescue(
                 claimed = newest(source, file, part, layouts, found)
             replace(part, out)  # closed by now: Windows gives no other name to an open file
             made, left = _images(out, layouts, without(found, claimed), claimed, everything, force)
-        except NotACardError:
+        except Exception as error:
+            if copy.done and not isinstance(error, NotACardError):
+                raise  # what was read is kept
             for file_ in (part, map_file):
                 file_.unlink(missing_ok=True)
             raise

@@ -37,7 +37,7 @@ def normal_codec(codec: str) -> str:
     for known in CONTAINERS:
         if name.lower() == known.lower():
             return known
-    if len(name) != 4 or not name.isascii():
+    if len(name) != 4 or not name.isascii() or not name.isalnum():
         raise OptionError(f"codec {codec!r}{did_you_mean(name, CONTAINERS)}: choose one of {', '.join(CONTAINERS)}")
     return name
 
