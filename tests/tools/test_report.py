@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -157,9 +158,11 @@ class TestPage:
         assert "<h2>Recording 1</h2>" in text
 
     def test_names_are_text_not_html(self, tmp_path: Path) -> None:
-        path = simulate(frames=5).write(tmp_path / "a<b>&c.img")
+        name = "a<b>&c.img" if os.name == "posix" else "a&c.img"  # Windows keeps < and > out of names
+        path = simulate(frames=5).write(tmp_path / name)
         write_report(path, tmp_path / "a.html")
-        assert "<h1>a&lt;b&gt;&amp;c.img</h1>" in (tmp_path / "a.html").read_text(encoding="utf-8")
+        escaped = {"a<b>&c.img": "a&lt;b&gt;&amp;c.img", "a&c.img": "a&amp;c.img"}[name]
+        assert f"<h1>{escaped}</h1>" in (tmp_path / "a.html").read_text(encoding="utf-8")
 
     def test_an_existing_page_is_kept(self, clean_card: tuple[Path, SimulatedCard], tmp_path: Path) -> None:
         (tmp_path / "a.html").write_text("mine")
