@@ -7,19 +7,22 @@ header (v3: a frame's last sector) before the card was prepared,
 - ``sectors`` (int64, ascending), ``hashes`` (uint64: the first 8 bytes of the sector's BLAKE2b hash, little-endian),
 - ``end`` (the byte up to which was listed), ``layout``, ``session``, ``card_id``.
 
-A sector that still has its hash belongs to an older recording. Nothing else on this computer is looked at, and
-``old_buffers=False`` leaves this file alone too; where it was used, the recording's warnings say so.
+A sector that still has its hash belongs to an older recording. Nothing else on this computer is looked at, but under
+``sudo`` the same folder of the person who called it; ``old_buffers=False`` leaves this file alone too; where it was
+used, the recording's warnings say so.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
 import re
+import sys
 import zipfile
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -79,6 +82,10 @@ def sector_hash(content: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
 
 
+HOME_LISTS = Path(".local/share/miniscope-xr/lists")
+"""Where the lists are in somebody else's home (Linux)."""
+
+
 def lists_dir() -> Path:
     """Return where this user's lists are."""
     import platformdirs  # costs start-up time, and most cards need no list
@@ -86,15 +93,37 @@ def lists_dir() -> Path:
     return platformdirs.user_data_path("miniscope-xr", appauthor=False) / "lists"
 
 
+def sudo_caller() -> tuple[int, int, Path] | None:
+    """Return user, group and home of the person who called ``sudo``; None where nobody did."""
+    number = os.environ.get("SUDO_UID", "")
+    if sys.platform != "linux" or os.geteuid() != 0 or not number.isdecimal() or number == "0":
+        return None
+    try:
+        import pwd  # not on Windows
+
+        entry = pwd.getpwuid(int(number))
+    except (KeyError, OverflowError):
+        return None
+    return entry.pw_uid, entry.pw_gid, Path(entry.pw_dir)
+
+
+def _places() -> Iterator[Path]:
+    """Where lists are looked for: a card that was prepared without ``sudo`` may be read with it."""
+    yield lists_dir()
+    caller = sudo_caller()
+    if caller is not None:
+        yield caller[2] / HOME_LISTS
+
+
 def find_list(header: bytes, folder: Path | None = None) -> OldBuffers | None:
     """Return the list that was saved when this header sector was written; None if there is none that can be read."""
     stamp = read_stamp(header)
     if stamp is None or not stamp.intact or not re.fullmatch("[0-9a-f]{32}", stamp.session):
         return None
-    try:
-        return OldBuffers.from_bytes(_content((folder or lists_dir()) / f"{stamp.session}.npz"))
-    except (OSError, ValueError):
-        return None
+    for place in _places() if folder is None else [folder]:
+        with contextlib.suppress(OSError, ValueError):
+            return OldBuffers.from_bytes(_content(place / f"{stamp.session}.npz"))
+    return None
 
 
 def _content(path: Path) -> bytes:

@@ -282,6 +282,8 @@ def test_after_sudo_the_list_is_the_callers(tmp_path, capsys, monkeypatch):
         for path in (file, *list(file.parents)[:4]):
             assert path.stat().st_uid == nobody.pw_uid
         assert len(stale.old_buffers_of(header).sectors) == 8, "with sudo"
+        shutil.rmtree(tmp_path / "root")
+        assert len(stale.old_buffers_of(header).sectors) == 8, "prepared by the user, read with sudo"
         monkeypatch.setenv("XDG_DATA_HOME", str(home / ".local/share"))
         assert len(stale.old_buffers_of(header).sectors) == 8
     finally:

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -19,7 +18,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from miniscope_xr.index.old_buffers import OldBuffers, find_list, first_old, lists_dir, sector_hash
+from miniscope_xr.index.old_buffers import (
+    HOME_LISTS,
+    OldBuffers,
+    find_list,
+    first_old,
+    lists_dir,
+    sector_hash,
+    sudo_caller,
+)
 from miniscope_xr.layout import SECTOR, Layout, words
 from miniscope_xr.source.base import Readable
 from miniscope_xr.tools.flash.errors import JournalError
@@ -220,7 +227,7 @@ def as_caller() -> Iterator[Path | None]:
 
     What is written then belongs to that person, and no link in his or her folders is followed with root's rights.
     """
-    caller = _caller()
+    caller = sudo_caller()
     if caller is None:
         yield None
         return
@@ -230,25 +237,11 @@ def as_caller() -> Iterator[Path | None]:
     try:
         os.seteuid(uid)
         try:
-            yield home / ".local/share/miniscope-xr/lists"
+            yield home / HOME_LISTS
         finally:
             os.seteuid(0)
     finally:
         os.setegid(group)
-
-
-def _caller() -> tuple[int, int, Path] | None:
-    """Return user, group and home of the person who called ``sudo``."""
-    number = os.environ.get("SUDO_UID", "")
-    if sys.platform != "linux" or os.geteuid() != 0 or not number.isdecimal() or number == "0":
-        return None
-    try:
-        import pwd  # not on Windows
-
-        entry = pwd.getpwuid(int(number))
-    except (KeyError, OverflowError):
-        return None
-    return entry.pw_uid, entry.pw_gid, Path(entry.pw_dir)
 
 
 def load_list(folder: Path) -> OldBuffers:
