@@ -178,8 +178,9 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
         return real(path)
 
     (tmp_path / "d").mkdir()
-    monkeypatch.setattr(os, "scandir", scandir)
-    found = journal.find(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", scandir)
+        found = journal.find(tmp_path)
     assert len(found.journals) == 1
     assert found.skipped == ((tmp_path / "d", "cannot be listed: Permission denied"),)
     assert journal.find(tmp_path / "nothing") == journal.FoundJournals((), ())

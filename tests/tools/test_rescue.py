@@ -162,7 +162,7 @@ def test_goes_on_after_a_full_disk(make_card, tmp_path):
     with small_disk(tmp_path / "small", 6 << 20) as disk:
         with pytest.raises(OutputError, match="make room and run it again"):
             rescue(str(card), disk / "out.img")
-        assert CopyMap.parse((disk / "out.img.map").read_text()).done < card.stat().st_size
+        assert list(disk.iterdir()) == []  # less than a GB was read: nothing of it is certainly on the disk
         grow(disk, 64 << 20)
         rescue(str(card), disk / "out.img")
         with xr.open_dataset(card, engine="miniscope") as a, xr.open_dataset(disk / "out.img", engine="miniscope") as b:
