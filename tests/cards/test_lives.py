@@ -11,6 +11,7 @@ from miniscope_xr.tools.simulate.lives import ACCIDENTS, live
 from tests.measure.lives import _truth, measure, table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, 100, 10))
 def test_what_is_wrong_with_a_card_is_said(first: int, tmp_path: Path) -> None:
     verdicts = [measure(seed, tmp_path) for seed in range(first, first + 10)]
@@ -52,6 +53,7 @@ def test_overflows_and_old_frames_of_one_family_stay_told(layout: str, seed: int
     assert verdict.silent, (dict(verdict.counts), verdict.said)
 
 
+@pytest.mark.slow
 def test_a_life_is_a_pure_function_of_its_seed_and_its_truth_is_on_the_card() -> None:
     for seed in range(0, 60, 7):
         one, other = live(seed), live(seed)

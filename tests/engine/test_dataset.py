@@ -301,6 +301,7 @@ def test_netcdf_round_trip(engine: Any, clean_card: Clean, open_card: Any, tmp_p
         assert again.attrs["layout"] == "v4-wirefree"
 
 
+@pytest.mark.slow
 def test_zarr_round_trip(clean_card: Clean, open_card: Any, tmp_path: Path) -> None:
     ds = open_card(clean_card[0], chunks={"frame": 16})
     ds.to_zarr(tmp_path / "card.zarr", consolidated=False)

@@ -75,6 +75,7 @@ def test_coordinates_of_one_s_own_join_them(cards: list[str]) -> None:
         assert both.sizes["frame"] == sum(counts.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("errors", ["raise", "fill"])
 def test_cards_of_a_time_index_are_joined_as_those_of_a_plain_one(cards: list[str], errors: str) -> None:
     """Their clocks both begin at 0: a time may mean a frame of each card, and pandas says what becomes of that."""

@@ -129,6 +129,7 @@ class TestPlots:
         volts = ds["battery_voltage"].values
         np.testing.assert_array_equal(drawn[volts > 0], volts[volts > 0])
 
+    @pytest.mark.slow
     def test_what_does_not_change_is_a_line_in_an_axis_of_whole_numbers(self, ds: xr.Dataset) -> None:
         figure = ds.miniscope.plot_headers()
         figure.canvas.draw()
@@ -141,6 +142,7 @@ class TestPlots:
                 float(text.get_text().replace("\N{MINUS SIGN}", "-")).is_integer() for text in axis.get_yticklabels()
             )
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["daq-wirefree", "v3-wirefree"])
     def test_other_devices_have_fewer_panels(self, name: str, tmp_path: Path, open_card: Open) -> None:
         path = simulate(name, frames=5).write(tmp_path / "a.img")
@@ -148,6 +150,7 @@ class TestPlots:
         assert len(figure.axes) >= 2
         figure.canvas.draw()
 
+    @pytest.mark.slow
     def test_a_filled_recording(self, gap_card: Path, open_card: Open) -> None:
         open_card(gap_card, gaps="fill").miniscope.plot_headers().canvas.draw()
 
@@ -176,6 +179,7 @@ class TestOthers:
         with pytest.raises(OptionError, match=r"check\(path\)"):
             xr.Dataset(attrs=ds.attrs).miniscope.check()
 
+    @pytest.mark.slow
     def test_play_is_one_piece_of_html(self, ds: xr.Dataset) -> None:
         pytest.importorskip("PIL")
         player = ds.miniscope.play(frames=slice(10, 20))
@@ -189,6 +193,7 @@ class TestOthers:
         pytest.importorskip("PIL")
         assert len(re.findall(r'"frame \d+"', ds.miniscope.play(frames=slice(None), most=7).fragment)) == 7
 
+    @pytest.mark.slow
     def test_missing_libraries_are_named(self, ds: xr.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
         for module in ("matplotlib", "matplotlib.pyplot", "PIL"):
             monkeypatch.setitem(sys.modules, module, None)

@@ -54,6 +54,7 @@ def test_the_manifest_names_what_there_is():
     assert entry.value == "miniscope_xr:napari.yaml"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["v4-wirefree", "v3-wirefree", "daq-wirefree"])
 def test_a_layer_is_the_recording_with_its_gaps_black(make_card, open_card, layout):
     path, _ = make_card(layout, frames=40, events=[Stall(600, 300)])

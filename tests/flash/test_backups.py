@@ -306,6 +306,7 @@ def test_a_reader_finds_the_list_with_any_backup_folder(tmp_path, capsys, monkey
         assert (f"copy {tmp_path / 'backups/lists' / name} there" in done.out) == (place == "full")
 
 
+@pytest.mark.slow
 def test_backups_of_two_computers_in_one_folder(tmp_path, capsys, monkeypatch):
     """One clock is a year ahead: the settings on the card tell which operation was the last."""
     card = write(tmp_path / "c.img", v4_card())

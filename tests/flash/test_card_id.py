@@ -94,6 +94,7 @@ def test_prepare_leaves_an_id_that_every_reader_sees(tool, tmp_path):
         assert tool("restore", device).code == 0
 
 
+@pytest.mark.slow
 @needs_loops
 def test_another_card_in_the_same_reader(tool, tmp_path):
     """As large, prepared by this tool as well: `--card`, `restore` and `resume` do not take it for the first."""
@@ -117,6 +118,7 @@ def test_another_card_in_the_same_reader(tool, tmp_path):
         assert images[0].read_bytes() == before
 
 
+@pytest.mark.slow
 @needs_loops
 def test_resume_after_the_computer_died(tool, tmp_path, monkeypatch):
     """Without a number, in another reader: the card's own sectors show which backup is its."""
@@ -133,6 +135,7 @@ def test_resume_after_the_computer_died(tool, tmp_path, monkeypatch):
         assert settings(image)["gain"] == 2
 
 
+@pytest.mark.slow
 @needs_loops
 @pytest.mark.parametrize("verb", ["restore", "resume"])
 def test_the_backup_of_one_card_on_somebodys_disk(tool, tmp_path, monkeypatch, verb):

@@ -55,6 +55,7 @@ def recording_id(result) -> str:
     return result.json["recording"]
 
 
+@pytest.mark.slow
 def test_prepare_wipes_then_writes(tool, card):
     refused = tool("prepare", card, "gain=2", "--json")
     assert refused.code == 3
@@ -91,6 +92,7 @@ def test_prepare_stops_behind_the_plan(tool, tmp_path):
     assert zero(card.read_bytes()[DATA : 61 << 20])
 
 
+@pytest.mark.slow
 def test_prepare_wipes_to_the_end_of_an_older_recording(tool, tmp_path):
     data = bytearray(v4_card(SIZE))
     for at, content in v4_buffers(70, first_sector=100_000):
@@ -121,6 +123,7 @@ def test_keep_leaves_the_data_and_lists_it(tool, card, tmp_path):
     assert stale.load_old_buffers(tmp_path / "backups", "nobody") is None
 
 
+@pytest.mark.slow
 def test_unknown_words_are_kept(tool, tmp_path):
     data = bytearray(v4_card(SIZE, buffers=0))
     for word in (16, 20, 31):
@@ -151,6 +154,7 @@ def test_no_stamp_leaves_the_stamp_out_and_removes_an_old_one(tool, card):
     assert zero(card.read_bytes()[HEADER + 64 : COUNTS])
 
 
+@pytest.mark.slow
 def test_set_changes_the_settings_sector_only(tool, card):
     before = card.read_bytes()
     assert tool("set", card, "led=50").code == 0
@@ -178,6 +182,7 @@ def test_the_other_layouts(tool, tmp_path, layout):
     assert result.json["layout"] == layout
 
 
+@pytest.mark.slow
 def test_notebook_cards_are_recognised(tool, tmp_path):
     data = bytearray(v4_card(SIZE, buffers=0))
     data[HEADER : HEADER + 16] = bytes(16)
@@ -270,6 +275,7 @@ def test_restore_after_a_wipe_does_not_bring_the_counts_back(tool, card):
     assert zero(card.read_bytes()[COUNTS:])
 
 
+@pytest.mark.slow
 def test_restore_leaves_the_counts_of_a_newer_recording(tool, card):
     """Weeks after it was prepared, the card holds another recording: its counts are not touched."""
     assert tool("prepare", card, "record_length=1", "gain=2", "--discard-recording", card_id(card)).code == 0
@@ -357,6 +363,7 @@ def test_interrupt_then_restore(tool, card, monkeypatch):
     assert settings(card) == before
 
 
+@pytest.mark.slow
 def test_resume_refuses_a_card_that_was_used_since(tool, card, monkeypatch):
     assert interrupted(tool, card, monkeypatch, "--discard-recording", card_id(card)).code == 6
     data = bytearray(card.read_bytes())

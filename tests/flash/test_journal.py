@@ -34,6 +34,7 @@ def make(backups: Path, verb: str = "set", phase: str = "done", card: str = "c")
     return made
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_noticed(tmp_path):
     """Any bit of what will be written, of the backup, of everything: 1 of 8 positions of every byte."""
     made = make(tmp_path)

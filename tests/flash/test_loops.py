@@ -83,6 +83,7 @@ def test_blank_table(tool, tmp_path):
     assert image.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_backup_qualify_image(tool, tmp_path):
     image = write(tmp_path / "c.img", v4_card(SIZE, buffers=0), SIZE)
     before = image.read_bytes()

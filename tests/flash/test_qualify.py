@@ -315,6 +315,7 @@ def test_the_chance_of_losing_a_buffer():
     assert "90 % interval" in quick.describe()
 
 
+@pytest.mark.slow
 def test_the_chance_is_calibrated():
     """The script that measures it, on fewer cards; its figures are in the docs."""
     table = qualify_risk.measure(cards=80, seconds=60, minutes=10, seed=7)
@@ -367,6 +368,7 @@ def test_as_long_as_the_planned_recording(tool, tmp_path, monkeypatch):
     assert result.json["risk"]["recording_seconds"] == 4
 
 
+@pytest.mark.slow
 def test_a_card_that_got_slower(tool, card, monkeypatch):
     with monkeypatch.context() as patch:
         no_wait(patch)
@@ -382,6 +384,7 @@ def test_a_card_that_got_slower(tool, card, monkeypatch):
     assert len(list(tool.backups.glob("*/*/qualify.json"))) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [{"time": None}, {"time": 5}, {"firmware": 5}, {"fps": "20"}, {"median_ms": None}, {"median_ms": "1"},
                {"p99_ms": float("nan")}, {"p99_ms": -1}, []],
@@ -490,6 +493,7 @@ def no_wait(monkeypatch, stalls=()):
     monkeypatch.setattr(qualify, "measure", measure)
 
 
+@pytest.mark.slow
 def test_the_command_passes_and_leaves_nothing(tool, card, monkeypatch, tmp_path):
     no_wait(monkeypatch)
     result = tool("qualify", card, "--seconds", "1", "--json", "--plot", tmp_path / "p.png")

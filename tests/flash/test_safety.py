@@ -542,6 +542,7 @@ def test_old_data_is_read_once_and_read_back(tmp_path):
     assert not any(disk.view()[COUNTS:])
 
 
+@pytest.mark.slow
 @needs_loops
 def test_a_fresh_list_for_every_layout_on_a_device(tool, tmp_path):
     """Named wrongly and on a block device, the recording is still seen, and all of it is wiped once given up."""

@@ -23,6 +23,7 @@ def table_of(rows: np.ndarray[Any, Any]) -> HeaderTable:
     return HeaderTable(np.repeat(rows[:, None], 2, axis=1).astype("<u4"), rows % 3 > 0)
 
 
+@pytest.mark.slow
 @given(st.lists(STRETCH, max_size=8), st.lists(STRETCH, min_size=1, max_size=4), st.integers(1, 100))
 def test_a_row_is_known_as_it_was_put_or_not_at_all(kept: list[Any], asked: list[Any], most: int) -> None:
     tables = HeaderTables(most)

@@ -76,6 +76,7 @@ def test_an_interrupted_recording_of_1000_frames_opens_in_at_most_200_reads(tmp_
     assert reads <= 200
 
 
+@pytest.mark.slow
 def test_an_older_recording_underneath_is_found_with_as_few(tmp_path: Path) -> None:
     old = simulate(frames=340, seed=9)
     path = simulate(frames=330, seed=3, events=[PowerLoss(buffer=1600)], under=old).write(tmp_path / "card.img")

@@ -41,6 +41,7 @@ EVENLY = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(OFFSETS | OFFSETS.map(sorted) | EVENLY)
 def test_small_reads_give_the_same_bytes_however_they_are_made(noise: Path, offsets: list[int]) -> None:
     data = noise.read_bytes()

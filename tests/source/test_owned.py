@@ -44,6 +44,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(owned, "MOST_OPEN", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few")
 def test_threads_and_cards_with_room_for_one(make_card: Any, open_card: Any) -> None:
     made = [make_card(frames=12, seed=seed, **SMALL) for seed in range(3)]
@@ -76,6 +77,7 @@ def test_cards_make_room_for_others(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert Counting.now == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX limits")
 def test_the_systems_limit_is_lived_with(make_card: Any) -> None:
     import resource

@@ -183,6 +183,7 @@ def test_every_kind_that_names_frames_lists_all_of_them_for_programs(kind: str, 
     assert numbers.get("buffers", len(numbers["rows"])) >= len(numbers["rows"])
 
 
+@pytest.mark.slow
 def test_no_kind_of_problem_names_a_frame_that_it_does_not_list(make_card: Any) -> None:
     for kind, events in NAMED.items():
         path, _ = make_card(frames=60, events=events)

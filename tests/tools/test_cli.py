@@ -69,6 +69,7 @@ def test_layouts_lists_settings_and_their_limits(capsys: pytest.CaptureFixture[s
     assert set(json.loads(capsys.readouterr().out)) == {"daq-wirefree"}
 
 
+@pytest.mark.slow
 def test_simulate_writes_a_card_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "card.img"
     words = ["simulate", str(out), "--frames", "40", "--stall", "500:400", "--seed", "3"]
@@ -152,6 +153,7 @@ main(["video", "card.img", "out.avi"])
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_it_starts_is_one_line(tmp_path):
     """The commands take a second to import; the interrupt comes in that second."""
     done = subprocess.run(
@@ -184,6 +186,7 @@ main(["layouts"])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a process sends itself no Ctrl+C there")
 def test_ctrl_c_that_a_library_would_catch_while_it_is_imported_ends_the_command(tmp_path):
     done = subprocess.run(

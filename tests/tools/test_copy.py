@@ -58,6 +58,7 @@ def test_the_copy_opens_like_the_card(tmp_path, out, counted):
     assert copied.bad == ()
 
 
+@pytest.mark.slow
 def test_sparse(tmp_path, out):
     card = write(tmp_path / "c.img", v4_card(SIZE, buffers=8), SIZE)
     image.copy_image(str(card), out)
@@ -182,6 +183,7 @@ def test_goes_on_where_it_stopped(card, out, monkeypatch):
     assert same(card, out)
 
 
+@pytest.mark.slow
 def test_another_card_does_not_go_on(card, out, monkeypatch, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         image.copy_image(str(card), out, progress=stop_after(monkeypatch, 4))
@@ -308,6 +310,7 @@ def test_names_no_terminal_can_print(capsys, card, tmp_path, name):
         assert subprocess.run(["sha256sum", "-c", sums], cwd=tmp_path, capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["hole", "front"])
 def test_as_much_as_prepare_would_call_lost(tmp_path, out, damage):
     """A file system was made over the recording: what it left is copied, opened or not."""
@@ -339,6 +342,7 @@ def spoil(monkeypatch, *sectors):
     )
 
 
+@pytest.mark.slow
 def test_to_img_around_bad_sectors_and_with_its_doubts(tmp_path, out, monkeypatch):
     """An interrupted recording over an older one: the copy doubts what the card doubts."""
     new, old = v4_card(SIZE, buffers=200, counted=False), v4_card(SIZE, buffers=400, counted=False)

@@ -76,6 +76,7 @@ class TestZarr:
         with xr.open_zarr(tmp_path / "a.zarr", chunks=None) as back:
             xr.testing.assert_identical(back.load(), ds.load())
 
+    @pytest.mark.slow
     def test_minian_gets_format_2_with_its_own_names(self, ds: xr.Dataset, tmp_path: Path) -> None:
         have("minian")
         export(ds, tmp_path / "out", to="minian", start="2026-03-14T15:09:26+00:00")
@@ -109,6 +110,7 @@ class TestZarr:
 
 
 class TestNetcdf:
+    @pytest.mark.slow
     def test_text_is_characters(self, ds: xr.Dataset, tmp_path: Path) -> None:
         """Octave and MATLAB skip NC_STRING, or fail on it."""
         have("netcdf")
@@ -125,6 +127,7 @@ class TestNetcdf:
             assert file.attrs["warnings"] == b"one\ntwo"
             assert file.attrs["recording_start"] == b"2026-03-14T15:09:26+00:00"
 
+    @pytest.mark.slow
     def test_blank_frames_have_times(self, card: Any, tmp_path: Path) -> None:
         have("netcdf")
         with xr.open_dataset(card[0], engine="miniscope", gaps="fill") as filled:
@@ -174,6 +177,7 @@ class TestHdf5:
 
 
 class TestTiff:
+    @pytest.mark.slow
     def test_is_a_stack_that_imagej_opens_with_its_times(self, ds: xr.Dataset, tmp_path: Path, lost: list[int]) -> None:
         have("tiff")
         import tifffile

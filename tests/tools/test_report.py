@@ -75,6 +75,7 @@ class Outside(HTMLParser):
 
 
 class TestPage:
+    @pytest.mark.slow
     def test_needs_no_other_file(self, gap_page: tuple[Path, SimulatedCard]) -> None:
         text = gap_page[0].read_text(encoding="utf-8")
         page = Outside()
@@ -113,6 +114,7 @@ class TestPage:
         write_report(path, tmp_path / "a.html")
         assert headline in (tmp_path / "a.html").read_text(encoding="utf-8")
 
+    @pytest.mark.slow
     def test_a_recording_that_ends_within_a_frame_is_in_a_row(self, tmp_path: Path) -> None:
         path = simulate(seconds=1).write(tmp_path / "a.img")
         write_report(path, tmp_path / "a.html")
@@ -137,12 +139,14 @@ class TestPage:
         assert steps
         assert int(steps[1]) >= 100, "two frame times at least: a frame is missing in between"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["daq-wirefree", "v3-wirefree"])
     def test_other_devices(self, name: str, tmp_path: Path) -> None:
         path = simulate(name, frames=5).write(tmp_path / "a.img")
         write_report(path, tmp_path / "a.html")
         assert name in (tmp_path / "a.html").read_text(encoding="utf-8")
 
+    @pytest.mark.slow
     def test_a_clock_that_starts_at_power_on_does_not_make_it_longer(self, tmp_path: Path) -> None:
         path = simulate("daq-wirefree", frames=20, start_offset_ms=3000).write(tmp_path / "a.img")
         write_report(path, tmp_path / "a.html")
@@ -150,6 +154,7 @@ class TestPage:
         assert length
         assert float(length[1]) == pytest.approx(19 / 20, abs=0.11)
 
+    @pytest.mark.slow
     def test_every_recording_of_a_card(self, tmp_path: Path) -> None:
         path = simulate(frames=10, events=[RecordAgain(frames=8)]).write(tmp_path / "a.img")
         write_report(path, tmp_path / "a.html")

@@ -72,6 +72,7 @@ def test_a_formatted_card(make_card, tmp_path, out, hole, died):
     assert got.images[0].frames >= len(set(left) & complete)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["v4-wirefree", "daq-wirefree", "v3-wirefree"])
 def test_an_intact_card_comes_back_as_it_is(make_card, out, kind):
     card, _ = make_card(kind, frames=40)
@@ -93,6 +94,7 @@ def test_nothing_but_buffers_is_kept(make_card, tmp_path, out):
     assert path.exists()
 
 
+@pytest.mark.slow
 def test_older_recordings_too(make_card, tmp_path, out):
     """A short recording over a long one: the older one's rest is an image of its own."""
     _, long = make_card(frames=60, seed=1)
@@ -157,6 +159,7 @@ def test_goes_on_where_it_stopped(make_card, tmp_path, out, kind, at):
         assert a.identical(b)
 
 
+@pytest.mark.slow
 def test_goes_on_after_a_full_disk(make_card, tmp_path):
     card, _ = make_card(frames=200)
     with small_disk(tmp_path / "small", 6 << 20) as disk:

@@ -148,6 +148,7 @@ class TestPixels:
         dataset_to_video(ds, tmp_path / "a.avi", codec="MJPG", color=True, frames=slice(0, 3))
         assert len(frames_of(tmp_path / "a.avi")) == 3
 
+    @pytest.mark.slow
     def test_colour_in_an_exact_codec_keeps_every_value(self, ds: xr.Dataset, tmp_path: Path) -> None:
         dataset_to_video(ds, tmp_path / "a.avi", codec="FFV1", color=True)
         np.testing.assert_array_equal(frames_of(tmp_path / "a.avi"), ds["video"].values)
@@ -170,6 +171,7 @@ class TestPixels:
         np.testing.assert_array_equal(stored[..., :width], video.values)
         assert not stored[..., width:].any()
 
+    @pytest.mark.slow
     def test_an_opencv_without_packets_says_what_to_do(
         self, ds: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -186,6 +186,7 @@ def test_what_cannot_be_computed_is_an_error_in_words(viewing, clean_card, name,
     assert answer.json["error"]
 
 
+@pytest.mark.slow
 @given(st.integers(0, 500))
 def test_a_spread_has_every_number_once(count):
     assert sorted(spread(count)) == list(range(count))

@@ -144,6 +144,7 @@ def test_a_name_with_markup_stays_text(viewing, make_card, tmp_path):
         assert "insertAdjacentHTML" not in text
 
 
+@pytest.mark.slow
 def test_many_at_once_get_their_own_frames(viewing, make_card, open_card):
     path, _ = make_card(frames=60)
     asker = viewing(path)

@@ -54,6 +54,7 @@ def test_a_file_is_the_one_of_the_command(viewing, clean_card, tmp_path, kind, n
         assert made.read_bytes() == expected.read_bytes()
 
 
+@pytest.mark.slow
 def test_some_rows_of_one_recording(viewing, make_card, open_card, tmp_path):
     path, _ = make_card(frames=40, events=[Stall(600, 300)])
     answer = viewing(path).post("write", **CARD, start=3, stop=20, kind="netcdf", path="part.nc")
