@@ -100,8 +100,11 @@ def test_what_the_command_refuses_is_refused(viewing, empty, tmp_path):
     asker = viewing()
     text = tmp_path / "letter.txt"
     text.write_text("Dear lab,\n" * 500)
-    for path, said in ((text, "text"), (tmp_path / "absent.img", "there is no file"), (tmp_path, "")):
-        answer = asker.post("look", path=str(path), image=True)
+    numbers = tmp_path / "numbers.bin"
+    numbers.write_bytes(bytes(600_000) + b"\x07\x01" * 5000)
+    strangers = ((numbers, "unknown"), (text, "text"), (tmp_path / "absent.img", "there is no file"), (tmp_path, ""))
+    for path, said in strangers:
+        answer = asker.post("look", path=str(path), image=True, layout="v4-wirefree")
         assert "error" in answer.lines[-1]
         assert said in answer.lines[-1]["error"].lower()
     assert "--image" in asker.post("look", path=str(empty)).lines[-1]["error"]

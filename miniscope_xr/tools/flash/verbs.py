@@ -75,11 +75,17 @@ def _check_minutes(args: Preparing) -> None:
         raise OptionError("--keep wipes nothing, so --wipe-minutes has no meaning with it; leave one of them out")
 
 
+def look_to_write(disk: Disk, layout: str | None, progress: Progress | None, *, whole: bool = True) -> Look:
+    """Look at what is going to be written to: a card, not a file that is something else."""
+    with open_target(disk, write=False) as target:
+        seen = look(target, disk, layout, progress, whole=whole)
+        refuse_strangers(target, seen)
+    return seen
+
+
 def look_at(args: Writing, disk: Disk, progress: Progress | None, *, writes_data: bool, whole: bool = True) -> Look:
     """Look at the card, and refuse what is on it; ``--dry-run`` says what would be refused for a recording."""
-    with open_target(disk, write=False) as target:
-        seen = look(target, disk, args.layout, progress, whole=whole)
-        refuse_strangers(target, seen)
+    seen = look_to_write(disk, args.layout, progress, whole=whole)
     check_content(
         seen, discard=args.discard_recording, writes_data=writes_data, verb=args.command, dry_run=args.dry_run
     )

@@ -18,10 +18,9 @@ from miniscope_xr.tools.flash.arguments import Preparing
 from miniscope_xr.tools.flash.disks.find import backend, identify
 from miniscope_xr.tools.flash.errors import InterruptedWriteError, RefusedError
 from miniscope_xr.tools.flash.journal import default_dir
-from miniscope_xr.tools.flash.look import Look, check_content, look, loss
+from miniscope_xr.tools.flash.look import Look, check_content, loss
 from miniscope_xr.tools.flash.settings import show
-from miniscope_xr.tools.flash.target.linux import open_target
-from miniscope_xr.tools.flash.verbs import Prepared, to_prepare
+from miniscope_xr.tools.flash.verbs import Prepared, look_to_write, to_prepare
 from miniscope_xr.tools.view.told import See, told
 
 _KEPT = 32  # cards that were looked at and not written
@@ -84,8 +83,7 @@ class Preparer:
         def work(see: See) -> dict[str, Any]:
             disk = identify(path)
             refuse.check(disk, image=image)
-            with open_target(disk, write=False) as target:
-                seen = look(target, disk, layout or None, see)
+            seen = look_to_write(disk, layout or None, see)
             check_content(seen, writes_data=True, verb="prepare", dry_run=True)
             return self._show(_Shown(seen, image, layout or None))
 
@@ -140,7 +138,7 @@ class Preparer:
             ],
             "notes": list(ready.settings.notes), "plan": ready.plan.describe(),
             "changes": [*ready.said(), *ask.describe_changes(list(changes))],
-            "seconds": max(round(ask.estimate(changes, shown.seen.data_end)), 1),
+            "seconds": max(round(ask.estimate(changes, shown.seen.data_end, ready.job.prove)), 1),
         }  # fmt: skip
 
     def _known(self, number: int) -> _Shown:
