@@ -26,7 +26,7 @@ SMALL = {name: way for name, way in WAYS.items() if "8192" not in name and "3276
 
 def needs(way: Way) -> None:
     if not installed(way):
-        pytest.skip(f"{way.command[0]} is not installed")
+        pytest.skip(f"{way.command[0]} or sfdisk is not installed")
 
 
 @pytest.fixture(scope="module")

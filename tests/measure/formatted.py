@@ -94,8 +94,8 @@ class Cell:
 
 
 def installed(way: Way) -> bool:
-    """Whether the program of a way to format is there."""
-    return _program(way.command[0]) is not None
+    """Whether the programs of a way to format are there; sfdisk makes the partition table, where there is one."""
+    return all(_program(name) for name in (way.command[0], *(["sfdisk"] if way.kind else [])))
 
 
 def _program(name: str) -> str | None:
@@ -122,7 +122,7 @@ def format_card(path: Path, way: Way, used: int) -> None:
     subprocess.run([program, *way.command[1:], part], check=True, capture_output=True, timeout=300)
     if way.kind:
         subprocess.run(
-            [_program("sfdisk") or "sfdisk", "-q", path], input=_table(way), text=True, check=True, capture_output=True
+            [str(_program("sfdisk")), "-q", path], input=_table(way), text=True, check=True, capture_output=True
         )
     _copy_data(part, path, way.start * SECTOR)
     part.unlink()

@@ -53,6 +53,7 @@ def run(args: argparse.Namespace, own_process: bool = False) -> int:
         code = int(args.func(args))
         if sys.stdout is not None:
             sys.stdout.flush()
+        _drop_broken()
         return code
     except KeyboardInterrupt:
         say(f"miniscope-xr {args.command}: interrupted")
@@ -63,13 +64,14 @@ def run(args: argparse.Namespace, own_process: bool = False) -> int:
             os._exit(FAILED)
         return FAILED
     except BrokenPipeError:  # `miniscope-xr info card | head`
-        _drop_stdout()
+        _drop(sys.stdout)
         return 0
     except Exception as error:
         if os.environ.get(TRACEBACK):
             traceback.print_exc()
-        _drop_stdout_if_broken()
+        _drop_broken()
         say(plain(f"miniscope-xr {args.command}: {_sentence(error, args)}"))
+        _drop_broken()
         return exit_code(error)
 
 
@@ -91,15 +93,16 @@ def _sentence(error: Exception, args: argparse.Namespace) -> str:
     )
 
 
-def _drop_stdout() -> None:
-    """Send what is left for a closed or full stdout nowhere, so that the interpreter's end is silent."""
+def _drop(stream: Any) -> None:
+    """Send what is left for a closed or full stream nowhere, so that the interpreter's end is silent, its code ours."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _drop_stdout_if_broken() -> None:
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except (OSError, ValueError):
-        _drop_stdout()
+def _drop_broken() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            _drop(stream)
