@@ -76,7 +76,8 @@ def is_changed(tool: Tool, device: str, image: Path) -> None:
 
 
 def is_finished_after_an_interrupt(tool: Tool, device: str, image: Path, monkeypatch) -> None:
-    assert interrupted(tool, device, monkeypatch, "--discard-recording", card_id(device)).code == 6
+    result = interrupted(tool, device, monkeypatch, "--discard-recording", card_id(device))
+    assert result.code == 6, result.err
     assert settings(image)["gain"] != 4
     assert tool("resume", device).code == 0
     assert settings(image)["gain"] == 4
