@@ -649,13 +649,13 @@ def test_list_shows_why_a_disk_is_not_a_card(tool):
 
 
 def test_list_with_no_card(tool, monkeypatch):
-    from miniscope_xr.tools.flash import verbs
+    from miniscope_xr.tools.flash.disks import find
 
     class Nothing:
         def names(self):
             return []
 
-    monkeypatch.setattr(verbs, "backend", Nothing)
+    monkeypatch.setattr(find, "backend", Nothing)
     assert "`list --all`" in tool.raw("list").out
 
 

@@ -343,11 +343,12 @@ def test_what_may_not_be_read_or_written(command: str, folder: Path, complaints:
     flags = ["--image"] if "--image" in _options(command) else []
     Path("secret.img").write_bytes(Path("card.img").read_bytes())
     Path("secret.img").chmod(0)
+    Path("private").mkdir(mode=0o700)
     complaints([command, "gone.img", *flags])  # imports what it needs while it may
     held, wrong = _contents(folder), []
     os.seteuid(65534)
     try:
-        for name in ("secret.img", "card.img", "/root/x.img", "/root"):
+        for name in ("secret.img", "card.img", "private/x.img", "private"):
             words = [command, *(name if word == CARD else word for word in READS[command]), *flags]
             wrong += complaints(words, tuple(EXIT_CODES) if name == "card.img" else (2, 3, 4, 5))
     finally:

@@ -258,9 +258,7 @@ def test_disks_of_this_computer_are_not_offered(viewing, monkeypatch):
     card = Disk("/dev/sdb", "disk", "usb", 32 << 30, removable=True, cid="abcd1234")
     mounted = Disk("/dev/sdc", "disk", "usb", 32 << 30, removable=True, cid="cdef", mounts=(("/dev/sdc1", "/media/x"),))
     system = Disk("/dev/sda", "disk", "sata", 1 << 40, mounts=(("/dev/sda1", "/"),))
-    disks = {disk.path: disk for disk in (card, mounted, system)}
-    monkeypatch.setattr(preparing, "backend", lambda: type("Backend", (), {"names": lambda self: list(disks)})())
-    monkeypatch.setattr(preparing, "identify", disks.__getitem__)
+    monkeypatch.setattr(preparing, "present", lambda: iter((card, mounted, system)))
     cards = viewing().get("cards").json["cards"]
     assert [(each["path"], bool(each["no"])) for each in cards] == [("/dev/sdb", False), ("/dev/sdc", True)]
     assert "/media/x" in cards[1]["no"]

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from miniscope_xr.errors import MiniscopeError, OptionError, plain
+from miniscope_xr.errors import OptionError, plain
 from miniscope_xr.index.old_buffers import lists_dir
 from miniscope_xr.layout import Layout, builtin_layouts, load_layout
 from miniscope_xr.tools.flash import ask, jobs, prepare, refuse
 from miniscope_xr.tools.flash.arguments import Listing, Looking, Preparing, Setting, Wiping, Writing
 from miniscope_xr.tools.flash.disks.base import Disk
-from miniscope_xr.tools.flash.disks.find import backend, identify
+from miniscope_xr.tools.flash.disks.find import identify, present
 from miniscope_xr.tools.flash.errors import DONE
 from miniscope_xr.tools.flash.files import refuse_strangers
 from miniscope_xr.tools.flash.journal import default_dir
@@ -262,11 +262,7 @@ def blank_table(args: Writing, report: Report, progress: Progress | None) -> int
 def list_cards(args: Listing, report: Report, progress: Progress | None) -> int:
     """Show the cards in the readers."""
     rows = []
-    for path in backend().names():
-        try:
-            disk = identify(path)
-        except MiniscopeError:  # gone since, or without a device node
-            continue
+    for disk in present():
         why = refuse.reasons(disk, expect_size=disk.size)
         if (why and not args.all) or not disk.size:
             continue

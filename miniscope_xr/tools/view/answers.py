@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Generator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,7 +121,7 @@ class Answers:
     def _preset(self, given: _Given) -> Answer:
         name, words = given.text("name"), given.texts("words")
         kept = presets.keep(name, given.text("layout"), words) if words else presets.forget(name)
-        return {"presets": {known: {"layout": each.layout, "words": each.words} for known, each in kept.items()}}
+        return {"presets": {known: asdict(each) for known, each in kept.items()}}
 
     def _seen(self, given: _Given) -> Seen:
         return self.shelf.seen(given.whole("card"), given.whole("recording"))

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from miniscope_xr.errors import MiniscopeError, OptionError, message_of, plain
+from miniscope_xr.errors import OptionError, message_of, plain
 from miniscope_xr.layout import Layout, builtin_layouts
 from miniscope_xr.tools.flash import ask, interrupts, jobs, presets, refuse
 from miniscope_xr.tools.flash.arguments import Preparing
-from miniscope_xr.tools.flash.disks.find import backend, identify
-from miniscope_xr.tools.flash.errors import InterruptedWriteError, RefusedError
+from miniscope_xr.tools.flash.disks.find import identify, present
+from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.journal import default_dir
 from miniscope_xr.tools.flash.look import Look, check_content, loss
 from miniscope_xr.tools.flash.settings import show
@@ -50,16 +50,12 @@ class Preparer:
     def cards(self) -> dict[str, Any]:
         """The cards in the readers, and the presets. Disks of this computer are not among them."""
         found = []
-        for name in backend().names():
-            try:
-                disk = identify(name)
-            except MiniscopeError:  # pulled while we look, or without a device node
-                continue
+        for disk in present():
             why = refuse.reasons(disk, expect_size=disk.size)
             if disk.size and all(reason.busy for reason in why):  # one that is mounted only has to be unmounted
                 no = plain("; ".join(reason.message for reason in why))
-                found.append({"path": plain(name), "said": disk.describe(), "id": disk.card_id, "no": no})
-        kept = {name: {"layout": each.layout, "words": each.words} for name, each in presets.load().items()}
+                found.append({"path": plain(disk.path), "said": disk.describe(), "id": disk.card_id, "no": no})
+        kept = {name: asdict(each) for name, each in presets.load().items()}
         return {"cards": found, "presets": kept, "layouts": list(builtin_layouts())}
 
     # -- look, plan -------------------------------------------------------------------------------------
@@ -213,8 +209,6 @@ class Preparer:
             journal = jobs.execute(ready.job, default_dir(), image=image, progress=see)
         except KeyboardInterrupt:  # before the first write
             self._tell(phase="failed", said="ended; the card was not changed")
-        except InterruptedWriteError as error:
-            self._tell(phase="failed", said=plain(message_of(error)))
         except Exception as error:  # the page has to be told, whatever it was
             self._tell(phase="failed", said=plain(message_of(error)))
         else:

@@ -15,7 +15,7 @@ from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.engine.dataset import frames_dataset
 from miniscope_xr.errors import CardChangedError, MiniscopeError, OptionError, plain
 from miniscope_xr.tools.flash import refuse
-from miniscope_xr.tools.flash.disks.find import backend, identify
+from miniscope_xr.tools.flash.disks.find import present
 from miniscope_xr.tools.stream.timing import frame_rate
 
 MOST_CARDS = 16
@@ -152,13 +152,9 @@ def _seen(card: OpenCard, number: int) -> Seen:
 def candidates(folder: Path) -> list[dict[str, str]]:
     """What could be looked at: the cards that ``list`` shows, and the images in a folder."""
     found = []
-    for name in backend().names():
-        try:
-            disk = identify(name)
-        except MiniscopeError:  # pulled while we look, or without a device node
-            continue
+    for disk in present():
         if disk.size and not refuse.reasons(disk, expect_size=disk.size):
-            found.append({"path": name, "said": disk.describe()})
+            found.append({"path": disk.path, "said": disk.describe()})
     for path in sorted(folder.glob("*.img")):
         found.append({"path": str(path), "said": plain(f"{path.name}, {path.stat().st_size / 1e9:.2f} GB")})
     return found

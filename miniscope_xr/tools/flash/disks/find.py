@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 
-from miniscope_xr.errors import CardNotFoundError, CardPermissionError, NotACardError
+from miniscope_xr.errors import CardNotFoundError, CardPermissionError, MiniscopeError, NotACardError
 from miniscope_xr.source import macos
 from miniscope_xr.source.windows import device_name
 from miniscope_xr.tools.flash.disks.base import CARD_BUSES, Disk, Disks, image_file
@@ -28,6 +30,14 @@ def backend() -> Disks:
     from miniscope_xr.tools.flash.disks.linux import LinuxDisks
 
     return LinuxDisks()
+
+
+def present() -> Iterator[Disk]:
+    """Describe every disk of this computer that can be described: not one pulled meanwhile, or without a node."""
+    disks = backend()
+    for name in disks.names():
+        with contextlib.suppress(MiniscopeError):
+            yield identify(name, disks)
 
 
 def identify(path: str, disks: Disks | None = None) -> Disk:
