@@ -68,7 +68,7 @@ class MiniscopeAccessor:
 
     def check(self, deep: bool = False) -> CheckResult:
         """Say what is wrong with the card behind this Dataset; see :func:`miniscope_xr.check`."""
-        from miniscope_xr import check
+        from miniscope_xr.tools.check.check import check
 
         source = self._ds.encoding.get("source")
         if not source:

@@ -21,8 +21,8 @@ import yaml
 from miniscope_xr.engine import dataset
 from miniscope_xr.errors import BlankCardError, OptionError, OutputError, OutputExistsError
 from miniscope_xr.layout import load_layout
-from miniscope_xr.tools import archive as archive_module
-from miniscope_xr.tools.archive import archive
+from miniscope_xr.tools.export import store as store_module
+from miniscope_xr.tools.export.archive import archive
 from miniscope_xr.tools.simulate import RecordAgain, SimulatedCard, Stall, blank
 
 from ..small_disk import grow, small_disk
@@ -56,7 +56,7 @@ def cards(make_card: Make) -> list[tuple[Path, SimulatedCard]]:
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> int:
     """Blocks of ten frames in two chunks."""
     monkeypatch.setattr(dataset, "_CHUNK_BYTES", 5 * 64_000)
-    monkeypatch.setattr(archive_module, "_CHUNKS", 2)
+    monkeypatch.setattr(store_module, "_CHUNKS", 2)
     return 10
 
 
@@ -184,8 +184,8 @@ def test_flags_only_as_long_as_blocks_are_missing(
     cards: list[tuple[Path, SimulatedCard]], tmp_path: Path, small_blocks: int
 ) -> None:
     path, store = cards[0][0], tmp_path / "lab.zarr"
-    first = archive_module.plan([path], str(store))
-    archive_module.write_block(first.blocks[0])
+    first = store_module.plan([path], str(store))
+    store_module.write_block(first.blocks[0])
     with xr.open_zarr(store, group=first.groups[0], chunks=None, consolidated=False) as half:
         assert half["archived"].values.tolist() == [1, 0, 0]
     assert archive([path], store, 1) == 20
@@ -207,8 +207,8 @@ def test_a_full_disk_is_our_error(cards: list[tuple[Path, SimulatedCard]], tmp_p
 KILLED = """
     import os, signal, sys
     from miniscope_xr.engine import dataset
-    from miniscope_xr.tools import archive
-    dataset._CHUNK_BYTES, archive._CHUNKS = 5 * 64_000, 2
+    from miniscope_xr.tools.export import archive, store
+    dataset._CHUNK_BYTES, store._CHUNKS = 5 * 64_000, 2
     left, write = int(sys.argv[3]), archive.write_block
     def killed(block):
         global left
@@ -238,9 +238,9 @@ def test_resumes_after_a_kill(
 COMMAND = """
     import sys
     from miniscope_xr.engine import dataset
-    from miniscope_xr.tools import archive
     from miniscope_xr.tools.cli import main
-    dataset._CHUNK_BYTES, archive._CHUNKS = 2 * 64_000, 2
+    from miniscope_xr.tools.export import store
+    dataset._CHUNK_BYTES, store._CHUNKS = 2 * 64_000, 2
     if __name__ == "__main__":
         raise SystemExit(main(["archive", *sys.argv[1:]]))
 """

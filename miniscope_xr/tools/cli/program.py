@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from miniscope_xr._version import __version__
-from miniscope_xr.tools import archive
 from miniscope_xr.tools.cli import copying, demo, read, runner, view, write
+from miniscope_xr.tools.export import archive
 from miniscope_xr.tools.flash import commands as flash_commands
 
 

@@ -22,7 +22,6 @@ from miniscope_xr.layout import Layout, builtin_layouts, load_layout
 from miniscope_xr.source.local import Device
 from miniscope_xr.source.open import open_device
 from miniscope_xr.source.words import example_device
-from miniscope_xr.tools.arguments import typed
 from miniscope_xr.tools.check.check import check
 from miniscope_xr.tools.cli.next_step import next_step
 from miniscope_xr.tools.flash.disks.find import identify
@@ -30,6 +29,7 @@ from miniscope_xr.tools.flash.errors import DONE, PROBLEMS
 from miniscope_xr.tools.simulate import PowerLoss, Stall, calcium_scene
 from miniscope_xr.tools.simulate import simulate as make
 from miniscope_xr.tools.simulate.scene import Camera, Pixels
+from miniscope_xr.tools.stream.arguments import typed
 from miniscope_xr.tools.stream.outputs import progress_bar, refuse_existing, refuse_source, whole_file
 
 

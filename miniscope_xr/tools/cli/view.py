@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from miniscope_xr.tools.arguments import typed
 from miniscope_xr.tools.cli.runner import say
+from miniscope_xr.tools.stream.arguments import typed
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ import xarray as xr
 
 from miniscope_xr.errors import OptionError
 from miniscope_xr.source.words import example_device
-from miniscope_xr.tools.arguments import taken, typed
 from miniscope_xr.tools.export import export as write
 from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.options import ABOUT
 from miniscope_xr.tools.report import write_report
+from miniscope_xr.tools.stream.arguments import taken, typed
 from miniscope_xr.tools.video.codecs import CONTAINERS
 from miniscope_xr.tools.video.write import dataset_to_video, time_stamps_path
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from miniscope_xr.errors import MiniscopeError, at_the_shell, message_of, plain
-from miniscope_xr.tools.arguments import taken
 from miniscope_xr.tools.flash import arguments, backups, checks, interrupts, verbs
 from miniscope_xr.tools.flash.errors import DONE, FAILED, InterruptedWriteError, exit_code
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.progress import bars
 from miniscope_xr.tools.flash.verbs import Report
+from miniscope_xr.tools.stream.arguments import taken
 
 Asked = TypeVar("Asked")
 Command = Callable[[Asked, Report, Progress | None], int]

@@ -1,0 +1,181 @@
+"""Many cards into one Zarr store: in parallel, with bounded memory, and resumed where it was interrupted."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from miniscope_xr.errors import MiniscopeError, OptionError, OutputError
+from miniscope_xr.tools.export.store import Block, opened, plan, refuse_other, store_made, tidy, write_block, writing
+from miniscope_xr.tools.stream.arguments import typed
+from miniscope_xr.tools.stream.libraries import need
+from miniscope_xr.tools.stream.outputs import progress_bar
+
+
+def _plans(
+    cards: Sequence[str | os.PathLike[str]], target: str, zarr_format: int, failed: list[MiniscopeError],
+    options: Mapping[str, Any],
+) -> tuple[list[Block], list[str]]:  # fmt: skip
+    """What is to be written of all cards, and the groups it goes to; errors of single cards go to ``failed``."""
+    blocks: list[Block] = []
+    groups: list[str] = []
+    for card in cards:
+        try:
+            with writing(target):
+                more = plan([card], target, zarr_format, groups, **options)
+            blocks += more.blocks
+            groups += more.groups
+        except MiniscopeError as error:
+            failed.append(error)
+    return blocks, groups
+
+
+def _check_target(cards: Sequence[str | os.PathLike[str]], target: str, zarr_format: int) -> None:
+    if not cards:
+        raise OptionError("no cards to archive; name at least one")
+    if zarr_format not in (2, 3):
+        raise OptionError(f"zarr_format={zarr_format!r}: expected 2 or 3")
+    if "://" not in target:
+        refuse_other(target)
+
+
+def archive(
+    cards: Sequence[str | os.PathLike[str]],
+    store: str | os.PathLike[str],
+    workers: int | None = None,
+    progress: bool = True,
+    zarr_format: int = 2,
+    **options: Any,
+) -> int:
+    """Copy cards into one Zarr store; call it again to go on after an interruption.
+
+    Parameters
+    ----------
+    cards
+        Devices, images or URLs.
+    store
+        Folder, or a URL that Zarr can write to (``s3://...``).
+    workers
+        Processes; default: one a core.
+    progress
+        Show a progress bar (on a terminal).
+    zarr_format : {2, 3}
+        2 is what minian reads.
+    options
+        ``layout``, ``gaps``, ``errors`` of ``xr.open_dataset(..., engine="miniscope")``.
+
+    Returns
+    -------
+    int
+        Frames written by this call.
+
+    Raises
+    ------
+    MiniscopeError
+        The first error of a card; the other cards are finished first.
+    """
+    target = os.fspath(store)
+    _check_target(cards, target, zarr_format)
+    need("dask.array", "archive", "an archive")
+    zarr = need("zarr", "archive", "an archive")
+    with store_made(zarr, target, zarr_format):
+        return _archive(zarr, cards, target, workers, progress, zarr_format, options)
+
+
+def _archive(
+    zarr: Any, cards: Sequence[str | os.PathLike[str]], target: str, workers: int | None, progress: bool,
+    zarr_format: int, options: Mapping[str, Any],
+) -> int:  # fmt: skip
+    failed: list[MiniscopeError] = []
+    blocks, groups = _plans(cards, target, zarr_format, failed, options)
+    written = 0
+    with progress_bar(sum(b.stop - b.start for b in blocks), "archive", show=progress) as bar:
+        for result in _results(blocks, min(workers or os.cpu_count() or 1, len(blocks))):
+            if isinstance(result, MiniscopeError):
+                failed.append(result)
+            else:
+                written += result
+                bar.update(result)
+    try:
+        with writing(target):
+            tidy(zarr, target, groups)
+            if zarr_format == 2:
+                zarr.consolidate_metadata(target)
+    except MiniscopeError as error:
+        failed.append(error)
+    if failed:
+        raise failed[0]
+    return written
+
+
+def _results(blocks: list[Block], workers: int) -> Iterator[int | MiniscopeError]:
+    """Write all blocks; yield the frames of each, or why it failed."""
+    # fresh processes: a fork would share locks with whatever threads the caller has
+    context = multiprocessing.get_context("spawn")
+    pool: Any = ProcessPoolExecutor(workers, context) if workers > 1 else nullcontext()
+    with pool:
+        todo: Iterable[Any] = blocks if workers <= 1 else as_completed(_submitted(pool, blocks))
+        for item in todo:
+            result: int | MiniscopeError
+            try:
+                with writing(blocks[0].store):
+                    result = item.result() if isinstance(item, Future) else write_block(item)
+            except MiniscopeError as error:
+                result = error
+            except BrokenProcessPool:
+                why = "a worker was ended by the system, perhaps for want of memory; run it again with fewer workers"
+                result = OutputError(errno.ENOMEM, why, blocks[0].store)
+            yield result
+    opened.cache_clear()
+
+
+def _submitted(pool: Executor, blocks: list[Block]) -> list[Future[int]]:
+    return [pool.submit(write_block, block) for block in blocks]
+
+
+@dataclass(frozen=True)
+class Archiving:
+    """``archive``."""
+
+    cards: list[str]
+    store: str
+    workers: int | None
+    layout: str | None
+    gaps: str | None
+    errors: str | None
+    zarr_format: int
+    quiet: bool
+
+
+def _command(args: Archiving) -> int:
+    options = {k: v for k, v in (("layout", args.layout), ("gaps", args.gaps), ("errors", args.errors)) if v}
+    written = archive(args.cards, args.store, args.workers, not args.quiet, args.zarr_format, **options)
+    if not args.quiet:
+        print(f"{args.store}: {written} frames written" if written else f"{args.store}: all of it is there already")
+    return 0
+
+
+def register(subparsers: Any) -> None:
+    """Add ``archive`` to the command line."""
+    parser = subparsers.add_parser(
+        "archive",
+        help="copy many cards into one Zarr store",
+        description="Copy cards into one Zarr store, in parallel. Run it again to go on after an interruption; "
+        "cards that are in the store already are left alone.",
+    )
+    parser.add_argument("cards", metavar="CARD", nargs="+", help="device of a card, image file or URL")
+    parser.add_argument("store", metavar="STORE", help="folder or URL of the Zarr store, for example lab.zarr")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    parser.add_argument("--layout", help="id or file of the cards' layout, where it is not detected")
+    parser.add_argument("--gaps", choices=("skip", "fill"), help="fill: blank frames for lost ones")
+    parser.add_argument("--errors", choices=("raise", "fill"), help="fill: black for bad sectors")
+    parser.add_argument("--zarr-format", type=int, choices=(2, 3), default=2, help="2 (default) is what minian reads")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, no words")
+    parser.set_defaults(func=typed(Archiving, _command))
