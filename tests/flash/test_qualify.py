@@ -14,6 +14,7 @@ import pytest
 from miniscope_xr.layout import load_layout
 from miniscope_xr.tools.flash import checks, probe, qualify, risk
 from miniscope_xr.tools.flash.errors import CardWriteError, CheckFailedError, RefusedError
+from miniscope_xr.tools.flash.operation import Watched
 from miniscope_xr.tools.flash.plan import make_plan
 from miniscope_xr.tools.flash.settings import parse_settings
 from tests import needs
@@ -536,16 +537,19 @@ def test_cards_with_data_are_refused(tool, tmp_path):
     assert "`wipe CARD --whole`" in result.err
 
 
-@pytest.mark.parametrize("what", [KeyboardInterrupt, CardWriteError(5, "broken")])
+@pytest.mark.parametrize("what", ["in time", "not in time", "broken"])
 def test_interrupted(tool, card, monkeypatch, what):
+    """Ctrl+C ends within a second: what cannot be taken off by then is left to ``resume``, and said."""
+
     def stop(target, plan, *rest, **named):
         target.write(plan.start, b"\x01" * SECTOR)
-        raise what
+        raise CardWriteError(5, "broken") if what == "broken" else KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(qualify, "measure", stop)
+        patch.setattr(checks, "_PATIENCE", -1 if what == "not in time" else 600)
         result = tool("qualify", card, "--seconds", "1", "--json")
-    if what is KeyboardInterrupt:
+    if what == "in time":
         assert (result.code, result.json["card_changed"]) == (5, False)
         assert "the card is as it was" in result.json["error"]
         assert "nothing left to do" in tool("resume", card, "--backup", result.json["backup"]).err
@@ -555,6 +559,14 @@ def test_interrupted(tool, card, monkeypatch, what):
         assert card.read_bytes() != EMPTY
         assert tool("resume", card).code == 0
     assert card.read_bytes() == EMPTY
+
+
+def test_what_is_taken_off_is_what_was_written():
+    """Not the whole planned stretch: of a minute's test that is stopped after a second, a second is written again."""
+    watched = Watched(FaultDisk(EMPTY, Fault(-1, "error")))
+    for at in (8 * SECTOR, 9 * SECTOR, 4 * SECTOR, 11 * SECTOR):
+        watched.write(at, b"\x01" * SECTOR)
+    assert [(c.offset // SECTOR, c.length // SECTOR) for c in watched.places("test data")] == [(4, 1), (8, 2), (11, 1)]
 
 
 def test_dry_run_shows_what_would_be_refused(tool, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from pathlib import Path
 
 from miniscope_xr.errors import MiniscopeError, OptionError, OutputError
@@ -11,7 +12,7 @@ from miniscope_xr.tools.flash.arguments import Qualifying
 from miniscope_xr.tools.flash.errors import DONE, InterruptedWriteError, RefusedError
 from miniscope_xr.tools.flash.journal import Journal
 from miniscope_xr.tools.flash.look import Look
-from miniscope_xr.tools.flash.operation import Change, Progress
+from miniscope_xr.tools.flash.operation import Change, Progress, Watched
 from miniscope_xr.tools.flash.plan import Plan, make_plan
 from miniscope_xr.tools.flash.target.linux import Target
 from miniscope_xr.tools.flash.verbs import (
@@ -26,6 +27,9 @@ from miniscope_xr.tools.flash.verbs import (
 )
 from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import output_errors, refuse_existing
+
+_PATIENCE = 0.5
+"""Seconds that an interrupted test may take to leave the card as it was."""
 
 
 def qualify_card(args: Qualifying, report: Report, progress: Progress | None) -> int:
@@ -80,12 +84,13 @@ def _test_and_clean(
     target: Target, plan: Plan, seconds: float, changes: list[Change], seen: Look, journal: Journal,
     progress: Progress | None,
 ) -> tuple[qualify.Stalls, list[int]]:  # fmt: skip
+    watched = Watched(target)
     try:
-        stalls, wrong = _test(target, plan, seconds, progress)
+        stalls, wrong = _test(watched, plan, seconds, progress)
         qualify.clean(target, changes, (seen.block_offset, seen.block), seen.start)
     except (Exception, KeyboardInterrupt) as error:
         what = "interrupted" if isinstance(error, KeyboardInterrupt) else getattr(error, "strerror", None) or str(error)
-        if isinstance(error, KeyboardInterrupt) and _clean_after(target, changes, seen):
+        if isinstance(error, KeyboardInterrupt) and _clean_after(target, watched.places("test data"), seen):
             journal.write("done")
             raise InterruptedWriteError(
                 f"{what}. The test data was taken off again: the card is as it was.",
@@ -109,11 +114,24 @@ def _test(target: Target, plan: Plan, seconds: float, progress: Progress | None)
     return qualify.measure(target, plan, seconds, progress=step), wrong
 
 
-def _clean_after(target: Target, changes: list[Change], seen: Look) -> bool:
-    """After an interrupt the card still answers: leave it as it was. Returns whether that worked."""
+def _clean_after(target: Target, written: list[Change], seen: Look) -> bool:
+    """After an interrupt the card still answers: leave it as it was, if that does not keep the user waiting.
+
+    Returns
+    -------
+    bool
+        Whether everything written is zero again. Where that takes longer than `_PATIENCE`, the rest is left to
+        `resume`: who pressed Ctrl+C wants the terminal back, or the card out.
+    """
+    until = time.monotonic() + _PATIENCE
+
+    def between(*_: object) -> None:
+        if time.monotonic() > until:
+            raise TimeoutError
+
     try:
-        qualify.clean(target, changes, (seen.block_offset, seen.block), seen.start)
-        qualify.check_empty(target, changes)
+        qualify.clean(target, written, (seen.block_offset, seen.block), seen.start, between)
+        qualify.check_empty(target, written, between)
     except (MiniscopeError, OSError):
         return False
     return True

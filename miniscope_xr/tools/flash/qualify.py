@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miniscope_xr.layout import SECTOR
+from miniscope_xr.tools.flash import interrupts
 from miniscope_xr.tools.flash.errors import CardWriteError, CheckFailedError, RefusedError, SettingsError
 from miniscope_xr.tools.flash.operation import Change, Progress
 from miniscope_xr.tools.flash.plan import Plan
@@ -226,12 +227,35 @@ def check_empty(target: Target, changes: Sequence[Change], progress: Progress | 
                 progress("checking that it is empty", at - change.offset, change.length)
 
 
-def clean(target: Target, changes: Sequence[Change], saved: tuple[int, bytes], start: bytes) -> None:
-    """Zero the test's places; a fake card may have written them over the settings: put those back, too."""
+def clean(
+    target: Target, changes: Sequence[Change], saved: tuple[int, bytes], start: bytes,
+    between: Callable[[], None] = interrupts.check,
+) -> None:  # fmt: skip
+    """Zero the test's places; a fake card may have written them over the settings: put those back, too.
+
+    Parameters
+    ----------
+    target
+        The card.
+    changes
+        Places of the test that are to be zero again.
+    saved
+        Offset of the settings and what stood there.
+    start
+        What stood at the card's start.
+    between
+        Called between two writes; what it raises ends the cleaning, which `resume` finishes.
+
+    Raises
+    ------
+    CardWriteError
+        A place could not be written, or the settings not be put back.
+    """
     failed: Exception | None = None
     for change in changes:
         try:
             for at, zeros in change.pieces():
+                between()
                 target.write(at, zeros)
         except CardWriteError as error:
             failed = error
