@@ -20,6 +20,7 @@ from miniscope_xr.engine.arrays import (
 from miniscope_xr.engine.attrs import card_attrs, field_attrs, recording_attrs
 from miniscope_xr.engine.options import Options
 from miniscope_xr.engine.quarantine import lazy_variable
+from miniscope_xr.engine.sidecar import told
 from miniscope_xr.engine.time_index import TimeIndex
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.layout import Field
@@ -78,8 +79,9 @@ def card_dataset(card: OpenCard) -> xr.Dataset:
 
 
 def _of(card: OpenCard, ds: xr.Dataset) -> xr.Dataset:
-    """Let a Dataset say which card it is of."""
+    """Let a Dataset say which card it is of, and what was told of it in a file beside the copy."""
     ds.encoding["source"] = card.path
+    ds.attrs.update({name: text for name, text in told(card.path).items() if name not in ds.attrs})
     return ds
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Setting(Writing):
 
     settings: list[str]
     no_stamp: bool
+    preset: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,7 @@ def _settings(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="for example gain=2x record_length=1h30m (also 5400, 90min, 1:30:00); what you do not name stays as it is",
     )
+    parser.add_argument("--preset", metavar="NAME", help="settings kept by `preset save`; those typed here count more")
     parser.add_argument(
         "--no-stamp", action="store_true", help="leave the session id and checksum out of bytes 128-511"
     )

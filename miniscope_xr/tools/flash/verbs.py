@@ -7,12 +7,12 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from miniscope_xr.errors import OptionError, plain
 from miniscope_xr.index.old_buffers import lists_dir
 from miniscope_xr.layout import Layout, builtin_layouts, load_layout
-from miniscope_xr.tools.flash import ask, jobs, prepare, refuse
+from miniscope_xr.tools.flash import ask, jobs, prepare, presets, refuse
 from miniscope_xr.tools.flash.arguments import Listing, Looking, Preparing, Setting, Wiping, Writing
 from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.disks.find import identify, present
@@ -27,6 +27,7 @@ from miniscope_xr.tools.flash.settings import Settings, check_words, parse_setti
 from miniscope_xr.tools.flash.target.linux import open_target
 
 Report = dict[str, Any]
+Set = TypeVar("Set", bound=Setting)
 
 
 def say(lines: Iterable[str], args: Listing | Looking) -> None:
@@ -193,8 +194,25 @@ def to_prepare(args: Preparing, seen: Look) -> Prepared:
     return Prepared(settings, plan, wiped.end, job)
 
 
+def with_preset(args: Set) -> Set:
+    """Return what was asked for with the settings of ``--preset`` filled in; what was typed counts more.
+
+    Raises
+    ------
+    OptionError
+        There is no such preset.
+    """
+    if args.preset is None:
+        return args
+    kept = presets.find(args.preset)
+    typed = {word.partition("=")[0] for word in args.settings}
+    words = [word for word in kept.words if word.partition("=")[0] not in typed]
+    return replace(args, layout=args.layout or kept.layout or None, settings=[*words, *args.settings])
+
+
 def prepare_card(args: Preparing, report: Report, progress: Progress | None) -> int:
     """Wipe old data, then write the settings."""
+    args = with_preset(args)
     check_values(args, args.settings)
     _check_minutes(args)
     disk = card_to_write(args, report)
@@ -210,6 +228,7 @@ def prepare_card(args: Preparing, report: Report, progress: Progress | None) -> 
 
 def set_card(args: Setting, report: Report, progress: Progress | None) -> int:
     """Change settings only."""
+    args = with_preset(args)
     check_values(args, args.settings)
     disk = card_to_write(args, report)
     seen = look_at(args, disk, progress, writes_data=False)
