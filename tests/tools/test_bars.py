@@ -25,6 +25,10 @@ BARS: dict[str, tuple[list[str], set[tuple[str, str]]]] = {
     "report": (["report", "card.img", "a.html"], {("frames", "frame"), ("report", "frame")}),
     "archive": (["archive", "card.img", "lab.zarr", "--workers", "1"], {("archive", "frame")}),
     "image": (["image", "card.img", "b.img"], {LOOK, ("copying", "B"), ("checksum", "B")}),
+    "collect": (
+        ["collect", "card.img", "lab", "--name", "{card}"],
+        {(f"card.img: {what}", "B") for what in (LOOK[0], "copying", "checksum")} | {("card.img: frames", "frame")},
+    ),
     "rescue": (["rescue", "card.img", "b.img"], {("searching", "B")}),
     "simulate": (["simulate", "b.img", "--frames", "5"], {("simulate", "frame")}),
     "prepare": (["prepare", "old.img", "--image", "record_length=2"], {LOOK}),
@@ -32,7 +36,7 @@ BARS: dict[str, tuple[list[str], set[tuple[str, str]]]] = {
     **{to: (["export", "card.img", f"a{''.join(k.suffixes[:1])}", "--to", to], set()) for to, k in FORMATS.items()},
 }
 """Commands whose work grows with the card, and their bars (an export's is called by its output)."""
-BOUNDED = ["layouts", "list", "set", "backup", "restore", "resume", "blank-table", "view"]
+BOUNDED = ["layouts", "list", "set", "backup", "restore", "resume", "blank-table", "view", "preset"]
 """Commands that read some sectors, however large the card; `view` tells the page. `qualify` and `demo` are below."""
 MODULES = {"video": "cv2", "report": "PIL", "archive": "zarr", **NEEDS}
 

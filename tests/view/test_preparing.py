@@ -23,6 +23,7 @@ def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(journal, "default_dir", lambda: tmp_path / "home" / "backups")
     for module in (preparing, presets):
         monkeypatch.setattr(module, "default_dir", lambda: tmp_path / "home" / "backups")
+    monkeypatch.setattr(presets, "folder", lambda: tmp_path / "home" / "config")
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 The column ``card`` names a card by its id (what ``info`` and ``list`` show) or by its path; every other column is told
 of it, whatever it is called::
 
-    card,animal,session,date,led
+    card,animal,session,date,cage
     a1b2c3d4e5f60718,m1,day 3,2026-03-14,
 """
 
@@ -60,7 +60,9 @@ class Table:
         names = {str(name).strip().lower(): value for name, value in row.items() if name is not None}
         card = str(names.pop(KEY, "") or "").strip()
         if not card:
-            raise OptionError(f"{where}: no card; the column `{KEY}` has the id of each, as `miniscope-xr list` shows it")
+            raise OptionError(
+                f"{where}: no card; the column `{KEY}` has the id of each, as `miniscope-xr list` shows it"
+            )
         odd = [name for name in names if not name.isidentifier()]
         if odd:
             raise OptionError(f"{where}: {plain(odd[0])!r} is no name of a column; use letters, digits and _")
@@ -91,7 +93,7 @@ def _csv(text: str, path: Path) -> list[tuple[int, dict[str, Any]]]:
     found = []
     try:
         for row in reader:
-            if row.get(None):  # type: ignore[call-overload]
+            if row.get(None):
                 raise OptionError(f"{path}, row {reader.line_num}: more values than columns; put text with , in quotes")
             if any((value or "").strip() for value in row.values()):
                 found.append((reader.line_num, row))
@@ -108,5 +110,7 @@ def _yaml(text: str, path: Path) -> list[tuple[int, dict[str, Any]]]:
     if isinstance(found, dict):
         found = [{KEY: card, **(row if isinstance(row, dict) else {"": row})} for card, row in found.items()]
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-        raise OptionError(f"{path}: expected what is told of each card below its id, for example `a1b2: {{animal: m1}}`")
+        raise OptionError(
+            f"{path}: expected what is told of each card below its id, for example `a1b2: {{animal: m1}}`"
+        )
     return list(enumerate(found, 1))

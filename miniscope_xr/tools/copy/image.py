@@ -7,13 +7,16 @@ can. While that copy goes on, the image is ``OUT.img.part``.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from miniscope_xr.card import OpenRecording
+from miniscope_xr.errors import OutputError
 from miniscope_xr.layout import SECTOR
 from miniscope_xr.source.copy_map import FRONT, CopyMap, card_marks
 from miniscope_xr.source.open import open_device
@@ -48,15 +51,36 @@ class Copied:
         return sum(length for _, length in self.bad) // SECTOR
 
 
-def _checksum(part: Path, progress: Progress | None) -> str:
-    total, done, size = hashlib.sha256(), 0, part.stat().st_size
-    with open(part, "rb") as file:
-        while data := file.read(STEP):
+def sum_up(image: Path, progress: Progress | None = None, end: int | None = None) -> Any:
+    """Return the SHA-256 (a ``hashlib`` object) of a file, or of its first ``end`` bytes, as they are on the disk."""
+    total, done, size = hashlib.sha256(), 0, image.stat().st_size if end is None else end
+    with open(image, "rb") as file:
+        if hasattr(os, "posix_fadvise"):  # what is in memory proves nothing
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        while done < size and (data := file.read(min(STEP, size - done))):
             total.update(data)
             done += len(data)
             if progress:
                 progress("checksum", done, size)
-    return total.hexdigest()
+    return total
+
+
+def _verified(part: Path, map_file: Path, read: Any, progress: Progress | None) -> str:
+    """Return the checksum of the copy, read back; it is that of the bytes that came from the card.
+
+    Raises
+    ------
+    OutputError
+        It is another: the next copy begins anew.
+    """
+    sha256: str = sum_up(part, progress).hexdigest()
+    if sha256 != read.hexdigest():
+        map_file.unlink(missing_ok=True)
+        raise OutputError(
+            errno.EIO, "reads back differently from what was written: this disk or memory is failing; copy to another "
+            "disk", str(part),
+        )  # fmt: skip
+    return sha256
 
 
 def _sums_line(sha256: str, name: str) -> bytes:
@@ -77,6 +101,8 @@ def copy_image(
 ) -> Copied:
     """Copy a card to ``out``; an unfinished copy goes on where it stopped.
 
+    The copy is read back from the disk, and is what was read from the card.
+
     The copy holds everything that looks like a recording, also where a broken front or a hole keeps it from being
     opened: at least as much as ``prepare`` would call lost.
 
@@ -89,7 +115,8 @@ def copy_image(
     CardReadError
         The card is gone (single bad sectors are zero in the copy).
     OutputError
-        The image could not be written; what was copied stays, and the next call goes on from there.
+        The image could not be written; what was copied stays, and the next call goes on from there. Or it reads back
+        differently; then the next call begins anew.
     """
     part, map_file, sums = refuse_outputs(path, out, force)
     source = open_device(path)
@@ -99,9 +126,10 @@ def copy_image(
         with output_errors(part, UNFINISHED):
             if not force:
                 copy = continued(copy, part, map_file)
+            read = sum_up(part, None, copy.done) if copy.done else hashlib.sha256()
             with open_part(part, anew=not copy.done) as file:
-                fill(source, file, copy, map_file, progress)
-            sha256 = _checksum(part, progress)
+                fill(source, file, copy, map_file, progress, read)
+            sha256 = _verified(part, map_file, read, progress)
             refuse_existing(out, force)
             replace(part, out)
             with whole_file(sums, force=True) as made:

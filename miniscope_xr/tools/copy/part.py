@@ -7,7 +7,7 @@ import os
 import stat
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from miniscope_xr.errors import CardReadError, OutputError
 from miniscope_xr.source.base import ByteSource
@@ -89,14 +89,26 @@ def open_part(part: Path, anew: bool) -> BinaryIO:
     return file
 
 
-def fill(source: ByteSource, file: BinaryIO, copy: CopyMap, map_file: Path | None, progress: Progress | None) -> None:
-    """Copy from where ``copy`` says up to its end; ``map_file`` never says more than is on the disk."""
+def fill(
+    source: ByteSource,
+    file: BinaryIO,
+    copy: CopyMap,
+    map_file: Path | None,
+    progress: Progress | None,
+    read: Any = None,
+) -> None:
+    """Copy from where ``copy`` says up to its end; ``map_file`` never says more than is on the disk.
+
+    ``read`` is a ``hashlib`` object that is told of every byte that was read.
+    """
     saved = copy.done
     if map_file:
         copy.save(map_file)
     try:
         while copy.done < copy.end:
             data, bad = _piece(source, copy)
+            if read is not None:
+                read.update(data)
             _write(file, copy.done, data)
             copy.bad += bad
             copy.done += len(data)

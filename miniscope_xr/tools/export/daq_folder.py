@@ -94,7 +94,7 @@ def _device(job: ExportJob, codec: str) -> dict[str, Any]:
         "gain": settings.get("gain", 0),
         "led0": settings.get("led", 0),
         "ewl": settings.get("ewl", 0),
-        "cardSettings": settings,
+        "cardSettings": job.card_settings(),
     }
 
 
@@ -135,4 +135,5 @@ def write(job: ExportJob) -> None:
         file.write("Time Stamp (ms), Note\n")  # with the space, as Miniscope-DAQ writes it
         notes = csv.writer(file, lineterminator="\n")
         notes.writerow([0, f"start of the recording: {job.start_source}"])
+        notes.writerows([0, line] for line in job.notes.splitlines())
         notes.writerows([int(times[gap.row]), str(gap)] for gap in footage.gaps)

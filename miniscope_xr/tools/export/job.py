@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from miniscope_xr.engine.sidecar import told as sidecar
+from miniscope_xr.tools.export.options import ABOUT, FROM_ATTRS
 from miniscope_xr.tools.stream.footage import Footage, Images
 from miniscope_xr.tools.stream.readahead import read_ahead
 
@@ -92,6 +94,17 @@ class ExportJob:
             str(name): value.item() if isinstance(value, np.generic) else value
             for name, value in self.footage.ds.attrs.items()
         }
+
+    def card_settings(self) -> dict[str, Any]:
+        """Return those of them that the card tells, without what people told."""
+        card = self.footage.ds.encoding.get("source")
+        people = {*ABOUT, *FROM_ATTRS.values(), "notes", *(sidecar(card) if isinstance(card, str) else ())}
+        return {name: value for name, value in self.settings().items() if name not in people}
+
+    @property
+    def notes(self) -> str:
+        """What was noted of the session; empty where nothing was."""
+        return str(self.footage.ds.attrs.get("notes", ""))
 
 
 def _as_text(values: np.ndarray[Any, Any]) -> list[str]:

@@ -28,7 +28,7 @@ def _device(job: ExportJob) -> Any:
         known["led0"] = int(settings["led"])
     return need("ndx_miniscope", "nwb").Miniscope(
         name="Miniscope",
-        description="settings on the card: " + "; ".join(f"{k}={v}" for k, v in settings.items()),
+        description="settings on the card: " + "; ".join(f"{k}={v}" for k, v in job.card_settings().items()),
         deviceType=str(settings.get("layout", "wire-free Miniscope")),
         compression="GREY",
         frameRate=f"{job.fps:g}FPS",
@@ -148,7 +148,7 @@ def _file(job: ExportJob) -> Any:
         subject=pynwb.file.Subject(**animal) if animal else None,
         source_script=SOFTWARE,
         source_script_file_name="miniscope-xr",
-        notes=f"session_start_time: {job.start_source}",
+        notes="\n".join(filter(None, [job.notes, f"session_start_time: {job.start_source}"])),
     )
 
 

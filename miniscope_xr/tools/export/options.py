@@ -82,6 +82,11 @@ ABOUT = {
 }
 """What a card does not know: the option, and what it is."""
 
+FROM_ATTRS = {"session_id": "session", "start": "date"}
+"""Options whose dataset attribute has another name; every other one has its own (see engine/sidecar.py)."""
+
+_GIVEN = "given by the user"
+_DAY = "the day was given by the user, the time of day is not known: midnight stands for it"
 _AGE = re.compile(r"P(?!$)(\d+(\.\d+)?Y)?(\d+(\.\d+)?M)?(\d+(\.\d+)?W)?(\d+(\.\d+)?D)?(T\d+(\.\d+)?H)?")
 _SPECIES = re.compile(r"[A-Z][a-z]+ [a-z]+.*|http://purl\.obolibrary\.org/obo/NCBITaxon_\d+/?")
 
@@ -93,6 +98,16 @@ def refuse_dropped(options: Mapping[str, Any], to: str, carried: Mapping[str, fr
             continue
         holding = [other for other, names in carried.items() if name in names]
         raise OptionError(f"{name}={value!r}: a {to} output cannot hold it ({', '.join(holding)} can); leave it out")
+
+
+def told(attrs: Mapping[Any, Any], held: frozenset[str]) -> dict[str, str]:
+    """Return what a dataset's attributes tell of the session, as options; of these, what the format holds.
+
+    Attributes come from the file beside a copy (:mod:`miniscope_xr.engine.sidecar`) or from whoever has the dataset.
+    What the format has no place for is in its attributes anyway, or left out: nobody asked for it by an option.
+    """
+    given = {name: attrs.get(FROM_ATTRS.get(name, name)) for name in (*ABOUT, "start") if name in held}
+    return {name: value for name, value in given.items() if isinstance(value, str) and value}
 
 
 def facts(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,14 +141,16 @@ def _wavelengths(given: str | Sequence[float]) -> tuple[float, float]:
 def session_start(card: Any, start: datetime | str | None) -> tuple[datetime, str]:
     """Return when the recording began, in the time zone it was given in, and how that is known.
 
-    A card has no clock: without ``start`` it is when the image was last written, in the zone of this computer.
+    A card has no clock: without ``start`` it is when the image was last written, in the zone of this computer. Of a
+    day alone it is midnight, which is said.
     """
     if start is not None:
         try:
             given = datetime.fromisoformat(start) if isinstance(start, str) else start
         except ValueError as error:
             raise OptionError(f"start={start!r}: expected a date and time such as 2026-03-14T15:09:26") from error
-        return (given if given.tzinfo is not None else given.astimezone()), "given by the user"
+        known = _DAY if isinstance(start, str) and len(start) == len("2026-03-14") else _GIVEN
+        return (given if given.tzinfo is not None else given.astimezone()), known
     source = Path(str(card or ""))
     if source.is_file():
         return datetime.fromtimestamp(source.stat().st_mtime).astimezone(), (

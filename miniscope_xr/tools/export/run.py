@@ -13,7 +13,7 @@ from miniscope_xr.errors import OptionError, did_you_mean, refuse_unknown
 from miniscope_xr.tools.export.folders import whole_folder
 from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.job import ExportJob
-from miniscope_xr.tools.export.options import ExportOptions, facts, refuse_dropped, session_start
+from miniscope_xr.tools.export.options import ExportOptions, facts, refuse_dropped, session_start, told
 from miniscope_xr.tools.stream.footage import Footage, PathLike, header_names, select
 from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import output_errors, progress_bar, refuse_source, refuse_too_large, whole_file
@@ -77,9 +77,11 @@ def export(ds: xr.Dataset, path: PathLike, to: str | None = None, **options: Unp
     name = format_of(out, to)
     chosen = FORMATS[name]
     source, force = ds.encoding.get("source"), options.get("force", False)
-    began, known = session_start(source, options.get("start"))
-    refuse_dropped(options, name, carried(out))
-    about = facts(options)
+    holds = carried(out)
+    refuse_dropped(options, name, holds)
+    before = told(ds.attrs, holds[name] | {"start"})
+    began, known = session_start(source, options.get("start") or before.get("start"))
+    about = facts(before) | facts(options)
     for module in chosen.needs:
         need(module, chosen.extra, f"this export ({name})")
     writer = import_module(f"miniscope_xr.tools.export.{chosen.module}")

@@ -15,7 +15,7 @@ from miniscope_xr.tools.flash.errors import DONE, FAILED, InterruptedWriteError,
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.progress import bars
 from miniscope_xr.tools.flash.verbs import Report
-from miniscope_xr.tools.stream.arguments import taken
+from miniscope_xr.tools.stream.arguments import anywhere, taken
 
 Asked = TypeVar("Asked")
 Command = Callable[[Asked, Report, Progress | None], int]
@@ -87,19 +87,7 @@ def _settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-stamp", action="store_true", help="leave the session id and checksum out of bytes 128-511"
     )
-    _settings_anywhere(parser)
-
-
-def _settings_anywhere(parser: argparse.ArgumentParser) -> None:
-    """Let settings stand behind options too, where argparse does not look for them any more."""
-    plain = parser.parse_known_args
-
-    def parse(args: Any = None, namespace: Any = None) -> tuple[Namespace, list[str]]:
-        found, rest = plain(args, namespace)
-        found.settings = [*found.settings, *(word for word in rest if not word.startswith("-"))]
-        return found, [word for word in rest if word.startswith("-")]
-
-    parser.parse_known_args = parse  # type: ignore[method-assign, assignment]
+    anywhere(parser, "settings")
 
 
 def register(subparsers: Any) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from miniscope_xr.errors import OptionError, plain
 from miniscope_xr.index.old_buffers import lists_dir
@@ -30,7 +30,14 @@ Report = dict[str, Any]
 Set = TypeVar("Set", bound=Setting)
 
 
-def say(lines: Iterable[str], args: Listing | Looking) -> None:
+class _Json(Protocol):
+    """Whether a command is to print one JSON object."""
+
+    @property
+    def json(self) -> bool: ...
+
+
+def say(lines: Iterable[str], args: _Json) -> None:
     """To the terminal; with ``--json`` to stderr, where it does not mix with the result."""
     clear()
     for line in lines:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from miniscope_xr.card import address
+from miniscope_xr.engine.sidecar import told
 from miniscope_xr.layout import SECTOR, Layout, load_layout
 from miniscope_xr.layout.stamp import read_stamp
 from miniscope_xr.source.open import open_device
@@ -46,7 +48,8 @@ def write_report(
     progress
         Show a progress bar (on a terminal).
     date, animal, notes
-        What the card cannot say and a reader of the page will ask; shown as given, left out where empty.
+        What the card cannot say and a reader of the page will ask; shown as given. What is empty is taken from the
+        file beside the copy (:mod:`miniscope_xr.engine.sidecar`), with everything else that is told there.
     """
     # start-up time: they need Pillow, and `miniscope-xr info` is not to wait for it
     from miniscope_xr.tools.report.collect import collect
@@ -57,10 +60,14 @@ def write_report(
     refuse_source(Path(path), card)
     result = check(card, layout=layout, progress=progress)
     found = [collect(card, layout, recording, progress) for recording in result.recordings]
+    known = told(address(card))
+    given = {"date": date, "animal": animal, "notes": notes}
+    shown = {**known, **{name: text for name, text in given.items() if text}}
     about = {
-        "Recorded": date,
-        "Animal": animal,
-        "Notes": notes,
+        "Recorded": shown.pop("date", ""),
+        "Animal": shown.pop("animal", ""),
+        "Notes": shown.pop("notes", ""),
+        **{name.replace("_", " ").capitalize(): text for name, text in shown.items()},
         **_stamped(card, result.layout if layout is None else layout),
     }
     page = render(result, found, about)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from miniscope_xr.card import address
+from miniscope_xr.engine.sidecar import told
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.tools.check.result import clock
 from miniscope_xr.tools.stream.footage import Footage, Images
@@ -136,7 +138,7 @@ def _collect(card: PathLike, layout: LayoutLike, report: RecordingReport, progre
         at = {k: clock(float(np.interp(k, rows, times))) for k in [*sheet.tolist(), *film.tolist()]}
         return Findings(
             report=report,
-            attrs=dict(ds.attrs),
+            attrs={name: value for name, value in ds.attrs.items() if name not in told(address(card))},
             rate=frame_rate(ds),
             seconds=float(times[-1]) if len(times) else 0.0,
             lost=_gaps(report.gaps, rows, times) if len(times) else [],

@@ -25,3 +25,23 @@ def taken(kind: type[Asked], namespace: argparse.Namespace) -> Asked:
 def typed(kind: type[Asked], run: Callable[[Asked], int]) -> Callable[[argparse.Namespace], int]:
     """Return a command that argparse can call (``func=``), which hands on the options it was asked for."""
     return lambda namespace: run(taken(kind, namespace))
+
+
+def anywhere(parser: argparse.ArgumentParser, name: str) -> None:
+    """Let the words of a positional argument stand behind options too, where argparse does not look for them any more.
+
+    Parameters
+    ----------
+    parser
+        Of the command.
+    name
+        Of an argument with ``nargs="*"``.
+    """
+    plain = parser.parse_known_args
+
+    def parse(args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
+        found, rest = plain(args, namespace)
+        setattr(found, name, [*getattr(found, name), *(word for word in rest if not word.startswith("-"))])
+        return found, [word for word in rest if word.startswith("-")]
+
+    parser.parse_known_args = parse  # type: ignore[method-assign, assignment]

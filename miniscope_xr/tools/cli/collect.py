@@ -1,0 +1,115 @@
+"""``miniscope-xr collect``: all cards of a day, everything out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from miniscope_xr.errors import OptionError, OutputExistsError, plain
+from miniscope_xr.source.words import example_device
+from miniscope_xr.tools.collect.about import TOLD, checked, terminal
+from miniscope_xr.tools.collect.card import Wish
+from miniscope_xr.tools.collect.exports import wanted
+from miniscope_xr.tools.collect.names import DEFAULT
+from miniscope_xr.tools.collect.run import Telling, collect, identified, in_readers, plan
+from miniscope_xr.tools.collect.table import Table
+from miniscope_xr.tools.flash.commands import guarded
+from miniscope_xr.tools.flash.operation import Progress
+from miniscope_xr.tools.flash.verbs import Report, say
+from miniscope_xr.tools.stream.arguments import anywhere
+from miniscope_xr.tools.stream.libraries import need
+from miniscope_xr.tools.stream.outputs import kind_of
+
+
+@dataclass(frozen=True)
+class Collecting:
+    """``collect``."""
+
+    command: str
+    paths: list[str]
+    all: bool
+    name: str
+    table: str | None
+    report: bool
+    export: list[str]
+    deep: bool
+    layout: str | None
+    at_once: int | None
+    image: bool
+    json: bool
+    told: Mapping[str, str]
+
+
+def collect_cards(args: Collecting, report: Report, progress: Progress | None) -> int:
+    """Plan, do, tell."""
+    report.pop("device")
+    paths = [path for path in args.paths if path.lower() != "into"]
+    folder = paths.pop() if paths else ""
+    if not folder:
+        raise OptionError("name the cards, and last the folder that they are collected into")
+    if bool(paths) == args.all:
+        both = ", not both" if paths else f"; {plain(folder)} is taken for the folder to collect into"
+        raise OptionError(f"name the cards, or give --all for every Miniscope card in the readers{both}")
+    if args.at_once is not None and args.at_once < 1:
+        raise OptionError(f"--at-once {args.at_once}: expected 1 or more")
+    into = Path(folder).absolute()
+    if kind_of(into) not in ("", "a folder") and not into.is_dir():
+        raise OutputExistsError(17, f"is {kind_of(into)}; name the folder that the cards are collected into", str(into))
+    if args.report:
+        need("PIL.Image", "report", "a report")
+    wish = Wish(wanted(args.export), args.report, args.deep, args.layout)
+    table = Table(Path(args.table)) if args.table else None
+    told = Telling(args.name, checked(args.told), table, None if args.json else terminal())
+    disks = in_readers(args.image) if args.all else identified(paths)
+    cards = plan(disks, into, told, args.layout)
+    summary = collect(cards, into, wish, at_once=args.at_once, show=not args.json)
+    report.update(phase="done", **summary.to_json())
+    say(summary.lines(), args)
+    return summary.exit
+
+
+def _taken(namespace: Any) -> Any:
+    namespace.told = {name: getattr(namespace, name) for name in TOLD if getattr(namespace, name) is not None}
+    namespace.export = namespace.export or []
+    return guarded(Collecting, collect_cards)(namespace)
+
+
+def register(subparsers: Any) -> None:
+    """Add the command to an argparse subparsers object."""
+    parser = subparsers.add_parser(
+        "collect", usage="%(prog)s [options] CARD ... [into] FOLDER",
+        help="copy, check, report and export many cards into one folder",
+        description="Copy every card into a folder, verified, and check it; with --report and --export make of it what "
+        "is asked. Several readers are read side by side. Run it again to go on after an interruption: what is done is "
+        "not done twice.",
+    )  # fmt: skip
+    parser.add_argument(
+        "paths", metavar="CARD ... [into] FOLDER", nargs="*",
+        help=f"devices of cards ({example_device()}) or image files, and last the folder to collect into",
+    )  # fmt: skip
+    anywhere(parser, "paths")
+    parser.add_argument("--all", action="store_true", help="every Miniscope card in the readers")
+    parser.add_argument(
+        "--name", metavar="TEMPLATE", default=DEFAULT,
+        help="name of each card's files, of what is told and {card}, its id (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--report", action="store_true", help="a page about each card (.html)")
+    parser.add_argument(
+        "--export", action="append", metavar="WHAT",
+        help="a format (see `export`), an ending such as .ome.tif, or a preset of an export; can be given again",
+    )  # fmt: skip
+    parser.add_argument("--deep", action="store_true", help="check every buffer header")
+    parser.add_argument("--layout", help="id or file of the cards' layout, where it is not detected")
+    parser.add_argument("--at-once", type=int, metavar="N", help="cards read side by side (default: all)")
+    parser.add_argument("--image", action="store_true", help="with --all loop devices too")
+    parser.add_argument("--json", action="store_true", help="print one JSON object; nothing is asked")
+    about = parser.add_argument_group(
+        "what the cards do not know", "Kept beside the copy and carried into everything made of it. These are told of "
+        "all cards; a table tells of each. What the names need and nobody told is asked for on a terminal.",
+    )  # fmt: skip
+    about.add_argument("--table", metavar="FILE", help="CSV or YAML that names each card by its id in a column `card`")
+    for name, text in TOLD.items():
+        about.add_argument(f"--{name}", metavar="TEXT", help=text)
+    parser.set_defaults(func=_taken, command="collect")

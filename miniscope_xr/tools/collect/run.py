@@ -1,0 +1,244 @@
+"""All cards of a day: planned together, then each in a thread of its own, since each reader is its own bottleneck."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from miniscope_xr.card import OpenCard
+from miniscope_xr.errors import BlankCardError, MiniscopeError, NotACardError, OptionError
+from miniscope_xr.source.copy_map import FRONT, card_marks
+from miniscope_xr.source.open import open_device
+from miniscope_xr.source.remote import is_url
+from miniscope_xr.tools.collect.about import About, asked
+from miniscope_xr.tools.collect.card import Card, Found, Wish, collect_card
+from miniscope_xr.tools.collect.lines import Lines, Stopped
+from miniscope_xr.tools.collect.names import DEFAULT, fields_of, name_of, refuse_same
+from miniscope_xr.tools.collect.record import Record, load, load_all
+from miniscope_xr.tools.collect.summary import Ended, Summary
+from miniscope_xr.tools.collect.table import Table
+from miniscope_xr.tools.copy.ends import recording_end
+from miniscope_xr.tools.flash import refuse
+from miniscope_xr.tools.flash.disks.base import Disk
+from miniscope_xr.tools.flash.disks.find import identify, present
+
+_MOST_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Telling:
+    """What is told of the cards, and what their files are called.
+
+    Attributes
+    ----------
+    template
+        Of their names.
+    given
+        Told of all of them.
+    table
+        Told of each.
+    ask
+        Asks a person for what is missing; None where nobody is there.
+    """
+
+    template: str = DEFAULT
+    given: Mapping[str, str] = field(default_factory=dict)
+    table: Table | None = None
+    ask: Callable[[str], str] | None = None
+
+    def of(self, disk: Disk, before: About) -> About:
+        """What is told of one card; what was told ``before`` counts least."""
+        return {**before, **(self.table.of(disk.card_id, disk.path) if self.table else {}), **self.given}
+
+
+def in_readers(image: bool = False) -> list[Disk]:
+    """Return every Miniscope card in the readers: what holds a recording, or was prepared for one."""
+    found = []
+    for disk in present():
+        why = refuse.reasons(disk, image=image, expect_size=disk.size)
+        if disk.size and all(reason.busy for reason in why) and _is_ours(disk.path):
+            found.append(disk)
+    return found
+
+
+def _is_ours(path: str) -> bool:
+    try:
+        OpenCard(path, errors="fill").close()
+    except BlankCardError:
+        return True
+    except (NotACardError, OSError):
+        return False
+    except MiniscopeError:  # ambiguous, or of a build that is not read: it is one of ours all the same
+        return True
+    return True
+
+
+def identified(paths: Iterable[str]) -> list[Disk]:
+    """Describe the cards that were named, each once.
+
+    Raises
+    ------
+    OptionError
+        One is no card of this computer, or named twice.
+    """
+    found: dict[str, Disk] = {}
+    for path in paths:
+        if is_url(path):
+            raise OptionError(f"{path}: collect takes cards and images of this computer; `image` copies an address")
+        disk = identify(path)
+        if disk.path in found:
+            raise OptionError(f"{path} is named twice")
+        found[disk.path] = disk
+    return list(found.values())
+
+
+def plan(disks: Sequence[Disk], into: Path, telling: Telling, layout: str | None = None) -> list[Card]:
+    """Say where the files of each card go, before anything is read or written.
+
+    A card that was collected before, whole or in part, stays where it is.
+
+    Raises
+    ------
+    OptionError
+        A field of the template is not known, a name would leave the folder, or two cards would have one name.
+    """
+    fields = [name for name in fields_of(telling.template) if name != "card"]
+    known = list(load_all(into)) if into.is_dir() else []
+    cards, named = [], []
+    for disk in disks:
+        card = Card(disk, _marks(disk.path))
+        cards.append(card)
+        before = next((record for record in known if record.is_of(card.marks)), None) if card.marks else None
+        if before is not None:
+            card.base = before.image.with_suffix("")
+        elif not card.marks or _is_blank(disk.path, layout):
+            continue
+        card.about = telling.of(disk, before.about if before else {})
+        named.append(card)
+    told = asked([card.disk.describe() for card in named], [card.about for card in named], fields, telling.ask)
+    for card, about in zip(named, told, strict=True):
+        card.about = about
+        if card.base is None:
+            card.base = into / name_of(telling.template, {**about, "card": card.disk.card_id})
+            _refuse_taken(card)
+    refuse_same({card.disk.path: card.base for card in named if card.base})
+    return cards
+
+
+def _marks(path: str) -> str:
+    """What is on a card, as a hash of a few sectors; empty where it cannot be read, of which the run will tell."""
+    with contextlib.suppress(MiniscopeError), contextlib.closing(open_device(path)) as source:
+        return card_marks(source, FRONT)
+    return ""
+
+
+def _is_blank(path: str, layout: str | None) -> bool:
+    try:
+        OpenCard(path, layout, errors="fill").close()
+    except BlankCardError:
+        return True
+    except MiniscopeError:  # whatever it is, the copy will tell
+        return False
+    return False
+
+
+def _refuse_taken(card: Card) -> None:
+    taken = load(card.image)
+    if taken is not None:
+        raise OptionError(
+            f"{card.disk.path} would be named {card.image}, which is the copy of another recording (card "
+            f"{taken.card.get('id', 'unknown')}): give it another session"
+        )
+
+
+def collect(
+    cards: Sequence[Card],
+    into: Path,
+    wish: Wish,
+    *,
+    at_once: int | None = None,
+    show: bool = True,
+    then: Callable[[int, Card, Record, Found, Lines], None] | None = None,
+) -> Summary:
+    """Do what is asked of all cards, side by side; what fails is told in the summary and keeps no other card waiting.
+
+    Parameters
+    ----------
+    cards
+        As :func:`plan` made them.
+    into
+        The folder.
+    wish
+        What is asked of each.
+    at_once
+        Cards that are read side by side; None for all (up to 16).
+    show
+        Show one progress line a card (on a terminal).
+    then
+        Done with each card whose copy is whole and verified, and of which all that was asked is done.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Only after every card has come to a clean end; what was done is kept. The summary is in its ``summary``.
+    """
+    lines = Lines([os.path.basename(card.disk.path) for card in cards], show)  # noqa: PTH119 (Windows' names)
+    ended = [Ended(card) for card in cards]
+    cores = threading.Semaphore(os.cpu_count() or 1)
+
+    def one(place: int) -> None:
+        card, end = cards[place], ended[place]
+        try:
+            if lines.stopped:
+                raise Stopped
+            if card.base is None:
+                _nothing(card, into, wish, end)
+            else:
+                record = collect_card(card, wish, end.found, lines.see(place), cores)
+                if then is not None:
+                    then(place, card, record, end.found, lines)
+        except Stopped:
+            end.stopped = True
+        except BlankCardError as error:
+            end.blank = str(error)
+        except Exception as error:  # the others go on
+            end.error = error
+        lines.ended(place, end.word)
+
+    summary = Summary(into, ended)
+    interrupted = False
+    with warnings.catch_warnings(record=True) as said, contextlib.closing(lines):
+        warnings.simplefilter("always")
+        with ThreadPoolExecutor(min(at_once or _MOST_AT_ONCE, max(len(cards), 1))) as pool:
+            todo = {pool.submit(one, place) for place in range(len(cards))}
+            while todo:
+                try:
+                    todo = wait(todo, timeout=0.5).not_done
+                except KeyboardInterrupt:
+                    interrupted = True
+                    lines.stop()
+    summary.add_warnings(str(each.message) for each in said)
+    summary.interrupted = interrupted
+    return summary
+
+
+def _nothing(card: Card, into: Path, wish: Wish, end: Ended) -> None:
+    """A card on which nothing was recorded: known to us as one that was prepared, or told of."""
+    if not card.marks:
+        open_device(card.disk.path).close()  # raises why it cannot be read
+    before = [record for record in load_all(into) if record.prepared and record.card.get("id") == card.disk.card_id]
+    if before:
+        end.found.said.append(f"was collected and prepared ({before[-1].prepared}); nothing was recorded since")
+        return
+    with contextlib.closing(open_device(card.disk.path)) as source:
+        recording_end(source, card.disk.path, wish.layout, None, None)  # raises where nothing looks like a recording
+    raise OptionError(
+        "its counts say that nothing was recorded, and yet there is something like a recording on it: "
+        f"`miniscope-xr image {card.disk.path} OUT.img` copies it, `rescue` makes an image that opens"
+    )
