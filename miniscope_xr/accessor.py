@@ -26,7 +26,8 @@ class MiniscopeAccessor:
         self._ds = ds
 
     def __repr__(self) -> str:
-        return f"<ds.miniscope: to_video, export, check, plot, plot_headers, summary, play; {dict(self._ds.sizes)}>"
+        can = "to_video, export, check, quality, plot, plot_headers, summary, play"
+        return f"<ds.miniscope: {can}; {dict(self._ds.sizes)}>"
 
     def to_video(self, path: PathLike, codec: str = "GREY", **options: Unpack[VideoOptions]) -> None:
         """Write a video at the true frame rate, and its time stamps as CSV beside it.
@@ -74,6 +75,18 @@ class MiniscopeAccessor:
         if not source:
             raise OptionError("this Dataset no longer knows its card; call miniscope_xr.check(path)")
         return check(source, deep=deep, layout=self._ds.attrs.get("layout"))
+
+    def quality(self, progress: bool = True) -> xr.Dataset:
+        """Measure every frame: brightness, sharpness, shift, saturation, banding; dead pixels, bleaching, focus.
+
+        Returns
+        -------
+        Dataset with a value a frame and some images; ``attrs["findings"]`` are sentences. See
+        :func:`miniscope_xr.tools.check.quality.quality` for all of it, and docs/quality.md for how exact it is.
+        """
+        from miniscope_xr.tools.check.quality import quality
+
+        return quality(self._ds, progress)
 
     def plot_headers(self) -> Any:
         """Plot counters, drops, rate, battery and focus against time; returns a matplotlib Figure."""

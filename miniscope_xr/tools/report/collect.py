@@ -11,7 +11,8 @@ import xarray as xr
 
 from miniscope_xr.card import address
 from miniscope_xr.engine.sidecar import told
-from miniscope_xr.errors import CardReadError
+from miniscope_xr.errors import CardReadError, OptionError
+from miniscope_xr.tools.check.quality import quality
 from miniscope_xr.tools.check.result import clock
 from miniscope_xr.tools.stream.footage import Footage, Images
 from miniscope_xr.tools.stream.gaps import Gap
@@ -43,6 +44,16 @@ class Lost:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """What the pixels tell: sentences, and values to draw against times in s, of frames from all over the recording."""
+
+    findings: list[str]
+    times: Array
+    series: dict[str, Array]
+    frames: int
+
+
+@dataclass(frozen=True)
 class Findings:
     """One recording, ready to be shown. Times in s since its first frame (the clock of a DAQ starts at power-on)."""
 
@@ -58,6 +69,7 @@ class Findings:
     sheet: list[tuple[str, Images]]
     film: Images
     film_labels: list[str]
+    quality: Quality | None = None
 
 
 def _sampled_rows(n: int, gaps: Sequence[Gap]) -> Times:
@@ -96,12 +108,36 @@ def _series(ds: xr.Dataset, rows: Times, times: Array) -> dict[str, Array]:
     return found
 
 
+def _blocks(count: int) -> Times:
+    """Numbers of the batches that are looked at, spread evenly over the recording."""
+    blocks = -(-count // _BATCH)
+    return np.unique(np.linspace(0, blocks - 1, min(blocks, _FRAMES // _BATCH)).astype(np.int64))
+
+
+def _quality(ds: xr.Dataset, start: float, progress: bool) -> Quality | None:
+    """Measure the frames of these batches, None where nothing can be; ``start`` is the first frame's time in ms."""
+    n = ds.sizes["frame"]
+    rows = (_blocks(n)[:, np.newaxis] * _BATCH + np.arange(_BATCH)).reshape(-1)
+    part = ds.isel(frame=rows[rows < n])
+    try:
+        found = quality(part, progress)
+    except OptionError:  # no frame is whole, or they are tiny: the projections say so
+        return None
+    times = milliseconds(part["time"].values)
+    known = times != BLANK
+    series = {name: found[name].values[known] for name in ("mean", "sharpness", "banding")}
+    moved = np.hypot(found["shift_y"].values, found["shift_x"].values)[known]
+    return Quality(
+        found.attrs["findings"], (times[known] - start) / 1000.0, {**series, "moved": moved},
+        found.attrs["frames_measured"],
+    )  # fmt: skip
+
+
 def _projections(ds: xr.Dataset, progress: bool) -> Projections:
     """Project batches spread evenly over the recording."""
     footage = Footage(ds, ["complete"])
     sums = Projections(footage.height, footage.width)
-    blocks = -(-footage.count // _BATCH)
-    chosen = np.unique(np.linspace(0, blocks - 1, min(blocks, _FRAMES // _BATCH)).astype(np.int64))
+    chosen = _blocks(footage.count)
     with progress_bar(min(len(chosen) * _BATCH, footage.count), "report", "frame", progress) as bar:
         for block in chosen.tolist():
             for rows, images in footage.parts(block * _BATCH, min((block + 1) * _BATCH, footage.count)):
@@ -130,11 +166,12 @@ def _collect(card: PathLike, layout: LayoutLike, report: RecordingReport, progre
         rows = _sampled_rows(n, report.gaps)
         times = milliseconds(ds["time"].isel(frame=rows).values)
         rows, times = rows[times != BLANK], times[times != BLANK] / 1000.0
+        start_ms = float(times[0]) * 1000 if len(times) else 0.0
         times = times - times[0] if len(times) else times
         sums = _projections(ds, progress)
         sheet = np.unique(np.linspace(0, n - 1, min(n, _SHEET)).astype(np.int64))
-        start = max(min(n // 2, n - _FILM_FRAMES), 0)
-        film = np.arange(start, min(start + _FILM_FRAMES, n))
+        first = max(min(n // 2, n - _FILM_FRAMES), 0)
+        film = np.arange(first, min(first + _FILM_FRAMES, n))
         at = {k: clock(float(np.interp(k, rows, times))) for k in [*sheet.tolist(), *film.tolist()]}
         return Findings(
             report=report,
@@ -149,4 +186,5 @@ def _collect(card: PathLike, layout: LayoutLike, report: RecordingReport, progre
             sheet=list(zip([at[k] for k in sheet.tolist()], _pictures(ds, sheet), strict=True)),
             film=_pictures(ds, film),
             film_labels=[f"frame {numbers[k]}, {at[k]}" for k in film.tolist()],
+            quality=_quality(ds, start_ms, progress) if sums.count else None,
         )

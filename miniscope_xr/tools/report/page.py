@@ -91,6 +91,26 @@ def _charts(found: Findings) -> str:
     return f'<div class="charts">{"".join(drawn)}</div>' if any(drawn) else ""
 
 
+def _quality(found: Findings) -> str:
+    """What the pixels show: sentences, then brightness, sharpness and motion."""
+    if found.quality is None:
+        return ""
+    measured = found.quality
+    said = "".join(f"<li>{_text(text[:1].upper() + text[1:])}.</li>" for text in measured.findings)
+    drawn = [
+        chart(title, unit, measured.times, scale * measured.series[name], found.seconds)
+        for name, title, unit, scale in (
+            ("mean", "Brightness", "grey value", 1), ("sharpness", "Sharpness", "%", 100),
+            ("moved", "Motion", "px", 1),
+        )
+    ]  # fmt: skip
+    return (
+        f"<div><h3>What the pixels show <small>in {measured.frames:,} whole frames from all over the recording</small>"
+        f"</h3><ul>{said or '<li>Nothing out of the ordinary.</li>'}</ul>"
+        f'<div class="charts">{"".join(drawn)}</div></div>'
+    )
+
+
 def _scale(width: int) -> str:
     """Draw a bar below a picture: a round number of camera pixels, about a quarter of it."""
     length = next(n for n in (500, 200, 100, 50, 20, 10, 5, 2, 1) if 3 * n <= width or n == 1)
@@ -163,7 +183,7 @@ def _recording(found: Findings, alone: bool) -> str:
     parts = [
         _facts(found), timeline(found.lost, found.seconds), _projections(found),
         f'<div class="looks">{_film(found)}{_sheet(found)}</div>',
-        _charts(found), _gap_table(found), _settings(found),
+        _quality(found), _charts(found), _gap_table(found), _settings(found),
     ]  # fmt: skip
     shown = "" if alone else _problems(found.report.problems)
     return f"<section>{title}{shown}{''.join(parts)}</section>"

@@ -1,0 +1,154 @@
+"""``ds.miniscope.quality()``: is the recording good? One pass over its pixels, at the speed of a card reader."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from miniscope_xr.errors import OptionError
+from miniscope_xr.frames.stencil import cores
+from miniscope_xr.tools.check.quality_findings import bleaching, focus_curve, sentences
+from miniscope_xr.tools.check.quality_frames import BLOCK, COLUMNS, Extremes, FrameMeasures, even_part
+from miniscope_xr.tools.check.quality_pixels import corner_light, defects, vignette
+from miniscope_xr.tools.check.quality_shift import REDUCED, Shifts, pairs_added, reduced, reference_of
+from miniscope_xr.tools.stream.footage import Footage, Images
+from miniscope_xr.tools.stream.outputs import progress_bar
+from miniscope_xr.tools.stream.readahead import read_ahead
+
+_REFERENCE = 48  # frames from all over the recording that make the picture shifts are measured against
+_LEAST = 64  # pixels of a side below which there is no telling how far a picture moved
+_SPARE = 4  # of a long recording every so many-th frame is enough for what its pixels are like on average
+_LONG = 2000
+_BATCH = 1_500_000  # bytes: what is read is measured while it is in the processor's cache
+
+_ABOUT = {
+    "mean": {"long_name": "mean of the frame", "units": "grey value"},
+    "sharpness": {"long_name": "contrast of detail of 2 to 4 px against the mean, without noise", "units": "1"},
+    "shift_y": {"long_name": "how far the picture moved down against the reference", "units": "px"},
+    "shift_x": {"long_name": "how far the picture moved right against the reference", "units": "px"},
+    "saturated": {"long_name": "share of pixels at the highest grey value", "units": "1"},
+    "banding": {"long_name": "standard deviation of bands of rows", "units": "grey value"},
+}
+
+
+def quality(ds: xr.Dataset, progress: bool = True) -> xr.Dataset:
+    """Measure every frame of a recording.
+
+    Parameters
+    ----------
+    ds
+        A recording with ``video`` (frame, y, x) of uint8, or a part of one.
+    progress
+        Show a progress bar (on a terminal).
+
+    Returns
+    -------
+    Dataset with, of each frame (``frame``; NaN for one that lacks buffers): ``mean`` (grey value), ``sharpness``
+    (contrast of fine detail, 1), ``shift_y`` and ``shift_x`` (px, down and right, against a mean of frames from all
+    over the recording), ``saturated`` (share of pixels) and ``banding`` (grey values); of each pixel (``y``, ``x``):
+    ``dead``, ``hot`` (bool), ``vignette`` (light, 1 at the brightest place) and ``reference``; and where the lens was
+    scanned, ``focus_curve`` over ``ewl_value``. ``attrs``: ``findings`` (sentences),
+    ``bleaching_percent_per_minute``, ``bleached_percent``, ``corner_light``, ``best_ewl``. ``ds.merge(found)`` puts it
+    beside the recording.
+
+    Raises
+    ------
+    OptionError
+        No frame is whole, or a frame is smaller than 16 x 16 pixels.
+
+    Notes
+    -----
+    How far off each of them is on recordings with known truth: docs/quality.md.
+    """
+    names = [name for name in ("complete", "ewl") if name in ds.variables]
+    footage = Footage(ds, names, _BATCH)
+    if min(footage.height, footage.width) < 4 * REDUCED:
+        raise OptionError(f"frames of {footage.width}x{footage.height} are too small to be measured")
+    some = _whole_frames(ds)
+    shifts, reference = _reference(some)
+    table = np.full((footage.count, len(COLUMNS)), np.nan)
+    pixels = Extremes.of(footage.height, footage.width)
+    spare = _SPARE if footage.count > _LONG else 1
+    ahead = read_ahead(footage.parts(), 2)
+    try:
+        with (
+            progress_bar(footage.count, "quality", show=progress) as bar,
+            ThreadPoolExecutor(cores()) as pool,
+        ):
+            measures = FrameMeasures(footage.height, footage.width, shifts, pool)
+            for rows, images in ahead:
+                good = _good(footage, rows)
+                whole = images if good.all() else images[good]
+                pixels.add(whole[::spare])
+                table[np.flatnonzero(good) + rows.start] = measures.of(whole)
+                bar.update(len(images))
+    finally:
+        ahead.close()
+    return _dataset(footage, table, pixels, reference)
+
+
+def _good(footage: Footage, rows: slice) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    if "complete" not in footage.columns:
+        return np.ones(rows.stop - rows.start, bool)
+    return footage.columns["complete"][rows].astype(bool)
+
+
+def _whole_frames(ds: xr.Dataset) -> Images:
+    """Whole frames from all over the recording."""
+    rows = np.unique(np.linspace(0, ds.sizes["frame"] - 1, min(ds.sizes["frame"], _REFERENCE)).astype(np.int64))
+    if "complete" in ds.variables:
+        part = rows[np.asarray(ds["complete"].variable[rows].values, bool)]
+        if not len(part):
+            part = np.flatnonzero(np.asarray(ds["complete"].values, bool))[:_REFERENCE]
+        rows = part
+    if not len(rows):
+        raise OptionError("no frame has all its buffers: there is nothing to measure")
+    some: Images = np.asarray(ds["video"].isel(frame=rows).values)
+    return some
+
+
+def _reference(some: Images) -> tuple[Shifts | None, np.ndarray[Any, Any]]:
+    """What measures shifts, and the mean of some frames."""
+    height, width = some.shape[1:]
+    pixels = Extremes.of(height, width)
+    pixels.add(some)
+    if min(height, width) < _LEAST:
+        return None, pixels.mean
+    y, x = even_part(height, width)
+    spoilt = np.any(defects(pixels.mean, pixels.lowest, pixels.highest, len(some)), axis=0)[y, x]
+    blocks = spoilt.reshape(spoilt.shape[0] // REDUCED, REDUCED, spoilt.shape[1] // REDUCED, REDUCED).any(axis=(1, 3))
+    small = np.concatenate(
+        [reduced(pairs_added(some[at : at + BLOCK, y, x]))[1] for at in range(0, len(some), BLOCK)]
+    )  # fmt: skip
+    return Shifts(reference_of(small, blocks), blocks), pixels.mean
+
+
+def _dataset(
+    footage: Footage, table: np.ndarray[Any, Any], pixels: Extremes, reference: np.ndarray[Any, Any]
+) -> xr.Dataset:
+    dead, hot = defects(pixels.mean, pixels.lowest, pixels.highest, pixels.frames)
+    light = vignette(pixels.mean)
+    found = xr.Dataset(
+        {name: ("frame", table[:, k], _ABOUT[name]) for k, name in enumerate(COLUMNS)},
+        {"frame": footage.ds["frame"].values} if "frame" in footage.ds.coords else None,
+        {"frames_measured": int(np.isfinite(table[:, 0]).sum()), "corner_light": corner_light(light)},
+    )
+    found["dead"] = ("y", "x"), dead, {"long_name": "always dark, or always one value"}
+    found["hot"] = ("y", "x"), hot, {"long_name": "far brighter than all its neighbours"}
+    found["vignette"] = ("y", "x"), light, {"long_name": "light against the brightest place", "units": "1"}
+    found["reference"] = ("y", "x"), reference.astype(np.float32), {"long_name": "what shifts are measured against"}
+    seconds = (footage.times - footage.times[0]) / 1000.0
+    fit = bleaching(seconds, table[:, 0])
+    if fit is not None:
+        found.attrs |= {"bleaching_percent_per_minute": fit.per_minute, "bleached_percent": fit.whole}
+    curve = focus_curve(footage.columns["ewl"].astype(float), table[:, 1]) if "ewl" in footage.columns else None
+    if curve is not None:
+        found = found.assign_coords(ewl_value=curve.values)
+        found["focus_curve"] = "ewl_value", curve.sharpness, _ABOUT["sharpness"]
+        if curve.best is not None:
+            found.attrs["best_ewl"] = curve.best
+    found.attrs["findings"] = sentences(found, seconds)
+    return found
