@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from miniscope_xr.errors import MiniscopeError
-from miniscope_xr.tools.flash import jobs, journal_format, prepare, recover
+from miniscope_xr.tools.flash import akin, jobs, journal_format, prepare, recover
 from miniscope_xr.tools.flash import journal as journals
 from miniscope_xr.tools.flash.errors import InterruptedWriteError, RefusedError
 from miniscope_xr.tools.flash.journal import Journal
@@ -33,7 +33,7 @@ def seen_on(media: bytes, layout: str = "v4-wirefree"):
 def chosen(backups: Path, media: bytes, choose) -> Journal:
     """The journal that `restore` or `resume` finds by itself."""
     disk = replace(DISK, size=len(media))
-    found = choose(recover.own(FaultDisk(media), disk, journals.find(backups), "v4-wirefree"))
+    found = choose(akin.own(FaultDisk(media), disk, journals.find(backups), "v4-wirefree"))
     assert found is not None
     return found
 

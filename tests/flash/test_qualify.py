@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from miniscope_xr.layout import load_layout
-from miniscope_xr.tools.flash import checks, probe, qualify, risk
+from miniscope_xr.tools.flash import checks, probe, qualify, ring, risk, verdict
 from miniscope_xr.tools.flash.errors import CardWriteError, CheckFailedError, RefusedError
 from miniscope_xr.tools.flash.operation import Watched
 from miniscope_xr.tools.flash.plan import make_plan
@@ -103,11 +103,11 @@ def test_stalls_against_the_ring(stall, dropped):
     assert result.bridge == pytest.approx(0.07)
     assert result.dropped == dropped
     assert result.latencies.max() == pytest.approx(stall)
-    reasons = qualify.verdict(result, [], SIZE)
+    reasons = verdict.verdict(result, [], SIZE)
     assert bool(reasons) == bool(dropped)
     if dropped:
         with pytest.raises(CheckFailedError, match=f"stalled up to {stall * 1000:.0f} ms where the ring bridges 70 ms"):
-            qualify.complain(reasons)
+            verdict.complain(reasons)
 
 
 def test_a_card_that_is_too_slow_on_the_whole():
@@ -117,16 +117,16 @@ def test_a_card_that_is_too_slow_on_the_whole():
 
 
 @pytest.mark.parametrize(
-    ("layout", "sectors", "ring"), [("v4-wirefree", 181, 8), ("daq-wirefree", 723, 5), ("v3-wirefree", 200, 2)]
+    ("layout", "sectors", "slots"), [("v4-wirefree", 181, 8), ("daq-wirefree", 723, 5), ("v3-wirefree", 200, 2)]
 )
-def test_patterns_of_the_layouts(layout, sectors, ring):
+def test_patterns_of_the_layouts(layout, sectors, slots):
     layout = load_layout(layout)
-    pattern = qualify.pattern_of(plan_for(10**9, layout, record_length=1))
+    pattern = ring.pattern_of(plan_for(10**9, layout, record_length=1))
     assert sum(pattern.sectors) == sectors
-    assert pattern.ring == ring
+    assert pattern.ring == slots
     assert len(pattern.due) == len(pattern.sectors)
     assert pattern.due[-1] == pytest.approx(pattern.period)
-    assert 0 < pattern.bridge <= pattern.period * ring
+    assert 0 < pattern.bridge <= pattern.period * slots
 
 
 @pytest.mark.slow
@@ -135,9 +135,9 @@ def test_figures_and_pictures(tmp_path):
     text = "\n".join(result.describe())
     for word in ("200 writes", "3.7 MB", "median 1.00 ms", "longest 200.0, 1.0", "bridges 70.0 ms", "dropped 12"):
         assert word in text
-    assert any("the ring bridges this" in line for line in qualify.histogram(result))
+    assert any("the ring bridges this" in line for line in verdict.histogram(result))
     pytest.importorskip("matplotlib")
-    qualify.draw(result, tmp_path / "a.png")
+    verdict.draw(result, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -148,7 +148,7 @@ def test_no_matplotlib(monkeypatch, tmp_path):
 
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingDependencyError, match=r"miniscope-xr\[plot\]"):
-        qualify.draw(measured({})[0], tmp_path / "a.png")
+        verdict.draw(measured({})[0], tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(("layout", "limit"), [("v4-wirefree", 70), ("daq-wirefree", 22.2), ("v3-wirefree", 33.3)])
@@ -156,13 +156,13 @@ def test_no_stall_longer_than_the_limit_passes(layout, limit):
     """From the limit on the camera writes over the buffer that is on its way to the card."""
     size = 1 << 28
     plan = plan_for(size, load_layout(layout), **({"record_length": 1} if layout == "v3-wirefree" else {}))
-    assert 1000 * qualify.pattern_of(plan).bridge == pytest.approx(limit, abs=0.05)
+    assert 1000 * ring.pattern_of(plan).bridge == pytest.approx(limit, abs=0.05)
     for stall, passes in ((limit - 1, True), (limit + 0.5, False), (limit + 5, False)):
         clock = Clock()
         disk = SlowDisk(bytes(8 << 20), clock, {30: stall / 1000})
         plan_small = replace(plan, size=8 << 20)
         result = qualify.measure(disk, plan_small, 2.0, clock=clock, sleep=clock.sleep)
-        assert (qualify.verdict(result, [], size) == []) is passes
+        assert (verdict.verdict(result, [], size) == []) is passes
         assert bool(result.overwritten) is not passes
 
 
@@ -178,7 +178,7 @@ class Media:
     """
 
     def __init__(self, size, real=None, wraps=True, cache=0):
-        self.size, self.real, self.wraps, self.cached = size, real or size, wraps, cache // qualify.PROBE
+        self.size, self.real, self.wraps, self.cached = size, real or size, wraps, cache // probe.PROBE
         self.pages, self.recent, self.writes = {}, {}, 0
 
     def _at(self, page):
@@ -220,32 +220,32 @@ class Media:
 def test_a_fake_of_any_size_with_any_cache(cache, real, wraps):
     card = Media(2 * GB, real, wraps, cache)
     places = qualify.positions(plan_for(2 * GB))
-    assert qualify.probe(card, places, 5)
+    assert probe.probe(card, places, 5)
 
 
 @pytest.mark.slow
 def test_a_fake_with_the_largest_cache():
     card = Media(4 * GB, 813_802 * PAGE, True, 64 << 20)
-    assert qualify.probe(card, qualify.positions(plan_for(4 * GB)), 5)
+    assert probe.probe(card, qualify.positions(plan_for(4 * GB)), 5)
 
 
 def test_honest_with_a_cache():
     card = Media(2 * GB, cache=8 << 20)
     places = qualify.positions(plan_for(2 * GB))
-    assert qualify.probe(card, places, 5) == []
-    assert card.writes > (64 << 20) + len(places) * qualify.PROBE // 2
+    assert probe.probe(card, places, 5) == []
+    assert card.writes > (64 << 20) + len(places) * probe.PROBE // 2
 
 
 @pytest.mark.parametrize("size", [SIZE, 2 * GB, 64 * GB, 250 * GB, 2000 * GB])
 def test_wherever_the_block_lands_it_covers_a_mark(size):
     """The proof for a wrap at any number: no two marks are farther apart than the block is long."""
     places = probe.places_in(524288, size)
-    first, length = probe.block_of(places[0], places[-1] + qualify.PROBE)
-    assert first + length == places[-1] + qualify.PROBE
+    first, length = probe.block_of(places[0], places[-1] + probe.PROBE)
+    assert first + length == places[-1] + probe.PROBE
     marks = [p for p in places if p < first]
     needed = sorted(probe._needed(places, length) & set(marks))
     for kept in (marks, needed):
-        assert max(b - a for a, b in pairwise([*kept, first])) <= length - qualify.PROBE
+        assert max(b - a for a, b in pairwise([*kept, first])) <= length - probe.PROBE
     assert len(places) < 4200
     if size > 1 << 30:
         assert length > 64 << 20
@@ -415,18 +415,18 @@ def test_an_honest_card():
     places = qualify.positions(plan_for())
     assert len(places) >= 64
     assert places[0] >= 1024 * SECTOR
-    assert places[-1] + qualify.PROBE == SIZE
-    assert all(p % qualify.PROBE == 0 for p in places)
-    assert qualify.probe(FaultDisk(EMPTY), places, 5) == []
+    assert places[-1] + probe.PROBE == SIZE
+    assert all(p % probe.PROBE == 0 for p in places)
+    assert probe.probe(FaultDisk(EMPTY), places, 5) == []
 
 
 def test_a_fake_card():
     disk = FakeCapacity(EMPTY)
     places = qualify.positions(plan_for())
-    wrong = qualify.probe(disk, places, 5)
+    wrong = probe.probe(disk, places, 5)
     assert wrong
     result, _ = measured({})
-    text = qualify.verdict(result, wrong, SIZE)[0]
+    text = verdict.verdict(result, wrong, SIZE)[0]
     assert "capacity is fake" in text
     assert "of 0.017 GB" in text
     seen = seen_on(EMPTY)
@@ -444,7 +444,7 @@ def test_an_unreadable_place_is_wrong():
             return super().read(offset, length)
 
     places = qualify.positions(plan_for())
-    assert qualify.probe(Bad(EMPTY), places, 5) == [places[7]]
+    assert probe.probe(Bad(EMPTY), places, 5) == [places[7]]
 
 
 def test_only_empty_cards():

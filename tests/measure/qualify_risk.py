@@ -18,7 +18,7 @@ import numpy as np
 
 from miniscope_xr.layout import load_layout
 from miniscope_xr.tools.flash.plan import make_plan
-from miniscope_xr.tools.flash.qualify import pattern_of
+from miniscope_xr.tools.flash.ring import pattern_of
 from miniscope_xr.tools.flash.risk import estimate, waits
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from miniscope_xr.tools.flash import ask, jobs, recover
+from miniscope_xr.tools.flash import akin, ask, jobs, recover
 from miniscope_xr.tools.flash import journal as journals
 from miniscope_xr.tools.flash.arguments import Looking, Recovering
 from miniscope_xr.tools.flash.disks.base import Disk
@@ -45,11 +45,11 @@ def _look_again(args: Recovering, target: Target, disk: Disk, report: Report, pr
     else:
         found = journals.find(backup_dir(args))
         say([f"skipped {file}: {why}" for file, why in found.skipped], args)
-        mine = recover.own(target, disk, found, args.layout)
+        mine = akin.own(target, disk, found, args.layout)
         chosen = recover.to_resume(mine) if resume else recover.to_restore(mine, target)
         if chosen is None:
             what = "unfinished operation" if resume else "backup"
-            raise recover.none_found(what, disk, backup_dir(args), found)
+            raise akin.none_found(what, disk, backup_dir(args), found)
         old = chosen
     seen = look(target, disk, args.layout or old.layout, progress, whole=resume)
     shown(args, seen, report)

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from miniscope_xr.errors import MiniscopeError, OptionError, OutputError
-from miniscope_xr.tools.flash import ask, history, interrupts, jobs, prepare, qualify
+from miniscope_xr.tools.flash import ask, history, interrupts, jobs, prepare, probe, qualify, ring, verdict
 from miniscope_xr.tools.flash.arguments import Qualifying
 from miniscope_xr.tools.flash.errors import DONE, InterruptedWriteError, RefusedError
 from miniscope_xr.tools.flash.journal import Journal
@@ -83,7 +83,7 @@ def qualify_card(args: Qualifying, report: Report, progress: Progress | None) ->
 def _test_and_clean(
     target: Target, plan: Plan, seconds: float, changes: list[Change], seen: Look, journal: Journal,
     progress: Progress | None,
-) -> tuple[qualify.Stalls, list[int]]:  # fmt: skip
+) -> tuple[ring.Stalls, list[int]]:  # fmt: skip
     watched = Watched(target)
     try:
         stalls, wrong = _test(watched, plan, seconds, progress)
@@ -103,14 +103,14 @@ def _test_and_clean(
     return stalls, wrong
 
 
-def _test(target: Target, plan: Plan, seconds: float, progress: Progress | None) -> tuple[qualify.Stalls, list[int]]:
+def _test(target: Target, plan: Plan, seconds: float, progress: Progress | None) -> tuple[ring.Stalls, list[int]]:
     def step(name: str, done: int, total: int) -> None:
         interrupts.check()
         if progress:
             progress(name, done, total)
 
     seed = int.from_bytes(prepare.new_session()[:4], "big")
-    wrong = qualify.probe(target, qualify.positions(plan), seed, step)
+    wrong = probe.probe(target, qualify.positions(plan), seed, step)
     return qualify.measure(target, plan, seconds, progress=step), wrong
 
 
@@ -148,11 +148,11 @@ def _check_picture(path: Path) -> None:
 
 
 def _report(
-    args: Qualifying, report: Report, stalls: qualify.Stalls, wrong: list[int], plan: Plan, journal: Journal
+    args: Qualifying, report: Report, stalls: ring.Stalls, wrong: list[int], plan: Plan, journal: Journal
 ) -> int:
     risk = qualify.risk_of(stalls, plan)
-    say([*stalls.describe(), *qualify.histogram(stalls), risk.describe()], args)
-    found = qualify.verdict(stalls, wrong, plan.size, risk)
+    say([*stalls.describe(), *verdict.histogram(stalls), risk.describe()], args)
+    found = verdict.verdict(stalls, wrong, plan.size, risk)
     run = history.QualifyRun.of(stalls, plan, wrong, risk, passed=not found)
     slower = history.compare(run, history.earlier(journal.folder))
     run.keep(journal.folder)
@@ -164,7 +164,7 @@ def _report(
     say([f"slower than before: {text}" for text in slower], args)
     if args.plot:
         with output_errors(Path(args.plot)):
-            qualify.draw(stalls, Path(args.plot))
-    qualify.complain(found)
+            verdict.draw(stalls, Path(args.plot))
+    verdict.complain(found)
     say(["pass: it kept up with the recording, and its capacity is real"], args)
     return DONE

@@ -18,7 +18,7 @@ import numpy as np
 
 from miniscope_xr.tools.flash.journal import save
 from miniscope_xr.tools.flash.plan import Plan
-from miniscope_xr.tools.flash.qualify import Stalls
+from miniscope_xr.tools.flash.ring import Stalls
 from miniscope_xr.tools.flash.risk import Risk
 
 NAME = "qualify.json"

@@ -1,4 +1,4 @@
-"""What ``restore`` and ``resume`` do to a card, and which backups are its own.
+"""What ``restore`` and ``resume`` do to a card.
 
 A journal tells what was going to be done; only the card tells what became of it. Between an interruption and the day
 somebody types ``resume`` the card may have been recorded on, prepared elsewhere, formatted, or put into a drawer while
@@ -10,20 +10,15 @@ cut leaves a mixture of both, even within one sector; anything else was put ther
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
-import numpy as np
-
-from miniscope_xr.errors import MiniscopeError
 from miniscope_xr.index.old_buffers import OldBuffers
 from miniscope_xr.layout import SECTOR, builtin_layouts
-from miniscope_xr.layout.stamp import stamps_in
 from miniscope_xr.tools.flash import stale
-from miniscope_xr.tools.flash.disks.base import Disk
+from miniscope_xr.tools.flash.akin import changes_of, check_card, explained
 from miniscope_xr.tools.flash.errors import JournalError, RefusedError
 from miniscope_xr.tools.flash.jobs import CardJob
-from miniscope_xr.tools.flash.journal import FoundJournals, Journal
-from miniscope_xr.tools.flash.look import Look, check_content, look
+from miniscope_xr.tools.flash.journal import Journal
+from miniscope_xr.tools.flash.look import Look, check_content
 from miniscope_xr.tools.flash.operation import STEP, Change
 from miniscope_xr.tools.flash.prepare import config_change
 from miniscope_xr.tools.flash.target.linux import Target
@@ -38,88 +33,6 @@ _TORN = 2
 """Sectors that one power cut may leave half written: a card writes to two of its chips at once."""
 _TESTS = ("test data", "probe")
 """Changes of `qualify`, whose test data is neither as before nor as it will be."""
-
-
-def stranger(seen: Look, old: Journal) -> str:
-    """Say what proves that a backup is of another card; empty if nothing does."""
-    if why := _other_size(seen.disk, old):
-        return why
-    cid = old.card.get("cid")
-    if cid and seen.disk.cid and cid != seen.disk.cid:
-        return f"the backup is of card {cid}, this is {seen.disk.cid}"
-    card = seen.contents.stamp.card if seen.contents.stamp else ""
-    stamped, _ = _stamps(old)
-    if card and stamped and card not in stamped:
-        return f"the backup is of card {' or '.join(sorted(stamped))}, this is {card}"
-    return ""
-
-
-def _other_size(disk: Disk, old: Journal) -> str:
-    size = old.card["size"]
-    return "" if size == disk.size else f"the operation was on a card of {size} bytes, this one has {disk.size}"
-
-
-def akin(seen: Look, old: Journal) -> bool:
-    """Tell whether a backup is known to be of this card: by an id, a session, or everything in front of the data."""
-    if stranger(seen, old):
-        return False
-    stamp = seen.contents.stamp
-    cards, sessions = _stamps(old)
-    if stamp and (stamp.card in cards or stamp.session in sessions):
-        return True
-    if seen.disk.card_id == old.card.get("card_id") or (seen.disk.cid and seen.disk.cid == old.card.get("cid")):
-        return True
-    start = old.backup.get(0, b"")[: len(seen.start)]
-    return _explained(old, 0, seen.start[: len(start)]) and _explained(old, *_header(seen))
-
-
-def _header(seen: Look) -> tuple[int, bytes]:
-    return seen.layout.sectors.header * SECTOR, seen.contents.header
-
-
-def _stamps(old: Journal) -> tuple[set[str], set[str]]:
-    """Return the ids of cards and sessions that stood, or were going to stand, in the settings sector."""
-    written = [change.data for change in _changes(old) if change.data]
-    stamps = [stamp for data in (*old.backup.values(), *written) for stamp in stamps_in(data)]
-    return {s.card for s in stamps} - {""}, {old.session, *(s.session for s in stamps)} - {""}
-
-
-def _changes(old: Journal) -> list[Change]:
-    return [Change.from_json(change) for change in old.changes]
-
-
-def _explained(old: Journal, offset: int, now: bytes, but_for: int = 0) -> bool:
-    """Tell whether every byte (but for so many) is as before the operation or as it was going to be."""
-    before = old.before(offset, len(now))
-    if before is None:
-        return False
-    after = bytearray(before)
-    for change in _changes(old):
-        start, stop = max(offset, change.offset), min(offset + len(now), change.offset + change.length)
-        if start < stop:
-            at = start - change.offset
-            after[start - offset : stop - offset] = change.data[at : at + stop - start] if change.data else bytes(
-                stop - start)  # fmt: skip
-    is_now, was, will = (np.frombuffer(x, np.uint8) for x in (now, before, after))
-    return int(np.count_nonzero((is_now != was) & (is_now != will))) <= but_for
-
-
-def own(target: Target, disk: Disk, found: FoundJournals, layout: str | None = None) -> Iterator[Journal]:
-    """Yield the card's own journals, newest first.
-
-    In the middle of an operation a card may not show its layout, so each backup looks with the one it knows.
-    """
-    looks: dict[str, Look | None] = {}
-    for old in found.journals:
-        name = layout or old.layout
-        if name not in looks:
-            try:
-                looks[name] = look(target, disk, name, whole=False)
-            except MiniscopeError:  # the card is too small for it, or it is a file that is not here
-                looks[name] = None
-        seen = looks[name]
-        if seen is not None and akin(seen, old):
-            yield old
 
 
 def to_restore(journals: Iterator[Journal], target: Target | None = None) -> Journal | None:
@@ -141,33 +54,16 @@ def to_restore(journals: Iterator[Journal], target: Target | None = None) -> Jou
 
 def _left_settings(target: Target, old: Journal) -> bool:
     """Tell whether the settings on the card are those of before this operation, those of after it, or torn."""
-    places = [change.offset for change in _changes(old) if change.name == "settings"]
+    places = [change.offset for change in changes_of(old) if change.name == "settings"]
     layout = builtin_layouts().get(old.layout)
     place = places[0] if places else layout.sectors.header * SECTOR if layout else None
-    return place is None or _explained(old, place, target.read(place, SECTOR))
+    return place is None or explained(old, place, target.read(place, SECTOR))
 
 
 def to_resume(journals: Iterator[Journal]) -> Journal | None:
     """Choose what ``resume`` finishes: the newest operation, if it was not finished."""
     newest = next((j for j in journals if j.verb != "backup"), None)
     return None if newest is None or newest.finished else newest
-
-
-def check_card(seen: Look, old: Journal) -> None:
-    """Refuse a backup of another card.
-
-    Raises
-    ------
-    RefusedError
-        It is of another one; or nothing shows that it is of this one, and the settings here would be lost.
-    """
-    why = stranger(seen, old)
-    if not why and not akin(seen, old) and (seen.contents.prepared or seen.has_recording or seen.signatures):
-        why = "nothing on the card shows that the backup is of it: neither an id, nor a session, nor what it holds"
-    if why:
-        raise RefusedError(
-            f"{seen.disk.path}: {why}; insert the other card, or write the settings in {old.path} with `set`"
-        )
 
 
 def restore(target: Target, seen: Look, old: Journal) -> CardJob:
@@ -210,7 +106,7 @@ def restore(target: Target, seen: Look, old: Journal) -> CardJob:
 
 
 def _to_put_back(seen: Look, old: Journal) -> list[Change]:
-    wanted = config_change(seen) if old.verb in ("backup", "qualify") else _changes(old)
+    wanted = config_change(seen) if old.verb in ("backup", "qualify") else changes_of(old)
     if old.verb in ("backup", "qualify", "wipe"):
         wanted.append(Change("settings", seen.layout.sectors.header * SECTOR, SECTOR))
     return wanted
@@ -221,7 +117,7 @@ def _used(target: Target, old: Journal, change: Change, but_for: int = 0) -> boo
     now = target.read(change.offset, change.length)
     if old.before(change.offset, change.length) is None:
         return now.count(0) != len(now)
-    return not _explained(old, change.offset, now, but_for)
+    return not explained(old, change.offset, now, but_for)
 
 
 def resume(target: Target, seen: Look, old: Journal, *, discard: str | None = None) -> CardJob:
@@ -240,7 +136,7 @@ def resume(target: Target, seen: Look, old: Journal, *, discard: str | None = No
             "`restore` brings the settings back, `prepare` begins anew"
         )
     check_card(seen, old)
-    changes = _changes(old)
+    changes = changes_of(old)
     table = any(change.name in _TABLE for change in changes)  # half a table is on the card, of this operation itself
     check_content(seen, writes_data=False, verb="blank-table" if table else old.verb)
     for change in changes:
@@ -317,13 +213,3 @@ def _listed(old: Journal) -> OldBuffers | None:
         return stale.load_list(old.folder) if (old.folder / stale.NAME).exists() else None
     except JournalError:  # damaged: then everything counts as new
         return None
-
-
-def none_found(what: str, disk: Disk, backup_dir: Path, found: FoundJournals) -> RefusedError:
-    """Say that there is none, why not one that seems to be, and what could not be read."""
-    named = [old for old in found.journals if old.card.get("card_id") == disk.card_id]
-    why = next((why for old in named if (why := _other_size(disk, old))), "")
-    return RefusedError(
-        f"no {what} of card {disk.card_id} in {backup_dir}{why and f' ({why})'}; name one with --backup, or where they "
-        "are with --backup-dir" + "".join(f"; skipped {file}: {why}" for file, why in found.skipped)
-    )
