@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from miniscope_xr.tools.report.player import Player
     from miniscope_xr.tools.stream.footage import Frames, PathLike
     from miniscope_xr.tools.video.options import VideoOptions
+    from miniscope_xr.tools.view.widget import ViewerWidget
+
+
+_MOST_PICTURES = 1000  # in a notebook: about 10 MB
 
 
 @xr.register_dataset_accessor("miniscope")  # type: ignore[no-untyped-call]
@@ -26,7 +30,7 @@ class MiniscopeAccessor:
         self._ds = ds
 
     def __repr__(self) -> str:
-        can = "to_video, export, check, quality, plot, plot_headers, summary, play"
+        can = "to_video, export, view, check, quality, plot, plot_headers, summary, play"
         return f"<ds.miniscope: {can}; {dict(self._ds.sizes)}>"
 
     def to_video(self, path: PathLike, codec: str = "GREY", **options: Unpack[VideoOptions]) -> None:
@@ -123,8 +127,34 @@ class MiniscopeAccessor:
 
         return summarise(self._ds, progress)
 
+    def view(self) -> ViewerWidget:
+        """Look at this Dataset in a notebook: the film, what was lost, cells, projections, as ``miniscope-xr view``.
+
+        What is shown is the Dataset as it is: sliced, cropped, masked or computed. A frame is read when it is looked
+        at, and nothing of it is stored in the notebook. Python has to be running to look; a film that stays in the
+        notebook is :meth:`play`.
+
+        Returns
+        -------
+        A widget, shown where it is the last value of a cell.
+
+        Raises
+        ------
+        OptionError
+            ``video`` is not (frame, y, x), or has no frame.
+        MissingDependencyError
+            anywidget is not installed: ``pip install "miniscope-xr[notebook]"``.
+        """
+        from miniscope_xr.tools.stream.libraries import need
+
+        need("anywidget", "notebook", "the viewer in a notebook")
+        from miniscope_xr.tools.view.sliced import SeenDataset
+        from miniscope_xr.tools.view.widget import ViewerWidget
+
+        return ViewerWidget(SeenDataset(self._ds))
+
     def play(self, frames: Frames = None, fps: float | None = None, most: int = 200) -> Player:
-        """Show a film in a notebook.
+        """Show a short film that stays in the notebook, also where no Python runs; to look at all: :meth:`view`.
 
         Parameters
         ----------
@@ -133,12 +163,22 @@ class MiniscopeAccessor:
         fps
             Pictures per second; None: as recorded.
         most
-            Of a longer selection every n-th frame is shown, so that the notebook stays small.
+            Of a longer selection every n-th frame is shown, so that the notebook stays small (up to 1,000 pictures).
+
+        Raises
+        ------
+        OptionError
+            There is no such frame, or ``most`` is not from 1 to 1,000.
         """
         from miniscope_xr.tools.report.player import make_player
         from miniscope_xr.tools.stream.footage import Footage, select
         from miniscope_xr.tools.stream.timing import frame_rate
 
+        if not 1 <= most <= _MOST_PICTURES:
+            raise OptionError(
+                f"most={most}: a notebook keeps 1 to {_MOST_PICTURES:,} pictures; "
+                "ds.miniscope.view() shows every frame and keeps none"
+            )
         ds = select(self._ds, slice(0, most) if frames is None else frames)
         ds = ds.isel(frame=slice(None, None, -(-ds.sizes["frame"] // most)))
         footage = Footage(ds)

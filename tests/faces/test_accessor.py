@@ -189,6 +189,11 @@ class TestOthers:
         assert player._repr_html_().startswith("<iframe srcdoc=")
         assert "http" not in player.fragment
 
+    @pytest.mark.parametrize("most", [0, 1001, 10**9])
+    def test_play_keeps_no_whole_recording_in_a_notebook(self, ds: xr.Dataset, most: int) -> None:
+        with pytest.raises(OptionError, match=r"view\(\)"):
+            ds.miniscope.play(slice(None), most=most)
+
     def test_play_keeps_long_selections_small(self, ds: xr.Dataset) -> None:
         pytest.importorskip("PIL")
         assert len(re.findall(r'"frame \d+"', ds.miniscope.play(frames=slice(None), most=7).fragment)) == 7

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.tools.check.check import check
-from miniscope_xr.tools.stream.gaps import recording_gaps
-from miniscope_xr.tools.view.shelf import Seen
+from miniscope_xr.tools.view.seen import Seen
 
 SAMPLES = 300
 """Frames whose headers are read for the curves: a card of any size answers in about a second."""
@@ -26,22 +25,21 @@ def line(seen: Seen) -> dict[str, Any]:
     Times are in s from the first frame.
     """
     rows = np.unique(np.linspace(0, seen.count - 1, min(SAMPLES, seen.count)).astype(np.int64))
-    times = seen.store.times(rows) / 1000
+    times = seen.heads(rows).ms / 1000
     curves = {
         said: {"units": seen.ds[name].attrs.get("units", ""), "values": plain_numbers(seen.ds[name].variable[rows])}
         for name, said in _CURVES.items()
         if name in seen.ds.variables
     }
-    gaps = recording_gaps(seen.store)
     return {
         "rows": rows.tolist(), "seconds": plain_numbers(times - times[0]), "curves": curves,
-        "lost": [[gap.row, gap.count] for gap in gaps], "partial": seen.store.frames.partial_rows(),
+        "lost": [[gap.row, gap.count] for gap in seen.gaps()], "partial": seen.partial(),
     }  # fmt: skip
 
 
-def findings(path: str) -> list[dict[str, Any]]:
+def findings(path: str, layout: str | None = None) -> list[dict[str, Any]]:
     """What ``check`` says of a card, each sentence with the rows of the recording that it is about."""
-    result = check(path)
+    result = check(path, layout=layout)
     found: list[dict[str, Any]] = [{"recording": None, "sentence": p.sentence, "rows": []} for p in result.problems]
     for report in result.recordings:
         for problem in report.problems:

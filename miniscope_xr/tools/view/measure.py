@@ -11,7 +11,7 @@ import numpy as np
 from miniscope_xr.errors import OptionError
 from miniscope_xr.tools.stream.summary import Projections
 from miniscope_xr.tools.view.line import plain_numbers
-from miniscope_xr.tools.view.shelf import Seen
+from miniscope_xr.tools.view.seen import Seen
 
 BATCH = 32
 """Frames read at once: 3 MB of 304x304."""
@@ -62,10 +62,10 @@ def means(seen: Seen, rows: np.ndarray[Any, np.dtype[np.int64]], masks: list[Mas
     opened with ``partial="nan"``.
     """
     images = seen.pixels(rows)
-    out = np.array([[image[ys, xs][inside].mean() for image in images] for ys, xs, inside in masks])
-    lacking = np.flatnonzero(~seen.store.describe(rows).complete)
-    if len(lacking):
-        holed = seen.nan.pixels(rows[lacking])
+    out = np.array([[image[ys, xs][inside].mean(dtype=np.float64) for image in images] for ys, xs, inside in masks])
+    lacking = np.flatnonzero(~seen.heads(rows).whole)
+    if len(lacking) and not seen.real:
+        holed = seen.holed(rows[lacking])
         for k, (ys, xs, inside) in enumerate(masks):
             out[k, lacking] = [image[ys, xs][inside].astype(np.float64).mean() for image in holed]
     return out
@@ -76,10 +76,9 @@ def traces(seen: Seen, shapes: list[Mapping[str, Any]]) -> Generator[dict[str, A
 
     Frames all over the recording come first, marked ``coarse``; then every frame, in order.
     """
-    height, width = seen.store.recording.height, seen.store.recording.width
     if not 1 <= len(shapes) <= MOST_SHAPES:
         raise OptionError(f"{len(shapes)} shapes at once: 1 to {MOST_SHAPES} can be measured")
-    masks = [mask_of(shape, height, width) for shape in shapes]
+    masks = [mask_of(shape, seen.height, seen.width) for shape in shapes]
     if seen.count > 4 * _COARSE:
         rows = np.linspace(0, seen.count - 1, _COARSE).astype(np.int64)
         for some in np.array_split(rows, _COARSE // BATCH):
@@ -102,6 +101,32 @@ def spread(count: int) -> Iterator[int]:
             yield at
 
 
+class RealProjections:
+    """Running mean, maximum and standard deviation of frames of real numbers, pixel by pixel; NaN is left out."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self.count = 0
+        self._seen = np.zeros((height, width))
+        self._mean, self._apart = np.zeros((height, width)), np.zeros((height, width))
+        self._max = np.full((height, width), -np.inf)
+
+    def add(self, images: np.ndarray[Any, Any]) -> None:
+        """Take in a batch of frames, by Welford's sums."""
+        self.count += len(images)
+        for image in images.astype(np.float64):
+            known = np.isfinite(image)
+            self._seen += known
+            step = np.where(known, image - self._mean, 0)
+            self._mean += step / np.maximum(self._seen, 1)
+            self._apart += step * np.where(known, image - self._mean, 0)
+            np.fmax(self._max, np.where(known, image, -np.inf), out=self._max)
+
+    def images(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return ``mean``, ``max`` and ``std``; NaN where no frame has the pixel."""
+        found = {"mean": self._mean, "max": self._max, "std": np.sqrt(self._apart / np.maximum(self._seen, 1))}
+        return {name: np.where(self._seen > 0, image, np.nan) for name, image in found.items()}
+
+
 def projection(seen: Seen, kind: str, start: int, stop: int) -> Generator[dict[str, Any]]:
     """Yield a growing projection of the whole frames from row ``start`` to ``stop`` (excluded).
 
@@ -112,12 +137,12 @@ def projection(seen: Seen, kind: str, start: int, stop: int) -> Generator[dict[s
     if kind not in KINDS:
         raise OptionError(f"{kind!r} is no projection: {', '.join(KINDS)}")
     rows = seen.rows(start, stop - start)
-    sums = Projections(seen.store.recording.height, seen.store.recording.width)
+    sums = (RealProjections if seen.real else Projections)(seen.height, seen.width)
     batches = -(-len(rows) // BATCH)
     for done, at in enumerate(spread(batches), 1):
         some = rows[at * BATCH : (at + 1) * BATCH]
         images = seen.pixels(some)
-        sums.add(images[seen.store.describe(some).complete])
+        sums.add(images if seen.real else images[seen.heads(some).whole])
         if sums.count and (done % _EVERY == 0 or done == batches or done == 1):
             yield {
                 "frames": sums.count,

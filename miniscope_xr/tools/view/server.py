@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from miniscope_xr.errors import MiniscopeError, OptionError, message_of, plain
-from miniscope_xr.tools.view.answers import Answers, Bytes
+from miniscope_xr.tools.view.answers import Frames, PageAnswers
 
 PAGE = Path(__file__).parent / "page"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -89,11 +89,12 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET" and (file := self.server.files.get(name)) is not None:
             self._send_bytes(HTTPStatus.OK, _TYPES[file.suffix] + "; charset=utf-8", file.read_bytes())
             return
-        answer = self.server.answers.of(name, given(), self.command == "POST")
+        answers = self.server.answers
+        answer = (answers.of_posted if self.command == "POST" else answers.of)(name, given())
         if isinstance(answer, Generator):
             self._stream(answer)
-        elif isinstance(answer, Bytes):
-            self._send_bytes(HTTPStatus.OK, answer.kind, answer.data, answer.name)
+        elif isinstance(answer, Frames):
+            self._send_bytes(HTTPStatus.OK, "application/octet-stream", answer.data)
         elif answer is None:
             raise Refused(HTTPStatus.NOT_FOUND, "there is nothing of this name")
         else:
@@ -144,10 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, status: HTTPStatus, answer: Any) -> None:
         self._send_bytes(status, "application/json", json.dumps(answer).encode())
 
-    def _send_bytes(self, status: HTTPStatus, kind: str, data: bytes, name: str = "") -> None:
-        more = {"Content_Disposition": f'attachment; filename="{name}"'} if name else {}
-        if self.close_connection:
-            more["Connection"] = "close"
+    def _send_bytes(self, status: HTTPStatus, kind: str, data: bytes) -> None:
+        more = {"Connection": "close"} if self.close_connection else {}
         self._begin(status, kind, Content_Length=str(len(data)), **more)
         self.wfile.write(data)
 
@@ -214,7 +213,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 32
 
-    def __init__(self, port: int, answers: Answers) -> None:
+    def __init__(self, port: int, answers: PageAnswers) -> None:
         self.token = secrets.token_urlsafe(24)
         self.answers = answers
         self.files = {path.name: path for path in PAGE.iterdir() if path.suffix in _TYPES}
@@ -253,7 +252,7 @@ class Viewer:
     """
 
     def __init__(self, folder: Path | None = None, port: int = 0) -> None:
-        self.answers = Answers(folder or Path.cwd())
+        self.answers = PageAnswers(folder or Path.cwd())
         try:
             self._server = _Server(port, self.answers)
         except (OSError, OverflowError) as error:

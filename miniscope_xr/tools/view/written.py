@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from miniscope_xr.card import OpenCard, OpenRecording
-from miniscope_xr.engine.dataset import frames_dataset
 from miniscope_xr.errors import OptionError, plain
 from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.run import export
 from miniscope_xr.tools.report import write_report
 from miniscope_xr.tools.stream.outputs import watched
 from miniscope_xr.tools.video.write import dataset_to_video
-from miniscope_xr.tools.view.shelf import Seen
+from miniscope_xr.tools.view.seen import Seen
 from miniscope_xr.tools.view.told import See, told
 
 _VIDEOS = {
@@ -54,6 +51,12 @@ def kinds() -> dict[str, Kind]:
     return {kind.name: kind for kind in found}
 
 
+def listed(seen: Seen | None = None) -> list[dict[str, Any]]:
+    """The kinds as a page offers them; of a Dataset that does not know its card there is no report."""
+    known = kinds().values()
+    return [kind._asdict() for kind in known if kind.name != _REPORT or seen is None or seen.path is not None]
+
+
 def write(seen: Seen, kind: str, path: Path, rows: slice, animal: str) -> Generator[dict[str, Any]]:
     """Write some rows of a recording to a new file, and yield how far it is.
 
@@ -74,16 +77,14 @@ def write(seen: Seen, kind: str, path: Path, rows: slice, animal: str) -> Genera
     if animal and not known[kind].animal:
         raise OptionError(f"{known[kind].text}: it has no place for the animal's name; leave it out")
     about: Any = {"animal": animal} if animal else {}
-    number = seen.store.recording.number
 
     def make() -> Path:
-        # opened anew, as the command does: a sector that cannot be read is an error, where the page shows black
-        with contextlib.closing(OpenCard(seen.store.card.path)) as card:
-            seen.refuse_other(card)
+        with seen.opened() as ds:
             if kind == _REPORT:
-                write_report(card.path, path, **about)
+                if seen.path is None:
+                    raise OptionError("this Dataset no longer knows its card; a report is made of a card")
+                write_report(seen.path, path, **about)
                 return path
-            ds = frames_dataset(OpenRecording(card, card.recording(number)))
             if kind in FORMATS:
                 return export(ds, path, kind, frames=rows, **about)
             dataset_to_video(ds, path, codec=kind, frames=rows)

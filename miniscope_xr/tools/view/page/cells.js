@@ -1,15 +1,14 @@
 // Shapes drawn on the picture, and the mean in each of them over the whole recording.
 
 import { clock, curve, extent, sharp, themed } from "./drawing.js";
-import { stream } from "./server.js";
 
 const COLOURS = ["#1f9e4d", "#d8572a", "#7a5cd6", "#c4338b", "#0f8b8d", "#a67c00", "#4b7bec", "#8e6c4a"];
 const TALL = 70; // px of one trace
 const REST = 0.2; // F0 is the 20th percentile of a trace
 
 export class Cells {
-  constructor({ canvas, list, progress, dff, save, redraw, said }) {
-    Object.assign(this, { canvas, list, progress, dff, save, redraw, said });
+  constructor({ server, canvas, list, progress, dff, save, redraw, said }) {
+    Object.assign(this, { server, canvas, list, progress, dff, save, redraw, said });
     this.shapes = [];
     this.made = 0;
     dff.addEventListener("change", () => this.draw());
@@ -77,7 +76,7 @@ export class Cells {
     this.save.disabled = true;
     let drawn = 0;
     try {
-      await stream("traces", { ...this.which, shapes: shapes.map(({ x, y, r, x0, y0, x1, y1 }) => ({ x, y, r, x0, y0, x1, y1 })) }, (part) => {
+      await this.server.stream("traces", { ...this.which, shapes: shapes.map(({ x, y, r, x0, y0, x1, y1 }) => ({ x, y, r, x0, y0, x1, y1 })) }, (part) => {
         shapes.forEach((shape, k) => {
           if (part.coarse) part.rows.forEach((row, j) => shape.coarse.push([row, part.values[k][j]]));
           else shape.values.push(...part.values[k]);
@@ -123,12 +122,12 @@ export class Cells {
       pen.strokeStyle = shape.colour;
       pen.lineWidth = 1.2;
       curve(pen, few.rows.map(x), few.values, k * TALL + 16, (k + 1) * TALL - 4, range);
-      pen.fillStyle = themed("--ink");
+      pen.fillStyle = themed(this.canvas, "--ink");
       const unit = this.dff.checked ? "dF/F" : "grey value";
       const said = Number.isFinite(range[0]) ? `${range[0].toFixed(2)} to ${range[1].toFixed(2)} ${unit}` : "no values";
       pen.fillText(`${shape.name}: ${said}`, 4, k * TALL + 12);
     });
-    pen.fillStyle = themed("--soft");
+    pen.fillStyle = themed(this.canvas, "--soft");
     pen.fillText(clock(0), 2, height - 4);
     pen.fillRect(x(this.row) - 0.5, 0, 1, height);
   }

@@ -13,8 +13,9 @@ export function sharp(canvas) {
   return { pen, width, height };
 }
 
-export function themed(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+/** A colour of the theme around an element. */
+export function themed(element, name) {
+  return getComputedStyle(element).getPropertyValue(name).trim();
 }
 
 /** A length of time in s, as 1:02:03.4. */

@@ -1,10 +1,8 @@
 // Writing a file: a video, an export, the report. It goes on while one looks, and can be ended.
 
-import { stream } from "./server.js";
-
 export class Files {
-  constructor({ form, said, kinds }) {
-    Object.assign(this, { form, said, kinds, progress: form.querySelector("progress") });
+  constructor({ server, form, said, kinds }) {
+    Object.assign(this, { server, form, said, kinds, progress: form.querySelector("progress") });
     const options = kinds.map(({ name, text, missing }) => {
       const option = new Option(`${name}: ${text}${missing ? ` (first: ${missing})` : ""}`, name);
       option.disabled = Boolean(missing);
@@ -47,7 +45,7 @@ export class Files {
     const running = (this.running = new AbortController());
     this.busy(true);
     try {
-      await stream("write", given, ({ what, done, of, written }) => {
+      await this.server.stream("write", given, ({ what, done, of, written }) => {
         Object.assign(this.progress, { max: of || 1, value: done });
         this.tell(written ? `written: ${written}` : `${what} ${done} of ${of}`);
       }, running.signal);

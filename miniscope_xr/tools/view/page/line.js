@@ -39,22 +39,22 @@ export class Line {
   draw() {
     const { pen, width, height } = sharp(this.canvas);
     const x = (row) => (this.count > 1 ? (row / (this.count - 1)) * (width - 2) + 1 : 1);
-    pen.fillStyle = themed("--raised");
+    pen.fillStyle = themed(this.canvas, "--raised");
     pen.fillRect(0, 0, width, BAND.partial + 2);
     if (this.about) {
-      pen.fillStyle = themed("--lost");
+      pen.fillStyle = themed(this.canvas, "--lost");
       for (const [row] of this.about.lost) pen.fillRect(x(row) - 1, 1, 2, BAND.lost - 2);
-      pen.fillStyle = themed("--partial");
+      pen.fillStyle = themed(this.canvas, "--partial");
       for (const row of this.about.partial) pen.fillRect(x(row) - 1, BAND.lost + 1, 2, BAND.partial - BAND.lost - 2);
       const xs = this.about.rows.map(x);
-      const colours = { battery: themed("--accent"), focus: themed("--soft"), drops: themed("--lost") };
+      const colours = { battery: themed(this.canvas, "--accent"), focus: themed(this.canvas, "--soft"), drops: themed(this.canvas, "--lost") };
       for (const [name, { values }] of Object.entries(this.about.curves)) {
         pen.strokeStyle = colours[name];
         pen.lineWidth = 1.3;
         curve(pen, xs, values, BAND.partial + 8, height - 6, extent(values));
       }
     }
-    pen.fillStyle = themed("--ink");
+    pen.fillStyle = themed(this.canvas, "--ink");
     pen.fillRect(x(this.row) - 1, 0, 2, height);
   }
 

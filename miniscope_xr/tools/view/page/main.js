@@ -2,18 +2,19 @@
 
 import { Panel } from "./panel.js";
 import { Wizard } from "./prepare.js";
-import { ask, open, stay } from "./server.js";
+import { Server } from "./server.js";
 
 const by = (id) => document.getElementById(id);
+const server = new Server();
 const panels = new Map();
-const begin = await ask("start");
+const { open, found, folder, kinds } = await server.ask("start");
 
 async function show(path) {
   by("start-said").textContent = "opening ...";
   try {
-    const card = await open(path);
+    const card = await server.post("open", { path });
     if (!panels.has(card.card)) {
-      const panel = new Panel(card, begin.kinds);
+      const panel = new Panel(card, { server, kinds, template: by("panel") });
       panels.set(card.card, panel);
       by("panels").append(panel.root);
       panel.choose(0);
@@ -45,28 +46,23 @@ document.addEventListener("drop", (event) => {
 function theme(name) {
   document.documentElement.dataset.theme = name;
   window.dispatchEvent(new Event("resize"));
-  for (const panel of panels.values()) {
-    panel.line.draw();
-    panel.cells.draw();
-  }
+  for (const panel of panels.values()) panel.redraw();
 }
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 theme(dark.matches ? "dark" : "light");
 dark.addEventListener("change", () => theme(dark.matches ? "dark" : "light"));
 by("theme").addEventListener("click", () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
 
-new Wizard(by("prepare"));
+new Wizard(by("prepare"), server);
 
-stay(() => {
-  by("start-said").textContent = "miniscope-xr view has ended; start it again";
-});
+server.stay((ended) => (by("start-said").textContent = ended));
 
-for (const { path, said } of begin.found) {
+for (const { path, said } of found) {
   const item = document.createElement("li");
   const link = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: path });
   link.addEventListener("click", () => show(path));
   item.append(link, ` ${said}`);
   by("found").append(item);
 }
-if (!begin.found.length) by("found").append(Object.assign(document.createElement("li"), { textContent: `no card in a reader, no .img file in ${begin.folder}` }));
-for (const path of begin.open) await show(path);
+if (!found.length) by("found").append(Object.assign(document.createElement("li"), { textContent: `no card in a reader, no .img file in ${folder}` }));
+for (const path of open) await show(path);

@@ -7,28 +7,40 @@ import { Files } from "./files.js";
 import { Film } from "./film.js";
 import { Line } from "./line.js";
 import { Picture } from "./picture.js";
-import { ask, stream } from "./server.js";
 
 export class Panel {
-  constructor(card, kinds) {
+  /** `server` is asked for everything; `template` is the panel of index.html. */
+  constructor(card, { server, kinds, template }) {
     this.card = card;
-    this.root = document.getElementById("panel").content.cloneNode(true).firstElementChild;
+    this.server = server;
+    this.root = template.content.cloneNode(true).firstElementChild;
     this.part = (name) => this.root.querySelector(`.${name}`);
     this.row = 0;
     this.playing = false;
     this.picture = new Picture(this.part("picture"), this.part("marks"));
     this.line = new Line(this.part("line"), (row) => this.go(row));
     this.cells = new Cells({
-      canvas: this.part("traces"), list: this.part("shapes"), progress: this.part("progress"), dff: this.part("dff"),
+      server, canvas: this.part("traces"), list: this.part("shapes"), progress: this.part("progress"), dff: this.part("dff"),
       save: this.part("save"), said: (text) => this.say(text),
       redraw: () => {
         this.picture.shapes = this.cells?.shapes || [];
         this.picture.drawMarks();
       },
     });
-    this.files = new Files({ form: this.part("write"), said: this.part("written"), kinds });
+    this.files = new Files({ server, form: this.part("write"), said: this.part("written"), kinds });
     this.describe();
     this.listen();
+  }
+
+  redraw() {
+    this.line.draw();
+    this.cells.draw();
+  }
+
+  /** Nobody looks any more: nothing goes on. */
+  end() {
+    this.playing = false;
+    for (const { running } of [this, this.cells, this.files]) running?.abort();
   }
 
   describe() {
@@ -145,7 +157,7 @@ export class Panel {
     this.running?.abort();
     this.about = this.card.recordings[number];
     const { frames, width, height, fps, status, warnings } = this.about;
-    this.film = new Film(this.card.card, this.about);
+    this.film = new Film(this.server, this.card.card, this.about);
     this.part("facts").textContent = `${status}, ${frames} frames of ${width}x${height} px at ${fps.toFixed(2)} frames/s`;
     this.part("warnings").replaceChildren(...warnings.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
     this.part("row").max = this.part("from").max = this.part("to").max = frames - 1;
@@ -158,7 +170,7 @@ export class Panel {
     this.line.show(frames, null);
     this.go(0);
     try {
-      const about = await ask("line", this.film.which());
+      const about = await this.server.ask("line", this.film.which());
       if (this.about.number !== number) return;
       this.line.show(frames, about);
       this.part("legend").textContent = this.line.legend();
@@ -186,7 +198,7 @@ export class Panel {
     const said = `${clock(frame.ms / 1000)}, frame ${frame.row} of ${this.about.frames} (number ${frame.number})${frame.whole ? "" : ", lacks buffers"}`;
     this.part("where").textContent = said;
     this.part("picture").setAttribute("aria-label", said);
-    if (document.activeElement !== this.part("row")) this.part("row").value = frame.row;
+    if (this.root.getRootNode().activeElement !== this.part("row")) this.part("row").value = frame.row;
     this.line.at(frame.row, said);
     this.cells.at(frame.row);
   }
@@ -276,7 +288,7 @@ export class Panel {
     const running = (this.running = new AbortController());
     const [start, stop] = [Number(this.part("from").value), Number(this.part("to").value) + 1];
     try {
-      await stream("projection", { ...this.film.which(), kind, start, stop }, ({ frames, of, image, last }) => {
+      await this.server.stream("projection", { ...this.film.which(), kind, start, stop }, ({ frames, of, image, last }) => {
         if (running.signal.aborted) return;
         this.present(new Float32Array(Uint8Array.from(atob(image), (c) => c.charCodeAt(0)).buffer));
         const said = `${this.part("kind").selectedOptions[0].text} of ${frames} frames${last ? "" : ` of ${of} so far`}`;
@@ -292,7 +304,7 @@ export class Panel {
   async look() {
     const list = this.part("findings");
     try {
-      const { findings } = await ask("findings", { card: this.card.card });
+      const { findings } = await this.server.ask("findings", { card: this.card.card });
       list.replaceChildren(...findings.map((finding) => this.finding(finding)));
       if (!findings.length) list.append(Object.assign(document.createElement("li"), { textContent: "nothing" }));
     } catch (error) {

@@ -1,8 +1,6 @@
 // Preparing cards: pick the reader, read what is on the card and what will be written, type its id, wait, the next one.
 // What is being written belongs to the server: a page that is loaded again shows the same progress.
 
-import { ask, post, stream } from "./server.js";
-
 const make = (name, given = {}, ...children) => {
   const node = Object.assign(document.createElement(name), given);
   node.append(...children);
@@ -18,8 +16,8 @@ const EVERY = 3000; // ms between two looks at the readers
 const WHILE_WRITING = 300;
 
 export class Wizard {
-  constructor(root) {
-    this.root = root;
+  constructor(root, server) {
+    Object.assign(this, { root, server });
     for (const name of ["pick", "card", "choose", "confirm", "state"]) this[name] = root.querySelector(`.${name}`);
     this.presets = {};
     this.again = null; // settings for the next card
@@ -31,7 +29,7 @@ export class Wizard {
     this.choose.keep.addEventListener("click", (event) => this.on(event, () => this.keep()));
     this.choose.forget.addEventListener("click", (event) => this.on(event, () => this.forget()));
     this.confirm.addEventListener("submit", (event) => this.on(event, () => this.begin()));
-    this.part("stop").addEventListener("click", (event) => this.on(event, () => post("stop")));
+    this.part("stop").addEventListener("click", (event) => this.on(event, () => this.server.post("stop")));
     this.part("next").addEventListener("click", (event) => this.on(event, () => this.next()));
     this.watch();
   }
@@ -63,7 +61,7 @@ export class Wizard {
     if (!this.root.open || this.pick.hidden || this.looking) return;
     this.looking = true;
     try {
-      const { cards, presets, layouts } = await ask("cards");
+      const { cards, presets, layouts } = await this.server.ask("cards");
       this.kept(presets);
       const known = [...this.pick.layout.options].map((option) => option.value);
       this.pick.layout.append(...layouts.filter((id) => !known.includes(id)).map((id) => new Option(id, id)));
@@ -90,7 +88,7 @@ export class Wizard {
   async look(path, image) {
     this.card.hidden = this.confirm.hidden = this.state.hidden = true;
     let seen = null;
-    await stream("look", { path, image, layout: this.pick.layout.value }, (part) => {
+    await this.server.stream("look", { path, image, layout: this.pick.layout.value }, (part) => {
       if (part.look) seen = part;
       else this.tell(part.of ? `looking at all of the card: ${Math.floor((100 * part.done) / part.of)} %` : "looking ...");
     });
@@ -137,7 +135,7 @@ export class Wizard {
   }
 
   async plan() {
-    const plan = await post("plan", { look: this.seen.look, words: this.words() });
+    const plan = await this.server.post("plan", { look: this.seen.look, words: this.words() });
     this.part("rows").replaceChildren(...plan.settings.map(({ name, now, new: then }) => make(
       "tr", { className: now === then ? "" : "changed" },
       make("th", { scope: "row", textContent: name }), make("td", { textContent: now }), make("td", { textContent: then }),
@@ -159,7 +157,7 @@ export class Wizard {
   async begin() {
     const all = this.words(true);
     const given = { look: this.seen.look, typed: this.confirm.typed.value, given_up: this.confirm.given_up.value };
-    await post("begin", given);
+    await this.server.post("begin", given);
     this.again = all;
     this.watch();
   }
@@ -168,7 +166,7 @@ export class Wizard {
   async watch() {
     let now;
     try {
-      now = await ask("preparing");
+      now = await this.server.ask("preparing");
     } catch {
       return; // the page says already that the server has ended
     }
@@ -210,12 +208,12 @@ export class Wizard {
   async keep() {
     const name = this.choose.called.value.trim();
     if (!name) throw new Error("give the preset a name");
-    this.kept((await post("preset", { name, layout: this.seen.layout, words: this.words(true) })).presets);
+    this.kept((await this.server.post("preset", { name, layout: this.seen.layout, words: this.words(true) })).presets);
     this.choose.preset.value = name;
   }
 
   async forget() {
     const name = this.choose.preset.value;
-    if (name) this.kept((await post("preset", { name, words: [] })).presets);
+    if (name) this.kept((await this.server.post("preset", { name, words: [] })).presets);
   }
 }

@@ -1,0 +1,166 @@
+"""One recording as the page sees it: of a card (:class:`SeenRecording`), or a Dataset (:mod:`.sliced`)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from miniscope_xr.card import OpenCard, OpenRecording
+from miniscope_xr.engine.dataset import frames_dataset
+from miniscope_xr.errors import CardChangedError, OptionError, plain
+from miniscope_xr.tools.stream.gaps import Gap, recording_gaps
+from miniscope_xr.tools.stream.timing import frame_rate
+
+Rows = np.ndarray[Any, np.dtype[np.int64]]
+_USUAL = 20.0  # frames/s at which a recording without times is played
+
+
+class Heads(NamedTuple):
+    """What the headers say of some frames: their numbers, times in ms (NaN for none), and whether they are whole."""
+
+    numbers: Rows
+    ms: np.ndarray[Any, np.dtype[np.float64]]
+    whole: np.ndarray[Any, np.dtype[np.bool_]]
+
+
+class Seen(ABC):
+    """One recording as the page sees it. Safe for the threads of a server.
+
+    Attributes
+    ----------
+    ds : Dataset
+        Its frames.
+    count, height, width : int
+    real : bool
+        Whether its pixels are float32; else they are uint8.
+    path : str or None
+        The card; None where it is not known.
+    number : int
+        Of the recording on the card.
+    warnings : list of str
+    """
+
+    real = False
+
+    def __init__(self, ds: xr.Dataset, path: str | None, number: int) -> None:
+        self.ds, self.path, self.number = ds, path, number
+        self.count, self.height, self.width = (int(ds.sizes[name]) for name in ("frame", "y", "x"))
+        self.warnings = [str(text) for text in np.atleast_1d(ds.attrs.get("warnings", []))]
+
+    @abstractmethod
+    def pixels(self, rows: Rows) -> np.ndarray[Any, Any]:
+        """Pixels of some rows (rows, height, width): uint8, black where they are not on the card, or float32."""
+
+    @abstractmethod
+    def holed(self, rows: Rows) -> np.ndarray[Any, Any]:
+        """Pixels of some rows as real numbers, NaN where they are not on the card."""
+
+    @abstractmethod
+    def heads(self, rows: Rows) -> Heads:
+        """What the headers say of some rows."""
+
+    @abstractmethod
+    def gaps(self) -> list[Gap]:
+        """Where frames were lost."""
+
+    @abstractmethod
+    def partial(self) -> list[int]:
+        """Rows known to lack buffers without reading every header."""
+
+    @abstractmethod
+    def opened(self) -> contextlib.AbstractContextManager[xr.Dataset]:
+        """The frames for a file that is made of them."""
+
+    def rows(self, start: int, count: int) -> Rows:
+        """Rows ``start`` to ``start + count``, as far as the recording has them.
+
+        Raises
+        ------
+        OptionError
+            It has none of them.
+        """
+        if not 0 <= start < self.count or count < 1:
+            raise OptionError(f"frames {start} to {start + count - 1}: this recording has frames 0 to {self.count - 1}")
+        return np.arange(start, min(start + count, self.count))
+
+    def described(self) -> dict[str, Any]:
+        """What the page has to know before the first picture."""
+        try:
+            fps = frame_rate(self.ds)
+        except OptionError:
+            fps = _USUAL
+        return {
+            "number": self.number, "frames": self.count, "width": self.width, "height": self.height, "fps": fps,
+            "real": self.real, "status": str(self.ds.attrs.get("status", "")), "warnings": self.warnings,
+        }  # fmt: skip
+
+
+class SeenRecording(Seen):
+    """A recording of an open card."""
+
+    def __init__(self, card: OpenCard, number: int) -> None:
+        recording = card.index.recordings[number]
+        self.store = OpenRecording(card, recording)
+        self._nan = OpenRecording(card, recording, nan=True)
+        super().__init__(frames_dataset(self.store), card.path, recording.number)
+        self.warnings = list(recording.warnings)
+
+    def pixels(self, rows: Rows) -> np.ndarray[Any, Any]:
+        """Pixels of some rows: uint8 (rows, height, width), black where they are not on the card.
+
+        Raises
+        ------
+        CardChangedError
+            Another card is in the reader, or the image was written to.
+        """
+        pixels = self.store.pixels(rows)
+        if self.store.card.source().changed:
+            raise self._changed()
+        return pixels
+
+    def holed(self, rows: Rows) -> np.ndarray[Any, Any]:
+        """Pixels as float32, NaN where they are not on the card."""
+        return self._nan.pixels(rows)
+
+    def heads(self, rows: Rows) -> Heads:
+        """What the headers say of some rows."""
+        found = self.store.describe(rows)
+        return Heads(found.frame_num, self.store.times(rows), found.complete)
+
+    def gaps(self) -> list[Gap]:
+        """Where frames were lost, as the counters tell without reading every frame."""
+        return recording_gaps(self.store)
+
+    def partial(self) -> list[int]:
+        """Rows that lack buffers, as the counters tell without reading every frame."""
+        return self.store.frames.partial_rows()
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[xr.Dataset]:
+        """The card opened anew, as commands do: a sector that cannot be read is an error, where the page shows black.
+
+        Raises
+        ------
+        CardChangedError
+            It is another card.
+        """
+        with contextlib.closing(OpenCard(self.store.card.path)) as card:
+            if card.fingerprint != self.store.card.fingerprint:
+                raise self._changed()
+            yield frames_dataset(OpenRecording(card, card.recording(self.number)))
+
+    def _changed(self) -> CardChangedError:
+        text = "was written to or changed since it was opened; open it again"
+        return CardChangedError(errno.ESTALE, text, self.store.card.path)
+
+
+def settings_of(ds: xr.Dataset, names: Any) -> dict[str, str]:
+    """Settings of a recording in words, of those named that it has."""
+    known = [name for name in names if name in ds.attrs]
+    return {name: plain(str(ds.attrs.get(f"{name}_meaning", ds.attrs[name]))) for name in known}
