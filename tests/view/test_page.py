@@ -5,10 +5,8 @@ Needs Chromium with its driver (Debian: chromium, chromium-driver) and selenium;
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,18 +18,14 @@ import xarray as xr
 
 from miniscope_xr.tools.simulate import RecordAgain, Stall
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+from .browser import USABLE, browser
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        not (CHROMIUM and DRIVER and importlib.util.find_spec("selenium")),
-        reason="no chromium, chromedriver or selenium: the page of `view` is not tried in a browser",
+        not USABLE, reason="no chromium, chromedriver or selenium: the page of `view` is not tried in a browser"
     ),
 ]
-_OPTIONS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--force-device-scale-factor=1",
-)  # fmt: skip
 AXE = os.environ.get("AXE_CORE", "")  # path of axe.min.js, where somebody has it
 WAIT = 20.0
 
@@ -137,22 +131,8 @@ class Page:
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    folder = tmp_path_factory.mktemp("browser")
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for option in (*_OPTIONS, f"--user-data-dir={folder / 'profile'}"):
-        options.add_argument(option)
-    options.add_experimental_option("prefs", {"download.default_directory": str(folder)})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    found = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-    found.downloads = folder
-    try:
+    with browser(tmp_path_factory.mktemp("browser")) as found:
         yield found
-    finally:
-        found.quit()
 
 
 @pytest.fixture

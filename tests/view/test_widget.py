@@ -268,7 +268,7 @@ def test_a_card_that_was_swapped_is_told(talk, make_card, open_card):
     asker = talk(open_card(path))
     asker.frames(3, 1)
     os.truncate(path, 600_000)
-    assert "changed" in asker("frames", **CARD, start=4, count=1)["error"]
+    assert "open it again" in asker("frames", **CARD, start=4, count=1)["error"]
 
 
 @pytest.mark.parametrize(
