@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import errno
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from miniscope_xr.errors import OptionError, OutputExistsError, plain
 from miniscope_xr.source.words import example_device
 from miniscope_xr.tools.collect.about import TOLD, checked, terminal
-from miniscope_xr.tools.collect.card import Wish
+from miniscope_xr.tools.collect.again import Readying, agree
+from miniscope_xr.tools.collect.card import Card, Wish
 from miniscope_xr.tools.collect.exports import wanted
 from miniscope_xr.tools.collect.names import DEFAULT
 from miniscope_xr.tools.collect.run import Telling, collect, identified, in_readers, plan
 from miniscope_xr.tools.collect.table import Table
 from miniscope_xr.tools.flash.commands import guarded
+from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.verbs import Report, say
 from miniscope_xr.tools.stream.arguments import anywhere
@@ -37,14 +40,43 @@ class Collecting:
     deep: bool
     layout: str | None
     at_once: int | None
+    then_prepare: str | None
+    settings: str | None
+    yes: bool
+    card: list[str]
+    expect_size: str | None
+    backup_dir: str | None
     image: bool
     json: bool
     told: Mapping[str, str]
 
 
 def collect_cards(args: Collecting, report: Report, progress: Progress | None) -> int:
-    """Plan, do, tell."""
+    """Plan, ask, do, tell."""
     report.pop("device")
+    paths, into = _paths(args)
+    readying = _readying(args)
+    if args.report:
+        need("PIL.Image", "report", "a report")
+    wish = Wish(wanted(args.export), args.report, args.deep, args.layout)
+    table = Table(Path(args.table)) if args.table else None
+    told = Telling(args.name, checked(args.told), table, None if args.json else terminal())
+    disks = in_readers(args.image) if args.all else identified(paths)
+    strange = {name.lower() for name in args.card} - {disk.card_id.lower() for disk in disks}
+    if strange:
+        raise RefusedError(f"--card {plain(min(strange))} is none of these cards; look again with `list`")
+    cards = plan(disks, into, told, args.layout, args.backup_dir)
+    agreed = {}
+    if readying is not None:
+        agreed = agree(cards, _with_words(readying, cards, table, args), show=not args.json)
+    summary = collect(cards, into, wish, at_once=args.at_once, show=not args.json, agreed=agreed)
+    report.update(phase="done", card_changed=summary.card_changed, **summary.to_json())
+    say(summary.lines(), args)
+    return summary.exit
+
+
+def _paths(args: Collecting) -> tuple[list[str], Path]:
+    """Tell the cards from the folder, and check what can be checked without looking at a card."""
     paths = [path for path in args.paths if path.lower() != "into"]
     folder = paths.pop() if paths else ""
     if not folder:
@@ -56,23 +88,37 @@ def collect_cards(args: Collecting, report: Report, progress: Progress | None) -
         raise OptionError(f"--at-once {args.at_once}: expected 1 or more")
     into = Path(folder).absolute()
     if kind_of(into) not in ("", "a folder") and not into.is_dir():
-        raise OutputExistsError(17, f"is {kind_of(into)}; name the folder that the cards are collected into", str(into))
-    if args.report:
-        need("PIL.Image", "report", "a report")
-    wish = Wish(wanted(args.export), args.report, args.deep, args.layout)
-    table = Table(Path(args.table)) if args.table else None
-    told = Telling(args.name, checked(args.told), table, None if args.json else terminal())
-    disks = in_readers(args.image) if args.all else identified(paths)
-    cards = plan(disks, into, told, args.layout)
-    summary = collect(cards, into, wish, at_once=args.at_once, show=not args.json)
-    report.update(phase="done", **summary.to_json())
-    say(summary.lines(), args)
-    return summary.exit
+        raise OutputExistsError(
+            errno.EEXIST, f"is {kind_of(into)}; name the folder that the cards are collected into", str(into)
+        )
+    return paths, into
+
+
+def _readying(args: Collecting) -> Readying | None:
+    if args.then_prepare is None:
+        for name in ("settings", "yes", "card", "expect_size"):
+            if getattr(args, name):
+                raise OptionError(f"--{name.replace('_', '-')} is of --then-prepare, which is not asked for")
+        return None
+    return Readying(
+        args.then_prepare, {}, args.layout, args.image, args.expect_size, args.backup_dir, args.yes, json=args.json
+    )
+
+
+def _with_words(readying: Readying, cards: Sequence[Card], table: Table | None, args: Collecting) -> Readying:
+    """Add the settings of each card, which its row of the table has, and the ids that were named."""
+    words, named = {}, {name.lower() for name in args.card}
+    for card in cards:
+        own = table.settings_of(card.disk.card_id, card.disk.path) if table else ""
+        words[card.disk.path] = (own or args.settings or "").split()
+        if table and table.names_id(card.disk.card_id):
+            named.add(card.disk.card_id.lower())
+    return replace(readying, settings=words, named=frozenset(named))
 
 
 def _taken(namespace: Any) -> Any:
     namespace.told = {name: getattr(namespace, name) for name in TOLD if getattr(namespace, name) is not None}
-    namespace.export = namespace.export or []
+    namespace.export, namespace.card = namespace.export or [], namespace.card or []
     return guarded(Collecting, collect_cards)(namespace)
 
 
@@ -103,8 +149,26 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--deep", action="store_true", help="check every buffer header")
     parser.add_argument("--layout", help="id or file of the cards' layout, where it is not detected")
     parser.add_argument("--at-once", type=int, metavar="N", help="cards read side by side (default: all)")
-    parser.add_argument("--image", action="store_true", help="with --all loop devices too")
+    parser.add_argument(
+        "--image", action="store_true", help="allow image files and loop devices (--all, --then-prepare)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object; nothing is asked")
+    again = parser.add_argument_group(
+        "the next recording", "Each card is prepared as `prepare` does it, and only once all that was asked of it is "
+        "done and what is erased was compared with its copy.",
+    )  # fmt: skip
+    again.add_argument("--then-prepare", metavar="PRESET", help="prepare the cards again with these settings")
+    again.add_argument(
+        "--settings",
+        metavar="WORDS",
+        help="NAME=VALUE words that count more than the preset's; a column of the table too",
+    )
+    again.add_argument(
+        "--yes", action="store_true", help="do not ask; needs every card's id, by --card or in the table"
+    )
+    again.add_argument("--card", action="append", metavar="ID", help="card id that is meant; can be given again")
+    again.add_argument("--expect-size", metavar="SIZE", help="allow cards of this size (for example 512G) above 256 GB")
+    again.add_argument("--backup-dir", metavar="DIR", help="folder for backups and journals")
     about = parser.add_argument_group(
         "what the cards do not know", "Kept beside the copy and carried into everything made of it. These are told of "
         "all cards; a table tells of each. What the names need and nobody told is asked for on a terminal.",

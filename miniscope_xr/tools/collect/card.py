@@ -18,7 +18,7 @@ from typing import Any
 
 import xarray as xr
 
-from miniscope_xr.errors import CardReadError, NotACardError, OutputExistsError
+from miniscope_xr.errors import CardReadError, MiniscopeError, NotACardError, OutputExistsError
 from miniscope_xr.layout import SECTOR
 from miniscope_xr.source.copy_map import CopyMap
 from miniscope_xr.source.words import try_again_command
@@ -61,12 +61,15 @@ class Card:
         What the names of its files begin with; None for a card on which nothing was recorded.
     about
         What is told of it.
+    refused
+        Why it is left alone.
     """
 
     disk: Disk
     marks: str
     base: Path | None = None
     about: About = field(default_factory=dict)
+    refused: MiniscopeError | None = None
 
     @property
     def image(self) -> Path:

@@ -17,7 +17,8 @@ from miniscope_xr.source.copy_map import FRONT, card_marks
 from miniscope_xr.source.open import open_device
 from miniscope_xr.source.remote import is_url
 from miniscope_xr.tools.collect.about import About, asked
-from miniscope_xr.tools.collect.card import Card, Found, Wish, collect_card
+from miniscope_xr.tools.collect.again import Agreed, interrupted, prepare_again
+from miniscope_xr.tools.collect.card import Card, Wish, collect_card
 from miniscope_xr.tools.collect.lines import Lines, Stopped
 from miniscope_xr.tools.collect.names import DEFAULT, fields_of, name_of, refuse_same
 from miniscope_xr.tools.collect.record import Record, load, load_all
@@ -27,6 +28,7 @@ from miniscope_xr.tools.copy.ends import recording_end
 from miniscope_xr.tools.flash import refuse
 from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.disks.find import identify, present
+from miniscope_xr.tools.flash.errors import RefusedError
 
 _MOST_AT_ONCE = 16
 
@@ -98,7 +100,9 @@ def identified(paths: Iterable[str]) -> list[Disk]:
     return list(found.values())
 
 
-def plan(disks: Sequence[Disk], into: Path, telling: Telling, layout: str | None = None) -> list[Card]:
+def plan(
+    disks: Sequence[Disk], into: Path, telling: Telling, layout: str | None = None, backup_dir: str | None = None
+) -> list[Card]:
     """Say where the files of each card go, before anything is read or written.
 
     A card that was collected before, whole or in part, stays where it is.
@@ -117,7 +121,7 @@ def plan(disks: Sequence[Disk], into: Path, telling: Telling, layout: str | None
         before = next((record for record in known if record.is_of(card.marks)), None) if card.marks else None
         if before is not None:
             card.base = before.image.with_suffix("")
-        elif not card.marks or _is_blank(disk.path, layout):
+        elif _holds_nothing(card, known, layout, backup_dir):
             continue
         card.about = telling.of(disk, before.about if before else {})
         named.append(card)
@@ -138,10 +142,18 @@ def _marks(path: str) -> str:
     return ""
 
 
-def _is_blank(path: str, layout: str | None) -> bool:
+def _holds_nothing(card: Card, known: Sequence[Record], layout: str | None, backup_dir: str | None) -> bool:
+    """Whether nothing is to be copied of a card: it cannot be read, is being prepared, or nothing was recorded."""
+    if not card.marks:
+        return True
     try:
-        OpenCard(path, layout, errors="fill").close()
+        if interrupted(card.disk.path, known, backup_dir):
+            return True
+        OpenCard(card.disk.path, layout, errors="fill").close()
     except BlankCardError:
+        return True
+    except RefusedError as error:
+        card.refused = error
         return True
     except MiniscopeError:  # whatever it is, the copy will tell
         return False
@@ -164,7 +176,7 @@ def collect(
     *,
     at_once: int | None = None,
     show: bool = True,
-    then: Callable[[int, Card, Record, Found, Lines], None] | None = None,
+    agreed: Mapping[str, Agreed] | None = None,
 ) -> Summary:
     """Do what is asked of all cards, side by side; what fails is told in the summary and keeps no other card waiting.
 
@@ -180,52 +192,66 @@ def collect(
         Cards that are read side by side; None for all (up to 16).
     show
         Show one progress line a card (on a terminal).
-    then
-        Done with each card whose copy is whole and verified, and of which all that was asked is done.
+    agreed
+        By the path of a card, that it is prepared again once all that was asked of it is done.
 
-    Raises
-    ------
-    KeyboardInterrupt
-        Only after every card has come to a clean end; what was done is kept. The summary is in its ``summary``.
+    Returns
+    -------
+    Summary
+        Ctrl+C ends every card at its next step; then too.
     """
     lines = Lines([os.path.basename(card.disk.path) for card in cards], show)  # noqa: PTH119 (Windows' names)
-    ended = [Ended(card) for card in cards]
-    cores = threading.Semaphore(os.cpu_count() or 1)
+    run = _Run(into, wish, agreed or {}, lines, [Ended(card) for card in cards])
+    with warnings.catch_warnings(record=True) as said, contextlib.closing(lines):
+        warnings.simplefilter("always")
+        with ThreadPoolExecutor(min(at_once or _MOST_AT_ONCE, max(len(cards), 1))) as pool:
+            todo = {pool.submit(run.one, place) for place in range(len(cards))}
+            while todo:
+                try:
+                    todo = wait(todo, timeout=0.5).not_done
+                except KeyboardInterrupt:
+                    lines.stop()
+    summary = Summary(into, run.ended, lines.stopped)
+    summary.add_warnings(str(each.message) for each in said)
+    return summary
 
-    def one(place: int) -> None:
-        card, end = cards[place], ended[place]
+
+class _Run:
+    """One run: what its threads share."""
+
+    def __init__(
+        self, into: Path, wish: Wish, agreed: Mapping[str, Agreed], lines: Lines, ended: Sequence[Ended]
+    ) -> None:
+        self.into, self.wish, self.agreed, self.lines, self.ended = into, wish, agreed, lines, ended
+        self._cores = threading.Semaphore(os.cpu_count() or 1)
+
+    def one(self, place: int) -> None:
+        """Do what is asked of one card, and note how it ended."""
+        end = self.ended[place]
         try:
-            if lines.stopped:
+            if self.lines.stopped:
                 raise Stopped
-            if card.base is None:
-                _nothing(card, into, wish, end)
-            else:
-                record = collect_card(card, wish, end.found, lines.see(place), cores)
-                if then is not None:
-                    then(place, card, record, end.found, lines)
+            self._card(place, end)
         except Stopped:
             end.stopped = True
         except BlankCardError as error:
             end.blank = str(error)
         except Exception as error:  # the others go on
             end.error = error
-        lines.ended(place, end.word)
+            if isinstance(error.__cause__, KeyboardInterrupt):  # a signal, while this card was written
+                self.lines.stop()
+        self.lines.ended(place, end.word)
 
-    summary = Summary(into, ended)
-    interrupted = False
-    with warnings.catch_warnings(record=True) as said, contextlib.closing(lines):
-        warnings.simplefilter("always")
-        with ThreadPoolExecutor(min(at_once or _MOST_AT_ONCE, max(len(cards), 1))) as pool:
-            todo = {pool.submit(one, place) for place in range(len(cards))}
-            while todo:
-                try:
-                    todo = wait(todo, timeout=0.5).not_done
-                except KeyboardInterrupt:
-                    interrupted = True
-                    lines.stop()
-    summary.add_warnings(str(each.message) for each in said)
-    summary.interrupted = interrupted
-    return summary
+    def _card(self, place: int, end: Ended) -> None:
+        card, see = end.card, self.lines.see(place)
+        if card.refused is not None:
+            raise card.refused
+        if card.base is None:
+            return _nothing(card, self.into, self.wish, end)
+        record = collect_card(card, self.wish, end.found, see, self._cores)
+        if card.disk.path in self.agreed:
+            prepare_again(self.agreed[card.disk.path], record, end.found, see, self.lines)
+        return None
 
 
 def _nothing(card: Card, into: Path, wish: Wish, end: Ended) -> None:

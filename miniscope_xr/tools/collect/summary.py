@@ -124,6 +124,13 @@ class Summary:
         codes = {end.code for end in self.ended} | ({FAILED} if self.interrupted else {DONE})
         return next(code for code in _WORST if code in codes)
 
+    @property
+    def card_changed(self) -> bool:
+        """Whether any card was written to."""
+        return any(
+            "prepared" in end.found.steps or getattr(end.error, "card_changed", False) is True for end in self.ended
+        )
+
     def lines(self) -> Iterator[str]:
         """Say it to a person: first how many, then each card, what failed last, where the eye rests."""
         if not self.ended:

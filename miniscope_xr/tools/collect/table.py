@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from miniscope_xr.errors import CardNotFoundError, OptionError, plain
-from miniscope_xr.tools.collect.about import About, checked
+from miniscope_xr.tools.collect.about import SETTINGS, About, checked
 
 _MOST_BYTES = 4 << 20
 KEY = "card"
@@ -52,6 +52,7 @@ class Table:
             raise OptionError(f"{path}: cannot be read as a table: {why}") from error
         rows = _yaml(text, path) if path.suffix.lower() in (".yaml", ".yml") else _csv(text, path)
         self.rows: dict[str, About] = {}
+        self._settings: dict[str, str] = {}
         for number, row in rows:
             self._add(number, row)
 
@@ -68,6 +69,7 @@ class Table:
             raise OptionError(f"{where}: {plain(odd[0])!r} is no name of a column; use letters, digits and _")
         if card.lower() in self.rows:
             raise OptionError(f"{where}: card {plain(card)} is named twice")
+        self._settings[card.lower()] = str(names.pop(SETTINGS, "") or "")
         try:
             self.rows[card.lower()] = checked(names)
         except OptionError as error:
@@ -75,10 +77,15 @@ class Table:
 
     def of(self, card_id: str, path: str) -> About:
         """Return what is told of a card; nothing where the table does not name it."""
-        for key in (card_id, path, os.path.realpath(path), os.path.basename(path)):  # noqa: PTH119
-            if key.lower() in self.rows:
-                return dict(self.rows[key.lower()])
-        return {}
+        return dict(self.rows.get(self._key(card_id, path), {}))
+
+    def settings_of(self, card_id: str, path: str) -> str:
+        """Return the NAME=VALUE words of a card's next recording; empty where the table has none."""
+        return self._settings.get(self._key(card_id, path), "")
+
+    def _key(self, card_id: str, path: str) -> str:
+        keys = [key.lower() for key in (card_id, path, os.path.realpath(path), os.path.basename(path))]  # noqa: PTH119
+        return next((key for key in keys if key in self.rows), "")
 
     def names_id(self, card_id: str) -> bool:
         """Whether a card is named by its id: whoever wrote that had this card in hand."""

@@ -89,3 +89,9 @@ def check() -> None:
     if _State.held and _State.pending:
         _State.pending = False
         raise KeyboardInterrupt
+
+
+def again() -> None:
+    """Let a signal raise again after :func:`held`, where there is other work than its last words."""
+    if not _State.held:
+        _State.pending = False
