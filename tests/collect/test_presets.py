@@ -60,10 +60,10 @@ def test_a_preset_is_of_one_kind(tool):
     assert "other kind" in tool("preset", "save", "x", "to=nwb").err
     assert tool("preset", "save", "nwb", "to=nwb").code == 2
     with pytest.raises(OptionError, match="did you mean 'x'"):
-        presets.find("xx")
+        presets.settings_preset("xx")
     tool("preset", "save", "out", "to=tiff")
     with pytest.raises(OptionError, match="one of an export"):
-        presets.find("out")
+        presets.settings_preset("out")
 
 
 def test_those_of_an_earlier_version_are_found(own_home):

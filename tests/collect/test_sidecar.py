@@ -10,7 +10,7 @@ import xarray as xr
 from miniscope_xr.engine import sidecar
 from miniscope_xr.errors import CardNotFoundError, OptionError
 from miniscope_xr.tools.collect.about import date_of
-from miniscope_xr.tools.collect.table import Table
+from miniscope_xr.tools.collect.table import CardTable
 from miniscope_xr.tools.export import export
 from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.report import write_report
@@ -163,13 +163,13 @@ def test_asked_for_once_on_a_terminal(day, tool, tmp_path, monkeypatch):
     }  # fmt: skip
 
 
-CSV = "Card;animal;session;Date\nAB12;m1;a;2026-03-14\n;;;\ncard1.img;m2;b;today\n"
+CSV = "CollectJob;animal;session;Date\nAB12;m1;a;2026-03-14\n;;;\ncard1.img;m2;b;today\n"
 
 
 def test_tables(tmp_path):
     path = tmp_path / "day.csv"
     path.write_text("\ufeff" + CSV, encoding="utf-8")
-    table = Table(path)
+    table = CardTable(path)
     assert table.of("ab12", "/dev/sdb")["animal"] == "m1"
     assert table.of("zz", "/cards/card1.img")["session"] == "b"
     assert table.of("zz", "/dev/sdc") == {}
@@ -177,7 +177,7 @@ def test_tables(tmp_path):
     assert not table.names_id("/cards/card1.img")
     listed = tmp_path / "day.yml"
     listed.write_text("- {card: ab12, animal: m1, date: 2026-03-14}\n")
-    assert Table(listed).of("ab12", "")["date"] == "2026-03-14"
+    assert CardTable(listed).of("ab12", "")["date"] == "2026-03-14"
 
 
 @pytest.mark.parametrize(
@@ -200,15 +200,15 @@ def test_tables(tmp_path):
 def test_tables_that_are_none(tmp_path, name, text, said):
     (tmp_path / name).write_text(text)
     with pytest.raises(OptionError, match=said):
-        Table(tmp_path / name)
+        CardTable(tmp_path / name)
 
 
 def test_no_table_at_all(tmp_path):
     with pytest.raises(CardNotFoundError, match="no such table"):
-        Table(tmp_path / "none.csv")
+        CardTable(tmp_path / "none.csv")
     (tmp_path / "a.csv").write_bytes(b"card\xff\xfe")
     with pytest.raises(OptionError, match="no text in UTF-8"):
-        Table(tmp_path / "a.csv")
+        CardTable(tmp_path / "a.csv")
 
 
 def test_dates():

@@ -12,11 +12,11 @@ from miniscope_xr.errors import OptionError, OutputExistsError, plain
 from miniscope_xr.source.words import example_device
 from miniscope_xr.tools.collect.about import TOLD, checked, terminal
 from miniscope_xr.tools.collect.again import Readying, agree
-from miniscope_xr.tools.collect.card import Card, Wish
 from miniscope_xr.tools.collect.exports import wanted
+from miniscope_xr.tools.collect.job import CollectJob, Wish
 from miniscope_xr.tools.collect.names import DEFAULT
-from miniscope_xr.tools.collect.run import Telling, collect, identified, in_readers, plan
-from miniscope_xr.tools.collect.table import Table
+from miniscope_xr.tools.collect.run import Telling, collect_all, identified, in_readers, plan
+from miniscope_xr.tools.collect.table import CardTable
 from miniscope_xr.tools.flash.commands import guarded
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.operation import Progress
@@ -59,7 +59,7 @@ def collect_cards(args: Collecting, report: Report, progress: Progress | None) -
     if args.report:
         need("PIL.Image", "report", "a report")
     wish = Wish(wanted(args.export), args.report, args.deep, args.layout)
-    table = Table(Path(args.table)) if args.table else None
+    table = CardTable(Path(args.table)) if args.table else None
     told = Telling(args.name, checked(args.told), table, None if args.json else terminal())
     disks = in_readers(args.image) if args.all else identified(paths)
     strange = {name.lower() for name in args.card} - {disk.card_id.lower() for disk in disks}
@@ -69,7 +69,7 @@ def collect_cards(args: Collecting, report: Report, progress: Progress | None) -
     agreed = {}
     if readying is not None:
         agreed = agree(cards, _with_words(readying, cards, table, args), show=not args.json)
-    summary = collect(cards, into, wish, at_once=args.at_once, show=not args.json, agreed=agreed)
+    summary = collect_all(cards, into, wish, at_once=args.at_once, show=not args.json, agreed=agreed)
     report.update(phase="done", card_changed=summary.card_changed, **summary.to_json())
     say(summary.lines(), args)
     return summary.exit
@@ -105,7 +105,7 @@ def _readying(args: Collecting) -> Readying | None:
     )
 
 
-def _with_words(readying: Readying, cards: Sequence[Card], table: Table | None, args: Collecting) -> Readying:
+def _with_words(readying: Readying, cards: Sequence[CollectJob], table: CardTable | None, args: Collecting) -> Readying:
     """Add the settings of each card, which its row of the table has, and the ids that were named."""
     words, named = {}, {name.lower() for name in args.card}
     for card in cards:

@@ -18,14 +18,14 @@ from miniscope_xr.tools.stream.arguments import anywhere, typed
 
 
 @dataclass(frozen=True)
-class Listing:
+class PresetList:
     """``preset list``."""
 
     json: bool
 
 
 @dataclass(frozen=True)
-class Showing:
+class PresetShow:
     """``preset show``."""
 
     name: str
@@ -33,7 +33,7 @@ class Showing:
 
 
 @dataclass(frozen=True)
-class Saving:
+class PresetSave:
     """``preset save``."""
 
     name: str
@@ -42,7 +42,7 @@ class Saving:
 
 
 @dataclass(frozen=True)
-class Removing:
+class PresetRemove:
     """``preset remove``."""
 
     name: str
@@ -58,7 +58,7 @@ def _as_json(kept: Mapping[str, Preset | ExportPreset]) -> str:
     return json.dumps({name: asdict(each) for name, each in kept.items()}, indent=1, ensure_ascii=False)
 
 
-def show_all(args: Listing) -> int:
+def list_presets(args: PresetList) -> int:
     """One line a preset, and where they are."""
     kept = presets.load_all()
     if args.json:
@@ -77,7 +77,7 @@ def _known(name: str) -> Preset | ExportPreset:
     return kept[name]
 
 
-def show(args: Showing) -> int:
+def show_preset(args: PresetShow) -> int:
     """One preset, a line a word."""
     found = _known(args.name)
     if args.json:
@@ -89,7 +89,7 @@ def show(args: Showing) -> int:
     return 0
 
 
-def save(args: Saving) -> int:
+def save_preset(args: PresetSave) -> int:
     """Check the words, then keep them."""
     to = [word for word in args.words if word.startswith("to=")]
     words = [word for word in args.words if word not in to]
@@ -116,7 +116,7 @@ def save(args: Saving) -> int:
     return 0
 
 
-def remove(args: Removing) -> int:
+def remove_preset(args: PresetRemove) -> int:
     """Take one out."""
     _known(args.name)
     presets.forget(args.name)
@@ -130,11 +130,11 @@ def register(subparsers: Any) -> None:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     made = verbs.add_parser("list", help="show all", description="Show all presets.")
     made.add_argument("--json", action="store_true", help="print one JSON object")
-    made.set_defaults(func=typed(Listing, show_all))
+    made.set_defaults(func=typed(PresetList, list_presets))
     made = verbs.add_parser("show", help="show one", description="Show one preset.")
     made.add_argument("name", metavar="NAME")
     made.add_argument("--json", action="store_true", help="print one JSON object")
-    made.set_defaults(func=typed(Showing, show))
+    made.set_defaults(func=typed(PresetShow, show_preset))
     made = verbs.add_parser(
         "save", help="keep settings or an export, in the place of what has this name",
         description="Keep settings as they are typed behind `prepare`, or with to=FORMAT an export and its options.",
@@ -143,7 +143,7 @@ def register(subparsers: Any) -> None:
     made.add_argument("words", metavar="NAME=VALUE", nargs="*", help="gain=2x led=10; or to=nwb species='Mus musculus'")
     made.add_argument("--layout", help="id or file of the layout that the settings are of (default: the card's)")
     anywhere(made, "words")
-    made.set_defaults(func=typed(Saving, save))
+    made.set_defaults(func=typed(PresetSave, save_preset))
     made = verbs.add_parser("remove", help="take one out", description="Take a preset out.")
     made.add_argument("name", metavar="NAME")
-    made.set_defaults(func=typed(Removing, remove))
+    made.set_defaults(func=typed(PresetRemove, remove_preset))

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from miniscope_xr.errors import OptionError
-from miniscope_xr.tools.collect.card import Card, Found
+from miniscope_xr.tools.collect.job import CollectJob, Found
 from miniscope_xr.tools.collect.lines import Lines, Stopped
-from miniscope_xr.tools.collect.record import Record
+from miniscope_xr.tools.collect.record import Sidecar
 from miniscope_xr.tools.flash import ask, interrupts, jobs, presets, recover, refuse, verbs
 from miniscope_xr.tools.flash import journal as journals
 from miniscope_xr.tools.flash.arguments import Preparing
@@ -84,7 +84,7 @@ class Agreed:
     ready: verbs.Prepared
 
 
-def agree(cards: Sequence[Card], readying: Readying, show: bool = True) -> dict[str, Agreed]:
+def agree(cards: Sequence[CollectJob], readying: Readying, show: bool = True) -> dict[str, Agreed]:
     """Look at every card that holds a recording, show what will be written, and ask; nothing is written yet.
 
     Returns
@@ -99,7 +99,7 @@ def agree(cards: Sequence[Card], readying: Readying, show: bool = True) -> dict[
     OptionError
         There is no such preset, or ``--yes`` was given without naming the cards.
     """
-    presets.find(readying.preset)
+    presets.settings_preset(readying.preset)
     held = [card for card in cards if card.base is not None]
     for card in held:
         args, disk = readying.of(card.disk.path), card.disk
@@ -130,7 +130,7 @@ def agree(cards: Sequence[Card], readying: Readying, show: bool = True) -> dict[
     return agreed
 
 
-def _looks(cards: Sequence[Card], readying: Readying, lines: Lines) -> list[Look]:
+def _looks(cards: Sequence[CollectJob], readying: Readying, lines: Lines) -> list[Look]:
     """Look at all cards side by side: each look reads where recordings can be."""
 
     def one(place: int) -> Look:
@@ -148,7 +148,7 @@ def _looks(cards: Sequence[Card], readying: Readying, lines: Lines) -> list[Look
             raise
 
 
-def prepare_again(agreed: Agreed, record: Record, found: Found, see: Progress, lines: Lines) -> None:
+def prepare_again(agreed: Agreed, record: Sidecar, found: Found, see: Progress, lines: Lines) -> None:
     """Prove that the copy holds what will be erased, then prepare the card.
 
     Raises
@@ -188,7 +188,7 @@ def prepare_again(agreed: Agreed, record: Record, found: Found, see: Progress, l
     found.said.append(f"prepared again ({preset}), verified; backup in {journal.folder}")
 
 
-def prove(target: Target, record: Record, seen: Look, see: Progress) -> None:
+def prove(target: Target, record: Sidecar, seen: Look, see: Progress) -> None:
     """Refuse unless the copy on the disk holds, byte for byte, everything on the card that looks like a recording.
 
     Parameters
@@ -239,7 +239,7 @@ def _settle(folder: Path) -> None:
             os.close(opened)
 
 
-def interrupted(path: str, known: Sequence[Record], backup_dir: str | None) -> Record | None:
+def interrupted(path: str, known: Sequence[Sidecar], backup_dir: str | None) -> Sidecar | None:
     """Return the record of a card that was being prepared when that was interrupted; None if it is none of them.
 
     Where `prepare` came to its end after all, only the record not, the record says so now.

@@ -28,7 +28,7 @@ _MOST_SIDECARS = 100_000
 
 
 @dataclass
-class Record:
+class Sidecar:
     """What is known of one copy.
 
     Attributes
@@ -124,7 +124,7 @@ def _tidy(final: Path) -> None:
                     entry.unlink(missing_ok=True)
 
 
-def load(image: Path) -> Record | None:
+def read_sidecar(image: Path) -> Sidecar | None:
     """Return the record of a copy; None where there is none yet.
 
     Raises
@@ -142,14 +142,14 @@ def load(image: Path) -> Record | None:
     return _record(image, found)
 
 
-def _record(image: Path, found: dict[str, Any]) -> Record:
+def _record(image: Path, found: dict[str, Any]) -> Sidecar:
     kinds = {"about": dict, "card": dict, "copy": dict, "check": dict, "made": dict, "making": list}
     values: dict[str, Any] = {name: found[name] for name, kind in kinds.items() if isinstance(found.get(name), kind)}
     words = [str(found.get(name, "")) for name in ("prepared", "preparing")]
-    return Record(image, **values, prepared=words[0], preparing=words[1])
+    return Sidecar(image, **values, prepared=words[0], preparing=words[1])
 
 
-def load_all(folder: Path) -> Iterator[Record]:
+def read_sidecars(folder: Path) -> Iterator[Sidecar]:
     """Yield the record of every copy in a folder and those below it."""
     ending = ".img" + sidecar.SUFFIX
     for number, (where, _, names) in enumerate(os.walk(folder)):

@@ -18,12 +18,12 @@ from miniscope_xr.source.open import open_device
 from miniscope_xr.source.remote import is_url
 from miniscope_xr.tools.collect.about import About, asked
 from miniscope_xr.tools.collect.again import Agreed, interrupted, prepare_again
-from miniscope_xr.tools.collect.card import Card, Wish, collect_card
+from miniscope_xr.tools.collect.job import CollectJob, Wish, collect_one
 from miniscope_xr.tools.collect.lines import Lines, Stopped
 from miniscope_xr.tools.collect.names import DEFAULT, fields_of, name_of, refuse_same
-from miniscope_xr.tools.collect.record import Record, load, load_all
-from miniscope_xr.tools.collect.summary import Ended, Summary
-from miniscope_xr.tools.collect.table import Table
+from miniscope_xr.tools.collect.record import Sidecar, read_sidecar, read_sidecars
+from miniscope_xr.tools.collect.summary import Outcome, Summary
+from miniscope_xr.tools.collect.table import CardTable
 from miniscope_xr.tools.copy.ends import recording_end
 from miniscope_xr.tools.flash import refuse
 from miniscope_xr.tools.flash.disks.base import Disk
@@ -51,7 +51,7 @@ class Telling:
 
     template: str = DEFAULT
     given: Mapping[str, str] = field(default_factory=dict)
-    table: Table | None = None
+    table: CardTable | None = None
     ask: Callable[[str], str] | None = None
 
     def of(self, disk: Disk, before: About) -> About:
@@ -102,7 +102,7 @@ def identified(paths: Iterable[str]) -> list[Disk]:
 
 def plan(
     disks: Sequence[Disk], into: Path, telling: Telling, layout: str | None = None, backup_dir: str | None = None
-) -> list[Card]:
+) -> list[CollectJob]:
     """Say where the files of each card go, before anything is read or written.
 
     A card that was collected before, whole or in part, stays where it is.
@@ -113,10 +113,10 @@ def plan(
         A field of the template is not known, a name would leave the folder, or two cards would have one name.
     """
     fields = [name for name in fields_of(telling.template) if name != "card"]
-    known = list(load_all(into)) if into.is_dir() else []
+    known = list(read_sidecars(into)) if into.is_dir() else []
     cards, named = [], []
     for disk in disks:
-        card = Card(disk, _marks(disk.path))
+        card = CollectJob(disk, _marks(disk.path))
         cards.append(card)
         before = next((record for record in known if record.is_of(card.marks)), None) if card.marks else None
         if before is not None:
@@ -142,7 +142,7 @@ def _marks(path: str) -> str:
     return ""
 
 
-def _holds_nothing(card: Card, known: Sequence[Record], layout: str | None, backup_dir: str | None) -> bool:
+def _holds_nothing(card: CollectJob, known: Sequence[Sidecar], layout: str | None, backup_dir: str | None) -> bool:
     """Whether nothing is to be copied of a card: it cannot be read, is being prepared, or nothing was recorded."""
     if not card.marks:
         return True
@@ -160,8 +160,8 @@ def _holds_nothing(card: Card, known: Sequence[Record], layout: str | None, back
     return False
 
 
-def _refuse_taken(card: Card) -> None:
-    taken = load(card.image)
+def _refuse_taken(card: CollectJob) -> None:
+    taken = read_sidecar(card.image)
     if taken is not None:
         raise OptionError(
             f"{card.disk.path} would be named {card.image}, which is the copy of another recording (card "
@@ -169,8 +169,8 @@ def _refuse_taken(card: Card) -> None:
         )
 
 
-def collect(
-    cards: Sequence[Card],
+def collect_all(
+    cards: Sequence[CollectJob],
     into: Path,
     wish: Wish,
     *,
@@ -201,7 +201,7 @@ def collect(
         Ctrl+C ends every card at its next step; then too.
     """
     lines = Lines([os.path.basename(card.disk.path) for card in cards], show)  # noqa: PTH119 (Windows' names)
-    run = _Run(into, wish, agreed or {}, lines, [Ended(card) for card in cards])
+    run = _Run(into, wish, agreed or {}, lines, [Outcome(card) for card in cards])
     with warnings.catch_warnings(record=True) as said, contextlib.closing(lines):
         warnings.simplefilter("always")
         with ThreadPoolExecutor(min(at_once or _MOST_AT_ONCE, max(len(cards), 1))) as pool:
@@ -220,7 +220,7 @@ class _Run:
     """One run: what its threads share."""
 
     def __init__(
-        self, into: Path, wish: Wish, agreed: Mapping[str, Agreed], lines: Lines, ended: Sequence[Ended]
+        self, into: Path, wish: Wish, agreed: Mapping[str, Agreed], lines: Lines, ended: Sequence[Outcome]
     ) -> None:
         self.into, self.wish, self.agreed, self.lines, self.ended = into, wish, agreed, lines, ended
         self._cores = threading.Semaphore(os.cpu_count() or 1)
@@ -242,23 +242,24 @@ class _Run:
                 self.lines.stop()
         self.lines.ended(place, end.word)
 
-    def _card(self, place: int, end: Ended) -> None:
+    def _card(self, place: int, end: Outcome) -> None:
         card, see = end.card, self.lines.see(place)
         if card.refused is not None:
             raise card.refused
         if card.base is None:
             return _nothing(card, self.into, self.wish, end)
-        record = collect_card(card, self.wish, end.found, see, self._cores)
+        record = collect_one(card, self.wish, end.found, see, self._cores)
         if card.disk.path in self.agreed:
             prepare_again(self.agreed[card.disk.path], record, end.found, see, self.lines)
         return None
 
 
-def _nothing(card: Card, into: Path, wish: Wish, end: Ended) -> None:
+def _nothing(card: CollectJob, into: Path, wish: Wish, end: Outcome) -> None:
     """A card on which nothing was recorded: known to us as one that was prepared, or told of."""
     if not card.marks:
         open_device(card.disk.path).close()  # raises why it cannot be read
-    before = [record for record in load_all(into) if record.prepared and record.card.get("id") == card.disk.card_id]
+    ours = (record for record in read_sidecars(into) if record.card.get("id") == card.disk.card_id)
+    before = [record for record in ours if record.prepared]
     if before:
         end.found.said.append(f"was collected and prepared ({before[-1].prepared}); nothing was recorded since")
         return

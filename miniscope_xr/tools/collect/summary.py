@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from miniscope_xr.errors import at_the_shell, message_of
-from miniscope_xr.tools.collect.card import AGAIN, Card, Found, is_gone
+from miniscope_xr.tools.collect.job import AGAIN, CollectJob, Found, was_pulled
 from miniscope_xr.tools.flash.errors import (
     BUSY,
     DONE,
@@ -26,7 +26,7 @@ _PROBLEMS_SHOWN = 5
 
 
 @dataclass
-class Ended:
+class Outcome:
     """How a card ended.
 
     Attributes
@@ -41,7 +41,7 @@ class Ended:
         Whether a person ended it.
     """
 
-    card: Card
+    card: CollectJob
     found: Found = field(default_factory=Found)
     error: Exception | None = None
     blank: str = ""
@@ -77,7 +77,7 @@ class Ended:
         """What went wrong, and what to do."""
         if self.error is not None:
             said = at_the_shell(message_of(self.error)) or type(self.error).__name__
-            if is_gone(self.error):
+            if was_pulled(self.error):
                 return [said, f"put the card (or its reader) back in, or into another reader, and {AGAIN}"]
             after = isinstance(self.error, InterruptedWriteError)  # its message says what goes on from there
             return [said] if after or self.code in (USAGE, REFUSED) else [said, f"once that is put right, {AGAIN}"]
@@ -109,7 +109,7 @@ class Summary:
     """What came of all cards."""
 
     into: Path
-    ended: Sequence[Ended]
+    ended: Sequence[Outcome]
     interrupted: bool = False
     notes: list[str] = field(default_factory=list)
 

@@ -25,7 +25,7 @@ _MOST_BYTES = 4 << 20
 KEY = "card"
 
 
-class Table:
+class CardTable:
     """What is told of each card.
 
     Parameters

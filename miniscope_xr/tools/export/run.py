@@ -78,9 +78,9 @@ def export(ds: xr.Dataset, path: PathLike, to: str | None = None, **options: Unp
     chosen = FORMATS[name]
     source, force = ds.encoding.get("source"), options.get("force", False)
     holds = carried(out)
-    refuse_dropped(options, name, holds)
     before = told(ds.attrs, holds[name] | {"start"})
     began, known = session_start(source, options.get("start") or before.get("start"))
+    refuse_dropped(options, name, holds)
     about = facts(before) | facts(options)
     for module in chosen.needs:
         need(module, chosen.extra, f"this export ({name})")

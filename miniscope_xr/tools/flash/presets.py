@@ -94,7 +94,7 @@ def _preset(found: dict[str, Any]) -> Preset | ExportPreset:
     return kind(value, tuple(words))
 
 
-def find(name: str) -> Preset:
+def settings_preset(name: str) -> Preset:
     """Return the preset of settings with this name.
 
     Raises

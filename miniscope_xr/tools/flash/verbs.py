@@ -211,7 +211,7 @@ def with_preset(args: Set) -> Set:
     """
     if args.preset is None:
         return args
-    kept = presets.find(args.preset)
+    kept = presets.settings_preset(args.preset)
     typed = {word.partition("=")[0] for word in args.settings}
     words = [word for word in kept.words if word.partition("=")[0] not in typed]
     return replace(args, layout=args.layout or kept.layout or None, settings=[*words, *args.settings])

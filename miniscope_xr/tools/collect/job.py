@@ -26,7 +26,7 @@ from miniscope_xr.tools.check.check import check
 from miniscope_xr.tools.check.result import CheckResult
 from miniscope_xr.tools.collect.about import About
 from miniscope_xr.tools.collect.exports import Wanted
-from miniscope_xr.tools.collect.record import Record, load
+from miniscope_xr.tools.collect.record import Sidecar, read_sidecar
 from miniscope_xr.tools.copy.image import copy_image, sum_up
 from miniscope_xr.tools.export.run import export
 from miniscope_xr.tools.flash.disks.base import Disk
@@ -48,7 +48,7 @@ class Wish:
 
 
 @dataclass
-class Card:
+class CollectJob:
     """A card of this run, and where its files go.
 
     Attributes
@@ -100,7 +100,7 @@ class Found:
     steps: list[str] = field(default_factory=list)
 
 
-def collect_card(card: Card, wish: Wish, found: Found, see: Progress, cores: threading.Semaphore) -> Record:
+def collect_one(card: CollectJob, wish: Wish, found: Found, see: Progress, cores: threading.Semaphore) -> Sidecar:
     """Do what is asked of one card; ``found`` is filled in on the way, so that it holds when something fails.
 
     Parameters
@@ -125,7 +125,7 @@ def collect_card(card: Card, wish: Wish, found: Found, see: Progress, cores: thr
     return record
 
 
-def _record(card: Card) -> Record:
+def _record(card: CollectJob) -> Sidecar:
     """Take up the card's record, or begin one; it is on the disk before anything else.
 
     Raises
@@ -133,9 +133,9 @@ def _record(card: Card) -> Record:
     OutputExistsError
         Another recording has this name.
     """
-    record = load(card.image)
+    record = read_sidecar(card.image)
     if record is None:
-        record = Record(card.image)
+        record = Sidecar(card.image)
     elif not record.is_of(card.marks):
         raise OutputExistsError(
             errno.EEXIST,
@@ -151,7 +151,7 @@ def _record(card: Card) -> Record:
     return record
 
 
-def _copy(card: Card, record: Record, wish: Wish, found: Found, see: Progress) -> None:
+def _copy(card: CollectJob, record: Sidecar, wish: Wish, found: Found, see: Progress) -> None:
     image = record.image
     if record.copy and image.is_file() and image.stat().st_size == record.copy.get("bytes"):
         record.save()
@@ -185,7 +185,7 @@ def _copied(card: str, image: Path, layout: str | None, found: Found, see: Progr
     return {"bytes": size, "sha256": sha256, "bad_sectors": sum(length for _, length in bad) // SECTOR}
 
 
-def _check(record: Record, wish: Wish, found: Found) -> dict[str, Any]:
+def _check(record: Sidecar, wish: Wish, found: Found) -> dict[str, Any]:
     if not record.check or (wish.deep and not record.check.get("deep")) or record.check.get("of") != _of(record):
         record.check = {"of": _of(record), **_checked(check(record.image, wish.deep, wish.layout))}
         record.save()
@@ -209,14 +209,14 @@ def _checked(result: CheckResult) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _of(record: Record, **ways: object) -> str:
+def _of(record: Sidecar, **ways: object) -> str:
     """Return what an output is made of and with, in one hash."""
     text = json.dumps([record.copy["sha256"], ways], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @contextlib.contextmanager
-def _making(record: Record, path: Path, of: str, found: Found) -> Iterator[bool | None]:
+def _making(record: Sidecar, path: Path, of: str, found: Found) -> Iterator[bool | None]:
     """Yield whether to overwrite an output of ours that is out of date; None where it is done already."""
     found.files.append(path)
     name, is_there = path.name, path.exists()
@@ -232,14 +232,14 @@ def _making(record: Record, path: Path, of: str, found: Found) -> Iterator[bool 
     found.steps.append(f"wrote {name}")
 
 
-def _report(record: Record, wish: Wish, found: Found) -> None:
+def _report(record: Sidecar, wish: Wish, found: Found) -> None:
     path = record.image.with_suffix(".html")
     with _making(record, path, _of(record, about=record.about, layout=wish.layout), found) as force:
         if force is not None:
             write_report(record.image, path, layout=wish.layout, force=force)
 
 
-def _export(record: Record, wanted: Wanted, wish: Wish, checked: Mapping[str, Any], found: Found) -> None:
+def _export(record: Sidecar, wanted: Wanted, wish: Wish, checked: Mapping[str, Any], found: Found) -> None:
     numbers = [recording["number"] for recording in checked["recordings"]]
     for number in numbers:
         path = wanted.path(record.image.with_suffix(""), number if len(numbers) > 1 else None)
@@ -253,6 +253,6 @@ def _export(record: Record, wanted: Wanted, wish: Wish, checked: Mapping[str, An
                 export(ds, path, wanted.to, force=force, **told)
 
 
-def is_gone(error: BaseException) -> bool:
+def was_pulled(error: BaseException) -> bool:
     """Whether an error means that the card was pulled out, or its reader."""
     return isinstance(error, CardReadError)
