@@ -22,7 +22,7 @@ from miniscope_xr.errors import OptionError
 from miniscope_xr.tools.collect.job import CollectJob, Found
 from miniscope_xr.tools.collect.lines import Lines, Stopped
 from miniscope_xr.tools.collect.record import Sidecar
-from miniscope_xr.tools.flash import ask, interrupts, jobs, presets, recover, refuse, verbs
+from miniscope_xr.tools.flash import akin, ask, interrupts, jobs, presets, recover, refuse, verbs
 from miniscope_xr.tools.flash import journal as journals
 from miniscope_xr.tools.flash.arguments import Preparing
 from miniscope_xr.tools.flash.disks.find import identify
@@ -255,7 +255,7 @@ def interrupted(path: str, known: Sequence[Sidecar], backup_dir: str | None) -> 
     folder = Path(backup_dir) if backup_dir else journals.default_dir()
     disk = identify(path)
     with open_target(disk, write=False) as target:
-        mine = list(recover.own(target, disk, journals.find(folder)))
+        mine = list(akin.own(target, disk, journals.find(folder)))
     for record in begun:
         of_it = [old for old in mine if old.verb in ("prepare", "resume") and old.card["card_id"] == record.card["id"]]
         if not of_it:
