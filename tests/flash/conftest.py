@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
+import platformdirs
 import pytest
-
-from miniscope_xr.tools.flash import stale
 
 
 @pytest.fixture(autouse=True)
@@ -17,8 +17,9 @@ def own_lists(tmp_path_factory, monkeypatch):
     """What a command leaves for readers is not left among the lists of whoever runs the tests."""
     folder = tmp_path_factory.mktemp("data")
     monkeypatch.setenv("XDG_DATA_HOME", str(folder))
-    if sys.platform != "linux":
-        monkeypatch.setattr(stale, "lists_dir", lambda: folder / "lists")
+    if sys.platform != "linux":  # where another variable, or none, names a person's folder
+        where = lambda *words, **options: Path(os.environ["XDG_DATA_HOME"]) / "miniscope-xr"  # noqa: E731
+        monkeypatch.setattr(platformdirs, "user_data_path", where)
 
 
 @pytest.fixture

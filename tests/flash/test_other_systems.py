@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import plistlib
+import re
 import subprocess
 import sys
 
@@ -102,11 +103,11 @@ WIN_CARD = {
 
 
 def windows(disk, parts=()):
-    def run(script):
-        found = list(parts) if "Get-Partition" in script else disk
+    def answer(command):
+        found = list(parts) if "Get-Partition" in command else disk
         return json.dumps(found[0] if isinstance(found, list) and len(found) == 1 else found) if found else ""
 
-    return WindowsDisks(run)
+    return WindowsDisks(lambda script: "\n-----\n".join(answer(command) for command in script.split("'-----'")))
 
 
 @pytest.mark.parametrize("bus", ["USB", "SD", 7, 12])
@@ -160,17 +161,43 @@ def test_what_powershell_answers(monkeypatch):
 
     def run(command, **named):
         asked.append(command[-1])
-        text = {"Get-Partition": b"", "Get-CimInstance": b'\xef\xbb\xbf{"MediaType": "Removable Media"}'}
-        name = asked[-1].split("; ", 1)[1].split()[0]
-        answer = text.get(name, b'{"Number": 2, "FriendlyName": "K\x81rtchen", "BusType": "USB", "Size": 1024}')
-        return subprocess.CompletedProcess(command, 0, answer, b"")
+        disk = b'\xef\xbb\xbf{"Number": 2, "FriendlyName": "K\x81rtchen", "BusType": "USB", "Size": 1024}\r\n'
+        return subprocess.CompletedProcess(
+            command, 0, disk + b'-----\r\n-----\r\n{\r\n"MediaType":  "Removable Media"\r\n}\r\n', b""
+        )
 
     monkeypatch.setattr(disks_windows.subprocess, "run", run)
     found = WindowsDisks().identify(r"\\.\PhysicalDrive2")
     assert found.model == "K\ufffdrtchen"
     assert found.removable
-    assert all("UTF8" in script and "Select-Object" in script for script in asked)
-    assert [script.endswith("; exit 0") for script in asked] == [True, True, False]
+    assert len(asked) == 1, "it takes half a second to begin"
+    assert re.findall(r"Get-\w+|UTF8", asked[0]) == ["UTF8", "Get-Disk", "Get-Partition", "Get-CimInstance"]
+
+
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        (
+            subprocess.CompletedProcess([], 1, b"", b"Get-Disk : no access\r\nat line 1"),
+            "status 1. Get-Disk : no access;",
+        ),
+        (subprocess.CompletedProcess([], 0, b"{", b""), "failed: "),
+        (subprocess.CompletedProcess([], 0, b"", b""), "1 of 3 questions"),
+        (OSError(2, "no such program"), "no such program"),
+    ],
+)
+def test_a_powershell_that_fails(monkeypatch, end, message):
+    def run(command, **named):
+        if isinstance(end, OSError):
+            raise end
+        assert named["check"]
+        end.args = command
+        end.check_returncode()
+        return end
+
+    monkeypatch.setattr(disks_windows.subprocess, "run", run)
+    with pytest.raises(NotACardError, match=re.escape(message)):
+        WindowsDisks().identify(r"\\.\PhysicalDrive2")
 
 
 class Calls:

@@ -24,7 +24,6 @@ static void say(BOOL utf8)
     int n = MultiByteToWideChar(CP_UTF8, 0, text, -1, wide, 65536);
     int length = WideCharToMultiByte(utf8 ? CP_UTF8 : 850, 0, wide, n, bytes, 65536, NULL, NULL) - 1;
     DWORD done;
-    if (utf8 && length) WriteFile(GetStdHandle(STD_OUTPUT_HANDLE), "\xef\xbb\xbf", 3, &done, NULL);
     WriteFile(GetStdHandle(STD_OUTPUT_HANDLE), bytes, length, &done, NULL);
 }
 
@@ -38,27 +37,19 @@ static long long size_of(Disk *d)
     return (((long long)facts.nFileSizeHigh << 32) + facts.nFileSizeLow) / 512 * 512;
 }
 
-int main(int argc, char **argv)
+/* What one command of the script says; 1 where the disk or its partitions were not found. */
+static int answer(Computer *c, const char *script)
 {
-    static Computer c;
-    static char text[32768], script[4096], line[4096], name[300], serial[300];
-    const char *state = getenv("MINISCOPE_XR_DISKS"), *at;
-    FILE *file = state ? fopen(state, "rb") : NULL;
-    if (argc < 2) { fprintf(stderr, "powershell: only -Command is simulated\n"); return 1; }
-    if (file) {  /* without one it is a computer without disks */
-        text[fread(text, 1, sizeof text - 1, file)] = 0;
-        fclose(file);
-    }
-    parse(text, &c);
-    snprintf(script, sizeof script, "%s", argv[argc - 1]);
-    BOOL utf8 = strstr(script, "[Console]::OutputEncoding = [Text.Encoding]::UTF8;") != NULL;
+    static char line[4096], name[300], serial[300];
+    const char *at;
     int number = -1;
+    out[0] = things = 0;
     if ((at = strstr(script, "-Number "))) number = atoi(at + 8);
     if ((at = strstr(script, "-DiskNumber "))) number = atoi(at + 12);
     if ((at = strstr(script, "Index="))) number = atoi(at + 6);
     if (strstr(script, "Get-Partition"))
-        for (int i = 0, part = 1; i < c.volumes; i++) {
-            Volume *v = &c.volume[i];
+        for (int i = 0, part = 1; i < c->volumes; i++) {
+            Volume *v = &c->volume[i];
             if (v->disk != number || !v->first) continue;  /* a volume from sector 0 on is no partition */
             char letter[12] = "\"\\u0000\"";
             if (v->letter[0] != '-') sprintf(letter, "\"%c\"", v->letter[0]);
@@ -66,8 +57,8 @@ int main(int argc, char **argv)
             thing(line);
         }
     else
-        for (int i = 0; i < c.disks; i++) {
-            Disk *d = &c.disk[i];
+        for (int i = 0; i < c->disks; i++) {
+            Disk *d = &c->disk[i];
             if (!says(d->words, "here") || (number >= 0 && d->number != number)) continue;
             quoted(name, d->name); quoted(serial, d->serial);
             if (strstr(script, "Win32_DiskDrive")) sprintf(line, "{\"MediaType\": \"%s\"}", d->media);
@@ -78,6 +69,35 @@ int main(int argc, char **argv)
                 says(d->words, "system") ? "true" : "false", says(d->words, "protected") ? "true" : "false");
             thing(line);
         }
-    say(utf8);
-    return !things && number >= 0 && !strstr(script, "; exit 0");
+    return !things && number >= 0;
+}
+
+int main(int argc, char **argv)
+{
+    static Computer c;
+    static char text[32768], script[4096];
+    const char *state = getenv("MINISCOPE_XR_DISKS");
+    FILE *file = state ? fopen(state, "rb") : NULL;
+    if (argc < 2) { fprintf(stderr, "powershell: only -Command is simulated\n"); return 1; }
+    if (state && !file) { fprintf(stderr, "powershell: %s cannot be read\n", state); return 1; }
+    if (file) {  /* without one it is a computer without disks */
+        text[fread(text, 1, sizeof text - 1, file)] = 0;
+        fclose(file);
+    }
+    parse(text, &c);
+    snprintf(script, sizeof script, "%s", argv[argc - 1]);
+    BOOL utf8 = strstr(script, "[Console]::OutputEncoding = [Text.Encoding]::UTF8;") != NULL;
+    const char *marks = "; '-----'; ";
+    char *next, *command = script;
+    int failed;
+    DWORD done;
+    if (utf8) WriteFile(GetStdHandle(STD_OUTPUT_HANDLE), "\xef\xbb\xbf", 3, &done, NULL);
+    for (;; command = next + strlen(marks)) {  /* the exit code is that of the last command */
+        next = strstr(command, marks);
+        if (next) *next = 0;
+        failed = answer(&c, command);
+        say(utf8);
+        if (!next) return failed && !strstr(command, "; exit 0");
+        WriteFile(GetStdHandle(STD_OUTPUT_HANDLE), "-----\r\n", 7, &done, NULL);
+    }
 }

@@ -1,15 +1,16 @@
 """Runs the test suite in an unmodified Windows Python, on a plain Debian machine.
 
     python tests/windows/run.py                     the quick tests, and a table of what passed, failed and was skipped
-    python tests/windows/run.py --slow              the slow ones too
-    python tests/windows/run.py --table docs/windows.md        the same, and the table is put into that page
+    python tests/windows/run.py --slow              the slow ones, which take hours: with the quick ones these are all
+    python tests/windows/run.py --table docs/windows.md        either, and its rows are put into that page's tables
     python tests/windows/run.py --short             open, read, video, export and the life of one raw disk
     python tests/windows/run.py tests/engine -x     part of it: what follows goes to pytest
     python tests/windows/run.py --home DIR          where the environment is kept (default: your cache folder)
 
 The first run builds the environment (some minutes, apt and pip only); later ones reuse it, and know how long each test
-file takes. One process a core runs, each with a Wine drive of its own; a second run.py waits for the first. Exit code
-0: all passed; 1: some failed; 3: the environment cannot be built here.
+file takes. One process a core runs, each with a Wine drive of its own; a second run.py waits for the first. A process
+that Wine ended without a word of pytest's is begun once more. Exit code 0: all passed; 1: some failed; 3: the
+environment cannot be built here.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ SHORT = [
     "tests/source/test_words.py::test_what_to_type_for_a_card_as_it_is_sold",
     "tests/flash/test_windows_disks.py::test_a_whole_life[a letter]",
 ]
+NO_REPORT = "ended without a report"
 TOGETHER = 90  # seconds: files that take less together share a process, which needs ten to begin
 
 
@@ -57,8 +59,12 @@ class Result:
     failed: list[str] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     broken: str = ""
-    quick: bool = False  # its slow tests were not run
     seconds: float = 0.0
+
+    @property
+    def empty(self) -> bool:
+        """True where the file has no test of the kind that was run."""
+        return not (self.passed or self.failed or self.skipped or self.broken)
 
 
 def files_below(wanted: list[str]) -> list[str]:
@@ -111,6 +117,15 @@ def read_report(report: Path) -> dict[str, Result]:
 
 
 def run_batch(environment: Environment, prefix: Path, files: list[str], words: list[str], limit: int) -> list[Result]:
+    """Run some test files in one process, of at most ``limit`` seconds; twice if Wine fails, not a test."""
+    results = run_once(environment, prefix, files, words, limit)
+    if any(r.broken == NO_REPORT for r in results):
+        print(f"once more: {' '.join(files)}", flush=True)
+        results = run_once(environment, prefix, files, words, limit)
+    return results
+
+
+def run_once(environment: Environment, prefix: Path, files: list[str], words: list[str], limit: int) -> list[Result]:
     """Run some test files in one process under Wine, of at most ``limit`` seconds."""
     report = prefix.parent / f"{prefix.name}.xml"
     report.unlink(missing_ok=True)
@@ -130,18 +145,27 @@ def run_batch(environment: Environment, prefix: Path, files: list[str], words: l
         )  # fmt: skip
     except subprocess.TimeoutExpired as late:
         said = late.stdout or b""  # bytes, whatever was asked for
-        print((said if isinstance(said, str) else said.decode(errors="replace"))[-6000:])  # where it hangs
+        keep_output(environment, files, said if isinstance(said, str) else said.decode(errors="replace"))
         return [Result(file, broken=f"not done after {limit} s") for file in files]
     finally:
         for left in prefix.glob("drive_c/users/*/Temp/*"):
             shutil.rmtree(left, ignore_errors=True)
+    found = {file.split("::")[0]: Result(file.split("::")[0]) for file in files}
+    if report.is_file():
+        found |= read_report(report)
+    if not report.is_file() or any(result.failed for result in found.values()):
+        keep_output(environment, files, done.stdout)
     if not report.is_file():
-        print(done.stdout[-3000:])
-        return [Result(file, broken=done.stdout[-1500:]) for file in files]
-    found = read_report(report)
-    if any(result.failed for result in found.values()):
-        print(done.stdout[-6000:])
+        return [Result(file, broken=NO_REPORT) for file in files]
     return list(found.values())
+
+
+def keep_output(environment: Environment, files: list[str], said: str) -> None:
+    """Keep all that a process said, and show its end."""
+    file = environment.home / "output" / f"{Path(files[0].split('::')[0]).stem}.txt"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(said, encoding="utf-8")
+    print(f"{said[-6000:]}\n(all of it: {file})", flush=True)
 
 
 def run_all(
@@ -168,7 +192,7 @@ def run_all(
     with ThreadPoolExecutor(workers) as pool:
         for future in as_completed([pool.submit(one, files) for files in todo]):
             results = future.result()
-            for r in results:
+            for r in (r for r in results if not r.empty):
                 counts = f"{r.passed} passed, {len(r.failed) + bool(r.broken)} failed, {r.skipped.total()} skipped"
                 print(f"{r.file}: {counts}, {r.seconds:.0f} s", flush=True)
             done(results)
@@ -183,22 +207,28 @@ def row(r: Result) -> str:
     """One line of the table: test file, passed, skipped, why; a failure is in the last column."""
     failed = [f"FAILED: {name}" for name in r.failed]
     reasons = [f"{n} x {reason}" for reason, n in sorted(r.skipped.items())]
-    quick = ["without its slow tests"] if r.quick else []
-    why = "; ".join([r.broken, *failed, *reasons, *quick]).strip("; ")
+    why = "; ".join([r.broken, *failed, *reasons]).strip("; ")
     why = why.replace("|", "/").replace("\n", " ")
     return f"| {r.file} | {r.passed} | {r.skipped.total()} | {why} |"
 
 
-def put_into(page: Path, results: list[Result]) -> None:
-    """Put rows into the table between the two marks of a page; those of other test files stay."""
-    begin, end = "<!-- table: written by tests/windows/run.py -->", "<!-- end of the table -->"
+def put_into(page: Path, tier: str, results: list[Result]) -> None:
+    """Put rows into the quick or slow tests' table of a page; those of other test files stay."""
+    begin, end = f"<!-- {tier} tests: written by tests/windows/run.py -->", f"<!-- end of the {tier} tests -->"
     before, _, rest = page.read_text(encoding="utf-8").partition(begin)
     old, _, after = rest.partition(end)
     rows = {line.split(" | ")[0].strip("| "): line for line in old.splitlines() if line.startswith("| tests/")}
     rows = {file: line for file, line in rows.items() if (ROOT / file).is_file()}
     rows.update({r.file: row(r) for r in results})
+    rows = {file: line for file, line in rows.items() if file not in {r.file for r in results if r.empty}}
+    cells = [[cell.strip() for cell in line.split(" | ")] for line in rows.values()]
+    total = f"{len(rows)} files, {_sum(cells, 1)} passed, {_sum(cells, 2)} skipped."
     table = HEAD + "\n".join(line for _, line in sorted(rows.items()))
-    page.write_text(f"{before}{begin}\n\n{table}\n\n{end}{after}", encoding="utf-8")
+    page.write_text(f"{before}{begin}\n\n{total}\n\n{table}\n\n{end}{after}", encoding="utf-8")
+
+
+def _sum(rows: list[list[str]], column: int) -> int:
+    return sum(int(cells[column]) for cells in rows)
 
 
 def remember(file: Path, results: list[Result]) -> None:
@@ -214,10 +244,10 @@ def main() -> int:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     parser.add_argument("--home", type=Path, default=cache / "miniscope-xr" / "windows")
     parser.add_argument("--short", action="store_true", help="a few tests of everything")
-    parser.add_argument("--slow", action="store_true", help="the slow tests too")
+    parser.add_argument("--slow", action="store_true", help="the slow tests, without the quick ones")
     parser.add_argument("--limit", type=int, default=1800, metavar="S", help="seconds for one process")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes side by side")
-    parser.add_argument("--table", type=Path, metavar="PAGE", help="a Markdown page with the table's two marks")
+    parser.add_argument("--table", type=Path, metavar="PAGE", help="a Markdown page with the tables' marks")
     arguments, words = parser.parse_known_args()
     places = [word for word in words if (ROOT / word.split("::")[0]).exists()]
     environment = Environment(arguments.home.resolve())
@@ -230,28 +260,30 @@ def main() -> int:
     except CannotBuildError as error:
         print(f"SKIPPED: no Windows Python can be built here: {error}", file=sys.stderr)
         return 3
-    times = environment.home / ("slow.json" if arguments.slow else "quick.json")
+    tier = "slow" if arguments.slow else "quick"
+    times = environment.home / f"{tier}.json"
     seconds = json.loads(times.read_text()) if times.is_file() else {}
-    todo = [SHORT] if arguments.short else batches(files_below(places), seconds)
+    files = files_below(places)
+    if arguments.slow:
+        files = [file for file in files if "::" in file or "mark.slow" in (ROOT / file).read_text(encoding="utf-8")]
+    todo = [SHORT] if arguments.short else batches(files, seconds)
     built = time.monotonic()
 
-    quick = not (arguments.slow or arguments.short)
-    pytest_words = [*(["-m", "not slow"] if quick else []), *(word for word in words if word not in places)]
+    chosen = [] if arguments.short else ["-m", "slow" if arguments.slow else "not slow"]
+    pytest_words = [*chosen, *(word for word in words if word not in places)]
 
     def one_batch(prefix: Path, files: list[str]) -> list[Result]:
         return run_batch(environment, prefix, files, pytest_words, arguments.limit)
 
     def keep(some: list[Result]) -> None:
-        for result in some:
-            result.quick = quick and "mark.slow" in (ROOT / result.file).read_text(encoding="utf-8")
         if whole:
             remember(times, some)
-        if arguments.table:
-            put_into(arguments.table, some)
+        if whole and arguments.table:
+            put_into(arguments.table, tier, some)
 
     whole = not arguments.short and all("::" not in place for place in places)
     results = run_all(todo, arguments.jobs, one_batch, environment, keep)
-    print(HEAD + "\n".join(row(r) for r in sorted(results, key=lambda r: r.file)))
+    print(HEAD + "\n".join(row(r) for r in sorted(results, key=lambda r: r.file) if not r.empty))
     failed = sum(len(r.failed) + bool(r.broken) for r in results)
     skipped = sum(r.skipped.total() for r in results)
     took = f"{built - start:.0f} s to build, {time.monotonic() - built:.0f} s to run"

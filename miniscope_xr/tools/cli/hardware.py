@@ -35,6 +35,7 @@ from miniscope_xr.tools.flash.journal import journals
 SETTINGS = ("gain=2x", "led=10", "ewl=120", "record_length=5", "fs=20")
 _PIECE, _MOST = 4 << 20, 64 << 20  # bytes at once, and in all, of the reading speed
 _PATIENCE = 60  # seconds in which a person pulls a card
+_BEGINS = 600  # seconds in which any computer begins to write
 Ask = Callable[[str], str]
 
 
@@ -161,7 +162,7 @@ class Checklist:
             [sys.executable, "-m", "miniscope_xr", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )  # fmt: skip
-        while child.poll() is None and not in_time and time.monotonic() - began < _PATIENCE:
+        while child.poll() is None and not in_time and time.monotonic() - began < _BEGINS:
             time.sleep(0.01)
             in_time = any(not journal.finished for journal in journals(self.backups))
         child.kill()

@@ -13,14 +13,19 @@ from miniscope_xr.source.words import LIST_DISKS, as_administrator
 from miniscope_xr.tools.flash.disks.base import Disk
 
 Runner = Callable[[str], str]
+_BETWEEN = "-----"
+"""Stands between the answers of one PowerShell: to begin one takes longer than all that it is asked."""
 _DISK = "Number,FriendlyName,SerialNumber,BusType,Size,LogicalSectorSize,IsBoot,IsSystem,IsReadOnly"
 
 
 def _run(script: str) -> str:
-    """Run PowerShell. It writes the console's old code page unless told otherwise: a name with an umlaut is not it."""
+    """Run PowerShell. It writes the console's old code page unless told otherwise: a name with an umlaut is not it.
+
+    Nor may it have our standard input, which it would read to its end: there may be an answer to a question in it.
+    """
     script = f"[Console]::OutputEncoding = [Text.Encoding]::UTF8; {script}"
     command = ["powershell", "-NoProfile", "-NonInteractive", "-Command", script]
-    found = subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+    found = subprocess.run(command, check=True, capture_output=True, timeout=60, stdin=subprocess.DEVNULL).stdout
     return found.decode("utf-8", errors="replace").lstrip("\ufeff")
 
 
@@ -30,17 +35,23 @@ class WindowsDisks:
     def __init__(self, run: Runner = _run) -> None:
         self._run = run
 
-    def _ask(self, script: str) -> list[dict[str, Any]]:
+    def _ask(self, *commands: str) -> list[list[dict[str, Any]]]:
+        """Return what each command found. Only if the last one fails PowerShell says that it failed."""
+        script = f"; '{_BETWEEN}'; ".join(commands)
         try:
-            text = self._run(script).strip()
-            found = json.loads(text) if text else []
+            answers = self._run(script).split(_BETWEEN)
+            found = [json.loads(text) if text.strip() else [] for text in answers]
+            if len(found) != len(commands):
+                raise ValueError(f"it answered {len(found)} of {len(commands)} questions")
         except (subprocess.SubprocessError, OSError, ValueError) as error:
-            raise NotACardError(f"PowerShell `{script}` failed: {error}; {as_administrator()}") from error
-        return found if isinstance(found, list) else [found]
+            said = (getattr(error, "stderr", None) or b"").decode("utf-8", errors="replace").split("\n")[0].strip()
+            why = f"{error} {said}".strip()
+            raise NotACardError(f"PowerShell `{script}` failed: {why}; {as_administrator()}") from error
+        return [each if isinstance(each, list) else [each] for each in found]
 
     def names(self) -> list[str]:
         r"""Return the paths of every whole disk (``\\.\PhysicalDriveN``)."""
-        return [rf"\\.\PhysicalDrive{disk['Number']}" for disk in self._ask(_json("Get-Disk", "Number"))]
+        return [rf"\\.\PhysicalDrive{disk['Number']}" for disk in self._ask(_json("Get-Disk", "Number"))[0]]
 
     def loops_on(self, path: str) -> tuple[str, ...]:
         """None is known here: an attached image is a disk of its own, whose bus says so."""
@@ -52,15 +63,15 @@ class WindowsDisks:
         if name is None:
             raise NotACardError(rf"{path} is not a whole disk; give \\.\PhysicalDriveN (see `{LIST_DISKS['win32']}`)")
         number = name[len(r"\\.\PhysicalDrive") :]
-        found = self._ask(_json(f"Get-Disk -Number {number} -ErrorAction SilentlyContinue", _DISK) + "; exit 0")
+        quiet = "-ErrorAction SilentlyContinue"  # a card without partitions, as this tool makes them, is no error
+        found, parts, drives = self._ask(
+            _json(f"Get-Disk -Number {number} {quiet}", _DISK),
+            _json(f"Get-Partition -DiskNumber {number} {quiet}", "PartitionNumber,DriveLetter"),
+            _json(f"Get-CimInstance Win32_DiskDrive -Filter 'Index={number}'", "MediaType"),
+        )
         if not found:
             raise NotACardError(f"{path}: Windows knows no such disk; `list` shows the candidates")
         disk = found[0]
-        parts = self._ask(  # a card without partitions, as this tool makes them, is no error
-            _json(f"Get-Partition -DiskNumber {number} -ErrorAction SilentlyContinue", "PartitionNumber,DriveLetter")
-            + "; exit 0"
-        )
-        drives = self._ask(_json(f"Get-CimInstance Win32_DiskDrive -Filter 'Index={number}'", "MediaType"))
         mounts = [(name, "/")] if disk.get("IsSystem") or disk.get("IsBoot") else []
         return Disk(
             path=name, kind="disk", bus=_bus(disk), size=int(disk.get("Size") or 0),
