@@ -47,7 +47,7 @@ def address(path: Any) -> str:
         raise PathTypeError(f"expected the path of a card or image, or a URL (text or pathlib.Path), not {kind}")
     if sys.platform == "win32" and (drive := windows.device_name(name)):
         return drive
-    return name if is_url(name) else os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111
+    return name if is_url(name) or not name else os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111
 
 
 def _named(error: NotACardError, path: str, source: ByteSource) -> str:

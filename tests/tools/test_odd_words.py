@@ -53,6 +53,7 @@ READS: dict[str, list[str]] = {
     "restore": [CARD],
     "resume": [CARD],
     "qualify": [CARD],
+    "collect": [CARD, "into", "new", "--name", "{card}"],
 }
 """Commands that are given a card."""
 WRITES = {
@@ -67,13 +68,14 @@ WRITES = {
     "backup": ["card.img", "--image", "--backup-dir", OUT],
     "qualify": ["empty.img", "--image", "--layout", "v4-wirefree", "--seconds", "1", "--plot", OUT],
     "demo": [OUT],
+    "collect": ["card.img", "into", OUT, "--name", "{card}"],
 }
 """Commands that are told where to write."""
 LAYOUTS = [name for name in READS if name not in ("layouts", "view")]
 
 
 def test_every_command_is_tried() -> None:
-    assert set(READS) | set(WRITES) | {"list"} == set(COMMANDS)
+    assert set(READS) | set(WRITES) | {"list", "preset"} == set(COMMANDS)
 
 
 @pytest.fixture
@@ -158,19 +160,21 @@ def complaints(folder: Path, capfd: pytest.CaptureFixture[str]) -> Run:
                 code = int(ended.code or 0)
             except Exception as error:
                 return [f"{words}: {error!r}"]
-        err = "\n".join(
-            line for line in capfd.readouterr().err.splitlines() if not line.startswith(("usage: ", " ", "Note: "))
-        )
+        out, said = capfd.readouterr()
+        err = "\n".join(line for line in said.splitlines() if not line.startswith(("usage: ", " ", "Note: ")))
         quoted = err
         for word in sorted(words, key=len, reverse=True):
             quoted = quoted.replace(word, "") if len(word) > 1 else quoted
         wrong = []
         if code not in codes:
             wrong.append(f"exit code {code}")
-        if code in (2, 3, 4) and not err.startswith(f"miniscope-xr {words[0]}: "):
+        told = words[0] == "collect" and "of 1 card collected" in out  # its summary names what failed, card by card
+        if code in (2, 3, 4) and not told and not err.startswith(f"miniscope-xr {words[0]}: "):
             wrong.append("does not begin with the command")
         if code and (len(err.splitlines()) > 1 or len(err) > 900 + 2 * max(len(word) for word in words)):
             wrong.append("more than a sentence")
+        if "" in words and f"{Path.cwd()} is a directory" in err:
+            wrong.append("an empty name is taken for the folder one stands in")
         if found := [word for word in (*PYTHON, "Errno", "\x1b", "<class", "object at") if word in quoted]:
             wrong.append(f"{found} in it")
         return [f"{words}: {'; '.join(wrong)}: {err}"] if wrong else []

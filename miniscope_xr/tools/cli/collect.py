@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from miniscope_xr.errors import OptionError, OutputExistsError, plain
+from miniscope_xr.layout import load_layout
 from miniscope_xr.source.words import example_device
 from miniscope_xr.tools.collect.about import TOLD, checked, terminal
 from miniscope_xr.tools.collect.again import Readying, agree
@@ -56,6 +57,8 @@ def collect_cards(args: Collecting, report: Report, progress: Progress | None) -
     report.pop("device")
     paths, into = _paths(args)
     readying = _readying(args)
+    if args.layout is not None:
+        load_layout(args.layout)  # a wrong one is told before the cards are read
     if args.report:
         need("PIL.Image", "report", "a report")
     wish = Wish(wanted(args.export), args.report, args.deep, args.layout)
