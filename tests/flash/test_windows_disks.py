@@ -27,7 +27,7 @@ from . import life
 from .cli import Tool, card_id
 from .test_commands import DATA, settings
 
-STATE = os.environ.get("MINISCOPE_XR_DISKS")
+STATE, LOOP = os.environ.get("MINISCOPE_XR_DISKS"), os.environ.get("MINISCOPE_XR_LOOP")
 pytestmark = [
     pytest.mark.skipif(sys.platform != "win32", reason="disks of Windows: run by tests/windows/run.py"),
     pytest.mark.skipif(not STATE, reason="needs the simulated readers of tests/windows/run.py"),
@@ -101,6 +101,16 @@ def test_a_whole_life(computer, image, tool, tmp_path, monkeypatch, volumes):
         computer.volume("e", 2, 64 << 10, 4 << 20)
         computer.volume("f", 2, 8 << 20, 4 << 20, letter="-")
     life.whole_life(tool, drive, image, tmp_path, monkeypatch)
+
+
+def test_a_whole_life_over_a_loop_device(computer, tool, tmp_path, monkeypatch):
+    """The disk is a block device of Linux below Wine, not a file."""
+    if not LOOP:
+        pytest.skip("needs a loop device of Linux, which root attaches")
+    drive = computer.disk(2, life.recorded(Path(LOOP)), f"here bytes={life.SIZE}")
+    computer.volume("e", 2, 0, life.SIZE)
+    life.whole_life(tool, drive, Path(LOOP), tmp_path, monkeypatch)
+    life.is_finished_after_a_kill(tool, drive, Path(LOOP))
 
 
 def test_resume_after_a_kill(drive, image, tool):

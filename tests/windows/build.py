@@ -86,16 +86,17 @@ class Environment:
         return _digest(*(file.read_bytes() for file in ours), json.dumps(wanted).encode(), sys.version.encode())
 
     def build(self) -> None:
-        """Build it, unless the same was built before."""
-        if not (self.stamp.is_file() and self.stamp.read_text() == self.recipe()):
+        """Build it, unless the same was built before; what was built of it when somebody ended this is kept."""
+        recipe = self.recipe()
+        if not (self.stamp.is_file() and self.stamp.read_text().startswith(recipe)):
             shutil.rmtree(self.home, ignore_errors=True)
             self.home.mkdir(parents=True)
-            self._system_packages()
-            self._interpreter()
-            self._packages()
-            self._c99()
-            self._wine()
-            self.stamp.write_text(self.recipe())
+            self.stamp.write_text(f"{recipe}\n")
+        for step in (self._system_packages, self._interpreter, self._packages, self._wine):
+            done = self.stamp.read_text()
+            if step.__name__ not in done.split():
+                step()
+                self.stamp.write_text(f"{done}{step.__name__}\n")
         self._readers()
         self._install()
 
@@ -122,10 +123,11 @@ class Environment:
         run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *APT, env=env)
 
     def _interpreter(self) -> None:
-        tools = self.home / "tools"
+        tools, wheels = self.home / "tools", self.home / "wheels"
+        for begun in (self.python, wheels):
+            shutil.rmtree(begun, ignore_errors=True)
         run(sys.executable, "-m", "venv", tools)
         run(tools / "bin" / "pip", "install", "-q", "uv", "pefile")
-        wheels = self.home / "wheels"
         only = ["--platform", "win_amd64", "--python-version", MINOR, "--only-binary=:all:", "--no-deps"]
         run(tools / "bin" / "pip", "download", "-q", *only, "panda3d", "msvc-runtime", "-d", wheels)
         libraries, site = self.python / "DLLs", self.python / "Lib" / "site-packages"
@@ -178,12 +180,14 @@ class Environment:
         windows = ["--python-platform", "windows", "--python-version", MINOR]
         run(uv, "pip", "compile", "-q", ROOT / "pyproject.toml", "--extra", "test", *windows, "-o", wanted)
         site = self.python / "Lib" / "site-packages"
+        shutil.rmtree(site, ignore_errors=True)
         # the linters and type checkers run on Linux
         lines = [line for line in wanted.read_text().splitlines() if not line.startswith(("ruff==", "mypy=="))]
         wanted.write_text("\n".join(lines))
         # copies: the binaries are changed below, and uv's cache must not be
         exactly = ["--link-mode", "copy", "--only-binary", ":all:", "--no-deps", "-r", wanted]
         run(uv, "pip", "install", "-q", "--target", site, *windows, *exactly)
+        self._c99()
 
     def _c99(self) -> None:
         """Give the binaries that import a missing function a library that has it.
@@ -202,6 +206,7 @@ class Environment:
 
     def _wine(self) -> None:
         env = self.environ()
+        shutil.rmtree(self.prefix, ignore_errors=True)
         run("wineboot", "-i", env=env)
         run("wineserver", "-w", env=env)  # until the drive is really there
         run("wine", "reg", "add", r"HKCU\Software\Wine", "/v", "Version", "/d", "win10", "/f", env=env)

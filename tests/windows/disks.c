@@ -65,7 +65,7 @@ static Opened *known(HANDLE handle)
     return NULL;
 }
 
-static HANDLE keep(HANDLE handle, int disk, const char *volume)
+static HANDLE keep(HANDLE handle, int disk, const char *volume, long long bytes)
 {
     if (handle == INVALID_HANDLE_VALUE) return handle;
     EnterCriticalSection(&guard);
@@ -73,8 +73,9 @@ static HANDLE keep(HANDLE handle, int disk, const char *volume)
         LARGE_INTEGER size = {0};
         memset(&opened[i], 0, sizeof opened[i]);
         opened[i].disk = disk;
+        opened[i].size = bytes;
         if (volume) snprintf(opened[i].volume, 80, "%s", volume);
-        else if (real_GetFileSizeEx(handle, &size)) opened[i].size = size.QuadPart / 512 * 512;
+        else if (!bytes && real_GetFileSizeEx(handle, &size)) opened[i].size = size.QuadPart / 512 * 512;
         opened[i].handle = handle;
         break;
     }
@@ -98,7 +99,7 @@ static HANDLE open_disk(int number, DWORD access)
     if (!d || !says(d->words, "here")) return SetLastError(ERROR_FILE_NOT_FOUND), INVALID_HANDLE_VALUE;
     if (access && says(d->words, "denied")) return SetLastError(ERROR_ACCESS_DENIED), INVALID_HANDLE_VALUE;
     MultiByteToWideChar(CP_UTF8, 0, says(d->words, "empty") ? "NUL" : d->file, -1, file, 520);
-    return keep(real_CreateFileW(file, access, 7, NULL, OPEN_EXISTING, 0, NULL), number, NULL);
+    return keep(real_CreateFileW(file, access, 7, NULL, OPEN_EXISTING, 0, NULL), number, NULL, number_in(d->words, "bytes=", 0));
 }
 
 static HANDLE open_volume(LPCWSTR path, DWORD access)
@@ -114,7 +115,7 @@ static HANDLE open_volume(LPCWSTR path, DWORD access)
     if (says(v->words, "notready")) return SetLastError(ERROR_NOT_READY), INVALID_HANDLE_VALUE;
     Disk *d = disk_of(&c, v->disk);
     if (access && d && says(d->words, "denied")) return SetLastError(ERROR_ACCESS_DENIED), INVALID_HANDLE_VALUE;
-    return keep(real_CreateFileW(L"NUL", GENERIC_READ, 7, NULL, OPEN_EXISTING, 0, NULL), v->disk, v->name);
+    return keep(real_CreateFileW(L"NUL", GENERIC_READ, 7, NULL, OPEN_EXISTING, 0, NULL), v->disk, v->name, 0);
 }
 
 static HANDLE WINAPI my_CreateFileW(
@@ -212,8 +213,7 @@ static BOOL WINAPI my_DeviceIoControl(
     if (!o->volume[0]) {
         if (code == 0x70140) return TRUE;
         if (code == 0x2D4800) {
-            char *count = strstr(disk_of(&c, o->disk)->words, "changes=");
-            DWORD changes = count ? atoi(count + 8) : 0;
+            DWORD changes = (DWORD)number_in(disk_of(&c, o->disk)->words, "changes=", 0);
             if (n_out >= 4) { memcpy(out, &changes, 4); *got = 4; }
             return TRUE;
         }

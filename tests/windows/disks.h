@@ -2,7 +2,8 @@
  *
  * disk   <tab> number <tab> file <tab> words <tab> bus <tab> media <tab> name <tab> serial number
  *        words: here (plugged in), empty (no card), protected (write protection), denied (no administrator),
- *        system (Windows is on it), changes=N (how often the card in the reader was changed)
+ *        system (Windows is on it), changes=N (how often the card in the reader was changed), bytes=N (its size, which
+ *        Wine does not tell of a device of Linux)
  * volume <tab> name <tab> disk <tab> first byte <tab> bytes <tab> letter or - <tab> words
  *        words: mounted (a file system other than RAW), open (a program has a file of it open), notready
  */
@@ -48,3 +49,10 @@ static void parse(char *text, Computer *c)
 }
 
 static BOOL says(const char *words, const char *word) { return strstr(words, word) != NULL; }
+
+/* The number behind a word such as "bytes=", or another one where it is not said. */
+static long long number_in(const char *words, const char *word, long long other)
+{
+    const char *at = strstr(words, word);
+    return at ? _atoi64(at + strlen(word)) : other;
+}

@@ -32,6 +32,7 @@ static long long size_of(Disk *d)
     WCHAR file[520];
     WIN32_FILE_ATTRIBUTE_DATA facts;
     if (says(d->words, "empty")) return 0;
+    if (number_in(d->words, "bytes=", 0)) return number_in(d->words, "bytes=", 0);
     MultiByteToWideChar(CP_UTF8, 0, d->file, -1, file, 520);
     if (!GetFileAttributesExW(file, GetFileExInfoStandard, &facts)) return 0;
     return (((long long)facts.nFileSizeHigh << 32) + facts.nFileSizeLow) / 512 * 512;

@@ -16,27 +16,31 @@ environment cannot be built here.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as xml
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Event
 
 from build import ROOT, CannotBuildError, Environment
 
 # They test Linux' own kernel, the pages' browser on Linux, or need minutes of real time
 NOT_HERE = ("tests/benchmarks", "tests/readers", "tests/measure", "tests/windows")
 DISKS = "test_windows_disks.py"  # runs above simulated card readers
+CARD = 16 << 20  # bytes of the one that is a loop device
 SHORT = [
     "tests/test_readme.py::test_the_python_of_the_readme_runs",
     "tests/cards/test_reading.py::test_padding_and_remote_stop_are_not_frames",
@@ -46,6 +50,7 @@ SHORT = [
     "tests/source/test_words.py::test_what_to_type_for_a_card_as_it_is_sold",
     "tests/flash/test_windows_disks.py::test_a_whole_life[a letter]",
 ]
+ENDED = Event()  # somebody ends this, as `timeout` does
 NO_REPORT = "ended without a report"
 TOGETHER = 90  # seconds: files that take less together share a process, which needs ten to begin
 
@@ -119,7 +124,7 @@ def read_report(report: Path) -> dict[str, Result]:
 def run_batch(environment: Environment, prefix: Path, files: list[str], words: list[str], limit: int) -> list[Result]:
     """Run some test files in one process, of at most ``limit`` seconds; twice if Wine fails, not a test."""
     results = run_once(environment, prefix, files, words, limit)
-    if any(r.broken == NO_REPORT for r in results):
+    if any(r.broken == NO_REPORT for r in results) and not ENDED.is_set():
         print(f"once more: {' '.join(files)}", flush=True)
         results = run_once(environment, prefix, files, words, limit)
     return results
@@ -137,6 +142,33 @@ def run_once(environment: Environment, prefix: Path, files: list[str], words: li
         readers = prefix.parent / f"{prefix.name}.disks"
         readers.write_bytes(b"")
         env["MINISCOPE_XR_DISKS"] = f"Z:{readers}".replace("/", "\\")
+        with loop_device(prefix.parent / f"{prefix.name}.card") as loop:
+            env["MINISCOPE_XR_LOOP"] = f"Z:{loop}".replace("/", "\\") if loop else ""
+            return run_pytest(environment, prefix, files, command, env, limit)
+    return run_pytest(environment, prefix, files, command, env, limit)
+
+
+@contextlib.contextmanager
+def loop_device(file: Path) -> Iterator[str]:
+    """Attach a loop device of a card's size, for as long as this lasts; empty where that needs other rights."""
+    with file.open("wb") as card:
+        card.truncate(CARD)
+    command, loop = ["losetup", "--find", "--show", str(file)], ""
+    if shutil.which(command[0]):
+        loop = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    try:
+        yield loop
+    finally:
+        if loop:
+            subprocess.run(["losetup", "--detach", loop], check=False)
+        file.unlink()
+
+
+def run_pytest(
+    environment: Environment, prefix: Path, files: list[str], command: list[str], env: dict[str, str], limit: int
+) -> list[Result]:
+    """Run this command, and read pytest's report."""
+    report = prefix.parent / f"{prefix.name}.xml"
     # Piped, both ways: standard output straight to a file dies with WinError 6 under Wine
     try:
         done = subprocess.run(
@@ -189,7 +221,8 @@ def run_all(
             prefixes.put(prefix)
 
     found = []
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
+    try:
         for future in as_completed([pool.submit(one, files) for files in todo]):
             results = future.result()
             for r in (r for r in results if not r.empty):
@@ -197,6 +230,8 @@ def run_all(
                 print(f"{r.file}: {counts}, {r.seconds:.0f} s", flush=True)
             done(results)
             found += results
+    finally:
+        pool.shutdown(cancel_futures=True)
     return found
 
 
@@ -238,6 +273,12 @@ def remember(file: Path, results: list[Result]) -> None:
     file.write_text(json.dumps(known, indent=1))
 
 
+def end(*_: object) -> None:
+    """End with those that were begun: ``timeout`` tells them, too."""
+    ENDED.set()
+    raise SystemExit(143)
+
+
 def main() -> int:
     """Build what is missing, run, and say what came out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -252,6 +293,7 @@ def main() -> int:
     places = [word for word in words if (ROOT / word.split("::")[0]).exists()]
     environment = Environment(arguments.home.resolve())
     start = time.monotonic()
+    signal.signal(signal.SIGTERM, end)
     environment.home.parent.mkdir(parents=True, exist_ok=True)
     only = environment.home.with_name(f"{environment.home.name}.lock").open("w")
     fcntl.flock(only, fcntl.LOCK_EX)  # until this process ends: one checkout at a time is installed there
