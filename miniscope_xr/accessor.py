@@ -12,6 +12,7 @@ from miniscope_xr.errors import OptionError
 
 if TYPE_CHECKING:
     from miniscope_xr.tools.check.check import CheckResult
+    from miniscope_xr.tools.clock.align import AlignOptions
     from miniscope_xr.tools.export.options import ExportOptions
     from miniscope_xr.tools.report.player import Player
     from miniscope_xr.tools.stream.footage import Frames, PathLike
@@ -30,7 +31,7 @@ class MiniscopeAccessor:
         self._ds = ds
 
     def __repr__(self) -> str:
-        can = "to_video, export, view, check, quality, plot, plot_headers, summary, play"
+        can = "to_video, export, view, check, quality, align, join, plot, plot_headers, summary, play"
         return f"<ds.miniscope: {can}; {dict(self._ds.sizes)}>"
 
     def to_video(self, path: PathLike, codec: str = "GREY", **options: Unpack[VideoOptions]) -> None:
@@ -91,6 +92,31 @@ class MiniscopeAccessor:
         from miniscope_xr.tools.check.quality import quality
 
         return quality(self._ds, progress)
+
+    def align(self, **options: Unpack[AlignOptions]) -> xr.Dataset:
+        """Say when, by another clock, every frame was taken: from pairs of times, pulses, or a light in a video.
+
+        Parameters
+        ----------
+        options
+            ``pairs=``, ``video=``, ``pulses=`` or ``start=``, and more: those of
+            :class:`~miniscope_xr.tools.clock.align.AlignOptions`.
+
+        Returns
+        -------
+        The recording with ``clock_time``, ``clock_error`` and, where a date is known, ``wall_time``: exports carry
+        them.
+        See :func:`miniscope_xr.tools.clock.align.align` for all of it and for its errors.
+        """
+        from miniscope_xr.tools.clock.align import align
+
+        return align(self._ds, **options)
+
+    def plot_clock(self, ax: Any = None) -> Any:
+        """Draw how far every pair of an aligned recording lies off, and the stated error; returns matplotlib Axes."""
+        from miniscope_xr.tools.clock.plot import plot_clock
+
+        return plot_clock(self._ds, ax)
 
     def plot_headers(self) -> Any:
         """Plot counters, drops, rate, battery and focus against time; returns a matplotlib Figure."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from miniscope_xr._version import __version__
-from miniscope_xr.tools.cli import collect, copying, demo, presets, read, runner, view, write
+from miniscope_xr.tools.cli import align, collect, copying, demo, presets, read, runner, view, write
 from miniscope_xr.tools.export import archive
 from miniscope_xr.tools.flash import commands as flash_commands
 
@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (read, view, write, collect, presets, archive, flash_commands, copying, demo):
+    for module in (read, view, write, align, collect, presets, archive, flash_commands, copying, demo):
         module.register(commands)
     return parser
 

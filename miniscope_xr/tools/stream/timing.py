@@ -20,6 +20,9 @@ BLANK = np.iinfo(np.int64).min
 SLOT = "linked_list"
 """Header field that is a Miniscope's buffer index: the slot of the ring buffer."""
 
+WALL, SHOWN, ERROR = "wall_time", "clock_time", "clock_error"
+"""Coordinates of a recording aligned with another clock: date and time (UTC), s, and s it may be off (95 %)."""
+
 COLUMNS = "Frame Number,Time Stamp (ms),Buffer Index,DAQ Frame Number"
 
 

@@ -1,0 +1,135 @@
+"""Lights in simulated behaviour videos: an animal walks, reflections waver, the codec loses detail; or no light."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+pytest.importorskip("cv2", reason="needs an importable OpenCV", exc_type=ImportError)
+
+from miniscope_xr.errors import OptionError
+from miniscope_xr.tools.cli import main
+from miniscope_xr.tools.clock.align import align
+from miniscope_xr.tools.clock.fit import ClockError
+from miniscope_xr.tools.simulate import simulate
+from tests.clock.behaviour import Behaviour, share
+from tests.clock.test_clock import recording
+
+pytestmark = pytest.mark.slow
+
+FPS, FRAMES = 30, 480
+TIMES = np.arange(FRAMES) / FPS
+ON, OFF = 3.213, 13.213
+LENGTH = 200  # frames of 50 ms: 10 s
+
+
+def video(folder: Path, spans: Any = ((ON, OFF),), codec: str = "MJPG", **how: Any) -> Path:
+    film = Behaviour(share(TIMES, 1 / FPS, *spans), FRAMES, **how)
+    return film.write(folder / ("film.mp4" if codec == "mp4v" else "film.avi"), FPS, codec)
+
+
+def off_by(ds: xr.Dataset) -> np.ndarray:
+    """How far start and end of the recording are from when the light went on and off, in s."""
+    return np.array([float(ds.clock_pair_other[0]) - ON, float(ds.clock_pair_other[1]) - OFF])
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {}, {"strength": 45, "seed": 1}, {"where": None, "seed": 2}, {"camera_noise": 5, "seed": 3},
+        {"codec": "mp4v", "seed": 4},
+    ],
+    ids=["in a corner", "weak", "on the animal's head", "noise", "mp4"],
+)  # fmt: skip
+def test_the_status_led_is_found(how: dict[str, Any], tmp_path: Path) -> None:
+    ds = align(recording(LENGTH), video=video(tmp_path, **how), progress=False)
+    assert np.abs(off_by(ds)).max() <= 1 / FPS
+    truth = ON + (recording(LENGTH).time.values.astype(float) - 40 + 50) / 1000
+    assert np.abs(ds.clock_time.values - truth).max() < 0.05
+    assert (np.abs(ds.clock_time.values - truth) <= ds.clock_error.values).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_without_a_light_nothing_is_found(seed: int, tmp_path: Path) -> None:
+    with pytest.raises(ClockError, match="no light was found"):
+        align(recording(LENGTH), video=video(tmp_path, spans=(), seed=seed), progress=False)
+
+
+def test_a_light_of_another_length_is_not_taken(tmp_path: Path) -> None:
+    with pytest.raises(ClockError, match=r"nothing is on for 10\.0 s"):
+        align(recording(LENGTH), video=video(tmp_path, spans=((2, 6),)), progress=False)
+
+
+def test_two_lights_are_told_apart_by_their_region(tmp_path: Path) -> None:
+    film = video(tmp_path, second=share(TIMES, 1 / FPS, (1.5, 11.5)))
+    with pytest.raises(ClockError, match="give the region"):
+        align(recording(LENGTH), video=film, progress=False)
+    ds = align(recording(LENGTH), video=film, region=(244, 34, 12, 12), progress=False)
+    assert np.abs(off_by(ds)).max() <= 1 / FPS
+
+
+def test_a_reflection_that_goes_along_is_no_second_light(tmp_path: Path) -> None:
+    ds = align(recording(LENGTH), video=video(tmp_path, second=share(TIMES, 1 / FPS, (ON, OFF))), progress=False)
+    assert np.abs(off_by(ds)).max() <= 1 / FPS
+
+
+def test_flashes_are_matched_to_the_card_s_by_their_intervals(tmp_path: Path) -> None:
+    card = np.cumsum([0.9, 1.3, 0.7, 1.9, 1.1, 2.2, 0.8, 1.6])
+    spans = [(2 + t, 2.2 + t) for t in card]
+    ds = align(recording(LENGTH), video=video(tmp_path, spans=spans), card=card[1:], progress=False)
+    assert ds.attrs["clock_pairs"] == 7
+    np.testing.assert_allclose(ds.clock_pair_other - ds.clock_pair_card, 2, atol=1 / FPS)
+
+
+def test_a_camera_s_folder_gives_dates(tmp_path: Path) -> None:
+    """As Miniscope-DAQ writes it: numbered videos, their times beside them, the start of the session above."""
+    folder = tmp_path / "BehavCam"
+    folder.mkdir()
+    film = Behaviour(share(TIMES, 1 / FPS, (ON, OFF)), FRAMES)
+    halves = [Behaviour(film.lit[at : at + 240], 240) for at in (0, 240)]
+    halves[1].path = film.path[240:]
+    halves[0].path = film.path[:240]
+    for k, half in enumerate(halves):
+        half.write(folder / f"{k}.avi", FPS)
+    rows = "".join(f"{k},{1000 * t:.0f},0\n" for k, t in enumerate(TIMES))
+    (folder / "timeStamps.csv").write_text("Frame Number,Time Stamp (ms),Buffer Index\n" + rows)
+    (tmp_path / "metaData.json").write_text(json.dumps({"recordingStartTime": {"msecSinceEpoch": 1_700_000_000_000}}))
+    ds = align(recording(LENGTH), video=folder, progress=False)
+    assert abs(ds.wall_time.values[0] - np.datetime64(1_700_000_000_000 + int(1000 * ON) + 50, "ms")) < np.timedelta64(
+        40, "ms"
+    )
+    assert "timeStamps.csv" in ds.attrs["clock_source"]
+
+
+def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "film.avi").write_bytes(b"no video")
+    for name in ("film.avi", "missing.avi"):
+        with pytest.raises(OptionError):
+            align(recording(LENGTH), video=tmp_path / name, progress=False)
+    with pytest.raises(OptionError, match="320 px wide and 240 px high"):
+        align(recording(LENGTH), video=video(tmp_path / ".."), region=(315, 0, 20, 20), progress=False)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card = simulate(frames=LENGTH).write(tmp_path / "card.img")
+    outs = [str(tmp_path / name) for name in ("clock.json", "times.csv", "off.png")]
+    words = ["align", str(card), *outs, "--video", str(video(tmp_path)), "--start", "2026-03-14T15:00:00+00:00"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("Status LED in the video at x 240, y 32")
+    assert "2 of 2 pairs fit" in said
+    table = (tmp_path / "times.csv").read_text().splitlines()
+    assert table[0] == "Frame Number,Time Stamp (ms),Clock Time (s),Clock Error (s),Wall Time (UTC)"
+    assert table[1].split(",")[4].startswith("2026-03-14T15:00:03.2")
+    assert len(table) == LENGTH + 1
+    assert (tmp_path / "off.png").stat().st_size > 5000
+    assert main(words) == 5
+    assert "exists already" in capsys.readouterr().err
+    assert main(["align", str(card), "--start", "2026-03-14T15:00:00"]) == 0
+    assert "drift is not" in capsys.readouterr().out
+    assert main(["align", str(card), str(tmp_path / "x.doc"), "--start", "2026"]) == 2
