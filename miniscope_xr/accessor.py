@@ -112,6 +112,20 @@ class MiniscopeAccessor:
 
         return align(self._ds, **options)
 
+    def join(self, *others: xr.Dataset, apart: float | None = None) -> xr.Dataset:
+        """Put other recordings of the session behind this one; see :func:`miniscope_xr.tools.clock.join.join`.
+
+        Parameters
+        ----------
+        others
+            Recordings of this card or of others.
+        apart
+            s between them, where they were not aligned; None: it is not known, and times run on.
+        """
+        from miniscope_xr.tools.clock.join import join
+
+        return join([self._ds, *others], apart)
+
     def plot_clock(self, ax: Any = None) -> Any:
         """Draw how far every pair of an aligned recording lies off, and the stated error; returns matplotlib Axes."""
         from miniscope_xr.tools.clock.plot import plot_clock

@@ -15,7 +15,8 @@ from miniscope_xr.tools.clock.align import align, clock_of, with_clock
 from miniscope_xr.tools.clock.fit import ClockError, fit_clocks, student
 from miniscope_xr.tools.clock.match import match_pulses
 from miniscope_xr.tools.clock.saved import read_clock, to_text
-from miniscope_xr.tools.clock.tables import camera_times, read_pairs, read_pulses
+from miniscope_xr.tools.clock.tables import read_pairs, read_pulses
+from miniscope_xr.tools.stream.camera import camera_times
 
 FRAME = 0.05
 HOUR = 3600.0
@@ -103,10 +104,16 @@ class TestFit:
         )
 
     def test_two_pairs_are_as_sure_as_their_events(self) -> None:
+        """Seen to 30 ms ten minutes apart they tell the drift; seconds apart they do not: it is any quartz's."""
         fit = fit_clocks([10, 610], [1010, 1610.06], bound=0.03)
-        assert fit.ppm == pytest.approx(100)
-        assert fit.error(np.array([10.0, 310.0]))[0] == pytest.approx(0.03, rel=0.01)
-        assert fit.error(np.array([2000.0]))[0] > 0.1
+        assert fit.ppm == pytest.approx(100, abs=15)
+        assert 0.03 <= fit.error(np.array([10.0]))[0] <= 0.045
+        assert fit.error(np.array([3000.0]))[0] > 0.1
+        exact = fit_clocks([10, 610], [1010, 1610.06])
+        assert exact.ppm == pytest.approx(100)
+        close = fit_clocks([10, 20], [1010, 1020.04], bound=0.03)
+        assert abs(close.ppm or 0) < 20  # of the 4,000 that were seen
+        assert close.error(np.array([610.0]))[0] > 0.1
 
     def test_one_pair_is_an_offset_and_no_drift(self) -> None:
         fit = fit_clocks([10.0], [500.0])

@@ -48,7 +48,8 @@ def off_by(ds: xr.Dataset) -> np.ndarray:
 )  # fmt: skip
 def test_the_status_led_is_found(how: dict[str, Any], tmp_path: Path) -> None:
     ds = align(recording(LENGTH), video=video(tmp_path, **how), progress=False)
-    assert np.abs(off_by(ds)).max() <= 1 / FPS
+    moves = "where" in how  # a light that moves is seen a frame early or late
+    assert np.abs(off_by(ds)).max() <= (2 if moves else 1) / FPS
     truth = ON + (recording(LENGTH).time.values.astype(float) - 40 + 50) / 1000
     assert np.abs(ds.clock_time.values - truth).max() < 0.05
     assert (np.abs(ds.clock_time.values - truth) <= ds.clock_error.values).all()
@@ -128,7 +129,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert table[1].split(",")[4].startswith("2026-03-14T15:00:03.2")
     assert len(table) == LENGTH + 1
     assert (tmp_path / "off.png").stat().st_size > 5000
-    assert main(words) == 5
+    assert main(words) == 2
     assert "exists already" in capsys.readouterr().err
     assert main(["align", str(card), "--start", "2026-03-14T15:00:00"]) == 0
     assert "drift is not" in capsys.readouterr().out

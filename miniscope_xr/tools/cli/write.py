@@ -12,6 +12,8 @@ import xarray as xr
 
 from miniscope_xr.errors import OptionError
 from miniscope_xr.source.words import example_device
+from miniscope_xr.tools.clock.align import with_clock
+from miniscope_xr.tools.clock.saved import read_clock
 from miniscope_xr.tools.export import export as write
 from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.options import ABOUT
@@ -98,6 +100,8 @@ class Export(_Selection):
     to: str | None
     start: str | None
     codec: str | None
+    clock: str | None
+    camera: str | None
 
 
 @dataclass(frozen=True)
@@ -149,9 +153,13 @@ def video(args: Video) -> int:
 
 def export(args: Export, about: Mapping[str, str | None]) -> int:
     """Write a recording for another program; ``about`` is what the card does not know."""
-    told: dict[str, Any] = {"fps": args.fps, "start": args.start, "codec": args.codec, **about}
+    told: dict[str, Any] = {
+        "fps": args.fps, "start": args.start, "codec": args.codec, "camera": args.camera, **about
+    }  # fmt: skip
     with _open(args) as ds:
         count = ds.sizes["frame"]
+        if args.clock is not None:
+            ds = with_clock(ds, read_clock(args.clock))
         made = write(
             ds, args.out, args.to, frames=args.frames, force=args.force, progress=not args.quiet,
             **{name: value for name, value in told.items() if value is not None},
@@ -200,6 +208,10 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--to", choices=tuple(FORMATS), help="format; else the ending of OUT says it")
     parser.add_argument("--start", metavar="TIME", help="when the recording began, e.g. 2026-03-14T15:09:26")
     parser.add_argument("--codec", help="of a miniscope-daq folder: FFV1 (default) or GREY")
+    parser.add_argument("--clock", metavar="JSON", help="times by another clock, which `align` wrote")
+    parser.add_argument(
+        "--camera", metavar="VIDEO", help="behaviour video or camera's folder, to lie beside the recording"
+    )
     session = parser.add_argument_group(
         "what the card does not know", "A format that cannot hold one of these says so; nwb holds all of them."
     )

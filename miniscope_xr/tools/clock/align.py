@@ -14,9 +14,10 @@ import xarray as xr
 
 from miniscope_xr.errors import refuse_unknown
 from miniscope_xr.tools.clock.fit import MOST_DRIFT, ClockError, ClockFit, fit_clocks
-from miniscope_xr.tools.clock.lights import Light, Region, find_light, nominal_rate, steps_of
+from miniscope_xr.tools.clock.lights import Light, Region, find_light, steps_of
 from miniscope_xr.tools.clock.match import match_pulses
-from miniscope_xr.tools.clock.tables import Column, FrameTimes, camera_times, read_pairs, read_pulses, seconds_of
+from miniscope_xr.tools.clock.tables import Column, read_pairs, read_pulses, seconds_of
+from miniscope_xr.tools.stream.camera import FrameTimes, camera_times, nominal_rate
 from miniscope_xr.tools.stream.timing import (
     BLANK,
     ERROR,
@@ -291,6 +292,7 @@ def with_clock(ds: xr.Dataset, clock: Clock) -> xr.Dataset:
         coords[WALL] = ("frame", dates, {"long_name": "date and time of the frame (UTC)"})
     attrs: dict[str, Any] = {
         "clock_source": clock.source,
+        "clock_zero": clock.zero,
         "clock_pairs": len(fit.card),
         "clock_pairs_used": int(fit.used.sum()),
         "clock_spread": fit.spread,

@@ -19,6 +19,7 @@ Array = np.ndarray[Any, Any]
 MOST_DRIFT = 2e-3
 """Of two clocks against each other: 7 s an hour. No quartz is that far off; a unit that was mistaken is further."""
 
+_USUAL_DRIFT = 1e-4  # standard deviation of two quartz clocks' drift, generously
 _REACH = 4.0  # standard deviations behind which a pair is of two different events
 _FEW = 3  # pairs of which none can be told to be wrong
 _SAMPLE = 400  # pairs for a first guess by all slopes between two
@@ -153,12 +154,21 @@ def _checked(drift: float) -> float:
 
 
 def _through_two(card: Array, other: Array, bound: float) -> ClockFit:
-    """The line through two pairs: nothing is left over that would tell how sure they are, so ``bound`` has to."""
-    drift = _checked(float((other[1] - other[0]) / (card[1] - card[0])) - 1)
+    """The line through two pairs: nothing is left over that would tell how sure they are, so ``bound`` has to.
+
+    Pairs that are close together say less of the drift than that both are quartz clocks, so both count by how sure they
+    are. What delays one event (a light's driver, an exposure) delays the other: the offset is no surer than one.
+    """
+    span = float(card[1] - card[0])
     half = bound / 1.96
-    cover = np.diag([half**2 / 2, 2 * half**2 / (card[1] - card[0]) ** 2])
+    seen, sure = float((other[1] - other[0]) / span) - 1, np.sqrt(2) * half / span
+    _checked(float(np.sign(seen)) * max(abs(seen) - 3 * sure, 0.0))
+    weight = _USUAL_DRIFT**2 / (_USUAL_DRIFT**2 + sure**2)
+    cover = np.diag([half**2, weight * sure**2])
     both = np.ones(2, bool)
-    return ClockFit(float(card.mean()), float(other.mean()), drift, card, other, both, 0.0, cover=cover)
+    return ClockFit(
+        float(card.mean()), float(other.mean()), float(weight * seen), card, other, both, 0.0, cover=cover
+    )  # fmt: skip
 
 
 def _robust(card: Array, other: Array) -> tuple[Array, list[float]]:

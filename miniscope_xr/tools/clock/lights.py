@@ -16,6 +16,7 @@ import numpy as np
 
 from miniscope_xr.errors import OptionError
 from miniscope_xr.tools.clock.fit import MOST_DRIFT, ClockError
+from miniscope_xr.tools.stream.camera import parts_of
 from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import progress_bar
 
@@ -71,32 +72,6 @@ def frames_of(path: Path) -> Iterator[Array]:
                 yield image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
         finally:
             film.release()
-
-
-def parts_of(path: Path) -> list[Path]:
-    """The video itself, or those of a camera's folder as Miniscope-DAQ writes them: 0.avi, 1.avi, ..."""
-    if not path.is_dir():
-        if not path.exists():
-            raise OptionError(f"{path}: there is no such video")
-        return [path]
-    parts = sorted((p for p in path.iterdir() if p.suffix.lower() in (".avi", ".mkv", ".mp4", ".mov")), key=_number)
-    if not parts:
-        raise OptionError(f"{path}: no video is in this folder")
-    return parts
-
-
-def _number(path: Path) -> tuple[int, str]:
-    return (int(path.stem), "") if path.stem.isdecimal() else (1 << 60, path.stem)
-
-
-def nominal_rate(path: Path) -> float:
-    """Frames per second that a video's file says."""
-    cv2 = need("cv2", "video", "reading a behaviour video")
-    film = cv2.VideoCapture(str(parts_of(path)[0]))
-    try:
-        return float(film.get(cv2.CAP_PROP_FPS))
-    finally:
-        film.release()
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import json
@@ -11,11 +12,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from miniscope_xr._version import SOFTWARE
 from miniscope_xr.errors import OptionError, OutputExistsError
 from miniscope_xr.frames.stencil import cores
+from miniscope_xr.tools.export.aligned import Camera
 from miniscope_xr.tools.export.job import ExportJob
 from miniscope_xr.tools.stream.timing import write_time_stamps
 from miniscope_xr.tools.video.codecs import normal_codec
@@ -23,6 +26,7 @@ from miniscope_xr.tools.video.write import check_even, write_rows
 
 FRAMES_PER_FILE = 1000
 _NAME = "Miniscope"
+_CAMERA = "BehavCam"
 
 
 def session_folder(ds: xr.Dataset, base: Path, start: datetime) -> Path:
@@ -73,7 +77,7 @@ def _session(job: ExportJob) -> dict[str, Any]:
         "recordingStartTimeSource": job.start_source,
         "recordingStartTimeZone": start.isoformat()[-6:],
         "miniscopes": [_NAME],
-        "cameras": [],
+        "cameras": [] if job.camera is None else [_CAMERA],
         "software": SOFTWARE,
         "recordedCard": _card_of(job.footage.ds),
     }  # fmt: skip
@@ -117,6 +121,27 @@ def _videos(job: ExportJob, folder: Path, codec: str) -> None:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _camera(job: ExportJob, camera: Camera) -> None:
+    """Copy the behaviour camera's videos beside the Miniscope, on the same clock, since the same start."""
+    folder = job.path / _CAMERA
+    folder.mkdir()
+    camera.copy_to(folder)
+    times = np.rint(1000 * (camera.seconds - camera.seconds[0] + job.camera_begins)).astype(np.int64)
+    rows = np.arange(len(times))
+    with (folder / "timeStamps.csv").open("w", encoding="ascii", newline="\n") as file:
+        file.write("Frame Number,Time Stamp (ms),Buffer Index\n")
+        file.writelines(f"{k},{ms},0\n" for k, ms in zip(rows.tolist(), times.tolist(), strict=True))
+    described: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        described = json.loads((camera.path / "metaData.json").read_text(encoding="utf-8"))
+    known = {
+        "deviceName": _CAMERA, "deviceType": "behaviour camera", "deviceID": 1, "deviceDirectory": "",
+        "framesPerFile": max(camera.counts), "frameRate": f"{max(round(camera.rate), 1)}FPS",
+    }  # fmt: skip
+    own = {k: v for k, v in described.items() if k not in ("deviceDirectory", "framesPerFile", "deviceName")}
+    _write_json(folder / "metaData.json", {**known, **own, "timesBy": camera.source})
+
+
 def write(job: ExportJob) -> None:
     """Write the session's metaData.json and notes.csv, and the Miniscope's folder of AVIs and time stamps."""
     codec = normal_codec(job.codec)
@@ -127,10 +152,12 @@ def write(job: ExportJob) -> None:
     folder = job.path / _NAME
     folder.mkdir(parents=True)
     _videos(job, folder, codec)
-    write_time_stamps(folder / "timeStamps.csv", footage.times, footage.slots, footage.numbers, footage.status)
+    times = np.rint(1000 * job.since_start()).astype(np.int64)
+    write_time_stamps(folder / "timeStamps.csv", times, footage.slots, footage.numbers, footage.status)
+    if job.camera is not None:
+        _camera(job, job.camera)
     _write_json(folder / "metaData.json", _device(job, codec))
     _write_json(job.path / "metaData.json", _session(job))
-    times = footage.times
     with (job.path / "notes.csv").open("w", encoding="utf-8", newline="") as file:
         file.write("Time Stamp (ms), Note\n")  # with the space, as Miniscope-DAQ writes it
         notes = csv.writer(file, lineterminator="\n")

@@ -51,7 +51,7 @@ class Format:
 FORMATS = {
     "miniscope-daq": Format(
         "daq_folder", (), True, "folder of AVIs as Miniscope-DAQ writes it (FFV1 or GREY)", ("cv2",), "video",
-        frozenset({"fps", "start", "codec", "animal", "researcher", "experiment"}), batch_bytes=1_500_000,
+        frozenset({"fps", "start", "codec", "camera", "animal", "researcher", "experiment"}), batch_bytes=1_500_000,
     ),
     "minian": Format(
         "minian", (), True, "folder of zarr arrays (format 2) that minian's open_minian reads", ("zarr",), "zarr",
@@ -76,6 +76,6 @@ FORMATS = {
     ),
     "nwb": Format(
         "nwb", (".nwb",), False, "Neurodata Without Borders, OnePhotonSeries", ("pynwb", "ndx_miniscope"), "nwb",
-        frozenset({"fps", "start", *ABOUT}),
+        frozenset({"fps", "start", "camera", *ABOUT}),
     ),
 }  # fmt: skip

@@ -41,6 +41,8 @@ def _write_headers(job: ExportJob, headers: Any) -> None:
         attrs = dict(job.footage.ds[name].attrs)
         if values.dtype.kind == "m":
             values, attrs["units"] = job.seconds(name), "s"
+        if values.dtype.kind == "M":
+            values, attrs["units"] = values.astype("datetime64[us]").astype(np.int64) / 1e6, "s since 1970-01-01 UTC"
         headers[name] = values.astype(np.uint8) if values.dtype.kind == "b" else values
         headers[name].attrs.update(attrs)
 

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.engine.sidecar import told as sidecar
+from miniscope_xr.tools.export.aligned import ALIGNED, Camera
 from miniscope_xr.tools.export.options import ABOUT, FROM_ATTRS
 from miniscope_xr.tools.stream.footage import Footage, Images
 from miniscope_xr.tools.stream.readahead import read_ahead
+from miniscope_xr.tools.stream.timing import SHOWN
 
+_LONG = 1e4  # from here on six digits would cut off parts of a second
 _ROWS = 1000  # of a table at a time: as text a row takes ten times its size
 
 
@@ -44,6 +47,10 @@ class ExportJob:
         Table of header values to write beside a file that has no room for them.
     ome
         Whether its name promises OME metadata.
+    camera
+        Behaviour camera that is to lie beside the recording.
+    final
+        The name the output gets.
     """
 
     footage: Footage
@@ -56,6 +63,8 @@ class ExportJob:
     about: dict[str, Any] = field(default_factory=dict)
     beside: Path | None = None
     ome: bool = False
+    camera: Camera | None = None
+    final: Path = Path()
 
     def parts(self) -> Iterator[tuple[slice, Images]]:
         """Yield rows and frames, reading ahead; the progress bar follows."""
@@ -70,7 +79,24 @@ class ExportJob:
     @property
     def start_given(self) -> bool:
         """Whether someone said when the recording began."""
-        return self.start_source == "given by the user"
+        return self.start_source == "given by the user" or self.start_source.startswith(ALIGNED)
+
+    @property
+    def camera_begins(self) -> float:
+        """When the camera took its first frame, in s since the session's start."""
+        if self.camera is None:
+            return 0.0
+        return max(float(self.camera.seconds[0]) - float(self.footage.ds[SHOWN].values[0]), 0.0)
+
+    def since_start(self, name: str = "time") -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Return a time of every frame in s since the session's start: by the clock that was aligned with, if any."""
+        columns = self.footage.columns
+        if SHOWN not in columns:
+            return self.seconds(name)
+        first = float(columns[SHOWN][0]) if self.camera is None else min(columns[SHOWN][0], self.camera.seconds[0])
+        later = self.seconds(name) - self.seconds()  # the last buffer of a frame is that much behind its first
+        since: np.ndarray[Any, np.dtype[np.float64]] = columns[SHOWN] - first + later
+        return since
 
     def seconds(self, name: str = "time") -> np.ndarray[Any, np.dtype[np.float64]]:
         """Return a time of every frame that was read, in s; a blank frame has the time it was due."""
@@ -109,5 +135,7 @@ class ExportJob:
 
 def _as_text(values: np.ndarray[Any, Any]) -> list[str]:
     if values.dtype.kind == "f":
-        return ["" if v != v else f"{v:.6g}" for v in values.tolist()]
+        return ["" if v != v else f"{v:.6g}" if abs(v) < _LONG else f"{v:.6f}" for v in values.tolist()]
+    if values.dtype.kind == "M":
+        return [str(text) for text in np.datetime_as_string(values, unit="us").tolist()]
     return [str(int(v)) for v in values.tolist()]

@@ -18,8 +18,8 @@ def write(job: ExportJob) -> None:
     add_headers(headers.assign_coords(sides), path, 2)
     # CaMAP compares them with the clock of the behaviour camera: all are unix times
     began = job.start.timestamp()
-    first = began + job.seconds()
-    last = began + (job.seconds("time_last") if "time_last" in footage.columns else job.seconds())
+    first = began + job.since_start()
+    last = began + (job.since_start("time_last") if "time_last" in footage.columns else job.since_start())
     with (job.path / "timestamps.csv").open("w", encoding="ascii", newline="\n") as file:
         file.write("frame_index,timestamp_first,timestamp_last,unix_time\n")
         file.writelines(f"{k},{a:.3f},{b:.3f},{a:.3f}\n" for k, (a, b) in enumerate(zip(first, last, strict=True)))

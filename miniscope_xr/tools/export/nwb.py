@@ -6,12 +6,15 @@ is written as "not given" (wavelengths: NaN), never guessed.
 
 from __future__ import annotations
 
+import os
 import uuid
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from miniscope_xr._version import SOFTWARE
+from miniscope_xr.tools.export.aligned import Camera
 from miniscope_xr.tools.export.job import ExportJob
 from miniscope_xr.tools.export.surviving import surviving
 from miniscope_xr.tools.stream.libraries import need
@@ -66,6 +69,29 @@ def _series(job: ExportJob, file: Any, device: Any) -> Any:
     )  # fmt: skip
 
 
+def _behaviour(job: ExportJob, camera: Camera, file: Any) -> Any:
+    """Name the behaviour video as an external file, with the time of each of its frames."""
+    device = file.create_device(name="BehaviorCamera", description="camera that filmed the animal")
+    return need("pynwb", "nwb").image.ImageSeries(
+        name="BehaviorVideo",
+        description=f"behaviour video; its frames' times by {camera.source}",
+        format="external",
+        external_file=[_relative(part, job.final) for part in camera.parts],
+        starting_frame=np.concatenate([[0], np.cumsum(camera.counts)[:-1]]).tolist(),
+        timestamps=camera.seconds - camera.seconds[0] + job.camera_begins,
+        unit="n.a.",
+        device=device,
+    )
+
+
+def _relative(video: Path, file: Path) -> str:
+    """Where a video is as seen from the file, with slashes; where no way leads there, its whole path."""
+    try:
+        return Path(os.path.relpath(video.absolute(), file.absolute().parent)).as_posix()
+    except ValueError:  # another drive of Windows
+        return str(video.absolute())
+
+
 def _headers(job: ExportJob) -> Any:
     """Declare the table of header values, a row a frame."""
     common = need("hdmf.common", "nwb")
@@ -74,8 +100,8 @@ def _headers(job: ExportJob) -> Any:
     for name, values in job.footage.columns.items():
         attrs = job.footage.ds[name].attrs
         text = str(attrs.get("long_name", name))
-        text += " (s)" if values.dtype.kind == "m" else f" ({attrs['units']})" if "units" in attrs else ""
-        kind = np.dtype(np.float64) if values.dtype.kind == "m" else values.dtype
+        text += " (s)" if values.dtype.kind in "mM" else f" ({attrs['units']})" if "units" in attrs else ""
+        kind = np.dtype(np.float64) if values.dtype.kind in "mM" else values.dtype
         columns.append(common.VectorData(name=name, description=text, data=h5(shape=values.shape, dtype=kind)))
     ids = common.ElementIdentifiers(name="id", data=np.arange(job.footage.count))
     return common.DynamicTable(
@@ -85,7 +111,7 @@ def _headers(job: ExportJob) -> Any:
 
 def _gaps(job: ExportJob) -> Any:
     """Return frames that never reached the card as time intervals, or None."""
-    times = job.seconds()
+    times = job.since_start()
     gaps = job.footage.gaps
     if not gaps:
         return None
@@ -114,12 +140,14 @@ def _fill(job: ExportJob, series: Any, headers: Any, check: Any) -> None:
         check()
     _fill_times(job, series.timestamps.dataset)
     for name, values in job.footage.columns.items():
+        if values.dtype.kind == "M":
+            values = values.astype("datetime64[us]").astype(np.int64) / 1e6
         headers[name].data.dataset[...] = job.seconds(name) if values.dtype.kind == "m" else values
 
 
 def _fill_times(job: ExportJob, timestamps: Any) -> None:
     """Write a time for every frame; where the clock is even, the first one and the rate, as NWB asks for."""
-    times = job.seconds()
+    times = job.since_start()
     steps = np.unique(np.diff(times).round(_DISTANCE))
     if len(steps) != 1 or steps[0] <= 0:
         timestamps[...] = times
@@ -161,6 +189,8 @@ def write(job: ExportJob) -> None:
     series, headers = _series(job, file, device), _headers(job)
     file.add_acquisition(series)
     file.add_acquisition(headers)
+    if job.camera is not None:
+        file.add_acquisition(_behaviour(job, job.camera, file))
     # no chunk cache: every chunk is written once and whole, and pynwb would keep 32 MB of them
     with (
         surviving(job.path) as raw,

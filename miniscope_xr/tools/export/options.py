@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from miniscope_xr.errors import OptionError
 
 if TYPE_CHECKING:
-    from miniscope_xr.tools.stream.footage import Frames
+    from miniscope_xr.tools.stream.footage import Frames, PathLike
 
 
 class ExportOptions(TypedDict, total=False):
@@ -35,6 +35,10 @@ class ExportOptions(TypedDict, total=False):
     experimenter, institution, session_id, keywords, sex, age, species, location, indicator, wavelengths
         Go into ``nwb``: ``age`` as ``"P90D"``, ``sex`` one of M, F, U, O, ``wavelengths`` of excitation and emission
         in nm.
+    camera
+        Behaviour video of the session, or its camera's folder, with the time stamps beside it: copied beside the
+        Miniscope in ``miniscope-daq``, named as an external file in ``nwb``. Needs a recording aligned with the
+        camera's clock.
     force
         Overwrite an existing output.
     progress
@@ -58,6 +62,7 @@ class ExportOptions(TypedDict, total=False):
     location: str
     indicator: str
     wavelengths: str | Sequence[float]
+    camera: PathLike
     force: bool
     progress: bool
 

@@ -10,6 +10,7 @@ from typing import Unpack
 import xarray as xr
 
 from miniscope_xr.errors import OptionError, did_you_mean, refuse_unknown
+from miniscope_xr.tools.export.aligned import aligned_start, camera_of
 from miniscope_xr.tools.export.folders import whole_folder
 from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.job import ExportJob
@@ -79,18 +80,20 @@ def export(ds: xr.Dataset, path: PathLike, to: str | None = None, **options: Unp
     source, force = ds.encoding.get("source"), options.get("force", False)
     holds = carried(out)
     before = told(ds.attrs, holds[name] | {"start"})
-    began, known = session_start(source, options.get("start") or before.get("start"))
+    told_start = session_start(source, options.get("start") or before.get("start"))
     refuse_dropped(options, name, holds)
     about = facts(before) | facts(options)
     for module in chosen.needs:
         need(module, chosen.extra, f"this export ({name})")
     writer = import_module(f"miniscope_xr.tools.export.{chosen.module}")
     part = select(ds, options.get("frames"))
+    camera = camera_of(part, options.get("camera"))
+    began, known = aligned_start(part, options.get("start"), camera) or told_start
     footage = Footage(part, header_names(part), chosen.batch_bytes)
     rate = frame_rate(part, options.get("fps"))
     if name == "miniscope-daq":
         out = writer.session_folder(part, out, began)
-    refuse_source(out, source)
+    refuse_source(out, source, *ds.encoding.get("sources", ()))
     if chosen.plain:
         refuse_too_large(out, part["video"].nbytes)
     with ExitStack() as outputs:
@@ -100,6 +103,8 @@ def export(ds: xr.Dataset, path: PathLike, to: str | None = None, **options: Unp
         bar = outputs.enter_context(progress_bar(footage.count, out.name, show=options.get("progress", True)))
         codec = options.get("codec") or "FFV1"
         with output_errors(out):
-            writer.write(ExportJob(footage, made, rate, began, known, bar, codec, about, beside, is_ome(out)))
+            writer.write(
+                ExportJob(footage, made, rate, began, known, bar, codec, about, beside, is_ome(out), camera, out)
+            )
         warn_of_jumps(footage.times)
     return out

@@ -103,11 +103,12 @@ def refuse_existing(path: Path, force: bool) -> None:
         )
 
 
-def refuse_source(path: Path, source: str | os.PathLike[str] | None) -> None:
-    """Raise OutputExistsError where the output is the card itself, which ``force`` would destroy."""
+def refuse_source(path: Path, *sources: str | os.PathLike[str] | None) -> None:
+    """Raise OutputExistsError where the output is the card itself (or one of them), which ``force`` would destroy."""
     same = False
-    with contextlib.suppress(OSError, ValueError):
-        same = source is not None and path.samefile(source)
+    for source in sources:
+        with contextlib.suppress(OSError, ValueError):
+            same = same or (source is not None and path.samefile(source))
     if same:
         raise OutputExistsError(errno.EEXIST, "is the card itself; give another name", str(path))
 

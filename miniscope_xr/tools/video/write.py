@@ -269,7 +269,7 @@ def dataset_to_video(
     table = time_stamps_path(path)
     for made in (path, table) if time_stamps else (path,):
         refuse_existing(made, force)
-        refuse_source(made, ds.encoding.get("source"))
+        refuse_source(made, ds.encoding.get("source"), *ds.encoding.get("sources", ()))
     if codec == "GREY":
         refuse_too_large(path, footage.count * footage.height * footage.width)
     with (
