@@ -40,8 +40,8 @@ class CannotBuildError(Exception):
     """The packages this needs cannot be had on this machine."""
 
 
-def run(*command: object, env: dict[str, str] | None = None) -> str:
-    """Run a command and return what it printed.
+def run(*command: object, env: dict[str, str] | None = None, to_its_end: bool = False) -> str:
+    """Run a command and return what it printed; ``to_its_end`` also when somebody ends us.
 
     Raises
     ------
@@ -51,8 +51,9 @@ def run(*command: object, env: dict[str, str] | None = None) -> str:
     words = [str(word) for word in command]
     try:
         done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", env=env, timeout=PATIENCE
-        )
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", env=env,
+            timeout=PATIENCE, start_new_session=to_its_end,
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CannotBuildError(f"{' '.join(words)}: {error}") from error
     if done.returncode:
@@ -120,7 +121,7 @@ class Environment:
             raise CannotBuildError(f"needs apt packages, as root: apt-get install {' '.join(APT)}")
         run("apt-get", "update", "-qq")
         env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *APT, env=env)
+        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *APT, env=env, to_its_end=True)
 
     def _interpreter(self) -> None:
         tools, wheels = self.home / "tools", self.home / "wheels"

@@ -36,17 +36,26 @@ class WindowsDisks:
         self._run = run
 
     def _ask(self, *commands: str) -> list[list[dict[str, Any]]]:
-        """Return what each command found. Only if the last one fails PowerShell says that it failed."""
+        """Return what each command found. Only if the last one fails PowerShell says that it failed.
+
+        It is asked once more then: Windows begins the service that knows the disks when somebody asks, and now and then
+        that is too late for the first question.
+        """
         script = f"; '{_BETWEEN}'; ".join(commands)
         try:
-            answers = self._run(script).split(_BETWEEN)
-            found = [json.loads(text) if text.strip() else [] for text in answers]
-            if len(found) != len(commands):
-                raise ValueError(f"it answered {len(found)} of {len(commands)} questions")
+            try:
+                return self._answers(script, len(commands))
+            except (subprocess.CalledProcessError, OSError, ValueError):
+                return self._answers(script, len(commands))
         except (subprocess.SubprocessError, OSError, ValueError) as error:
             said = (getattr(error, "stderr", None) or b"").decode("utf-8", errors="replace").split("\n")[0].strip()
             why = f"{error} {said}".strip()
             raise NotACardError(f"PowerShell `{script}` failed: {why}; {as_administrator()}") from error
+
+    def _answers(self, script: str, wanted: int) -> list[list[dict[str, Any]]]:
+        found = [json.loads(text) if text.strip() else [] for text in self._run(script).split(_BETWEEN)]
+        if len(found) != wanted:
+            raise ValueError(f"it answered {len(found)} of {wanted} questions")
         return [each if isinstance(each, list) else [each] for each in found]
 
     def names(self) -> list[str]:
