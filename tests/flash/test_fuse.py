@@ -23,7 +23,7 @@ from .test_strace import Child
 CASES = 79
 
 
-def _has_fuse() -> bool:
+def has_fuse() -> bool:
     if not Path("/dev/fuse").exists() or not importlib.util.find_spec("mfusepy"):
         return False
     return subprocess.run([sys.executable, "-c", "import mfusepy"], capture_output=True).returncode == 0
@@ -32,7 +32,7 @@ def _has_fuse() -> bool:
 pytestmark = [
     pytest.mark.slow,
     needs_loops,
-    pytest.mark.skipif(not _has_fuse(), reason="needs /dev/fuse, libfuse and mfusepy"),
+    pytest.mark.skipif(not has_fuse(), reason="needs /dev/fuse, libfuse and mfusepy"),
 ]
 
 

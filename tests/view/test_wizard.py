@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 import xarray as xr
 
+from miniscope_xr.tools.cli import main
 from miniscope_xr.tools.flash import jobs
+from tests.flash.fakes import Fault
 from tests.flash.loops import loop, needs_loops
+from tests.flash.test_fuse import FuseDisk, has_fuse
 
-from .test_page import Page, driver, page, pytestmark  # noqa: F401 - the browser, and when there is none
+from .test_page import Page, driver, in_theme, page, pytestmark  # noqa: F401 - the browser, and when there is none
 from .test_preparing import empty, own_home, slow_writes  # noqa: F401
 
 
@@ -149,3 +152,178 @@ def test_a_loop_device(page: Any, empty: Path) -> None:  # noqa: F811
         confirm(shown)
         shown.until(lambda: "take the card out" in saying(shown), "it was never done")
     assert empty.read_bytes()[1022 * 512 : 1022 * 512 + 16] != bytes(16)
+
+
+# -- every view, for everybody ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_every_view_is_accessible_and_fits(page: Any, make_card: Any, theme: str, width: int) -> None:  # noqa: F811
+    path = Path(make_card(frames=20)[0])
+    shown = page(width=width)
+    in_theme(shown, theme)
+
+    def looks_right() -> None:
+        shown.is_accessible()
+        assert shown.run("return document.documentElement.scrollWidth <= window.innerWidth")
+        for control in shown.parts("button, input, select, progress"):
+            if control.is_displayed():
+                assert control.accessible_name, control.get_attribute("outerHTML")
+
+    looks_right()
+    shown.click("#prepare > summary")
+    shown.until(lambda: shown.parts("#prepare .cards li"), "no word of the readers")
+    looks_right()
+    begin(shown, path)
+    shown.write("#prepare [name='set-record_length']", "1")
+    looks_right()
+    go_on(shown)
+    looks_right()
+    confirm(shown, "00000000")
+    shown.until(lambda: told(shown), "it was not refused")
+    looks_right()
+    confirm(shown, shown.part("#prepare .give-up-id").text)
+    shown.until(lambda: "take the card out" in saying(shown), "it was never done")
+    looks_right()
+
+
+def test_by_keyboard_alone(page: Any, empty: Path) -> None:  # noqa: F811
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    shown = page()
+
+    def press(*keys: str) -> None:
+        ActionChains(shown.driver, duration=20).send_keys(*keys).perform()
+
+    def tab_to(selector: str) -> None:
+        for _ in range(80):
+            if shown.run("return document.activeElement?.matches(arguments[0])", selector):
+                return
+            press(Keys.TAB)
+        raise AssertionError(f"{selector} cannot be reached")
+
+    tab_to("#prepare > summary")
+    press(Keys.ENTER)
+    tab_to("#prepare .pick [name='path']")
+    press(str(empty), Keys.ENTER)
+    shown.until(lambda: shown.part("#prepare .card").is_displayed(), "nothing was shown of the card")
+    tab_to("#prepare [name='set-record_length']")
+    press(Keys.CONTROL + "a" + Keys.NULL)
+    press("4", Keys.ENTER)
+    shown.until(lambda: shown.part("#prepare .confirm").is_displayed(), "no summary came")
+    assert shown.run("return document.activeElement.name") == "typed"
+    press(shown.part("#prepare .id").text[-4:], Keys.ENTER)
+    shown.until(lambda: "take the card out" in saying(shown), "it was never done")
+    shown.until(lambda: shown.run("return document.activeElement.className") == "next", "the next step has no focus")
+    press(Keys.ENTER)
+    shown.until(lambda: shown.part("#prepare .pick").is_displayed(), "no next card")
+
+
+def test_a_preset_is_kept_chosen_and_forgotten(page: Any, empty: Path) -> None:  # noqa: F811
+    shown = page()
+    begin(shown, empty)
+    shown.choose("#prepare [name='set-gain']", "4")
+    shown.write("#prepare [name='set-record_length']", "7")
+    shown.write("#prepare [name='called']", "dim cells")
+    shown.click("#prepare [name='keep']")
+    shown.until(lambda: "dim cells" in shown.part("#prepare [name='preset']").text, "it was not kept")
+    shown.driver.refresh()
+    shown.until(lambda: shown.parts("#prepare"), "the page did not come again")
+    begin(shown, empty)
+    assert shown.part("#prepare [name='set-record_length']").get_attribute("value") != "7"
+    shown.choose("#prepare [name='preset']", "dim cells")
+    assert shown.part("#prepare [name='set-record_length']").get_attribute("value") == "7"
+    assert shown.part("#prepare [name='set-gain']").get_attribute("value") == "4"
+    shown.click("#prepare [name='forget']")
+    shown.until(lambda: "dim cells" not in shown.part("#prepare [name='preset']").text, "it was not forgotten")
+
+
+def test_two_pages_at_once_write_once(
+    page: Any,  # noqa: F811
+    driver: Any,  # noqa: F811
+    empty: Path,  # noqa: F811
+    slow_writes: Any,  # noqa: F811
+) -> None:
+    begun, on = slow_writes
+    shown = page()
+    first = driver.current_window_handle
+    begin(shown, empty)
+    go_on(shown)
+    address = driver.current_url
+    driver.switch_to.new_window("tab")
+    try:
+        second = driver.current_window_handle
+        driver.get(address)
+        begin(shown, empty)
+        go_on(shown)
+        driver.switch_to.window(first)
+        confirm(shown)
+        assert begun.wait(30)
+        driver.switch_to.window(second)
+        confirm(shown)
+        shown.until(lambda: "being written already" in told(shown), "the second page was not refused")
+        driver.refresh()
+        shown.until(lambda: shown.parts("#prepare .saying") and "leave the card in" in saying(shown), "no progress")
+        on.set()
+        shown.until(lambda: "take the card out" in saying(shown), "the second page never said so")
+        driver.close()
+    finally:
+        on.set()
+        driver.switch_to.window(first)
+    shown.until(lambda: "take the card out" in saying(shown), "the first page never said so")
+
+
+# -- real block devices ----------------------------------------------------------------------------------
+
+
+@needs_loops
+@pytest.mark.skipif(not has_fuse(), reason="needs /dev/fuse, libfuse and mfusepy")
+@pytest.mark.parametrize("when", ["first", "middle", "last"])
+def test_a_card_pulled_while_it_is_written(
+    page: Any,  # noqa: F811
+    empty: Path,  # noqa: F811
+    tmp_path: Path,
+    when: str,
+) -> None:
+    before = empty.read_bytes()
+    (tmp_path / "disk").mkdir()
+    disk = FuseDisk(tmp_path / "disk", before)
+    try:
+        shown = page()
+        begin(shown, disk.device)
+        go_on(shown)
+        disk.arm(before, Fault(-1, ""))
+        confirm(shown)
+        shown.until(lambda: "take the card out" in saying(shown), "it was never done")
+        whole = disk.dump()
+        writes = [at for at, (what, _, _) in enumerate(disk.log()) if what == "write"]
+        shown.click("#prepare .next")
+
+        disk.arm(before, Fault(-1, ""))
+        begin(shown, disk.device)
+        go_on(shown)
+        at = {"first": writes[0], "middle": writes[len(writes) // 2], "last": writes[-1]}[when]
+        card = shown.part("#prepare .id").text
+        disk.arm(before, Fault(at, "unplugged"))
+        confirm(shown)
+        shown.until(lambda: shown.part("#prepare .state").get_attribute("data-phase") == "failed", "it did not fail")
+        said = saying(shown)
+        assert "take the card out now" not in said
+        assert shown.part("#prepare .next").is_displayed()
+
+        left = disk.dump()
+        backups = tmp_path / "home" / "backups"
+        if left == before:
+            assert "not changed" in said
+        else:
+            assert "resume" in said
+            disk.arm(left, Fault(-1, ""))
+            words = ["resume", disk.device, "--image", "--yes", "--card", card, "--backup-dir", str(backups)]
+            assert main(words) == 0
+            finished = disk.dump()
+            assert finished[: 1022 * 512] == whole[: 1022 * 512]
+            assert finished[1024 * 512 :] == whole[1024 * 512 :]
+    finally:
+        disk.close()

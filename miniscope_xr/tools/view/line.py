@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,10 @@ def plain_numbers(values: Any) -> list[float | None]:
     return [None if np.isnan(v) else float(v) for v in np.asarray(values, np.float64)]
 
 
+_ONE_AT_A_TIME = threading.Lock()
+"""Each takes some 40 MB for the half million frames of a full card."""
+
+
 def line(seen: Seen) -> dict[str, Any]:
     """Return gaps and partial frames as the counters tell them, and curves of up to :data:`SAMPLES` frames.
 
@@ -31,15 +36,18 @@ def line(seen: Seen) -> dict[str, Any]:
         for name, said in _CURVES.items()
         if name in seen.ds.variables
     }
+    with _ONE_AT_A_TIME:
+        lost, partial = [[gap.row, gap.count] for gap in seen.gaps()], seen.partial()
     return {
         "rows": rows.tolist(), "seconds": plain_numbers(times - times[0]), "curves": curves,
-        "lost": [[gap.row, gap.count] for gap in seen.gaps()], "partial": seen.partial(),
+        "lost": lost, "partial": partial,
     }  # fmt: skip
 
 
 def findings(path: str, layout: str | None = None) -> list[dict[str, Any]]:
     """What ``check`` says of a card, each sentence with the rows of the recording that it is about."""
-    result = check(path, layout=layout)
+    with _ONE_AT_A_TIME:
+        result = check(path, layout=layout)
     found: list[dict[str, Any]] = [{"recording": None, "sentence": p.sentence, "rows": []} for p in result.problems]
     for report in result.recordings:
         for problem in report.problems:

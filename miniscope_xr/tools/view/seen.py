@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import errno
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from miniscope_xr.card import OpenCard, OpenRecording
+from miniscope_xr.engine.attrs import recording_attrs
 from miniscope_xr.engine.dataset import frames_dataset
 from miniscope_xr.errors import CardChangedError, OptionError, plain
+from miniscope_xr.frames.rate import clock_step
 from miniscope_xr.tools.stream.gaps import Gap, recording_gaps
-from miniscope_xr.tools.stream.timing import frame_rate
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 _USUAL = 20.0  # frames/s at which a recording without times is played
@@ -34,8 +36,8 @@ class Seen(ABC):
 
     Attributes
     ----------
-    ds : Dataset
-        Its frames.
+    attrs : mapping
+        What is said of the recording as a whole.
     count, height, width : int
     real : bool
         Whether its pixels are float32; else they are uint8.
@@ -48,10 +50,20 @@ class Seen(ABC):
 
     real = False
 
-    def __init__(self, ds: xr.Dataset, path: str | None, number: int) -> None:
-        self.ds, self.path, self.number = ds, path, number
-        self.count, self.height, self.width = (int(ds.sizes[name]) for name in ("frame", "y", "x"))
-        self.warnings = [str(text) for text in np.atleast_1d(ds.attrs.get("warnings", []))]
+    def __init__(self, shape: tuple[int, ...], attrs: Mapping[str, Any], path: str | None, number: int) -> None:
+        self.count, self.height, self.width = shape
+        self.attrs, self.path, self.number = attrs, path, number
+        self.warnings = [str(text) for text in np.atleast_1d(attrs.get("warnings", []))]
+
+    @property
+    @abstractmethod
+    def ds(self) -> xr.Dataset:
+        """Its frames as a Dataset."""
+
+    @property
+    @abstractmethod
+    def fps(self) -> float | None:
+        """Frames per second by the clock; None where it does not tell."""
 
     @abstractmethod
     def pixels(self, rows: Rows) -> np.ndarray[Any, Any]:
@@ -91,13 +103,10 @@ class Seen(ABC):
 
     def described(self) -> dict[str, Any]:
         """What the page has to know before the first picture."""
-        try:
-            fps = frame_rate(self.ds)
-        except OptionError:
-            fps = _USUAL
         return {
-            "number": self.number, "frames": self.count, "width": self.width, "height": self.height, "fps": fps,
-            "real": self.real, "status": str(self.ds.attrs.get("status", "")), "warnings": self.warnings,
+            "number": self.number, "frames": self.count, "width": self.width, "height": self.height,
+            "fps": self.fps or float(self.attrs.get("fs", 0)) or _USUAL,
+            "real": self.real, "status": str(self.attrs.get("status", "")), "warnings": self.warnings,
         }  # fmt: skip
 
 
@@ -108,8 +117,24 @@ class SeenRecording(Seen):
         recording = card.index.recordings[number]
         self.store = OpenRecording(card, recording)
         self._nan = OpenRecording(card, recording, nan=True)
-        super().__init__(frames_dataset(self.store), card.path, recording.number)
+        shape = self.store.frames.count, recording.height, recording.width
+        super().__init__(shape, recording_attrs(self.store), card.path, recording.number)
         self.warnings = list(recording.warnings)
+
+    @cached_property
+    def ds(self) -> xr.Dataset:
+        """Its frames, made when they are first asked for: the first picture does not wait for what xarray loads."""
+        return frames_dataset(self.store)
+
+    @cached_property
+    def fps(self) -> float | None:
+        """Frames per second by the card's clock."""
+
+        def look(rows: Rows) -> tuple[Any, Any]:
+            return np.nan_to_num(self.store.times(rows), nan=-1), self.store.frames.frame_num(rows)
+
+        step = clock_step(self.count, look)
+        return None if step is None else round(1000 / step, 3)
 
     def pixels(self, rows: Rows) -> np.ndarray[Any, Any]:
         """Pixels of some rows: uint8 (rows, height, width), black where they are not on the card.
@@ -160,7 +185,7 @@ class SeenRecording(Seen):
         return CardChangedError(errno.ESTALE, text, self.store.card.path)
 
 
-def settings_of(ds: xr.Dataset, names: Any) -> dict[str, str]:
-    """Settings of a recording in words, of those named that it has."""
-    known = [name for name in names if name in ds.attrs]
-    return {name: plain(str(ds.attrs.get(f"{name}_meaning", ds.attrs[name]))) for name in known}
+def settings_of(attrs: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
+    """Settings of a recording in words, of those named that its attributes have."""
+    known = [name for name in names if name in attrs]
+    return {name: plain(str(attrs.get(f"{name}_meaning", attrs[name]))) for name in known}

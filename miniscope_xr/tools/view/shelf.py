@@ -44,7 +44,7 @@ class Shelf:
     def _described(self, number: int, card: OpenCard, seen: Sequence[Seen]) -> dict[str, Any]:
         return {
             "card": number, "name": plain(Path(card.path).name or card.path), "path": plain(card.path),
-            "layout": card.index.layout.id, "settings": settings_of(seen[0].ds, card.layout.header),
+            "layout": card.index.layout.id, "settings": settings_of(seen[0].attrs, card.layout.header),
             "recordings": [one.described() for one in seen],
         }  # fmt: skip
 

@@ -15,7 +15,7 @@ from miniscope_xr.errors import MiniscopeError, OptionError, plain
 from miniscope_xr.layout import builtin_layouts, load_layout
 from miniscope_xr.tools.stream.footage import PRESENT
 from miniscope_xr.tools.stream.gaps import DROPPED, Gap, lost_frames
-from miniscope_xr.tools.stream.timing import BLANK, filled_times, frame_numbers, milliseconds
+from miniscope_xr.tools.stream.timing import BLANK, filled_times, frame_numbers, measured_rate, milliseconds
 from miniscope_xr.tools.view import line
 from miniscope_xr.tools.view.seen import Heads, Rows, Seen, settings_of
 
@@ -48,7 +48,18 @@ class SeenDataset(Seen):
             )
         self.real = video.dtype != np.uint8
         self._video = video
-        super().__init__(ds, ds.encoding.get("source"), int(ds.attrs.get("recording", 0)))
+        self._ds = ds
+        super().__init__(video.shape, ds.attrs, ds.encoding.get("source"), int(ds.attrs.get("recording", 0)))
+
+    @property
+    def ds(self) -> xr.Dataset:
+        """The Dataset."""
+        return self._ds
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second by its times."""
+        return measured_rate(self.ds)
 
     def pixels(self, rows: Rows) -> np.ndarray[Any, Any]:
         """Pixels of some rows: as they are where they are uint8, else float32."""
@@ -120,7 +131,7 @@ class SeenDataset(Seen):
         name = Path(self.path).name if self.path else "Dataset"
         return {
             "card": 0, "name": plain(name), "path": plain(self.path or name), "layout": plain(layout),
-            "settings": settings_of(self.ds, names), "recordings": [self.described()],
+            "settings": settings_of(self.attrs, names), "recordings": [self.described()],
         }  # fmt: skip
 
     @cached_property

@@ -1,6 +1,6 @@
 // Shapes drawn on the picture, and the mean in each of them over the whole recording.
 
-import { clock, curve, extent, sharp, themed } from "./drawing.js";
+import { Backdrop, clock, curve, extent, themed } from "./drawing.js";
 
 const COLOURS = ["#1f9e4d", "#d8572a", "#7a5cd6", "#c4338b", "#0f8b8d", "#a67c00", "#4b7bec", "#8e6c4a"];
 const TALL = 70; // px of one trace
@@ -9,6 +9,7 @@ const REST = 0.2; // F0 is the 20th percentile of a trace
 export class Cells {
   constructor({ server, canvas, list, progress, dff, save, redraw, said }) {
     Object.assign(this, { server, canvas, list, progress, dff, save, redraw, said });
+    this.back = new Backdrop(canvas, (pen, width, height) => this.paint(pen, width, height));
     this.shapes = [];
     this.made = 0;
     dff.addEventListener("change", () => this.draw());
@@ -108,13 +109,22 @@ export class Cells {
 
   at(row) {
     this.row = row;
-    this.draw();
+    if (this.shapes.length && this.wide) this.back.mark(this.x(row), this.soft, 1);
+  }
+
+  x(row) {
+    return this.about.frames > 1 ? (row / (this.about.frames - 1)) * (this.wide - 2) + 1 : 1;
   }
 
   draw() {
     if (!this.shapes.length || !this.about) return;
-    const { pen, width, height } = sharp(this.canvas);
-    const x = (row) => (this.about.frames > 1 ? (row / (this.about.frames - 1)) * (width - 2) + 1 : 1);
+    this.wide = this.canvas.clientWidth;
+    this.soft = themed(this.canvas, "--soft");
+    this.back.draw(this.x(this.row), this.soft, 1);
+  }
+
+  paint(pen, width, height) {
+    const x = (row) => this.x(row);
     this.shapes.forEach((shape, k) => {
       const { rows, values } = this.known(shape);
       const range = extent(values);
@@ -129,7 +139,6 @@ export class Cells {
     });
     pen.fillStyle = themed(this.canvas, "--soft");
     pen.fillText(clock(0), 2, height - 4);
-    pen.fillRect(x(this.row) - 0.5, 0, 1, height);
   }
 
   download() {

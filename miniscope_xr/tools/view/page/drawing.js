@@ -13,6 +13,36 @@ export function sharp(canvas) {
   return { pen, width, height };
 }
 
+/** What `paint(pen, width, height)` draws on a canvas, kept, with a mark of now over it: playing paints nothing anew. */
+export class Backdrop {
+  constructor(canvas, paint) {
+    Object.assign(this, { canvas, paint, kept: document.createElement("canvas") });
+  }
+
+  draw(x, colour, wide) {
+    const { pen, width, height } = sharp(this.canvas);
+    this.paint(pen, width, height);
+    Object.assign(this.kept, { width: this.canvas.width, height: this.canvas.height });
+    if (this.canvas.width && this.canvas.height) this.kept.getContext("2d").drawImage(this.canvas, 0, 0);
+    this.mark(x, colour, wide);
+  }
+
+  /** Move the mark. */
+  mark(x, colour, wide) {
+    const { width, height } = this.canvas;
+    if (!width || !height) return;
+    const pen = this.canvas.getContext("2d");
+    pen.save();
+    pen.setTransform(1, 0, 0, 1, 0, 0);
+    pen.clearRect(0, 0, width, height);
+    pen.drawImage(this.kept, 0, 0);
+    const ratio = width / (this.canvas.clientWidth || width);
+    pen.fillStyle = colour;
+    pen.fillRect((x - wide / 2) * ratio, 0, wide * ratio, height);
+    pen.restore();
+  }
+}
+
 /** A colour of the theme around an element. */
 export function themed(element, name) {
   return getComputedStyle(element).getPropertyValue(name).trim();

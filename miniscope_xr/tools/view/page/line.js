@@ -1,6 +1,6 @@
 // The line under the film: where one is, frames lost and frames that lack buffers, battery, focus and drops.
 
-import { curve, extent, sharp, themed } from "./drawing.js";
+import { Backdrop, curve, extent, themed } from "./drawing.js";
 
 const BAND = { lost: 14, partial: 28 };
 
@@ -8,6 +8,7 @@ export class Line {
   /** `moved(row)` is called when a person chooses another row. */
   constructor(canvas, moved) {
     this.canvas = canvas;
+    this.back = new Backdrop(canvas, (pen, width, height) => this.paint(pen, width, height));
     this.count = 1;
     this.row = 0;
     this.about = null;
@@ -33,12 +34,21 @@ export class Line {
     this.row = row;
     this.canvas.setAttribute("aria-valuenow", row);
     this.canvas.setAttribute("aria-valuetext", said);
-    this.draw();
+    if (this.wide) this.back.mark(this.x(row), this.ink, 2);
+  }
+
+  x(row) {
+    return this.count > 1 ? (row / (this.count - 1)) * (this.wide - 2) + 1 : 1;
   }
 
   draw() {
-    const { pen, width, height } = sharp(this.canvas);
-    const x = (row) => (this.count > 1 ? (row / (this.count - 1)) * (width - 2) + 1 : 1);
+    this.wide = this.canvas.clientWidth;
+    this.ink = themed(this.canvas, "--ink");
+    this.back.draw(this.x(this.row), this.ink, 2);
+  }
+
+  paint(pen, width, height) {
+    const x = (row) => this.x(row);
     pen.fillStyle = themed(this.canvas, "--raised");
     pen.fillRect(0, 0, width, BAND.partial + 2);
     if (this.about) {
@@ -54,8 +64,6 @@ export class Line {
         curve(pen, xs, values, BAND.partial + 8, height - 6, extent(values));
       }
     }
-    pen.fillStyle = themed(this.canvas, "--ink");
-    pen.fillRect(x(this.row) - 1, 0, 2, height);
   }
 
   /** What is drawn, in words. */

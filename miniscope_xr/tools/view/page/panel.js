@@ -8,6 +8,8 @@ import { Film } from "./film.js";
 import { Line } from "./line.js";
 import { Picture } from "./picture.js";
 
+const RESTS = 200; // ms without another frame asked for
+
 export class Panel {
   /** `server` is asked for everything; `template` is the panel of index.html. */
   constructor(card, { server, kinds, template }) {
@@ -40,6 +42,7 @@ export class Panel {
   /** Nobody looks any more: nothing goes on. */
   end() {
     this.playing = false;
+    clearTimeout(this.resting);
     for (const { running } of [this, this.cells, this.files]) running?.abort();
   }
 
@@ -225,7 +228,7 @@ export class Panel {
         if (film === this.film) this.shown(frame);
         if (done) {
           this.say("");
-          film.ahead(wanted).catch(() => {});
+          this.rest();
         }
       } catch (error) {
         done = true;
@@ -233,6 +236,13 @@ export class Panel {
       }
     }
     this.going = false;
+  }
+
+  /** Fetch what is around once one stays: the next frame of one who scrubs does not wait for what is not looked at. */
+  rest() {
+    clearTimeout(this.resting);
+    const film = this.film;
+    this.resting = setTimeout(() => film === this.film && film.ahead(this.row).catch(() => {}), RESTS);
   }
 
   toggle() {
