@@ -79,11 +79,11 @@ class Page:
 
     @property
     def where(self) -> str:
-        return str(self.part(".where").text)
+        return " ".join(part.text for part in self.parts(".where")[:1])
 
     @property
     def said(self) -> str:
-        return str(self.part(".said").text) + str(self.part("#start-said").text)
+        return " ".join(part.text for part in self.parts(".said, #start-said, #prepare .told"))
 
     @property
     def row(self) -> int:
