@@ -52,6 +52,13 @@ def _common(parser: argparse.ArgumentParser, out: str) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no words")
 
 
+def picture(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which part of the recording is shown."""
+    parser.add_argument("--time", metavar="FROM:TO", help="a stretch since the first frame, such as 5s:60s or 2min:")
+    parser.add_argument("--crop", metavar="X,Y,W,H", help="a part of the picture, in px")
+    parser.add_argument("--bin", type=int, metavar="N", help="mean of N x N pixels")
+
+
 def _selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recording", type=int, metavar="N", help="which recording, where the card holds several")
     parser.add_argument(
@@ -60,6 +67,7 @@ def _selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gaps", choices=("skip", "fill"), default="skip", help="fill: blank frames for lost ones")
     parser.add_argument("--errors", choices=("raise", "fill"), default="raise", help="fill: black for bad sectors")
     parser.add_argument("--frames", type=_rows, metavar="A:B", help="some rows of the recording, for example 100:200")
+    picture(parser)
     parser.add_argument(
         "--fps", type=_fps, default=None, metavar="RATE", help="measured (default), nominal (the setting), or a number"
     )
@@ -81,7 +89,15 @@ class _Selection(_Writing):
     gaps: str
     errors: str
     frames: slice | None
+    time: str | None
+    crop: str | None
+    bin: int | None
     fps: float | str | None
+
+    @property
+    def part(self) -> dict[str, Any]:
+        """Which part of the recording is written."""
+        return {"frames": self.frames, "time": self.time, "crop": self.crop, "bin": self.bin}
 
 
 @dataclass(frozen=True)
@@ -90,6 +106,7 @@ class Video(_Selection):
 
     codec: str
     color: bool
+    dff: bool
     no_time_stamps: bool
 
 
@@ -100,6 +117,7 @@ class Export(_Selection):
     to: str | None
     start: str | None
     codec: str | None
+    compression: int | None
     clock: str | None
     camera: str | None
 
@@ -138,7 +156,7 @@ def video(args: Video) -> int:
     with _open(args) as ds:
         count = ds.sizes["frame"]
         written = dataset_to_video(
-            ds, args.out, codec=args.codec, frames=args.frames, fps=args.fps, color=args.color,
+            ds, args.out, codec=args.codec, fps=args.fps, color=args.color, dff=args.dff, **args.part,
             time_stamps=not args.no_time_stamps, force=args.force, progress=not args.quiet,
         )  # fmt: skip
     _say_beyond(args, count)
@@ -154,14 +172,15 @@ def video(args: Video) -> int:
 def export(args: Export, about: Mapping[str, str | None]) -> int:
     """Write a recording for another program; ``about`` is what the card does not know."""
     told: dict[str, Any] = {
-        "fps": args.fps, "start": args.start, "codec": args.codec, "camera": args.camera, **about
+        "fps": args.fps, "start": args.start, "codec": args.codec, "camera": args.camera,
+        "compression": args.compression, **about
     }  # fmt: skip
     with _open(args) as ds:
         count = ds.sizes["frame"]
         if args.clock is not None:
             ds = with_clock(ds, read_clock(args.clock))
         made = write(
-            ds, args.out, args.to, frames=args.frames, force=args.force, progress=not args.quiet,
+            ds, args.out, args.to, force=args.force, **args.part, progress=not args.quiet,
             **{name: value for name, value in told.items() if value is not None},
         )  # fmt: skip
     _say_beyond(args, count)
@@ -195,6 +214,7 @@ def register(subparsers: Any) -> None:
         "--codec", default="GREY", help=f"{', '.join(CONTAINERS)}; GREY (default) and FFV1 (half the size) are exact"
     )
     parser.add_argument("--color", action="store_true", help="three equal channels; not with GREY, which has one")
+    parser.add_argument("--dff", action="store_true", help="a preview of dF/F: white is 50 %% above rest")
     parser.add_argument("--no-time-stamps", action="store_true", help="write no CSV")
     parser.set_defaults(func=typed(Video, video))
 
@@ -208,6 +228,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--to", choices=tuple(FORMATS), help="format; else the ending of OUT says it")
     parser.add_argument("--start", metavar="TIME", help="when the recording began, e.g. 2026-03-14T15:09:26")
     parser.add_argument("--codec", help="of a miniscope-daq folder: FFV1 (default) or GREY")
+    parser.add_argument("--compression", type=int, metavar="LEVEL", help="netcdf, hdf5, tiff: 0 (none) to 9 (smallest)")
     parser.add_argument("--clock", metavar="JSON", help="times by another clock, which `align` wrote")
     parser.add_argument(
         "--camera", metavar="VIDEO", help="behaviour video or camera's folder, to lie beside the recording"

@@ -63,16 +63,16 @@ FORMATS = {
     ),
     "netcdf": Format(
         "netcdf", (".nc", ".nc4", ".netcdf"), False, "NetCDF-4, for xarray and others", ("h5netcdf",), "netcdf",
-        frozenset({"start"}), plain=True,
+        frozenset({"start", "compression"}), plain=True,
     ),
     "hdf5": Format(
         "hdf5", (".h5", ".hdf5"), False, "HDF5 with /mov, for CaImAn, suite2p, EXTRACT, MATLAB", ("h5py",), "hdf5",
-        frozenset({"fps"}), plain=True,
+        frozenset({"fps", "compression"}), plain=True,
     ),
     "tiff": Format(
         "tiff", (".tif", ".tiff"), False, "TIFF stack for ImageJ, Fiji, suite2p, CaImAn; BigTIFF from 4 GB on, "
         "an OME-TIFF where its name ends in .ome.tif", ("tifffile",), "tiff",
-        frozenset({"fps", "start"}), table=True, plain=True,
+        frozenset({"fps", "start", "compression"}), table=True, plain=True,
     ),
     "nwb": Format(
         "nwb", (".nwb",), False, "Neurodata Without Borders, OnePhotonSeries", ("pynwb", "ndx_miniscope"), "nwb",

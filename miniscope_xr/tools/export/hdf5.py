@@ -22,7 +22,9 @@ def write(job: ExportJob) -> None:
     shape = footage.count, footage.height, footage.width
     # no chunk cache: every chunk is written once and whole
     with surviving(job.path) as raw, h5py.File(raw, "w", rdcc_nbytes=0) as file:
-        movie = file.create_dataset("mov", shape, "u1", chunks=(footage.step, *shape[1:]))
+        movie = file.create_dataset(
+            "mov", shape, "u1", chunks=(footage.step, *shape[1:]), **compressed(job.compression)
+        )
         for rows, images in job.parts():
             movie[rows] = images
             raw.check()
@@ -33,6 +35,11 @@ def write(job: ExportJob) -> None:
         _write_gaps(job, file)
         file.attrs.update(job.settings())
         file.attrs["software"] = SOFTWARE
+
+
+def compressed(level: int) -> dict[str, Any]:
+    """How h5py and h5netcdf are told to compress: deflate, which every HDF5 library reads."""
+    return {"compression": "gzip", "compression_opts": level} if level else {}
 
 
 def _write_headers(job: ExportJob, headers: Any) -> None:

@@ -51,6 +51,8 @@ class ExportJob:
         Behaviour camera that is to lie beside the recording.
     final
         The name the output gets.
+    compression
+        0 (none) to 9, where the format has it.
     """
 
     footage: Footage
@@ -65,6 +67,7 @@ class ExportJob:
     ome: bool = False
     camera: Camera | None = None
     final: Path = Path()
+    compression: int = 0
 
     def parts(self) -> Iterator[tuple[slice, Images]]:
         """Yield rows and frames, reading ahead; the progress bar follows."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from miniscope_xr.tools.export.hdf5 import compressed
 from miniscope_xr.tools.export.job import ExportJob
 from miniscope_xr.tools.export.surviving import surviving
 from miniscope_xr.tools.stream.libraries import need
@@ -21,7 +22,8 @@ def write(job: ExportJob) -> None:
     with surviving(job.path) as raw, h5netcdf.File(raw, "w", rdcc_nbytes=0) as file:
         file.dimensions = sizes
         video = file.create_variable(
-            "video", tuple(sizes), "u1", chunks=(footage.step, footage.height, footage.width)
+            "video", tuple(sizes), "u1", chunks=(footage.step, footage.height, footage.width),
+            **compressed(job.compression),
         )  # fmt: skip
         for rows, images in job.parts():
             video[rows] = images

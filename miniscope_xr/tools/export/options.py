@@ -6,23 +6,27 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from miniscope_xr.errors import OptionError
+from miniscope_xr.tools.stream.selection import Selection
 
 if TYPE_CHECKING:
-    from miniscope_xr.tools.stream.footage import Frames, PathLike
+    from miniscope_xr.tools.stream.footage import PathLike
 
 
-class ExportOptions(TypedDict, total=False):
+class ExportOptions(Selection, total=False):
     """Options of :func:`miniscope_xr.tools.export.export`.
 
     An option that the format cannot hold is refused, never dropped. What is not given is not invented.
 
     Attributes
     ----------
-    frames
-        A slice or list of rows; None for all.
+    frames, time, crop, bin
+        Which part, see :class:`~miniscope_xr.tools.stream.selection.Selection`.
+    compression
+        0 to 9, where the format has it (``netcdf``, ``hdf5``, ``tiff``): smaller files that take longer to write. None:
+        as the format usually is.
     fps
         None: measured from the time stamps; ``"nominal"``: the setting on the card; or a number.
     start
@@ -45,10 +49,10 @@ class ExportOptions(TypedDict, total=False):
         Show a progress bar (on a terminal).
     """
 
-    frames: Frames
     fps: float | str | None
     start: datetime | str | None
     codec: str | None
+    compression: int | None
     animal: str
     researcher: str
     experiment: str
@@ -99,7 +103,12 @@ _SPECIES = re.compile(r"[A-Z][a-z]+ [a-z]+.*|http://purl\.obolibrary\.org/obo/NC
 def refuse_dropped(options: Mapping[str, Any], to: str, carried: Mapping[str, frozenset[str]]) -> None:
     """Raise OptionError for an option that this format would drop; ``carried`` says what each format holds."""
     for name, value in options.items():
-        if name in carried[to] or name in ("frames", "force", "progress") or value is None or value in ("", (), []):
+        if (
+            name in carried[to]
+            or name in (*Selection.__annotations__, "force", "progress")
+            or value is None
+            or value in ("", (), [])
+        ):
             continue
         holding = [other for other, names in carried.items() if name in names]
         raise OptionError(f"{name}={value!r}: a {to} output cannot hold it ({', '.join(holding)} can); leave it out")
@@ -141,6 +150,15 @@ def _wavelengths(given: str | Sequence[float]) -> tuple[float, float]:
     if not 200 < excitation < emission < 2000:
         raise OptionError(f"wavelengths={given!r}: expected excitation and emission in nm, such as 475,525")
     return excitation, emission
+
+
+def checked_compression(level: Any) -> int:
+    """Return the level of compression, 0 for none."""
+    if level is None:
+        return 0
+    if isinstance(level, bool) or not isinstance(level, int) or not 0 <= level <= 9:
+        raise OptionError(f"compression={level!r}: expected 0 (none) to 9 (smallest, slowest)")
+    return level
 
 
 def session_start(card: Any, start: datetime | str | None) -> tuple[datetime, str]:

@@ -14,10 +14,18 @@ from miniscope_xr.tools.export.aligned import aligned_start, camera_of
 from miniscope_xr.tools.export.folders import whole_folder
 from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.job import ExportJob
-from miniscope_xr.tools.export.options import ExportOptions, facts, refuse_dropped, session_start, told
-from miniscope_xr.tools.stream.footage import Footage, PathLike, header_names, select
+from miniscope_xr.tools.export.options import (
+    ExportOptions,
+    checked_compression,
+    facts,
+    refuse_dropped,
+    session_start,
+    told,
+)
+from miniscope_xr.tools.stream.footage import Footage, PathLike, header_names
 from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import output_errors, progress_bar, refuse_source, refuse_too_large, whole_file
+from miniscope_xr.tools.stream.selection import chosen, picture_of
 from miniscope_xr.tools.stream.timing import frame_rate, warn_of_jumps
 
 
@@ -76,35 +84,38 @@ def export(ds: xr.Dataset, path: PathLike, to: str | None = None, **options: Unp
     out = Path(path)
     refuse_unknown("export()", options, ExportOptions.__annotations__)
     name = format_of(out, to)
-    chosen = FORMATS[name]
+    kind = FORMATS[name]
     source, force = ds.encoding.get("source"), options.get("force", False)
     holds = carried(out)
     before = told(ds.attrs, holds[name] | {"start"})
     told_start = session_start(source, options.get("start") or before.get("start"))
     refuse_dropped(options, name, holds)
     about = facts(before) | facts(options)
-    for module in chosen.needs:
-        need(module, chosen.extra, f"this export ({name})")
-    writer = import_module(f"miniscope_xr.tools.export.{chosen.module}")
-    part = select(ds, options.get("frames"))
+    for module in kind.needs:
+        need(module, kind.extra, f"this export ({name})")
+    writer = import_module(f"miniscope_xr.tools.export.{kind.module}")
+    part = chosen(ds, options)
     camera = camera_of(part, options.get("camera"))
     began, known = aligned_start(part, options.get("start"), camera) or told_start
-    footage = Footage(part, header_names(part), chosen.batch_bytes)
+    footage = Footage(part, header_names(part), kind.batch_bytes, picture_of(part))
     rate = frame_rate(part, options.get("fps"))
     if name == "miniscope-daq":
         out = writer.session_folder(part, out, began)
     refuse_source(out, source, *ds.encoding.get("sources", ()))
-    if chosen.plain:
-        refuse_too_large(out, part["video"].nbytes)
+    compression = checked_compression(options.get("compression"))
+    if kind.plain and not compression:
+        refuse_too_large(out, footage.count * footage.height * footage.width)
     with ExitStack() as outputs:
-        made = outputs.enter_context((whole_folder if chosen.folder else whole_file)(out, force))
+        made = outputs.enter_context((whole_folder if kind.folder else whole_file)(out, force))
         table = out.with_name(f"{out.stem}_headers.csv")
-        beside = outputs.enter_context(whole_file(table, force)) if chosen.table else None
+        beside = outputs.enter_context(whole_file(table, force)) if kind.table else None
         bar = outputs.enter_context(progress_bar(footage.count, out.name, show=options.get("progress", True)))
         codec = options.get("codec") or "FFV1"
         with output_errors(out):
             writer.write(
-                ExportJob(footage, made, rate, began, known, bar, codec, about, beside, is_ome(out), camera, out)
+                ExportJob(
+                    footage, made, rate, began, known, bar, codec, about, beside, is_ome(out), camera, out, compression
+                )
             )
         warn_of_jumps(footage.times)
     return out

@@ -60,6 +60,7 @@ def _write(job: ExportJob, kind: dict[str, Any], metadata: dict[str, Any]) -> No
         file.write(
             _pages(job), shape=(footage.count, footage.height, footage.width), dtype="uint8",
             photometric="minisblack", software=SOFTWARE, metadata=metadata,
+            **({"compression": "zlib", "compressionargs": {"level": job.compression}} if job.compression else {}),
         )  # fmt: skip
 
 

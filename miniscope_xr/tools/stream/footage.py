@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
@@ -26,6 +26,16 @@ Images = np.ndarray[Any, np.dtype[np.uint8]]
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 Frames = slice | Sequence[int] | None
 PathLike = str | os.PathLike[str]
+
+
+class Made(Protocol):
+    """What is made of frames before they are written."""
+
+    def shape(self, height: int, width: int) -> tuple[int, int]:
+        """Size of what is made of a frame."""
+
+    def __call__(self, images: Images) -> Images:
+        """Make it, of a batch of frames."""
 
 
 def select(ds: xr.Dataset, frames: Frames) -> xr.Dataset:
@@ -59,6 +69,8 @@ class Footage:
         Per-frame variables to collect besides what times and gaps need; see :func:`header_names`.
     batch_bytes
         Size of a batch.
+    picture
+        What is made of the frames of a batch, with the size that gives (``shape``); None leaves them as they are.
 
     Attributes
     ----------
@@ -71,7 +83,9 @@ class Footage:
     read from several threads at once.
     """
 
-    def __init__(self, ds: xr.Dataset, names: Iterable[str] = (), batch_bytes: int = BATCH_BYTES) -> None:
+    def __init__(
+        self, ds: xr.Dataset, names: Iterable[str] = (), batch_bytes: int = BATCH_BYTES, picture: Made | None = None
+    ) -> None:
         if "video" not in ds.variables:
             raise OptionError("this Dataset has no variable 'video'; open the recording, not its group 'buffers'")
         video = ds["video"]
@@ -82,8 +96,11 @@ class Footage:
             )
         self.ds = ds
         self.count: int = ds.sizes["frame"]
-        self.height: int = ds.sizes["y"]
-        self.width: int = ds.sizes["x"]
+        self._read_bytes = ds.sizes["y"] * ds.sizes["x"]
+        self.height, self.width = ds.sizes["y"], ds.sizes["x"]
+        if picture is not None:
+            self.height, self.width = picture.shape(self.height, self.width)
+        self._picture = picture
         self._video = video.variable
         self._batch_bytes = batch_bytes
         wanted = [name for name in dict.fromkeys(["time", SLOT, PRESENT, "complete", *names]) if name in ds.variables]
@@ -144,7 +161,7 @@ class Footage:
         """Frames in a batch; the chunks of a chunked Dataset are never cut."""
         if self._video.chunks is not None:
             return int(max(self._video.chunks[0]))
-        return max(min(self._batch_bytes // max(self.width * self.height, 1), self.count), 1)
+        return max(min(self._batch_bytes // max(self._read_bytes, 1), self.count), 1)
 
     def parts(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[slice, Images]]:
         """Yield rows and their frames from ``start`` to ``stop``, a batch at a time, when their columns are read."""
@@ -161,7 +178,8 @@ class Footage:
         begun = start
         for at in range(start, stop, self.step):
             rows = slice(at, min(at + self.step, stop))
-            images = np.ascontiguousarray(self._video[rows].values)
+            images = self._video[rows].values
+            images = np.ascontiguousarray(images if self._picture is None else self._picture(images))
             if rows.stop - begun >= stretch or rows.stop == stop:
                 behind = slice(begun, rows.stop)
                 for name, column in self.columns.items():

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
-
-if TYPE_CHECKING:
-    from miniscope_xr.tools.stream.footage import Frames
+from miniscope_xr.tools.stream.selection import Selection
 
 
-class VideoOptions(TypedDict, total=False):
+class VideoOptions(Selection, total=False):
     """Options of ``ds.miniscope.to_video`` and :func:`miniscope_xr.tools.video.dataset_to_video`.
 
     Attributes
     ----------
-    frames
-        A slice or list of rows; None (default) for all.
+    frames, time, crop, bin
+        Which part, see :class:`~miniscope_xr.tools.stream.selection.Selection`.
+    dff
+        A preview of dF/F: black at -10 %, white at 50 % above the resting picture. Default False.
     fps
         None (default): measured from the time stamps; ``"nominal"``: the setting on the card; or a number.
     color
@@ -27,7 +26,7 @@ class VideoOptions(TypedDict, total=False):
         Show a progress bar (on a terminal). Default True.
     """
 
-    frames: Frames
+    dff: bool
     fps: float | str | None
     color: bool
     time_stamps: bool

@@ -17,7 +17,7 @@ import xarray as xr
 from miniscope_xr.card import OpenRecording
 from miniscope_xr.engine.dataset import frames_dataset
 from miniscope_xr.errors import OptionError, OutputError, refuse_unknown
-from miniscope_xr.tools.stream.footage import BATCH_BYTES, SMALL_BATCH_BYTES, Footage, Images, PathLike, select
+from miniscope_xr.tools.stream.footage import BATCH_BYTES, SMALL_BATCH_BYTES, Footage, Images, PathLike
 from miniscope_xr.tools.stream.outputs import (
     is_full,
     progress_bar,
@@ -27,6 +27,7 @@ from miniscope_xr.tools.stream.outputs import (
     whole_file,
 )
 from miniscope_xr.tools.stream.readahead import read_ahead
+from miniscope_xr.tools.stream.selection import chosen, picture_of
 from miniscope_xr.tools.stream.timing import frame_rate, warn_of_jumps, write_time_stamps
 from miniscope_xr.tools.video.codecs import check_container, count_frames, normal_codec, open_writer, quiet
 from miniscope_xr.tools.video.options import VideoOptions
@@ -258,12 +259,15 @@ def dataset_to_video(
         The codec, container, size or rows do not go together, or a file could not be written; nothing is left of it.
     """
     refuse_unknown("to_video()", options, VideoOptions.__annotations__)
-    frames, fps, color = options.get("frames"), options.get("fps"), options.get("color", False)
+    fps, color = options.get("fps"), options.get("color", False)
     time_stamps, force = options.get("time_stamps", True), options.get("force", False)
     codec = normal_codec(codec)
     path = Path(path)
     check_container(path, codec, color)
-    footage = Footage(select(ds, frames), batch_bytes=BATCH_BYTES if codec == "GREY" else SMALL_BATCH_BYTES)
+    taken = chosen(ds, options)
+    footage = Footage(
+        taken, (), BATCH_BYTES if codec == "GREY" else SMALL_BATCH_BYTES, picture_of(taken, options.get("dff", False))
+    )
     check_even(footage.width, footage.height)
     rate = frame_rate(footage.ds, fps)
     table = time_stamps_path(path)
