@@ -13,7 +13,7 @@ from miniscope_xr.frames.stencil import cores
 from miniscope_xr.tools.check.quality_findings import bleaching, focus_curve, sentences
 from miniscope_xr.tools.check.quality_frames import BLOCK, COLUMNS, Extremes, FrameMeasures, even_part
 from miniscope_xr.tools.check.quality_pixels import corner_light, defects, vignette
-from miniscope_xr.tools.check.quality_shift import REDUCED, Shifts, pairs_added, reduced, reference_of
+from miniscope_xr.tools.check.quality_shift import REDUCED, Reducer, Shifts, reference_of
 from miniscope_xr.tools.stream.footage import Footage, Images
 from miniscope_xr.tools.stream.outputs import progress_bar
 from miniscope_xr.tools.stream.readahead import read_ahead
@@ -120,9 +120,8 @@ def _reference(some: Images) -> tuple[Shifts | None, np.ndarray[Any, Any]]:
     y, x = even_part(height, width)
     spoilt = np.any(defects(pixels.mean, pixels.lowest, pixels.highest, len(some)), axis=0)[y, x]
     blocks = spoilt.reshape(spoilt.shape[0] // REDUCED, REDUCED, spoilt.shape[1] // REDUCED, REDUCED).any(axis=(1, 3))
-    small = np.concatenate(
-        [reduced(pairs_added(some[at : at + BLOCK, y, x]))[1] for at in range(0, len(some), BLOCK)]
-    )  # fmt: skip
+    reducer = Reducer(BLOCK, *spoilt.shape)
+    small = np.concatenate([reducer.add(some[at : at + BLOCK, y, x])[2].copy() for at in range(0, len(some), BLOCK)])
     return Shifts(reference_of(small, blocks), blocks), pixels.mean
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from miniscope_xr.tools.check.quality_shift import REDUCED, Shifts, pairs_added, reduced
+from miniscope_xr.tools.check.quality_shift import REDUCED, Reducer, Shifts
 from miniscope_xr.tools.stream.footage import Images
 
 Array = np.ndarray[Any, Any]
 
-BLOCK = 8  # frames measured at once: what is made of them stays in the processor's cache
+BLOCK = 4  # frames measured at once: what is made of them stays in the processor's cache
 _SMOOTH = 9  # rows: slower changes of brightness from row to row are the scene's
 FULL = 255
 """Grey value of a saturated pixel."""
@@ -83,18 +84,25 @@ class FrameMeasures:
         halves = np.zeros((columns // 2, 2), np.float32)
         halves[: columns // 4, 0] = halves[columns // 4 :, 1] = 1 / (columns // 2)
         self._halves = halves
+        self._rooms = threading.local()
 
     def of(self, images: Images) -> Array:
         """Return float64 (n, 6): :data:`COLUMNS` of each frame."""
         blocks = [images[at : at + BLOCK] for at in range(0, len(images), BLOCK)]
         return np.concatenate([*self._pool.map(self._block, blocks)]) if blocks else np.zeros((0, len(COLUMNS)))
 
+    def _reducer(self, height: int, width: int) -> Reducer:
+        """One for each thread."""
+        if not hasattr(self._rooms, "reducer"):
+            self._rooms.reducer = Reducer(BLOCK, height, width)
+        found: Reducer = self._rooms.reducer
+        return found
+
     def _block(self, images: Images) -> Array:
         n = len(images)
         part = np.ascontiguousarray(images[:, self._part[0], self._part[1]])
-        pairs = pairs_added(part)
-        twos, fours = reduced(pairs)
-        profile = (pairs.reshape(-1, pairs.shape[2]).astype(np.float32) @ self._halves).reshape(n, -1, 2)
+        pairs, twos, fours = self._reducer(*part.shape[1:]).add(part)
+        profile = (pairs.reshape(-1, pairs.shape[2]) @ self._halves).reshape(n, -1, 2)
         mean = profile.mean(axis=(1, 2))
         found = np.zeros((n, len(COLUMNS)))
         found[:, 0] = images.sum(axis=(1, 2), dtype=np.uint32) / images[0].size

@@ -26,19 +26,45 @@ _CONTRAST = 1.5  # times the reference's own: cells that flash are brighter, and
 _STEPS = 3  # of Newton's method
 
 
-def pairs_added(images: Images) -> Array:
-    """Sums of neighbours along x, as uint16: a pair of bytes is one number, so both halves of it are added at once."""
-    two = np.ascontiguousarray(images).view("<u2")
-    added: Array = (two & np.uint16(0xFF)) + (two >> np.uint16(8))
-    return added
+class Reducer:
+    """Adds up neighbouring pixels of a few frames at a time, in memory that it keeps: new memory costs more than sums.
+
+    Parameters
+    ----------
+    most
+        Frames at a time.
+    height, width
+        Of a frame; multiples of 8.
+    """
+
+    def __init__(self, most: int, height: int, width: int) -> None:
+        self._pairs, self._other = (np.empty((most, height, width // 2), np.uint16) for _ in range(2))
+        self._twos = np.empty((most, height // 2, width // 2), np.uint16)
+        self._wide, self._rest = (np.empty((most, height // 2, width // 4), np.uint32) for _ in range(2))
+        self.pairs = np.empty(self._pairs.shape, np.float32)
+        self.twos = np.empty(self._twos.shape, np.float32)
+        self.fours = np.empty((most, height // 4, width // 4), np.float32)
+
+    def add(self, images: Images) -> tuple[Array, Array, Array]:
+        """Sums over 1 x 2, 2 x 2 and 4 x 4 pixels, as float32; they hold until the next call.
+
+        A pair of bytes is one number of 16 bits, so both halves of it are added at once; and so on.
+        """
+        n = len(images)
+        _halves_added(np.ascontiguousarray(images).view("<u2"), 8, self._pairs[:n], self._other[:n])
+        np.copyto(self.pairs[:n], self._pairs[:n])
+        np.add(self._pairs[:n, 0::2], self._pairs[:n, 1::2], out=self._twos[:n])
+        np.copyto(self.twos[:n], self._twos[:n])
+        _halves_added(self._twos[:n].view("<u4"), 16, self._wide[:n], self._rest[:n])
+        np.add(self._wide[:n, 0::2], self._wide[:n, 1::2], out=self.fours[:n])
+        return self.pairs[:n], self.twos[:n], self.fours[:n]
 
 
-def reduced(pairs: Array) -> tuple[Array, Array]:
-    """Sums over 2 x 2 and over 4 x 4 pixels, as float32 (n, height / 2, width / 2) and (n, height / 4, width / 4)."""
-    twos = pairs[:, 0::2] + pairs[:, 1::2]
-    wide = np.ascontiguousarray(twos).view("<u4")
-    four = (wide & np.uint32(0xFFFF)) + (wide >> np.uint32(16))
-    return twos.astype(np.float32), (four[:, 0::2] + four[:, 1::2]).astype(np.float32)
+def _halves_added(numbers: Array, bits: int, out: Array, room: Array) -> None:
+    """The lower half of each number and the upper one, added."""
+    np.bitwise_and(numbers, numbers.dtype.type((1 << bits) - 1), out=out)
+    np.right_shift(numbers, numbers.dtype.type(bits), out=room)
+    np.add(out, room, out=out)
 
 
 def _middle(size: int) -> slice:
@@ -121,12 +147,12 @@ class Shifts:
 
     def _newton(self, cross: Array, at: Array) -> Array:
         """One step uphill, at most half a pixel: the correlation's slope over its curvature."""
-        turned = cross * np.exp(1j * at[:, :1, np.newaxis] * self._ky) * np.exp(1j * at[:, 1:, np.newaxis] * self._kx)
-        real, imaginary = turned.real, turned.imag
-        ky, kx = self._ky, self._kx
-        slope = -np.stack([(imaginary * ky).sum(axis=(1, 2)), (imaginary * kx).sum(axis=(1, 2))], axis=1)
-        yy, xx = (real * ky**2).sum(axis=(1, 2)), (real * kx**2).sum(axis=(1, 2))
-        yx = (real * (ky * kx)).sum(axis=(1, 2))
+        ky, kx = self._ky[:, 0], self._kx[0]
+        turned = cross * np.exp(1j * at[:, :1] * ky)[:, :, np.newaxis] * np.exp(1j * at[:, 1:] * kx)[:, np.newaxis]
+        rows, columns = turned.sum(axis=2), turned.sum(axis=1)
+        slope = -np.stack([rows.imag @ ky, columns.imag @ kx], axis=1)
+        yy, xx = rows.real @ ky**2, columns.real @ kx**2
+        yx = (turned.real @ kx) @ ky
         scale = yy * xx - yx**2
         good = (scale > 0) & (yy > 0)
         scale = np.where(good, scale, 1)
