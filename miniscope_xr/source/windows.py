@@ -7,6 +7,7 @@ here is called on another system.
 from __future__ import annotations
 
 import errno
+import os
 import re
 from functools import cache
 from typing import Any
@@ -28,6 +29,14 @@ def device_name(path: str) -> str | None:
     r"""Return Windows' ``\\.\PhysicalDriveN`` for each way of writing it; None for anything else."""
     match = _DEVICE.fullmatch(path)
     return rf"\\.\PhysicalDrive{int(match[1])}" if match else None
+
+
+def real_path(path: str) -> str:
+    """Follow links, as ``os.path.realpath``; where Windows cannot tell (some RAM disks and shares), leave them."""
+    try:
+        return os.path.realpath(path)
+    except OSError:
+        return os.path.abspath(path)  # noqa: PTH100
 
 
 @cache

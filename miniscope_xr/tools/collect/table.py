@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from miniscope_xr.errors import CardNotFoundError, OptionError, plain
+from miniscope_xr.source.windows import real_path
 from miniscope_xr.tools.collect.about import SETTINGS, About, checked
 
 _MOST_BYTES = 4 << 20
@@ -84,7 +85,7 @@ class CardTable:
         return self._settings.get(self._key(card_id, path), "")
 
     def _key(self, card_id: str, path: str) -> str:
-        keys = [key.lower() for key in (card_id, path, os.path.realpath(path), os.path.basename(path))]  # noqa: PTH119
+        keys = [key.lower() for key in (card_id, path, real_path(path), os.path.basename(path))]  # noqa: PTH119
         return next((key for key in keys if key in self.rows), "")
 
     def names_id(self, card_id: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from miniscope_xr.errors import plain
+from miniscope_xr.source.windows import real_path
 from miniscope_xr.source.words import as_administrator
 
 CARD_BUSES = ("sd", "usb", "loop")
@@ -95,7 +96,7 @@ def image_file(path: str, stacked: tuple[str, ...] = ()) -> Disk:
     """Describe an image file."""
     status = Path(path).stat()
     return Disk(
-        path=os.path.realpath(path), kind="image", bus="image", size=status.st_size // 512 * 512,
+        path=real_path(path), kind="image", bus="image", size=status.st_size // 512 * 512,
         read_only=not os.access(path, os.W_OK), model="image file", inode=f"{status.st_dev}:{status.st_ino}",
         stacked=stacked,
     )  # fmt: skip

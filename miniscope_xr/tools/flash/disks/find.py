@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from miniscope_xr.errors import CardNotFoundError, CardPermissionError, MiniscopeError, NotACardError
 from miniscope_xr.source import macos
-from miniscope_xr.source.windows import device_name
+from miniscope_xr.source.windows import device_name, real_path
 from miniscope_xr.tools.flash.disks.base import CARD_BUSES, Disk, Disks, image_file
 from miniscope_xr.tools.flash.disks.own_id import read_own_id
 
@@ -72,8 +72,8 @@ def _described(path: str, disks: Disks) -> Disk:
         text = getattr(error, "strerror", None) or str(error)
         raise kind(code, f"cannot be looked at: {text}; `list` shows the candidates", path) from error
     if stat.S_ISREG(mode):
-        return image_file(path, disks.loops_on(os.path.realpath(path)))
+        return image_file(path, disks.loops_on(real_path(path)))
     if macos.is_disk(mode) if sys.platform == "darwin" else stat.S_ISBLK(mode):
-        return disks.identify(os.path.realpath(path))
+        return disks.identify(real_path(path))
     what = "a directory" if stat.S_ISDIR(mode) else "neither a disk nor an image file"
     raise NotACardError(f"{path} is {what}; give the card's device or an image file")
