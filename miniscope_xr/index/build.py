@@ -37,7 +37,7 @@ class _Buffers(Chains):
         if blank and i >= len(run.cut):
             before = self.source.read(run.sector_of(i - len(run.cut)) * SECTOR, n * SECTOR)
             blank = 0 if _blank_sectors(before) >= blank else blank
-        old = not blank and self._search(runs).link(run, i) is False
+        old = not blank and (self._search(runs).link(run, i) is False or self._older_tail(run, i))
         if not blank and not old:
             return None, []
         frame = run.frame_of(i)
@@ -49,6 +49,16 @@ class _Buffers(Chains):
             f"the power went while the last buffer of frame {frame} was written: {how} reached the card, "
             "what follows in it is older card content"
         ]  # fmt: skip
+
+    def _older_tail(self, run: Run, i: int) -> bool:
+        """Whether what an older recording's buffer leaves a ring behind the last buffer is the last one's own tail."""
+        behind = i + self.card.framing.repeats
+        longer = replace(run, count=behind + 1)
+        return (
+            behind > i
+            and longer.matches(behind, self.headers.at(longer.sector_of(behind)))
+            and bool(self._search([longer]).link(longer, behind))
+        )
 
     def recordings(self) -> list[Recording]:
         """All recordings of the card, in order."""

@@ -224,16 +224,17 @@ class Chains:
                 return runs, [by_the_list(None)], False
             number, i = starts.locate(listed)
             return cut_at(runs, number, i), [by_the_list(f"buffer {listed}")], True
-        verdict = self._search(runs).first_seam(runs, self.exhaustive)
-        counted = self.facts.low_counts(runs)
+        counts, search = self.facts.low_counts(runs), self._search(runs)
+        search.written_low = counts.written if counts else None
+        verdict = search.first_seam(runs, self.exhaustive)
         if verdict.end is None:
-            return runs, [] if counted is not None and counted(runs) else verdict.doubt, False
+            return runs, [] if counts is not None and counts.fit(runs) else verdict.doubt, False
         number, i = verdict.end
         kept = cut_at(runs, number, i)
         if not i and kept and kept[-1].odd:  # it seemed to take more sectors than it has, up to the old buffer
             cut = kept[-1].cut
             kept[-1] = replace(kept[-1], cut=replace(cut, taken=min(cut.taken, cut.sectors_for(cut.lengths[0]))))
-        if counted is not None and counted(runs) and not (kept and counted(kept)):
+        if counts is not None and counts.fit(runs) and not (kept and counts.written_fits(kept)):
             return runs, [], False  # the low bytes of the counts confirm the end found by the counters alone
         old = runs[number].sector_of(i)
         said = f"an older recording lies behind this one, from sector {old} on, and is not returned"
@@ -246,12 +247,11 @@ class Chains:
         runs, doubts, cut = (counted_end, [], True) if counted_end else self._without_older(runs)
         if self.card.build is not None and self.card.build.driver_timeout:
             runs = [part for run in runs for part in self._without_lost(run)]
-        counted = self.facts.low_counts(runs) if runs else None
-        if counted is None or counted(runs) or self.whole:  # a DAQ's clean stop left the low bytes of its counts
+        counts = self.facts.low_counts(runs) if runs else None
+        if counts is None or counts.written_fits(runs) or self.whole:  # a DAQ's clean stop left them
             return runs, doubts, cut
-        word = self.config["height"]
         said = (
-            f"the counts this card holds the low bytes of ({word & 255} buffers written, {word >> 8 & 255} dropped, "
+            f"the counts this card holds the low bytes of ({counts.written} buffers written, {counts.dropped} dropped, "
             f"each modulo 256) are not those of the {runs[-1].end_place} buffers found: something is missing"
         )
         return runs, [*doubts, said], cut

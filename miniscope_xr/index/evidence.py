@@ -221,9 +221,9 @@ class Evidence:
             header = self._header(run, i - m * size) if i - m * size >= 0 else None
             if header is not None:
                 times.append((m, header.time))
-        now = self._header(run, i)
+        now = self.headers.at(run.sector_of(i))
         expected = due(times, self.ticks)
-        return None if now is None or expected is None else now.time - expected[0]
+        return None if now is None or not run.matches(i, now) or expected is None else now.time - expected[0]
 
     def _step(self, run: Run, seam: int) -> float | None:
         """Ticks by which the frame clock jumps at a seam (median over the two frames behind it)."""
@@ -232,16 +232,22 @@ class Evidence:
         return median(known) if known else None
 
     def _stressed(self, run: Run, i: int) -> bool:
-        """Whether the card was slow around buffer ``i``: the ring was lapped, or nearly, and leftovers tell little."""
+        """Whether leftovers tell little around buffer ``i``: the ring was lapped, or nearly, or writes failed."""
+        return self._late(run, i) or self._missing(run, i)
+
+    def _around(self, run: Run, i: int) -> range:
         reach = 2 * max(self.ring, 1)
-        for k in range(max(i - reach, 0), min(i + reach, run.count)):
-            header = self.headers.at(run.sector_of(k))
-            if header is None or not run.matches(k, header):
-                return True
-            behind = header.write_time - header.time if header.write_time >= 0 else 0
-            if behind > 0 and self._ring_time(run, i) <= behind:
-                return True
-        return False
+        return range(max(i - reach, 0), min(i + reach, run.count))
+
+    def _missing(self, run: Run, i: int) -> bool:
+        """Whether buffers around number ``i`` are not on the card."""
+        return any(not run.matches(k, self.headers.at(run.sector_of(k))) for k in self._around(run, i))
+
+    def _late(self, run: Run, i: int) -> bool:
+        """Whether buffers around number ``i`` waited for the card as long as half a ring takes."""
+        found = (h for k in self._around(run, i) if run.matches(k, h := self.headers.at(run.sector_of(k))) and h)
+        waited = max((h.write_time - h.time for h in found if h.write_time >= 0), default=0)
+        return waited > 0 and self._ring_time(run, i) <= waited
 
     def _ring_time(self, run: Run, i: int) -> float:
         """Ticks the camera takes for half a ring of buffers."""

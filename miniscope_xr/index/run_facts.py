@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from miniscope_xr.index.front import Card
 from miniscope_xr.index.headers import HeaderReader
@@ -10,6 +11,21 @@ from miniscope_xr.index.runs import Run
 from miniscope_xr.layout import SECTOR
 
 _SPARE = 1 << 22  # bytes a short recording's frames may take more than the card
+
+
+class LowCounts(NamedTuple):
+    """The low bytes of a recording's counts."""
+
+    written: int
+    dropped: int
+
+    def written_fits(self, runs: list[Run]) -> bool:
+        """Whether runs end at the buffers written."""
+        return runs[-1].end_place & 255 == self.written
+
+    def fit(self, runs: list[Run]) -> bool:
+        """Whether runs end at the counts."""
+        return self.written_fits(runs) and runs[-1].first.dropped & 255 == self.dropped
 
 
 class RunFacts:
@@ -81,17 +97,17 @@ class RunFacts:
         fits = not self.layout.height_overwritten or indexes < slots
         return fits and height >= 8 and frames * width * height <= 8 * (self._size + _SPARE)
 
-    def low_counts(self, runs: list[Run]) -> Callable[[list[Run]], bool] | None:
-        """A test whether runs end at the counts whose low bytes a DAQ leaves in the height word at a clean stop."""
+    def low_counts(self, runs: list[Run]) -> LowCounts | None:
+        """The low bytes of the counts, which a DAQ leaves in the height word at a clean stop."""
         if not self.layout.height_overwritten or self.config["height"] == self.frame_size(runs)[1]:
             return None
         word = self.config["height"]
-        return lambda ended: word == (ended[-1].end_place & 255) | (ended[-1].first.dropped & 255) << 8
+        return LowCounts(word & 255, word >> 8 & 255)
 
     def finished(self, runs: list[Run]) -> bool:
-        """Whether the height word says that the recording ended here."""
-        counted = self.low_counts(runs)
-        return counted is not None and counted(runs)
+        """Whether the height word says that the recording ended here; more may have been dropped behind the last."""
+        counts = self.low_counts(runs)
+        return counts is not None and counts.written_fits(runs)
 
     def ran_its_time(self, runs: list[Run]) -> bool:
         """Whether an earlier one of several recordings (whose counts were overwritten) ended by its record length."""

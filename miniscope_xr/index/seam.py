@@ -14,16 +14,13 @@ The first two are bisected with few reads; the third proves or refutes a seam to
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import pairwise
-from statistics import median
 from typing import Any
 
 import numpy as np
 
-from miniscope_xr.index.breaks import Breaks
 from miniscope_xr.index.evidence import CLOCK_STEP
-from miniscope_xr.index.gaps import Gaps
+from miniscope_xr.index.place import Places, Verdict
 from miniscope_xr.index.runs import Header, Run
 
 _SAMPLES = 64  # frames sampled along a run
@@ -32,15 +29,7 @@ _WINDOW = 16  # frames on each side of a suspected step
 _NEAR = 64  # frames read one by one around a suspected step
 
 
-@dataclass
-class Verdict:
-    """``end``: (run, buffer in it) of the first old buffer, or None; ``doubt``: sentences about what is unsure."""
-
-    end: tuple[int, int] | None = None
-    doubt: list[str] = field(default_factory=list)
-
-
-class SeamSearch(Breaks, Gaps):
+class SeamSearch(Places):
     """Finds the first buffer of an older recording with few looks at the evidence."""
 
     def first_seam(self, runs: list[Run], exhaustive: bool = False) -> Verdict:
@@ -67,16 +56,17 @@ class SeamSearch(Breaks, Gaps):
         every = exhaustive or self.headers.whole(run, run.count)
         if every:
             self.headers.fetch(run, run.count if self.headers.whole(run, run.count) else 0)
-            start = 0
+            start, unsure = 0, []
             while (broken := self.broken_links(run, start, run.count - 1)) is not None:
                 verdict = self._locate(run, broken)
                 if verdict is not None:
                     return verdict
+                unsure += [] if self._late(run, broken) else [self._perhaps(run, broken)]
                 start = broken + 1
             if self.ring >= size and self._linked(run):
                 found = (self._seam_in_gap(run, gap) for gap in self._gaps(run))
                 seam = next((i for i in found if i is not None), None)
-                return Verdict(None if seam is None else (0, seam))
+                return Verdict(None, unsure[:1]) if seam is None else Verdict((0, seam))
         suspect = self._suspect_frame(run, frames, every, more_follows)
         if suspect is not None:
             return self._locate_by_clock(run, suspect)
@@ -179,46 +169,6 @@ class SeamSearch(Breaks, Gaps):
             middle, lap = (low + high) // 2, (high - low) // 8
             low, high = max((low, middle + lap), (middle - lap, high), key=lambda half: bend(*half))
         return max((low + high - _NEAR) // 2, 0)
-
-    def _locate(self, run: Run, broken: int) -> Verdict | None:
-        """The seam from a buffer whose leftovers are broken: it lies at most a ring before it.
-
-        None where a slow card explains the broken leftovers as well and nothing else changes.
-        """
-        first = max(broken - self.ring + 1, 1)
-        for i in range(broken - 1, first - 1, -1):
-            if self.link(run, i) is True:  # buffer i and the one a ring before it are of one recording
-                first = i + 1
-                break
-        candidates = [i for i in range(first, broken + 1) if self._cut_fits_links(run, i)] or [first]
-        state = [i for i in candidates if self._state_changes(run, i)]
-        if state:
-            return Verdict((0, state[0]))
-        steps = [self._deviation(run, i, first) for i in range(first, min(broken + 2 * len(run.cut), run.count))]
-        known = [d for d in steps[broken - first :] if d is not None]
-        jump = median(known) if known else 0.0
-        if abs(jump) <= 1.5 * self.ticks and self._stressed(run, broken):
-            return None
-        if len(candidates) == 1:
-            return Verdict((0, candidates[0]))
-        if abs(jump) > CLOCK_STEP * self.ticks:
-            for i in candidates:
-                deviation = steps[i - first]
-                if deviation is not None and abs(deviation) > abs(jump) / 2:
-                    return Verdict((0, i))
-        told = self._write_step(run, candidates) or self._step_in(run, range(first, broken + 1), sharp=True)
-        if told in candidates:
-            return Verdict((0, told))
-        a, b = run.frame_of(candidates[0]), run.frame_of(candidates[-1])
-        return Verdict((0, candidates[0]), [
-            f"an older recording begins in frame {a}{'' if a == b else f' or {b}'}, but not every buffer there tells "
-            f"which recording it is of: frame {b} is doubtful, and only what is certain is returned; "
-            f"until={b} returns it whole"
-        ])  # fmt: skip
-
-    def _cut_fits_links(self, run: Run, seam: int) -> bool:
-        """Whether a seam right before buffer ``seam`` breaks exactly the links that are broken."""
-        return all(self.link(run, i) is not True for i in range(seam, min(seam + self.ring, run.count)))
 
     def _locate_by_clock(self, run: Run, frame: int) -> Verdict:
         """The seam between buffer 0 of a frame and of the next one (frames counted in the run)."""

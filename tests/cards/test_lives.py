@@ -24,10 +24,12 @@ def test_what_is_wrong_with_a_card_is_said(first: int, tmp_path: Path) -> None:
 
 MISREAD = {
     "an old stretch longer than a ring was linked to itself": (383, 418, 427),
-    "edges of a remote before the end": (276, 372),
+    "edges of a remote before the end": (276, 372, 951),
     "a torn last buffer": (518,),
+    "a torn last buffer behind a drop": (885,),
     "a few frames over an older recording, bits flipped": (852, 912, 987, 993),
     "a few frames over an older recording, formatted": (149, 762, 861, 870, 877, 888),
+    "leftovers broken behind a hole, with nearly the same clock": (933,),
     "an old buffer of another length in the place of a failed write": (401,),
     "a stall over which the clock was carried too far": (328,),
     "a second recording cut off, or its start formatted": (414, 57),
@@ -42,6 +44,22 @@ MISREAD = {
 def test_a_life_that_was_once_misread_stays_solved(seed: int, kind: str, tmp_path: Path) -> None:
     verdict = measure(seed, tmp_path)
     assert verdict.silent, (kind, dict(verdict.counts), verdict.said)
+
+
+CERTAIN = {
+    "a torn last buffer: its tail is older, its clock is not": (441, 516, 951),
+    "a torn last buffer: its tail is older, its focus is not": (134, 700),
+    "a failed write where the older recording begins": (248,),
+    "the low bytes of a DAQ's counts tell the place": (258, 509, 780),
+    "the same, and more was dropped behind the last buffer": (790,),
+}
+
+
+@pytest.mark.parametrize(("seed", "kind"), [(seed, kind) for kind, seeds in CERTAIN.items() for seed in seeds])
+def test_where_evidence_places_the_end_nothing_is_in_doubt(seed: int, kind: str, tmp_path: Path) -> None:
+    verdict = measure(seed, tmp_path)
+    assert verdict.silent, (kind, dict(verdict.counts), verdict.said)
+    assert not verdict.counts["doubt"], (kind, verdict.said)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,159 @@
+"""Where among a few buffers an older recording begins, when leftovers show that it begins among them.
+
+Leftovers that do not repeat the buffer one ring earlier say that one of the buffers between is the first of an older
+recording. Those that do repeat it narrow that down to some *places*. Each kind of evidence may tell which it is:
+
+    buffer        24   25   26   27   28   29
+    leftovers     ok    .    .    .    .  differ     the older recording begins at 25, 26, 27, 28 or 29
+    clock, ms      0    0    0  -19  -20  -20        at 27
+
+The last buffer written may be torn: its header is this recording's, what follows in it is older. Then the leftovers one
+ring behind it repeat older bytes, and say as little against it as its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from miniscope_xr.index.breaks import Breaks
+from miniscope_xr.index.evidence import CLOCK_STEP
+from miniscope_xr.index.gaps import Gaps
+from miniscope_xr.index.runs import Run
+
+
+@dataclass
+class Verdict:
+    """``end``: (run, buffer in it) of the first old buffer, or None; ``doubt``: sentences about what is unsure."""
+
+    end: tuple[int, int] | None = None
+    doubt: list[str] = field(default_factory=list)
+
+
+class Places(Breaks, Gaps):
+    """Finds the place among a few at which an older recording begins."""
+
+    written_low: int | None = None
+    """Low byte of the number of buffers written, where the card says that."""
+
+    def _locate(self, run: Run, broken: int) -> Verdict | None:
+        """The seam from a buffer whose leftovers are broken: it lies at most a ring before it.
+
+        None where a slow card explains the broken leftovers as well and nothing else changes.
+        """
+        first = max(broken - self.ring + 1, 1)
+        for i in range(broken - 1, first - 1, -1):
+            if self.link(run, i) is True:  # buffer i and the one a ring before it are of one recording
+                first = i + 1
+                break
+        by_links = [i for i in range(first, broken + 1) if self._cut_fits_links(run, i)] or [first]
+        places = [*by_links, *self._behind_torn(run, by_links[-1], broken)]
+        state = self._state_step(run, range(first, places[-1] + 1))
+        if state is not None:
+            return Verdict((0, self._where(run, *state, places)))
+        levels = [self._deviation(run, i, first) for i in range(first, min(broken + 2 * len(run.cut), run.count))]
+        known = [d for d in levels[broken - first :] if d is not None]
+        jump = median(known) if known else 0.0
+        if abs(jump) <= 1.5 * self.ticks and self._stressed(run, broken):
+            return None
+        if len(places) == 1:
+            return Verdict((0, places[0]))
+        counted = [i for i in places if (run.first.written + i) & 255 == self.written_low]
+        if len(counted) == 1:
+            return Verdict((0, counted[0]))
+        told = self._clock_place(run, places, levels[: places[-1] + 1 - first], jump)
+        if told is None:
+            told = self._write_step(run, by_links)
+        if told is None:
+            told = self._step_place(run, first, places)
+        return Verdict((0, told)) if told in places else self._unplaced(run, by_links)
+
+    def _perhaps(self, run: Run, broken: int) -> str:
+        """What to say where leftovers are broken, buffers around are missing, and nothing else tells."""
+        first = max(broken - self.ring + 1, 1)
+        a, b = run.frame_of(first), run.frame_of(broken)
+        return (
+            f"whether an older recording begins in frame {a}{'' if a == b else f' to {b}'} is in doubt: buffers are "
+            f"missing around, and what lies behind one is not of this recording; if it does, until={a} leaves it out"
+        )
+
+    def _unplaced(self, run: Run, places: Sequence[int]) -> Verdict:
+        a, b = run.frame_of(places[0]), run.frame_of(places[-1])
+        return Verdict((0, places[0]), [
+            f"an older recording begins in frame {a}{'' if a == b else f' or {b}'}, but not every buffer there tells "
+            f"which recording it is of: frame {b} is doubtful, and only what is certain is returned; "
+            f"until={b} returns it whole"
+        ])  # fmt: skip
+
+    def _cut_fits_links(self, run: Run, seam: int) -> bool:
+        """Whether a seam right before buffer ``seam`` breaks exactly the links that are broken."""
+        return all(self.link(run, i) is not True for i in range(seam, min(seam + self.ring, run.count)))
+
+    def _behind_torn(self, run: Run, last: int, broken: int) -> Iterator[int]:
+        """The place behind the last one, if that buffer may be torn: the first one behind it that leftovers exclude."""
+        behind = last + self.ring
+        torn = last == broken or (behind < run.count and self.link(run, behind) is True)
+        if torn and last + 1 < run.count:
+            yield last + 1
+
+    def _step_place(self, run: Run, first: int, places: Sequence[int]) -> int | None:
+        """The place at which the clocks on both sides meet, where each buffer between is clearly of one."""
+        step = self._step_in(run, range(first, places[-1] + 1), sharp=True)
+        if step is None:
+            return None
+        there = (i for i in range(step, places[-1] + 1) if run.matches(i, self.headers.at(run.sector_of(i))))
+        return self._where(run, step - 1, next(there, step), places)
+
+    def _where(self, run: Run, ours: int, old: int, places: Sequence[int]) -> int:
+        """The place between two buffers: none, or damaged ones, may stand between them, or one behind a drop."""
+        nothing = all(self.headers.at(run.sector_of(i)) is None for i in range(ours + 1, old))
+        found = ours + 1 if nothing else old
+        return found if found in places else next((i for i in places if ours < i <= old), places[0])
+
+    def _state_step(self, run: Run, within: range) -> tuple[int, int] | None:
+        """The first two of some buffers that differ in focus or battery; damaged headers aside."""
+        around = range(within.start - 1, min(within.stop + 2, run.count))
+        known = [(i, h) for i in around if (h := self._header(run, i)) is not None]
+        for (i, a), *others in zip(known, known[1:], known[2:] + known[-1:], strict=False):
+            if i + 1 < within.stop and not any(self._same_state(a, b) for _, b in others):
+                return i, others[0][0]  # both others differ, as a bit may have flipped in one
+        return None
+
+    def _clock_place(self, run: Run, places: Sequence[int], levels: Sequence[float | None], jump: float) -> int | None:
+        """The place that the clock shows: no buffer before it keeps the later clock, none behind it the earlier one.
+
+        Parameters
+        ----------
+        run
+        places
+            Where the older recording may begin; the last one ends what ``levels`` are of.
+        levels
+            Ticks by which the buffers up to the last place are off the clock in front of them; None: not known.
+        jump
+            The same of the buffers behind.
+        """
+        if abs(jump) <= CLOCK_STEP * self.ticks:
+            return None
+        start = places[-1] + 1 - len(levels)
+        sides = {start + k: self._is_old(level, jump) for k, level in enumerate(levels) if level is not None}
+        old = [i for i, side in sides.items() if side]
+        ours = [i for i, side in sides.items() if side is False]
+        first_old, last_ours = min(old, default=places[-1] + 1), max(ours, default=start - 1)
+        unclear = any(run.matches(i, self.headers.at(run.sector_of(i))) for i in range(last_ours + 1, first_old))
+        if first_old < last_ours or unclear or not old:
+            return None
+        return self._where(run, last_ours, first_old, places)
+
+    def _is_old(self, level: float, jump: float) -> bool | None:
+        """Whether a buffer keeps the later clock, not the earlier one (0); None: neither.
+
+        A clock loses ticks (edges of a remote), and never wins any: what is behind both is of the recording in front,
+        what is before both is of the older one, which lost them later.
+        """
+        near = abs(jump) / 2
+        if abs(level - jump) < near or abs(level) < near:
+            return abs(level - jump) < near
+        if level < min(jump, 0.0) - near:
+            return False
+        return True if level > max(jump, 0.0) + near else None
