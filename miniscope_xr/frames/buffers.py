@@ -170,24 +170,36 @@ class BufferReader:
         landed = min(len(data), self.reached(run, i, length))
         return Buffer(header, data, landed, readable, readable and landed == length)
 
-    def earlier_copy(self, source: ByteSource, run: Run, i: int) -> bytes | None:
-        """Data of buffer ``i`` that a slow card let through one ring too early, in the place of another."""
+    def earlier(self, source: ByteSource, run: Run, i: Int) -> Bools:
+        """Which buffers ``i`` of a run a slow card let through one ring too early, in the place of another."""
+        ring = self.framing.ring
+        found = np.zeros(len(i), bool)
+        known = np.flatnonzero((i >= ring) & (i < run.count + ring)) if ring else np.zeros(0, np.int64)
+        if len(known):
+            places = i[known] - ring
+            found[known] = self.framing.vouch(self.headers(source, run, places), self._expected_earlier(run, i[known]))
+        return found
+
+    def _expected_earlier(self, run: Run, i: Int) -> dict[str, Int]:
+        expected = expected_headers(run, i)
+        expected["write_buffer_count"] = expected["write_buffer_count"] - self.framing.ring
+        return expected
+
+    def earlier_copy(self, source: ByteSource, run: Run, i: int) -> Buffer | None:
+        """Buffer ``i`` as a slow card let it through one ring too early, in the place of another."""
         framing, place = self.framing, i - self.framing.ring
-        if not framing.ring or place < 0:
+        if not framing.ring or not 0 <= place < run.count:
             return None
         try:
             data = source.read(run.sector_of(place) * SECTOR, run.sector_count(place) * SECTOR)
         except CardReadError:
             return None
-        length = run.length_of(i)
-        header = framing.header_in(data, length)
-        if header is None:
+        header = framing.header_in(data, run.length_of(i))
+        if header is None or not framing.vouch(header, self._expected_earlier(run, np.array([i])))[0]:
             return None
-        expected = expected_headers(run, np.array([i]))
-        expected["write_buffer_count"] = expected["write_buffer_count"] - framing.ring
-        if not framing.vouch(header, expected)[0]:
-            return None
-        return data[framing.head : framing.head + framing.length_in(header, length)]
+        length = framing.length_in(header, run.length_of(i))
+        data = data[framing.head : framing.head + length]
+        return Buffer(header, data, len(data), readable=True, whole=len(data) == length)
 
     def reached(self, run: Run, i: int, length: int) -> int:
         """Return the bytes of a buffer that reached the card before the power was lost: all but of the very last."""

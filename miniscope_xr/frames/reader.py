@@ -240,16 +240,13 @@ class FrameReader:
         # goes on top; the later one may hold what the camera wrote over the slot since.
         for piece in reversed(self.pieces(row)):
             run = self.recording.runs[piece.run]
-            for i, buffer in reversed(self._buffers(source, run, range(piece.start, piece.stop))):
+            for i, buffer in reversed(self._copies(source, run, piece)):
                 index = run.index_of(i)
                 headers.append(buffer.header)
                 indexes.append(index)
                 start = index * self.payload
                 size = self._put(out, start, buffer.data)
                 there[start : start + min(size, buffer.landed)] = buffer.readable
-                earlier = self.buffers.earlier_copy(source, run, i)
-                if earlier is not None:
-                    self._put(out, start, earlier)
                 if not buffer.readable:
                     continue  # its other pixels are kept, the buffer counts as missing
                 present |= 1 << index
@@ -264,6 +261,19 @@ class FrameReader:
                 source.path,
             )
         return Assembled(present, complete, there, np.concatenate(headers[::-1]), np.array(indexes[::-1], np.int64))
+
+    def _copies(self, source: ByteSource, run: Run, piece: Piece) -> list[tuple[int, Buffer]]:
+        """The buffers of a piece in card order, and before them those that were let through one ring too early.
+
+        One of those may be all there is of a buffer whose own place the run does not reach.
+        """
+        own = self._buffers(source, run, range(piece.start, piece.stop))
+        if run.odd:
+            return own
+        i = piece.start - run.index_of(piece.start) + np.arange(len(run.cut))
+        found = i[self.buffers.earlier(source, run, i)].tolist()
+        early = [(k, buffer) for k in found if (buffer := self.buffers.earlier_copy(source, run, k)) is not None]
+        return [*early, *own]
 
     def _buffers(self, source: ByteSource, run: Run, places: range) -> list[tuple[int, Buffer]]:
         """The buffers of a run in some places, as far as they are on the card and of this recording."""
@@ -391,6 +401,8 @@ class FrameReader:
         result.complete[span] = good.all(axis=1) & tiles(run, self.payload, self.frame_bytes)
         odd = self.framing.odd_lengths(table, run) & good.all(axis=1)
         odd |= careful | self.buffers.overwritten(run, i).any(axis=1)
+        early = i[~good]
+        odd[(early[self.buffers.earlier(source, run, early)] - i[0, 0]) // size] = True
         for k in np.flatnonzero(odd | (self.framing.ends(run, i).max(axis=1) > source.size)):
             self._describe_slow(source, int(rows[span.start + k]), span.start + int(k), result)
         final = run.last_frame - frame

@@ -131,7 +131,14 @@ class _Buffers(Chains):
         c, d, a, b = (h if h and h.written == place else None for h, place in zip(known, places, strict=True))
         if a is None or b is None:
             return []
-        if c and d and abs((b.time - a.time) - (d.time - c.time)) > 2 and b.count - a.count == d.count - c.count == 1:
+        within = places[0] >= found  # else the clock steps there because this recording ends there
+        if (
+            within
+            and c
+            and d
+            and abs((b.time - a.time) - (d.time - c.time)) > 2
+            and b.count - a.count == d.count - c.count == 1
+        ):
             return []  # the clock steps there: what lies there ends at the count, and it is its
         return [
             f"whether this recording ended with frame {last.last_frame} is in doubt: the config sector counts {limit} "

@@ -25,6 +25,7 @@ _WIDTH = 4.0  # ticks within which times of one kind lie
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
+Ends = tuple[tuple[int, int], tuple[int, int]]
 
 
 class FrameClock:
@@ -47,10 +48,13 @@ class FrameClock:
         end = self.headers.at(last.sector_of(last.count - 1)) or last.first
         if header.time < end.time:
             return False
-        known = next((times for run in reversed(runs) if (times := self._ends(run, header)) is not None), None)
-        if known is None:
-            return True
-        (first, early), (frame, late) = known
+        known = next((times for run in reversed(runs) if (times := self._known(run, header))), ())
+        return not known or any(self._keeps(ends, header) for ends in known)
+
+    @staticmethod
+    def _keeps(ends: Ends, header: Header) -> bool:
+        """Whether a header keeps the clock of two earlier ones."""
+        (first, early), (frame, late) = ends
         period = (late - early) / (frame - first)
         if period <= 0:
             return True
@@ -58,20 +62,29 @@ class FrameClock:
         tolerance = _JITTER * (1 + (header.frame - frame) / (frame - first)) / period
         return tolerance >= 0.5 or abs(off - round(off)) <= tolerance
 
-    def _ends(self, run: Run, like: Header) -> tuple[tuple[int, int], tuple[int, int]] | None:
-        """(frame, time) of the first and the last buffer of a run with the same index as a header."""
+    def _known(self, run: Run, like: Header) -> list[Ends]:
+        """(frame, time) of the first and the last buffer of a run with the same index as a header.
+
+        Where the last one is itself off the clock, also of the one before: an interrupt was lost in the last frame.
+        """
         size = len(run.cut)
         if run.odd or like.index >= size or like.length != run.cut.lengths[like.index]:
-            return None
+            return []
         start = (like.index - run.first.index) % size
         last = start + (run.count - 1 - start) // size * size
-        found = []
-        for i in (start, last):
-            header = self.headers.at(run.sector_of(i)) if last > start else None
-            if header is None or not run.matches(i, header):
-                return None
-            found.append((header.frame, header.time))
-        return found[0], found[1]
+        first, end = self._time(run, start), self._time(run, last)
+        if last <= start or first is None or end is None:
+            return []
+        before = self._time(run, last - size) if last > start + size else None
+        if before is None:
+            return [(first, end)]
+        step = (before[1] - first[1]) / (before[0] - first[0])
+        odd = abs(end[1] - before[1] - step) > _JITTER
+        return [(first, end), (first, before)] if odd else [(first, end)]
+
+    def _time(self, run: Run, i: int) -> tuple[int, int] | None:
+        header = self.headers.at(run.sector_of(i))
+        return (header.frame, header.time) if header is not None and run.matches(i, header) else None
 
 
 class Model(NamedTuple):

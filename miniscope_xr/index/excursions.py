@@ -201,6 +201,8 @@ class RunClock:
         times, left, model = told
         end = GOES_ON if self._end == ENDS and stop < self._run.count else self._end
         odd = excursions(left, model.tolerance(self._ticks), self._ticks, end, self._longest)
+        if end == ENDS and odd[-1:].any():
+            odd &= ~self._interrupt_lost(left, model, start)
         if self._model is not None:
             self._model = self._model._replace(offsets=model.offsets)
             number, index = np.divmod(np.arange(start, stop) + self._run.first.index, self._size)
@@ -208,6 +210,15 @@ class RunClock:
             kept = kept[np.isfinite(kept)]
             self._levels[chunk * _CHUNK + _CHUNK // 2] = float(np.median(kept)) if len(kept) else 0.0
         return start, odd
+
+    def _interrupt_lost(self, left: Floats, model: Model, start: int) -> Bools:
+        """Which of the last frame's buffers, from ``start`` on, are late by one buffer: an interrupt was lost in it."""
+        index = (np.arange(start, start + len(left)) + self._run.first.index) % self._size
+        late = np.append(np.diff(model.offsets), np.nan)[index]
+        last = np.arange(len(left)) >= len(left) - 1 - index[-1]
+        with np.errstate(invalid="ignore"):
+            found: Bools = last & (np.abs(left - np.nanmedian(left) - late) <= model.tolerance(self._ticks))
+        return found
 
     def left(
         self, look: Look, start: int, stop: int, known: Model | None = None

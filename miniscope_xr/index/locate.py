@@ -7,14 +7,14 @@ header says which buffer it is and how long; a few that follow one another are p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.headers import HeaderReader, gallop
-from miniscope_xr.index.runs import Header
+from miniscope_xr.index.runs import Cut, Header, Run
 from miniscope_xr.layout import SECTOR, Build, Layout
 from miniscope_xr.layout.tell import fits
 from miniscope_xr.layout.words import dtype_of, footer_struct
@@ -23,6 +23,7 @@ from miniscope_xr.source.base import ByteSource
 FOOTER = 16  # bytes of a whole frame's footer
 _WINDOW = 1024  # sectors looked at in one read: a ring buffer takes 125 at most, a whole frame 705
 _CHAIN = 12  # buffers followed to tell the build
+_BEFORE = 16  # buffers looked at before those found
 _PROOF = 3  # buffers in a row that are no accident
 _FRAME, _PLACE, _LENGTH = 2, 5, 8  # words of a header that mean the same in every build
 
@@ -76,7 +77,37 @@ def locate(source: ByteSource, layouts: Sequence[Layout]) -> Located | None:
                 return found
         return None
 
-    return gallop(look, 0, source.size // SECTOR, _WINDOW)
+    found = gallop(look, 0, source.size // SECTOR, _WINDOW)
+    return found if found is None or found.header is None else _with_what_is_before(source, found, found.header)
+
+
+def _with_what_is_before(source: ByteSource, found: Located, header: Header) -> Located:
+    """The same from the first buffer on that leads to those found: writes between them failed, or a bit flipped.
+
+    place      0  1  2  3  4  5  6  7  8      3 and 4 are no proof by themselves; but by its length and index
+    buffer     .  .  .  x  x  .  x  x  x      buffer 3 leads to buffer 6, just where that is
+    """
+    build, framing = found.build, Framing(found.layout.of(found.build), found.build.header_words, found.build.payload)
+    reader = HeaderReader(source, framing)
+    reach = min(header.written, _BEFORE) * build.buffer_sectors
+    start = max(found.sector - reach, 0)
+    sizes = dict.fromkeys(((build.width, build.height), *build.sizes))
+    cuts = [framing.cut(build.lengths(*size)) for size in sizes]
+    data = source.read(start * SECTOR, (found.sector - start) * SECTOR)
+    for k in range(len(data) // SECTOR):
+        earlier = reader.parse(data[k * SECTOR : (k + 1) * SECTOR])
+        if earlier is not None and any(_leads_to(earlier, start + k, header, found.sector, cut) for cut in cuts):
+            return replace(found, sector=start + k, header=earlier)
+    return found
+
+
+def _leads_to(earlier: Header, at: int, header: Header, sector: int, cut: Cut) -> bool:
+    """Whether a buffer and a later one are as the arithmetic of one run has it."""
+    later = header.written - earlier.written
+    if later <= 0 or earlier.index >= len(cut) or earlier.length != cut.lengths[earlier.index]:
+        return False
+    run = Run(at, later + 1, earlier, cut)
+    return run.sector_of(later) == sector and run.matches(later, header) and earlier.time <= header.time
 
 
 def footers_in(

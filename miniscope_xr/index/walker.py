@@ -251,13 +251,20 @@ class Walker:
 
     def _confirmed(self, sector: int, header: Header) -> bool:
         """Whether the buffer that follows a header on the card counts on from it: one odd word is no evidence."""
-        following = self.headers.at(sector + self._sectors_of(header))
-        return following is not None and (
-            following.written == header.written + 1
-            and following.dropped >= header.dropped
-            and following.frame >= header.frame
-            and following.time >= header.time
-        )
+
+        def counts_on(following: Header | None) -> bool:
+            return following is not None and (
+                following.written == header.written + 1
+                and following.dropped >= header.dropped
+                and following.frame >= header.frame
+                and (lapped or following.time >= header.time)
+            )
+
+        lapped = bool(self.ring) and not self._pool and header.count > header.written + header.dropped
+        if not lapped:
+            return counts_on(self.headers.at(sector + self._sectors_of(header)))
+        behind = range(header.written + 1, header.written + 2)  # it takes the sectors of the buffer it replaced
+        return self.headers.find(sector + 1, sector + 1 + self.framing.full_sectors, behind, counts_on) is not None
 
     def _sectors_of(self, header: Header) -> int:
         return self.framing.sectors_for(header.length)

@@ -183,18 +183,17 @@ def events_for(layout: str, frames: int) -> st.SearchStrategy[list[Any]]:
     return st.lists(st.one_of(kinds), max_size=3)
 
 
-# Found by drawing, on DAQ cards: a short stall and failed writes in the first frames, of which little came back.
+# Found by drawing: a short stall or failed writes in the first frames, of which little or too much came back.
 COUNTEREXAMPLES = {
     "a stall and one failed write": ("daq-wirefree", "HEAD", 30, [Stall(71.08, 77.85), FailedWrite(4, 2)], 802, 25.65),
     "a stall and a failed frame": ("daq-wirefree", "319b459", 30, [Stall(56.9, 101.32), FailedWrite(2, 4)], 208, 44.45),
     "a stall and two failed writes": (
         "daq-wirefree", "HEAD", 30, [Stall(72.45, 47.4), FailedWrite(5, 3), FailedWrite(10, 3)], 787, 9.6),
-}  # fmt: skip
-# Of these an incomplete frame comes back with a buffer too few, or with the wrong one of two copies.
-LAPPED = {
-    "a lapped buffer on the grid": ("daq-wirefree", "319b459", 30, [Stall(247.5, 45.32)], 275, 48.39),
+    # its own place is behind the end of the run
+    "a buffer that is there one ring too early": ("daq-wirefree", "319b459", 30, [Stall(247.5, 45.32)], 275, 48.39),
     "a buffer twice, then with another's content": (
         "daq-wirefree", "319b459", 30, [Stall(98.936, 51.85), FailedWrite(6, 1), FailedWrite(8, 4)], 720, 0.904),
+    # a lost interrupt makes the last buffer before the hole late: it does not tell the period
     "a failed write before a lost interrupt": (
         "v4-wirefree", "aa04ec3", 10, [FailedWrite(16, 1), LostInterrupt(5, "buffer", 0)], 0, 0),
 }  # fmt: skip
@@ -202,11 +201,9 @@ LAPPED = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("index", ["bisect", "scan"])
-@pytest.mark.parametrize(
-    "case", [*COUNTEREXAMPLES, *(pytest.param(case, marks=pytest.mark.xfail(strict=True)) for case in LAPPED)]
-)
+@pytest.mark.parametrize("case", COUNTEREXAMPLES)
 def test_a_counterexample_stays_solved(case: str, index: str, tmp_path: Path) -> None:
-    layout, build, frames, events, seed, offset = {**COUNTEREXAMPLES, **LAPPED}[case]
+    layout, build, frames, events, seed, offset = COUNTEREXAMPLES[case]
     card = simulate(layout, build, frames=frames, events=events, seed=seed, start_offset_ms=offset)
     assert differences(card, tmp_path / "card.img", index=index) == []
 
