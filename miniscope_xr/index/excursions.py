@@ -97,6 +97,27 @@ def _strays(before: Floats, behind: Floats, level: float, size: int, tolerance: 
     return not min(early, late) - tolerance <= level <= max(early, late) + tolerance
 
 
+def out_of_order(times: Floats) -> Bools:
+    """Which of a few buffers in a row have a time that cannot be, as times never go back: those without which all rise.
+
+    >>> out_of_order(np.array([36.0, 43, 50, 56, 41, 85])).tolist()
+    [False, False, False, False, True, False]
+    """
+    known = np.flatnonzero(np.isfinite(times))
+    rising, falling = _longest(times[known]), _longest(-times[known][::-1])[::-1]
+    found = np.zeros(len(times), bool)
+    found[known] = rising + falling - 1 < rising.max(initial=0)
+    return found
+
+
+def _longest(values: Floats) -> Ints:
+    """Most values of a row that never fall and end with each."""
+    ends = np.ones(len(values), np.int64)
+    for k in range(1, len(values)):
+        ends[k] = 1 + ends[:k][values[:k] <= values[k]].max(initial=0)
+    return ends
+
+
 def _usual_offsets(off: Floats) -> Floats:
     """Ticks by which the buffers of a frame (columns) are usually later than its first."""
     behind = (column[np.isfinite(column)] for column in (off - off[:, :1]).T)
@@ -142,6 +163,7 @@ class RunClock:
         self._first = (-run.first.index) % size  # first buffer 0
         self._whole = max(run.count - self._first, 0) // size
         self._tells = not run.odd and self._whole >= 3
+        self._short = not run.odd and self._whole < 3  # too few frames to show a clock
         self._model = model if model is not None and len(model.offsets) == size else None
         self._around = max(_AROUND, -(-longest // size) + 4)
         self._chunks: dict[int, tuple[int, Bools]] = {}
@@ -157,6 +179,9 @@ class RunClock:
     def suspects(self, i: Ints, times: Floats) -> Bools:
         """Which of some buffers in a row are in a frame that is to be looked at, by their times alone."""
         model = self._model
+        if self._short and len(i):
+            known = times[np.isfinite(times)]
+            return np.full(len(i), bool((np.diff(known) < 0).any()))
         if not self._tells or model is None or not len(i):
             return np.zeros(len(i), bool)
         frame, index = np.divmod(i + self._run.first.index, self._size)
@@ -180,6 +205,11 @@ class RunClock:
 
     def odd(self, look: Look, i: int) -> bool:
         """Whether buffer ``i`` of the run is an older recording's, by the clock of the buffers around it."""
+        if self._short:
+            every = np.arange(self._run.count)
+            if 0 not in self._chunks:
+                self._chunks[0] = 0, out_of_order(look(every))
+            return bool(self._chunks[0][1][i])
         if not self._tells:
             return False
         chunk = min(max(i - self._first, 0) // self._size, self._whole - 1) // _CHUNK
