@@ -25,6 +25,7 @@ def test_what_is_wrong_with_a_card_is_said(first: int, tmp_path: Path) -> None:
 MISREAD = {
     "an old stretch longer than a ring was linked to itself": (383, 418, 427),
     "an interrupt lost in the last frame": (1230,),
+    "few frames, the clock of which steps often": (1832,),
     "two frames, and a time that goes back": (683,),
     "edges of a remote before the end": (276, 372, 951),
     "a torn last buffer": (518,),
