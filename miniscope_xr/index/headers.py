@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from miniscope_xr.index.ahead import Ahead
 from miniscope_xr.index.framing import Framing
-from miniscope_xr.index.runs import MAX_INDEX, Header, Run
+from miniscope_xr.index.runs import MAX_INDEX, Cut, Header, Run
 from miniscope_xr.layout import SECTOR
 from miniscope_xr.layout.words import header_words
 from miniscope_xr.source.base import ByteSource
@@ -43,6 +43,7 @@ class HeaderReader:
         self.dtype = framing.dtype
         self.marker = framing.marker
         self._seen: dict[int, Header | None] = {}
+        self._ahead: dict[tuple[int, Cut], int] = {}  # buffers of a run read ahead
         self._words = header_words(framing.layout, framing.words)
         names = self._words.names
         self._pick = itemgetter(*(names.index(name) if name in names else -1 for name in _NAMES))
@@ -84,15 +85,22 @@ class HeaderReader:
 
     def fetch(self, run: Run, count: int) -> None:
         """Read the headers of a run's first buffers ahead, and the leftovers that tell whether they belong together."""
-        head, ring = self.framing.head, self.framing.repeats
-        places = [(run.sector_of(i) * SECTOR, SECTOR) for i in range(count)]
-        for i in range(ring, count) if ring else ():
-            start, end = head + run.length_of(i), run.sector_count(i) * SECTOR
-            before = i - ring
-            while before >= 0 and head + run.length_of(before) < end:
-                before -= ring
-            if start < end and before >= 0:
-                places += [(run.sector_of(k) * SECTOR + start, end - start) for k in (i, before)]
+        if self._ahead.get((run.sector, run.cut), 0) >= count:
+            return
+        self._ahead[run.sector, run.cut] = count
+        i = np.arange(count)
+        at = run.sectors_of(i) * SECTOR
+        places = [(offset, SECTOR) for offset in at.tolist()]
+        ring, size = self.framing.repeats, len(run.cut)
+        data_end = self.framing.head + np.array(run.cut.lengths)[(run.first.index - run.cut.first + i) % size]
+        end = np.array(run.cut.sectors)[(run.first.index - run.cut.first + i) % size] * SECTOR
+        short = i[ring:][(data_end < end)[ring:]] if ring else i[:0]
+        before = short - ring
+        while len(short) and (over := (before >= 0) & (data_end[before] < end[short])).any():
+            before[over] -= ring  # too short itself: what it left there is of the one before
+        short, before = short[before >= 0], before[before >= 0]
+        for k in (short, before):
+            places += zip((at[k] + data_end[short]).tolist(), (end - data_end)[short].tolist(), strict=True)
         self.source.fetch(places)
 
     def find(

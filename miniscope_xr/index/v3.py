@@ -52,6 +52,8 @@ class _Footers:
 
     def byte_of(self, k: int) -> int:
         """Where frame ``k`` begins."""
+        if len(self.pieces) == 1:
+            return self.start + k * self.frame_bytes
         start = next(start for first, start in reversed(self.pieces) if first <= k or not first)
         return start + k * self.frame_bytes
 
