@@ -7,6 +7,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from miniscope_xr.frames.due import DueTimes
 from miniscope_xr.frames.pool import PoolBufferReader
 from miniscope_xr.frames.reader import FrameReader, FrameRows, Int
 from miniscope_xr.index.build import build_index
+from miniscope_xr.index.byte_shift import goes_on_at
 from miniscope_xr.index.front import Card
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.layout import SECTOR, Layout
@@ -29,8 +31,10 @@ from miniscope_xr.source.open import open_device
 from miniscope_xr.source.owned import OwnedSource
 from miniscope_xr.source.remote import is_url
 from miniscope_xr.source.salvage import Tolerant
+from miniscope_xr.source.spliced import Splices, open_spliced
 
 _AHEAD = 32  # frames
+_MOST_SPLICES = 16
 _KEPT = 1 << 16  # rows, of about 100 bytes
 
 
@@ -98,6 +102,7 @@ class OpenCard:
             self.salvage = errors == "fill" or bool(self.unread)
             errors = "fill" if self.unread else errors
             self.index: Card = build_index(self._source, layout, index, errors, whole, old_buffers)
+            self._splice(layout, index, errors, whole, old_buffers)
             self._source.remember(partial(_identity, self.index.layout, self.salvage))
         except NotACardError as error:
             said = _named(error, self.path, self._source)
@@ -106,6 +111,40 @@ class OpenCard:
         except BaseException:
             self._source.close()
             raise
+
+    def _splice(
+        self,
+        layout: str | os.PathLike[str] | Mapping[str, Any] | Layout | None,
+        index: str,
+        errors: str,
+        whole: bool,
+        old_buffers: bool,
+    ) -> None:
+        """Go on where the recording stands off the sectors, as bytes were left out of an image, or put in.
+
+        Zeros are put in before each such place: a sector more than to the next one, so that the buffer before it, in
+        which the bytes are missing or too many, does not seem whole.
+
+        Parameters
+        ----------
+        layout, index, errors, whole, old_buffers
+            As for :func:`~miniscope_xr.index.build.build_index`.
+        """
+        splices: Splices = ()
+        while len(splices) < _MOST_SPLICES and (at := goes_on_at(self._source, self.index)) is not None:
+            splices = (*splices, (at - sum(zeros for _, zeros in splices), 2 * SECTOR - at % SECTOR))
+            self._source.close()
+            self._source = OwnedSource(self.path, partial(open_spliced, splices=splices))
+            self.index = build_index(self._source, layout, index, errors, whole, old_buffers)
+        if splices:
+            said = [
+                f"behind byte {byte} this image is off the sectors of its card: bytes are missing in the buffer before it, "
+                "or too many were put in"
+                for byte, _ in splices
+            ]
+            *others, last = self.index.recordings
+            last = replace(last, warnings=(*last.warnings, *said))
+            self.index = replace(self.index, recordings=(*others, last))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OpenCard:
         """A copied dataset is of the same card: nothing here changes once it is open."""

@@ -116,6 +116,33 @@ def test_what_is_left_out_or_put_in_costs_only_the_frames_it_hit(
     assert untouched(card, at, at + max(-sectors, 1)) <= whole
 
 
+@pytest.mark.parametrize("n", [-100, 1, 4103])
+@pytest.mark.parametrize("kind", ["v4", "v4, battery died", "DAQ"])
+def test_bytes_left_out_or_put_in_cost_only_the_frames_they_hit(
+    kind: str, n: int, made: Any, tmp_path: Path, open_card: Any
+) -> None:
+    card = made(kind)
+    data = np.frombuffer(card.data, np.uint8)
+    at = card.buffers[len(card.buffers) // 3].sector * SECTOR + 3700
+    shifted = np.concatenate([data[:at], np.zeros(max(n, 0), np.uint8), data[at - min(n, 0) :]])
+    whole = judged(card, shifted, tmp_path / "card.img", open_card)
+    assert untouched(card, at // SECTOR, at // SECTOR + 1) <= whole
+    (said,) = [w for w in open_card(tmp_path / "card.img").attrs["warnings"] if "off the sectors" in w]
+    assert f"behind byte {card.buffers[len(card.buffers) // 3 + 1].sector * SECTOR + n} " in said
+
+
+def test_bytes_left_out_in_several_places(made: Any, tmp_path: Path, open_card: Any) -> None:
+    card = made("v4")
+    data, hit = np.frombuffer(card.data, np.uint8), set()
+    for number, n in ((200, 3), (110, 511), (50, 77)):
+        at = card.buffers[number].sector * SECTOR + 900
+        hit.add(card.buffers[number].frame_num)
+        data = np.delete(data, np.s_[at : at + n])
+    for index in ("bisect", "scan"):
+        whole = judged(card, data, tmp_path / "card.img", open_card, index=index)
+        assert untouched(card, 0, 0) - hit == whole
+
+
 @pytest.mark.parametrize("start", [700, 1022, 1024])
 def test_an_image_without_its_first_sectors_is_read(start: int, made: Any, tmp_path: Path, open_card: Any) -> None:
     card = made("v4")
