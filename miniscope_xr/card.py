@@ -138,8 +138,8 @@ class OpenCard:
             self.index = build_index(self._source, layout, index, errors, whole, old_buffers)
         if splices:
             said = [
-                f"behind byte {byte} this image is off the sectors of its card: bytes are missing in the buffer before it, "
-                "or too many were put in"
+                f"behind byte {byte} this image is off the sectors of its card: in the buffer before it bytes are "
+                "missing, or were put in"
                 for byte, _ in splices
             ]
             *others, last = self.index.recordings
