@@ -42,7 +42,8 @@ def detect(source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, Any
     if unreadable := preferred([card for card in cards if card.state is State.HEADERS_ONLY]):
         raise _unreadable(unreadable[0])
     blank = _blank_ones(cards)
-    if not blank or any(card.config and card.config["n_buffers_recorded"] for card in cards):
+    counts = any(card.config and card.config["n_buffers_recorded"] for card in cards)
+    if not blank or counts or not all(_begins_blank(front, card.layout) for card in blank):
         found = by_buffers(front, [card.layout for card in cards])
     if found is None and chosen is None:
         found = guessed(front)
@@ -113,6 +114,11 @@ def _blank_ones(cards: list[Card]) -> list[Card]:
     """The cards of the surest of the states in which nothing is recorded, of the layouts that are meant then."""
     best = max((card.state.weight for card in cards if card.state.blank), default=0)
     return preferred([card for card in cards if card.state.blank and card.state.weight == best])
+
+
+def _begins_blank(front: Front, layout: Layout) -> bool:
+    """Whether nothing stands where a recording begins; else what followed was written over it: look for that."""
+    return len(set(front.read(layout.sectors.data))) <= 1
 
 
 # -- why there is none ------------------------------------------------------------------------------------

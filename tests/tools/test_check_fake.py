@@ -32,7 +32,7 @@ def wrapped(card: SimulatedCard, sectors: int) -> np.ndarray[Any, Any]:
     return true[np.arange(len(data)) % sectors]
 
 
-@pytest.mark.parametrize("kind", ["v4", "v4 with a drop"])  # of the others, the first buffer is what says they are ours
+@pytest.mark.parametrize("kind", KINDS)  # of DAQ and v3 cards the first buffer is overwritten, and later ones are found
 def test_a_card_whose_addresses_wrap_is_named(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "card.img"
     wrapped(simulate(seed=2, **KINDS[kind]), 8192).tofile(path)
@@ -41,7 +41,7 @@ def test_a_card_whose_addresses_wrap_is_named(kind: str, tmp_path: Path) -> None
     assert found.numbers["distance"] == 8192
 
 
-@pytest.mark.parametrize("kind", ["v4", "v4 with a drop"])
+@pytest.mark.parametrize("kind", ["v4", "v4 with a drop", "DAQ"])  # v3 counts nothing: a dead battery looks alike
 @pytest.mark.parametrize("fill", [0, 255])
 def test_a_card_that_keeps_nothing_behind_its_end_is_named(kind: str, fill: int, tmp_path: Path) -> None:
     path = tmp_path / "card.img"
@@ -50,7 +50,7 @@ def test_a_card_that_keeps_nothing_behind_its_end_is_named(kind: str, fill: int,
     data.tofile(path)
     (found,) = [p for p in check(path).problems if p.kind == "counterfeit"]
     assert "a counterfeit keeps nothing behind its true end" in found.sentence
-    assert abs(found.numbers["sector"] - 8192) <= 181
+    assert abs(found.numbers["sector"] - 8192) <= 723
 
 
 @pytest.mark.parametrize("kind", KINDS)

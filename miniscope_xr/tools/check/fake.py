@@ -31,17 +31,31 @@ def fakes(card: OpenCard) -> list[Problem]:
     if wrapped is not None:
         return [_wrapped(*wrapped)]
     last = card.index.recordings[-1]
-    blank = _blank_from(source, last)
+    counted, missing = _counted(card, last)
+    blank = _blank_from(source, last, missing)
     if blank is None:
         return []
     return [Problem(
         "counterfeit",
-        f"the card counts {last.n_recorded:,} buffers as written, but from sector {blank} on ({_size(blank)}) it holds "
-        f"nothing where {last.n_recorded - last.runs[-1].end_place:,} of them should be: a counterfeit keeps nothing "
+        f"the card counts {counted} buffers as written, but from sector {blank} on ({_size(blank)}) it holds "
+        f"nothing where {missing:,} of them should be: a counterfeit keeps nothing "
         "behind its true end, and a card that was wiped since looks alike. Copy what is on it, then prove the card "
         "with `miniscope-xr qualify` before it is used again",
         {"sector": blank, "bytes": blank * SECTOR},
     )]  # fmt: skip
+
+
+def _counted(card: OpenCard, recording: Recording) -> tuple[str, int]:
+    """The count of buffers written, in words, and how many of them are missing behind the last one found.
+
+    A DAQ leaves the low byte of its count in the height word, at a clean stop: no fewer than that are missing.
+    """
+    found = recording.runs[-1].end_place
+    height = (card.index.config or {}).get("height", recording.height)
+    if not recording.n_recorded and card.layout.height_overwritten and height != recording.height:
+        missing = ((height & 255) - found) % 256
+        return f"{found + missing:,} (or 256 more, or 512)", missing
+    return f"{recording.n_recorded:,}", recording.n_recorded - found
 
 
 def _wrapped(sector: int, distance: int) -> Problem:
@@ -91,10 +105,9 @@ def _sectors_of_headers(recording: Recording, framing: Framing) -> list[int]:
     return out
 
 
-def _blank_from(source: ByteSource, recording: Recording) -> int | None:
+def _blank_from(source: ByteSource, recording: Recording, missing: int) -> int | None:
     """First sector behind a recording's last buffer, where its counts go on and everything there is blank."""
     last = recording.runs[-1]
-    missing = recording.n_recorded - last.end_place
     if missing <= 0:
         return None
     cut, first = last.cut, last.end_sector
