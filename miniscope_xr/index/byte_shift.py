@@ -12,6 +12,7 @@ from miniscope_xr.index.headers import HeaderReader
 from miniscope_xr.index.runs import Header, Run
 from miniscope_xr.layout import SECTOR
 from miniscope_xr.source.base import ByteSource
+from miniscope_xr.source.salvage import Tolerant
 
 _REACH = 1 << 20  # bytes put in or left out; and a buffer on each side
 _LOST = 1 << 12  # buffers that may be missing
@@ -25,6 +26,7 @@ def goes_on_at(source: ByteSource, card: Card) -> int | None:
     ended = recording.status == "finished" and recording.n_recorded in (0, last.end_place)
     if not card.words or ended:
         return None
+    source = Tolerant(source)  # what is behind a recording need not be readable
     headers = HeaderReader(source, card.framing)
     clock = FrameClock(headers)
     i = last.count - 1
