@@ -119,9 +119,11 @@ def learn(times: Floats, lengths: Sequence[int]) -> Model | None:
     left = times - offsets - period * np.arange(count)[:, None]
     steps = np.abs(np.diff(left, axis=0))  # all buffers of a frame stray together
     steps = steps[np.isfinite(steps)]
-    near = steps[steps <= _WIDTH]  # the others are steps of the clock, of which few frames may have many
-    usual = near if len(near) > 0.4 * len(steps) else steps
-    return Model(period, offsets, 2 * float(np.median(usual)) if usual.size else 0.0)
+    near = steps[steps <= _WIDTH]
+    stray = float(np.median(steps)) if steps.size else 0.0
+    if stray > _WIDTH and len(near) > 0.4 * len(steps):  # of few frames, half may be steps of the clock
+        stray = float(np.median(near))
+    return Model(period, offsets, 2 * stray)
 
 
 def _in_proportion(times: Floats, lengths: Sequence[int]) -> Floats:
