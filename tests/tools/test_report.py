@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -168,6 +169,21 @@ class TestPage:
         write_report(path, tmp_path / "a.html")
         escaped = {"a<b>&c.img": "a&lt;b&gt;&amp;c.img", "a&c.img": "a&amp;c.img"}[name]
         assert f"<h1>{escaped}</h1>" in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+    @pytest.mark.slow
+    def test_pictures_of_a_part(self, clean_card: tuple[Path, SimulatedCard], tmp_path: Path) -> None:
+        """A stretch of time, a crop, dF/F; what is said of the card is still of all of it."""
+        part: Any = {"time": "0.5s:1s", "crop": (10, 10, 40, 32), "bin": 2, "dff": True}
+        write_report(clean_card[0], tmp_path / "part.html", **part)
+        text = (tmp_path / "part.html").read_text(encoding="utf-8")
+        assert "dF/F: black -10 %, white 50 % above rest" in text
+        assert 'width="20" height="16"' in text
+        labels = json.loads(re.search(r'"labels": (\[.*?\])', text)[1])  # type: ignore[index]
+        assert len(labels) == 10
+        assert labels[0].endswith(", 0.5 s")
+        with pytest.raises(OptionError, match="selects none"):
+            write_report(clean_card[0], tmp_path / "none.html", time="1h:2h")
+        assert not (tmp_path / "none.html").exists()
 
     def test_an_existing_page_is_kept(self, clean_card: tuple[Path, SimulatedCard], tmp_path: Path) -> None:
         (tmp_path / "a.html").write_text("mine")

@@ -129,6 +129,10 @@ class Report(_Writing):
     date: str
     animal: str
     notes: str
+    time: str | None
+    crop: str | None
+    bin: int | None
+    dff: bool
 
 
 def _open(args: _Selection) -> Any:
@@ -195,7 +199,7 @@ def report(args: Report) -> int:
         raise OptionError(f"{args.out}: a report ends in .html")
     write_report(
         args.card, args.out, layout=args.layout, force=args.force, progress=not args.quiet, date=args.date,
-        animal=args.animal, notes=args.notes,
+        animal=args.animal, notes=args.notes, time=args.time, crop=args.crop, bin=args.bin, dff=args.dff,
     )  # fmt: skip
     if not args.quiet:
         print(f"wrote {args.out}; open it in a browser")
@@ -248,4 +252,6 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--date", default="", metavar="TIME", help="when it was recorded; the card does not know")
     parser.add_argument("--animal", default="", metavar="NAME", help="shown on the page")
     parser.add_argument("--notes", default="", metavar="TEXT", help="shown on the page")
+    picture(parser)
+    parser.add_argument("--dff", action="store_true", help="dF/F in film and frames: white is 50 %% above rest")
     parser.set_defaults(func=typed(Report, report))

@@ -6,16 +6,18 @@ import contextlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from miniscope_xr.card import address
 from miniscope_xr.engine.sidecar import told
+from miniscope_xr.errors import refuse_unknown
 from miniscope_xr.layout import SECTOR, Layout, load_layout
 from miniscope_xr.layout.stamp import read_stamp
 from miniscope_xr.source.open import open_device
 from miniscope_xr.tools.check.check import check
 from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import refuse_existing, refuse_source, whole_file
+from miniscope_xr.tools.stream.selection import Preview
 
 if TYPE_CHECKING:
     from miniscope_xr.engine.options import LayoutLike
@@ -32,6 +34,7 @@ def write_report(
     date: str = "",
     animal: str = "",
     notes: str = "",
+    **pictures: Unpack[Preview],
 ) -> None:
     """Write a self-contained HTML page about a card.
 
@@ -50,16 +53,20 @@ def write_report(
     date, animal, notes
         What the card cannot say and a reader of the page will ask; shown as given. What is empty is taken from the
         file beside the copy (:mod:`miniscope_xr.engine.sidecar`), with everything else that is told there.
+    pictures
+        ``time=``, ``frames=``, ``crop=``, ``bin=`` and ``dff=``: what they show, and what is measured of pixels; see
+        :class:`~miniscope_xr.tools.stream.selection.Preview`. What is said of the card is of all of it.
     """
     # start-up time: they need Pillow, and `miniscope-xr info` is not to wait for it
     from miniscope_xr.tools.report.collect import collect
     from miniscope_xr.tools.report.page import render
 
+    refuse_unknown("write_report()", pictures, Preview.__annotations__)
     need("PIL.Image", "report", "a report")
     refuse_existing(Path(path), force)
     refuse_source(Path(path), card)
     result = check(card, layout=layout, progress=progress)
-    found = [collect(card, layout, recording, progress) for recording in result.recordings]
+    found = [collect(card, layout, recording, progress, pictures) for recording in result.recordings]
     known = told(address(card))
     given = {"date": date, "animal": animal, "notes": notes}
     shown = {**known, **{name: text for name, text in given.items() if text}}

@@ -17,6 +17,7 @@ from miniscope_xr.tools.check.result import clock
 from miniscope_xr.tools.stream.footage import Footage, Images
 from miniscope_xr.tools.stream.gaps import Gap
 from miniscope_xr.tools.stream.outputs import progress_bar
+from miniscope_xr.tools.stream.selection import Picture, Preview, chosen, picture_of
 from miniscope_xr.tools.stream.summary import Projections, whole_frames
 from miniscope_xr.tools.stream.timing import BLANK, Times, frame_numbers, frame_rate, milliseconds
 
@@ -70,6 +71,8 @@ class Findings:
     film: Images
     film_labels: list[str]
     quality: Quality | None = None
+    dff: bool = False
+    """Whether sheet and film show dF/F."""
 
 
 def _sampled_rows(n: int, gaps: Sequence[Gap]) -> Times:
@@ -151,15 +154,30 @@ def _pictures(ds: xr.Dataset, rows: Times) -> Images:
     return images
 
 
-def collect(card: PathLike, layout: LayoutLike, report: RecordingReport, progress: bool = True) -> Findings:
-    """Read what a report shows of one recording; around unreadable sectors where there are any, which is slower."""
+def collect(
+    card: PathLike, layout: LayoutLike, report: RecordingReport, progress: bool = True, shown: Preview | None = None
+) -> Findings:
+    """Read what a report shows of one recording; around unreadable sectors where there are any, which is slower.
+
+    Parameters
+    ----------
+    card, layout, report
+        What is looked at.
+    progress
+        Show a progress bar (on a terminal).
+    shown
+        What its pictures show.
+    """
     try:
-        return _collect(card, layout, report, progress, "raise")
+        return _collect(card, layout, report, progress, "raise", shown or {})
     except CardReadError:
-        return _collect(card, layout, report, progress, "fill")
+        return _collect(card, layout, report, progress, "fill", shown or {})
 
 
-def _collect(card: PathLike, layout: LayoutLike, report: RecordingReport, progress: bool, errors: str) -> Findings:
+def _collect(
+    card: PathLike, layout: LayoutLike, report: RecordingReport, progress: bool, errors: str, shown: Preview
+) -> Findings:
+    """Read it; the parameters of :func:`collect`, and what is to be done about unreadable sectors."""
     with xr.open_dataset(card, engine="miniscope", layout=layout, recording=report.number, errors=errors) as ds:
         n = ds.sizes["frame"]
         numbers = frame_numbers(ds, slice(None))
@@ -168,11 +186,15 @@ def _collect(card: PathLike, layout: LayoutLike, report: RecordingReport, progre
         rows, times = rows[times != BLANK], times[times != BLANK] / 1000.0
         start_ms = float(times[0]) * 1000 if len(times) else 0.0
         times = times - times[0] if len(times) else times
-        sums = _projections(ds, progress)
-        sheet = np.unique(np.linspace(0, n - 1, min(n, _SHEET)).astype(np.int64))
-        first = max(min(n // 2, n - _FILM_FRAMES), 0)
-        film = np.arange(first, min(first + _FILM_FRAMES, n))
-        at = {k: clock(float(np.interp(k, rows, times))) for k in [*sheet.tolist(), *film.tolist()]}
+        part = chosen(ds, shown)
+        picture = picture_of(part, shown.get("dff", False)) or Picture()
+        place = np.asarray(part["frame"].values, np.int64)
+        sums = _projections(part, progress)
+        m = len(place)
+        sheet = np.unique(np.linspace(0, m - 1, min(m, _SHEET)).astype(np.int64))
+        first = max(min(m // 2, m - _FILM_FRAMES), 0)
+        film = np.arange(first, min(first + _FILM_FRAMES, m))
+        at = {k: clock(float(np.interp(place[k], rows, times))) for k in [*sheet.tolist(), *film.tolist()]}
         return Findings(
             report=report,
             attrs={name: value for name, value in ds.attrs.items() if name not in told(address(card))},
@@ -183,8 +205,9 @@ def _collect(card: PathLike, layout: LayoutLike, report: RecordingReport, progre
             series=_series(ds, rows, times),
             projections=sums.images() if sums.count else {},
             projected=sums.count,
-            sheet=list(zip([at[k] for k in sheet.tolist()], _pictures(ds, sheet), strict=True)),
-            film=_pictures(ds, film),
-            film_labels=[f"frame {numbers[k]}, {at[k]}" for k in film.tolist()],
-            quality=_quality(ds, start_ms, progress) if sums.count else None,
+            sheet=list(zip([at[k] for k in sheet.tolist()], picture(_pictures(part, sheet)), strict=True)),
+            film=picture(_pictures(part, film)),
+            film_labels=[f"frame {numbers[place[k]]}, {at[k]}" for k in film.tolist()],
+            dff=bool(shown.get("dff", False)),
+            quality=_quality(part, start_ms, progress) if sums.count else None,
         )

@@ -137,18 +137,23 @@ def _projections(found: Findings) -> str:
 
 
 def _sheet(found: Findings) -> str:
-    low, high = contrast(found.projections["mean"]) if found.projections else (0.0, 255.0)
+    low, high = contrast(found.projections["mean"]) if found.projections and not found.dff else (0.0, 255.0)
     high = max(high, float(max(contrast(image)[1] for _, image in found.sheet)))
     figures = "".join(
         f'<figure><img alt="frame at {_text(label)}" src="{data_uri(stretched(shrunk(image, _SMALL), low, high), 80)}">'
         f"<figcaption>{_text(label)}</figcaption></figure>"
         for label, image in found.sheet
     )
-    return f'<article><h3>Frames from start to end</h3><div class="sheet">{figures}</div></article>'
+    return f'<article><h3>Frames from start to end{_dff(found)}</h3><div class="sheet">{figures}</div></article>'
+
+
+def _dff(found: Findings) -> str:
+    return " <small>dF/F: black -10 %, white 50 % above rest</small>" if found.dff else ""
 
 
 def _film(found: Findings) -> str:
     part = "" if len(found.film) == found.report.frames else "from the middle, "
+    part = f"dF/F, {part}" if found.dff else part
     film = make_player(found.film, found.film_labels, found.rate, "short film of the recording")
     return f"<article><h3>A short film <small>{part}at true speed</small></h3>{film.fragment}</article>"
 

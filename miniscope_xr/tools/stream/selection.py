@@ -19,8 +19,8 @@ from miniscope_xr.tools.stream.timing import BLANK, milliseconds
 
 Span = str | slice | Sequence[float] | None
 """``"5s:60s"``, ``slice(5, 60)`` or ``(5, 60)``: s since the first frame; one that is left out is the recording's."""
-Crop = Sequence[int] | None
-"""x, y, width, height in px."""
+Crop = str | Sequence[int] | None
+"""x, y, width, height in px; as text with commas between them."""
 
 _UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "m": 60.0, "min": 60.0, "h": 3600.0}
 _TIME = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|min|m|h|)\s*")
@@ -49,6 +49,18 @@ class Selection(TypedDict, total=False):
     time: Span
     crop: Crop
     bin: int | None
+
+
+class Preview(Selection, total=False):
+    """What a picture shows.
+
+    Attributes
+    ----------
+    dff
+        The change above the resting picture (dF/F) instead of grey values, see :func:`picture_of`. Default False.
+    """
+
+    dff: bool
 
 
 def chosen(ds: xr.Dataset, options: Mapping[str, Any]) -> xr.Dataset:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from miniscope_xr.tools.stream.selection import Selection
+from miniscope_xr.tools.stream.selection import Preview
 
 
-class VideoOptions(Selection, total=False):
+class VideoOptions(Preview, total=False):
     """Options of ``ds.miniscope.to_video`` and :func:`miniscope_xr.tools.video.dataset_to_video`.
 
     Attributes
@@ -26,7 +26,6 @@ class VideoOptions(Selection, total=False):
         Show a progress bar (on a terminal). Default True.
     """
 
-    dff: bool
     fps: float | str | None
     color: bool
     time_stamps: bool
