@@ -27,7 +27,7 @@ from miniscope_xr.tools.check.result import CheckResult
 from miniscope_xr.tools.collect.about import About
 from miniscope_xr.tools.collect.exports import Wanted
 from miniscope_xr.tools.collect.record import Sidecar, read_sidecar
-from miniscope_xr.tools.copy.image import copy_image, sum_up
+from miniscope_xr.tools.copy.image import copy_image, note_sum, sum_up
 from miniscope_xr.tools.export.run import export
 from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.operation import Progress
@@ -177,7 +177,8 @@ def _copy(card: CollectJob, record: Sidecar, wish: Wish, found: Found, see: Prog
 def _copied(card: str, image: Path, layout: str | None, found: Found, see: Progress) -> dict[str, Any]:
     if image.is_file():  # whole: only its record is missing
         copy = CopyMap.parse(image.with_name(image.name + ".map").read_text(encoding="utf-8"), image)
-        bad, size, sha256 = copy.bad, image.stat().st_size, sum_up(image, see)
+        bad, size, sha256 = copy.bad, image.stat().st_size, sum_up(image, see).hexdigest()
+        note_sum(image, sha256)
     else:
         done = copy_image(card, image, layout=layout, progress=see)
         bad, size, sha256 = list(done.bad), done.size, done.sha256

@@ -13,7 +13,6 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from miniscope_xr.card import OpenRecording
 from miniscope_xr.errors import OutputError
@@ -51,8 +50,8 @@ class Copied:
         return sum(length for _, length in self.bad) // SECTOR
 
 
-def sum_up(image: Path, progress: Progress | None = None, end: int | None = None) -> Any:
-    """Return the SHA-256 (a ``hashlib`` object) of a file, or of its first ``end`` bytes, as they are on the disk."""
+def sum_up(image: Path, progress: Progress | None = None, end: int | None = None) -> hashlib._Hash:
+    """Take the SHA-256 of a file, or of its first ``end`` bytes, as they are on the disk."""
     total, done, size = hashlib.sha256(), 0, image.stat().st_size if end is None else end
     with open(image, "rb") as file:
         if hasattr(os, "posix_fadvise"):  # what is in memory proves nothing
@@ -65,7 +64,7 @@ def sum_up(image: Path, progress: Progress | None = None, end: int | None = None
     return total
 
 
-def _verified(part: Path, map_file: Path, read: Any, progress: Progress | None) -> str:
+def _verified(part: Path, map_file: Path, read: hashlib._Hash, progress: Progress | None) -> str:
     """Return the checksum of the copy, read back; it is that of the bytes that came from the card.
 
     Raises
@@ -73,7 +72,7 @@ def _verified(part: Path, map_file: Path, read: Any, progress: Progress | None) 
     OutputError
         It is another: the next copy begins anew.
     """
-    sha256: str = sum_up(part, progress).hexdigest()
+    sha256 = sum_up(part, progress).hexdigest()
     if sha256 != read.hexdigest():
         map_file.unlink(missing_ok=True)
         raise OutputError(
@@ -88,6 +87,12 @@ def _sums_line(sha256: str, name: str) -> bytes:
     plain = os.fsencode(name)
     escaped = plain.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
     return (b"\\" if escaped != plain else b"") + sha256.encode() + b"  " + escaped + b"\n"
+
+
+def note_sum(out: Path, sha256: str) -> None:
+    """Write the checksum beside a copy."""
+    with whole_file(out.with_name(out.name + ".sha256"), force=True) as made:
+        made.write_bytes(_sums_line(sha256, out.name))
 
 
 def copy_image(
@@ -118,7 +123,7 @@ def copy_image(
         The image could not be written; what was copied stays, and the next call goes on from there. Or it reads back
         differently; then the next call begins anew.
     """
-    part, map_file, sums = refuse_outputs(path, out, force)
+    part, map_file, _ = refuse_outputs(path, out, force)
     source = open_device(path)
     try:
         end = min(recording_end(source, path, layout, frames, progress), source.size)
@@ -132,8 +137,7 @@ def copy_image(
             sha256 = _verified(part, map_file, read, progress)
             refuse_existing(out, force)
             replace(part, out)
-            with whole_file(sums, force=True) as made:
-                made.write_bytes(_sums_line(sha256, out.name))
+            note_sum(out, sha256)
     finally:
         source.close()
     return Copied(out, copy.end, sha256, tuple(copy.bad))

@@ -7,7 +7,7 @@ import os
 import stat
 from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from miniscope_xr.errors import CardReadError, OutputError
 from miniscope_xr.source.base import ByteSource
@@ -99,7 +99,7 @@ def fill(
 ) -> None:
     """Copy from where ``copy`` says up to its end; ``map_file`` never says more than is on the disk.
 
-    ``read`` is a ``hashlib`` object that is told of every byte that was read.
+    ``read`` is told of every byte that was read.
     """
     saved = copy.done
     if map_file:
