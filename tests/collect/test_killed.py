@@ -17,7 +17,8 @@ from ..conftest import SMALL
 from .conftest import MOMENT
 from .test_collect import content
 
-KILLS = 50
+FILES = ["--report", "--export", "tiff", "--export", "hdf5"]
+FOLDERS = ["--export", "zarr"]
 
 
 class Child:
@@ -49,7 +50,8 @@ class Child:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="kills forks")
-def test_killed_at_fifty_moments_and_run_again(tmp_path):
+@pytest.mark.parametrize(("outputs", "kills"), [(FILES, 42), (FOLDERS, 8)], ids=["files", "folders"])
+def test_killed_at_fifty_moments_and_run_again(tmp_path, outputs, kills):
     for library in ("PIL", "h5py", "tifffile", "zarr"):
         pytest.importorskip(library)
     cards = [
@@ -58,7 +60,7 @@ def test_killed_at_fifty_moments_and_run_again(tmp_path):
     ]
     into, expected = tmp_path / "lab", tmp_path / "undisturbed"
     words = ["collect", *cards, "into", into, "--name", "{session}/{card}", "--session", "s", "--date", MOMENT]
-    words += ["--notes", "as it was", "--report", "--export", "tiff", "--export", "hdf5", "--export", "zarr"]
+    words += ["--notes", "as it was", *outputs]
     child = Child(tmp_path / "home")
     try:
         code, moments = child(words)
@@ -66,10 +68,10 @@ def test_killed_at_fifty_moments_and_run_again(tmp_path):
         into.rename(expected)
         wanted = content(expected)
         assert len([name for name in wanted if name.endswith(".img")]) == 2
-        assert moments > 2 * KILLS
+        assert moments > 2 * kills
         chosen = random.Random(20260314)
         killed = 0
-        for at in sorted(chosen.sample(range(1, moments), KILLS)):
+        for at in sorted(chosen.sample(range(1, moments), kills)):
             code, _ = child(words, at)
             killed += code == -9
             if at % 3 == 0:  # and killed again while it goes on
@@ -80,6 +82,6 @@ def test_killed_at_fifty_moments_and_run_again(tmp_path):
             assert set(found) == set(wanted), f"killed at moment {at} of {moments}"
             assert [name for name in wanted if found[name] != wanted[name]] == [], f"killed at moment {at} of {moments}"
             shutil.rmtree(into)
-        assert killed >= KILLS - 3  # threads do not go the same way each time: a late moment may never come
+        assert killed >= kills * 0.9  # threads do not go the same way each time: a late moment may never come
     finally:
         child.close()

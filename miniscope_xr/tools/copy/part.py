@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from itertools import groupby
@@ -95,7 +96,7 @@ def fill(
     copy: CopyMap,
     map_file: Path | None,
     progress: Progress | None,
-    read: Any = None,
+    read: hashlib._Hash | None = None,
 ) -> None:
     """Copy from where ``copy`` says up to its end; ``map_file`` never says more than is on the disk.
 
