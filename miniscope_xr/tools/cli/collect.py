@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from miniscope_xr.errors import OptionError, OutputExistsError, plain
+from miniscope_xr.errors import MiniscopeError, OptionError, OutputExistsError, plain
 from miniscope_xr.layout import load_layout
 from miniscope_xr.source.words import example_device
 from miniscope_xr.tools.collect.about import TOLD, checked, terminal
@@ -17,7 +17,9 @@ from miniscope_xr.tools.collect.exports import wanted
 from miniscope_xr.tools.collect.job import CollectJob, Wish
 from miniscope_xr.tools.collect.names import DEFAULT
 from miniscope_xr.tools.collect.run import Telling, collect_all, identified, in_readers, plan
+from miniscope_xr.tools.collect.summary import Summary
 from miniscope_xr.tools.collect.table import CardTable
+from miniscope_xr.tools.export.archive import archive
 from miniscope_xr.tools.flash.commands import guarded
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.operation import Progress
@@ -41,6 +43,8 @@ class Collecting:
     deep: bool
     layout: str | None
     at_once: int | None
+    archive: str | None
+    cluster: str | None
     then_prepare: str | None
     settings: str | None
     yes: bool
@@ -57,10 +61,7 @@ def collect_cards(args: Collecting, report: Report, progress: Progress | None) -
     report.pop("device")
     paths, into = _paths(args)
     readying = _readying(args)
-    if args.layout is not None:
-        load_layout(args.layout)  # a wrong one is told before the cards are read
-    if args.report:
-        need("PIL.Image", "report", "a report")
+    _check_before(args)
     wish = Wish(wanted(args.export), args.report, args.deep, args.layout)
     table = CardTable(Path(args.table)) if args.table else None
     told = Telling(args.name, checked(args.told), table, None if args.json else terminal())
@@ -73,9 +74,35 @@ def collect_cards(args: Collecting, report: Report, progress: Progress | None) -
     if readying is not None:
         agreed = agree(cards, _with_words(readying, cards, table, args), show=not args.json)
     summary = collect_all(cards, into, wish, at_once=args.at_once, show=not args.json, agreed=agreed)
+    if args.archive is not None and not summary.interrupted:
+        _archive(summary, args)
     report.update(phase="done", card_changed=summary.card_changed, **summary.to_json())
     say(summary.lines(), args)
     return summary.exit
+
+
+def _check_before(args: Collecting) -> None:
+    """What a wrong option or a library that is missing would end after an hour ends now."""
+    if args.layout is not None:
+        load_layout(args.layout)  # a wrong one is told before the cards are read
+    if args.archive is not None:
+        need("zarr", "archive", "an archive")
+        need("dask.array", "archive", "an archive")
+    if args.report:
+        need("PIL.Image", "report", "a report")
+
+
+def _archive(summary: Summary, args: Collecting) -> None:
+    """Have every copy of this run in one store too; what it lacks is written, what fails is told in the summary."""
+    options = {"layout": args.layout} if args.layout else {}
+    try:
+        if images := summary.images:
+            written = archive(images, str(args.archive), progress=not args.json, cluster=args.cluster, **options)
+            summary.notes.append(
+                f"{args.archive}: {written} frames written" if written else f"{args.archive}: all is there"
+            )
+    except (MiniscopeError, OSError) as error:
+        summary.failed = error
 
 
 def _paths(args: Collecting) -> tuple[list[str], Path]:
@@ -87,6 +114,8 @@ def _paths(args: Collecting) -> tuple[list[str], Path]:
     if bool(paths) == args.all:
         both = ", not both" if paths else f"; {plain(folder)} is taken for the folder to collect into"
         raise OptionError(f"name the cards, or give --all for every Miniscope card in the readers{both}")
+    if args.cluster is not None and args.archive is None:
+        raise OptionError("--cluster writes blocks of --archive STORE, which is not asked for")
     if args.at_once is not None and args.at_once < 1:
         raise OptionError(f"--at-once {args.at_once}: expected 1 or more")
     into = Path(folder).absolute()
@@ -148,6 +177,12 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--export", action="append", metavar="WHAT",
         help="a format (see `export`), an ending such as .ome.tif, or a preset of an export; can be given again",
+    )  # fmt: skip
+    parser.add_argument("--archive", metavar="STORE", help="all of them in one Zarr store too, as `archive` writes it")
+    parser.add_argument(
+        "--cluster", metavar="ADDRESS",
+        help="have the workers of a dask.distributed scheduler write the archive; they read the copies by the same paths "
+        "as this computer",
     )  # fmt: skip
     parser.add_argument("--deep", action="store_true", help="check every buffer header")
     parser.add_argument("--layout", help="id or file of the cards' layout, where it is not detected")

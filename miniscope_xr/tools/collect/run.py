@@ -261,6 +261,7 @@ def _nothing(card: CollectJob, into: Path, wish: Wish, end: Outcome) -> None:
     ours = (record for record in read_sidecars(into) if record.card.get("id") == card.disk.card_id)
     before = [record for record in ours if record.prepared]
     if before:
+        end.found.files.append(before[-1].image)
         end.found.said.append(f"was collected and prepared ({before[-1].prepared}); nothing was recorded since")
         return
     with contextlib.closing(open_device(card.disk.path)) as source:

@@ -112,6 +112,13 @@ class Summary:
     ended: Sequence[Outcome]
     interrupted: bool = False
     notes: list[str] = field(default_factory=list)
+    failed: Exception | None = None
+    """Why what was to be made of all of them together was not."""
+
+    @property
+    def images(self) -> list[Path]:
+        """The copies that are whole."""
+        return [path for end in self.ended for path in end.found.files if path.suffix == ".img" and path.is_file()]
 
     def add_warnings(self, said: Iterable[str]) -> None:
         """Note what libraries said meanwhile, but for what the check says too."""
@@ -121,7 +128,8 @@ class Summary:
     @property
     def exit(self) -> int:
         """Exit code: that of the worst."""
-        codes = {end.code for end in self.ended} | ({FAILED} if self.interrupted else {DONE})
+        codes = {end.code for end in self.ended} | {FAILED if self.interrupted else DONE}
+        codes |= {exit_code(self.failed)} if self.failed is not None else set()
         return next(code for code in _WORST if code in codes)
 
     @property
@@ -149,7 +157,10 @@ class Summary:
                 yield f"    {'PROBLEM: ' if end.state == 'problems' else ''}{line}"
         for note in self.notes:
             yield f"note: {note}"
+        if self.failed is not None:
+            yield f"{at_the_shell(message_of(self.failed))}; {AGAIN}"
 
     def to_json(self) -> dict[str, Any]:
         """Return it for ``--json``."""
-        return {"into": str(self.into), "cards": [end.to_json(self.into) for end in self.ended], "notes": self.notes}
+        found = {"into": str(self.into), "cards": [end.to_json(self.into) for end in self.ended], "notes": self.notes}
+        return found if self.failed is None else {**found, "error": message_of(self.failed)}

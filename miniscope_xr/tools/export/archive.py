@@ -12,7 +12,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from miniscope_xr.card import address
 from miniscope_xr.errors import MiniscopeError, OptionError, OutputError
+from miniscope_xr.tools.export.cluster import cluster_executor, why_it_failed
 from miniscope_xr.tools.export.store import Block, opened, plan, refuse_other, store_made, tidy, write_block, writing
 from miniscope_xr.tools.stream.arguments import typed
 from miniscope_xr.tools.stream.libraries import need
@@ -52,6 +54,7 @@ def archive(
     workers: int | None = None,
     progress: bool = True,
     zarr_format: int = 2,
+    cluster: str | None = None,
     **options: Any,
 ) -> int:
     """Copy cards into one Zarr store; call it again to go on after an interruption.
@@ -68,6 +71,9 @@ def archive(
         Show a progress bar (on a terminal).
     zarr_format : {2, 3}
         2 is what minian reads.
+    cluster
+        Address of a dask.distributed scheduler whose workers write the blocks, instead of processes here. They read the
+        images, and write the store, by the same paths as this computer.
     options
         ``layout``, ``gaps``, ``errors`` of ``xr.open_dataset(..., engine="miniscope")``.
 
@@ -83,21 +89,27 @@ def archive(
     """
     target = os.fspath(store)
     _check_target(cards, target, zarr_format)
+    if cluster is not None:
+        if workers is not None:
+            raise OptionError("workers are of this computer, cluster has its own; give one of them")
+        cards = [address(card) for card in cards]
+        target = target if "://" in target else os.path.abspath(target)  # noqa: PTH100 (a URL is no path)
     need("dask.array", "archive", "an archive")
     zarr = need("zarr", "archive", "an archive")
-    with store_made(zarr, target, zarr_format):
-        return _archive(zarr, cards, target, workers, progress, zarr_format, options)
+    far: Any = nullcontext(workers) if cluster is None else cluster_executor(cluster)
+    with far as where, store_made(zarr, target, zarr_format):
+        return _archive(zarr, cards, target, where, progress, zarr_format, options)
 
 
 def _archive(
-    zarr: Any, cards: Sequence[str | os.PathLike[str]], target: str, workers: int | None, progress: bool,
+    zarr: Any, cards: Sequence[str | os.PathLike[str]], target: str, where: int | Executor | None, progress: bool,
     zarr_format: int, options: Mapping[str, Any],
 ) -> int:  # fmt: skip
     failed: list[MiniscopeError] = []
     blocks, groups = _plans(cards, target, zarr_format, failed, options)
     written = 0
     with progress_bar(sum(b.stop - b.start for b in blocks), "archive", show=progress) as bar:
-        for result in _results(blocks, min(workers or os.cpu_count() or 1, len(blocks))):
+        for result in _results(blocks, where):
             if isinstance(result, MiniscopeError):
                 failed.append(result)
             else:
@@ -115,13 +127,20 @@ def _archive(
     return written
 
 
-def _results(blocks: list[Block], workers: int) -> Iterator[int | MiniscopeError]:
-    """Write all blocks; yield the frames of each, or why it failed."""
+def _executor(blocks: list[Block], where: int | Executor | None) -> Any:
+    """Where blocks are written: on a cluster, in processes of this computer, or (None) here."""
+    if isinstance(where, Executor):
+        return nullcontext(where)
+    workers = min(where or os.cpu_count() or 1, len(blocks))
     # fresh processes: a fork would share locks with whatever threads the caller has
     context = multiprocessing.get_context("spawn")
-    pool: Any = ProcessPoolExecutor(workers, context) if workers > 1 else nullcontext()
-    with pool:
-        todo: Iterable[Any] = blocks if workers <= 1 else as_completed(_submitted(pool, blocks))
+    return ProcessPoolExecutor(workers, context) if workers > 1 else nullcontext()
+
+
+def _results(blocks: list[Block], where: int | Executor | None) -> Iterator[int | MiniscopeError]:
+    """Write all blocks; yield the frames of each, or why it failed."""
+    with _executor(blocks, where) as pool:
+        todo: Iterable[Any] = blocks if pool is None else as_completed(_submitted(pool, blocks))
         for item in todo:
             result: int | MiniscopeError
             try:
@@ -132,6 +151,10 @@ def _results(blocks: list[Block], workers: int) -> Iterator[int | MiniscopeError
             except BrokenProcessPool:
                 why = "a worker was ended by the system, perhaps for want of memory; run it again with fewer workers"
                 result = OutputError(errno.ENOMEM, why, blocks[0].store)
+            except Exception as error:
+                if not isinstance(where, Executor):
+                    raise
+                result = why_it_failed(error, blocks[0].store)
             yield result
     opened.cache_clear()
 
@@ -151,12 +174,13 @@ class Archiving:
     gaps: str | None
     errors: str | None
     zarr_format: int
+    cluster: str | None
     quiet: bool
 
 
 def _command(args: Archiving) -> int:
     options = {k: v for k, v in (("layout", args.layout), ("gaps", args.gaps), ("errors", args.errors)) if v}
-    written = archive(args.cards, args.store, args.workers, not args.quiet, args.zarr_format, **options)
+    written = archive(args.cards, args.store, args.workers, not args.quiet, args.zarr_format, args.cluster, **options)
     if not args.quiet:
         print(f"{args.store}: {written} frames written" if written else f"{args.store}: all of it is there already")
     return 0
@@ -173,6 +197,11 @@ def register(subparsers: Any) -> None:
     parser.add_argument("cards", metavar="CARD", nargs="+", help="device of a card, image file or URL")
     parser.add_argument("store", metavar="STORE", help="folder or URL of the Zarr store, for example lab.zarr")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    parser.add_argument(
+        "--cluster", metavar="ADDRESS",
+        help="have the workers of a dask.distributed scheduler write (tcp://HOST:8786); they read the images by the "
+        "same paths as this computer",
+    )  # fmt: skip
     parser.add_argument("--layout", help="id or file of the cards' layout, where it is not detected")
     parser.add_argument("--gaps", choices=("skip", "fill"), help="fill: blank frames for lost ones")
     parser.add_argument("--errors", choices=("raise", "fill"), help="fill: black for bad sectors")

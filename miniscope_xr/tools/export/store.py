@@ -25,7 +25,7 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.card import OpenCard
-from miniscope_xr.errors import MiniscopeError, MissingDependencyError, OutputError, OutputExistsError
+from miniscope_xr.errors import CardChangedError, MiniscopeError, MissingDependencyError, OutputError, OutputExistsError
 from miniscope_xr.layout import Layout, builtin_layouts, load_layout
 from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import kind_of, parents_made
@@ -67,7 +67,14 @@ def opened(card: str, recording: int, options: tuple[tuple[str, Any], ...]) -> x
 
 def write_block(block: Block) -> int:
     """Copy one block, mark it, and return its number of frames. Writing it twice does no harm."""
-    ds = opened(block.card, block.recording, block.options).drop_attrs()
+    found = opened(block.card, block.recording, block.options)
+    fingerprint = str(found["video"].encoding.get("card", ""))
+    if not block.group.partition("/")[0].endswith(f"-{fingerprint[:12]}"):  # a path means something else on a worker
+        raise CardChangedError(
+            errno.ESTALE, "holds another card than the one that was planned; workers read images by the path given",
+            block.card,
+        )  # fmt: skip
+    ds = found.drop_attrs()
     video = ds[["video"]].drop_vars(list(ds.coords))
     for start in range(block.start, block.stop, block.chunk):
         _copy(video, block, start, min(start + block.chunk, block.stop))

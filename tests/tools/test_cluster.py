@@ -1,0 +1,168 @@
+"""``archive --cluster``: a scheduler and workers in processes of their own, one of them killed, one added."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miniscope_xr.engine import dataset
+from miniscope_xr.errors import OptionError, OutputError
+from miniscope_xr.tools.cli import main
+from miniscope_xr.tools.export import cluster as cluster_module
+from miniscope_xr.tools.export import store as store_module
+from miniscope_xr.tools.export.archive import archive
+from miniscope_xr.tools.stream.outputs import watched
+
+distributed = pytest.importorskip("distributed", reason="needs dask.distributed")
+pytest.importorskip("zarr", reason="needs zarr")
+
+pytestmark = pytest.mark.slow
+
+SMALL = {"width": 64, "height": 1000}
+START = 90  # seconds in which a process is there
+
+
+class Cluster:
+    """A scheduler and its workers, each a process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "scheduler.json"
+        self.folder = folder
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self._start("dask_scheduler", "--port", "0", "--host", "127.0.0.1", "--no-show", "--dashboard-address", ":0")
+        self._wait(self.file.exists)
+        with distributed.Client(scheduler_file=str(self.file), set_as_default=False) as client:
+            self.address = str(client.scheduler.address)
+
+    def _start(self, what: str, *words: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", f"distributed.cli.{what}", *words, "--scheduler-file", str(self.file)]
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        quiet = subprocess.DEVNULL
+        self.processes.append(subprocess.Popen(command, cwd=self.folder, env=env, stdout=quiet, stderr=quiet))
+        return self.processes[-1]
+
+    def worker(self, name: str) -> subprocess.Popen[bytes]:
+        """Start a worker; without its nanny, which would start it again."""
+        words = ["--no-nanny", "--nthreads", "1", "--name", name, "--host", "127.0.0.1", "--dashboard-address", ":0"]
+        return self._start("dask_worker", *words, "--local-directory", str(self.folder))
+
+    @staticmethod
+    def _wait(there: Callable[[], bool]) -> None:
+        until = time.monotonic() + START
+        while not there():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        for process in reversed(self.processes):
+            process.kill()
+            process.wait(timeout=20)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    (tmp_path / "cluster").mkdir()
+    made = Cluster(tmp_path / "cluster")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def blocks_of_ten_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "_CHUNK_BYTES", 5 * 64_000)
+    monkeypatch.setattr(store_module, "_CHUNKS", 2)
+    monkeypatch.setattr(cluster_module, "_PATIENCE", START)
+
+
+def files(store: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
+
+
+def test_a_worker_is_killed_and_one_added(
+    cluster: Cluster, make_card: Any, blocks_of_ten_frames: None, tmp_path: Path
+) -> None:
+    card, _ = make_card(frames=300, **SMALL)
+    other, _ = make_card(frames=25, seed=9, **SMALL)
+    archive([card, other], tmp_path / "here.zarr", workers=1, progress=False)
+    first = cluster.worker("first")
+    killed_at: list[tuple[int, int]] = []
+
+    def see(what: str, done: int, total: int) -> None:
+        if done and not killed_at:
+            killed_at.append((done, total))
+            first.kill()
+            cluster.worker("second")
+
+    with watched(see):
+        written = archive([card, other], tmp_path / "there.zarr", cluster=cluster.address)
+    ((done, total),) = killed_at
+    assert done < total == 325
+    assert written == 325
+    assert first.poll() is not None
+    assert files(tmp_path / "there.zarr") == files(tmp_path / "here.zarr")
+    assert archive([card, other], tmp_path / "there.zarr", cluster=cluster.address) == 0
+
+
+def test_what_another_run_left_goes_on_there(
+    cluster: Cluster, make_card: Any, blocks_of_ten_frames: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, _ = make_card(frames=60, **SMALL)
+    archive([card], tmp_path / "whole.zarr", workers=1, progress=False)
+
+    class Enough(Exception):
+        pass
+
+    def see(what: str, done: int, total: int) -> None:
+        if done >= 20:
+            raise Enough
+
+    with pytest.raises(Enough), watched(see):
+        archive([card], tmp_path / "a.zarr", workers=1)
+    cluster.worker("only")
+    monkeypatch.chdir(tmp_path)
+    assert main(["archive", card.name, "a.zarr", "--cluster", cluster.address]) == 0
+    assert files(tmp_path / "a.zarr") == files(tmp_path / "whole.zarr")
+
+
+def test_a_path_that_means_another_card_to_a_worker(
+    cluster: Cluster, make_card: Any, blocks_of_ten_frames: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, _ = make_card(frames=20, **SMALL)
+    other, _ = make_card(frames=20, seed=3, **SMALL)
+    cluster.worker("only")
+    real = store_module.plan
+
+    def planned(*args: Any, **options: Any) -> Any:
+        found = real(*args, **options)
+        return found._replace(blocks=[block._replace(card=str(other)) for block in found.blocks])
+
+    monkeypatch.setattr("miniscope_xr.tools.export.archive.plan", planned)
+    with pytest.raises(OSError, match="holds another card"):
+        archive([card], tmp_path / "a.zarr", cluster=cluster.address)
+
+
+def test_nobody_there(make_card: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card, _ = make_card(frames=3)
+    monkeypatch.setattr(cluster_module, "_PATIENCE", 1)
+    with pytest.raises(OutputError, match="no scheduler answers"):
+        archive([card], tmp_path / "a.zarr", cluster="tcp://127.0.0.1:9")
+    with pytest.raises(OptionError, match="no address of a scheduler"):
+        archive([card], tmp_path / "a.zarr", cluster="nonsense://x")
+    with pytest.raises(OptionError, match="give one of them"):
+        archive([card], tmp_path / "a.zarr", workers=2, cluster="tcp://127.0.0.1:9")
+    assert not (tmp_path / "a.zarr").exists()
+
+
+def test_a_scheduler_without_workers(
+    cluster: Cluster, make_card: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "_PATIENCE", 3)
+    with pytest.raises(OutputError, match="dask worker"):
+        archive([make_card(frames=3)[0]], tmp_path / "a.zarr", cluster=cluster.address)
