@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from miniscope_xr.tools.cli import main
+from miniscope_xr.tools.flash import presets
 from miniscope_xr.tools.simulate import Stall, blank, simulate
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = ["reading", "rescue", "preparing", "layouts", "from-mio"]
+PAGES = ["lab-day", "reading", "rescue", "preparing", "layouts", "from-mio"]
 
 
 @pytest.mark.slow
@@ -24,6 +25,7 @@ def test_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with blank("v4-wirefree").write(tmp_path / "blank.img").open("r+b") as file:
         file.truncate(400_000_000)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(presets, "folder", lambda: tmp_path / "config")  # not those of whoever runs the tests
     names: dict[str, object] = {}
     blocks = re.findall(r"```(python|console)\n(.*?)```", (DOCS / f"{page}.md").read_text(), re.S)
     assert blocks

@@ -231,3 +231,21 @@ def test_pulled_and_put_back(day, tool, tmp_path, monkeypatch):
     (copy,) = into.rglob("*.img")
     assert data_of(card, copy)
     assert not list(into.rglob("*.part"))
+
+
+def test_all_of_them_in_one_store_too(day, tool, tmp_path):
+    pytest.importorskip("zarr")
+    pytest.importorskip("dask.array")
+    into, store = tmp_path / "lab", tmp_path / "lab.zarr"
+    words = ("collect", *day(2, frames=8), into, *TOLD, "--animal", "m1", "--archive", store)
+    done = tool(*words)
+    assert done.code == 0, done.err
+    assert "16 frames written" in done.out
+    with xr.open_datatree(store, engine="zarr", chunks=None) as tree:
+        recordings = [tree[name] for name in tree.groups if name.endswith("recording_0")]
+        assert [node.attrs["animal"] for node in recordings] == ["m1", "m1"]
+    assert "all of it is there" in tool(*words).out
+    elsewhere = tool(*words[:-1], into)  # a folder of other things
+    assert elsewhere.code == 2
+    assert "no Zarr store" in elsewhere.err
+    assert tool("collect", *day(1), into, *TOLD, "--cluster", "tcp://127.0.0.1:1").code == 2

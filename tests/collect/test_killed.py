@@ -19,6 +19,7 @@ from .test_collect import content
 
 FILES = ["--export", "tiff", "--export", "hdf5"]
 PAGES = ["--report"]
+NAMES = ["files", "pages", "folders"]
 FOLDERS = ["--export", "zarr"]
 
 

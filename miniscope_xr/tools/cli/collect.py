@@ -94,7 +94,7 @@ def _check_before(args: Collecting) -> None:
 
 def _archive(summary: Summary, args: Collecting) -> None:
     """Have every copy of this run in one store too; what it lacks is written, what fails is told in the summary."""
-    options = {"layout": args.layout} if args.layout else {}
+    options: dict[str, Any] = {"layout": args.layout} if args.layout else {}
     try:
         if images := summary.images:
             written = archive(images, str(args.archive), progress=not args.json, cluster=args.cluster, **options)
@@ -181,8 +181,8 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--archive", metavar="STORE", help="all of them in one Zarr store too, as `archive` writes it")
     parser.add_argument(
         "--cluster", metavar="ADDRESS",
-        help="have the workers of a dask.distributed scheduler write the archive; they read the copies by the same paths "
-        "as this computer",
+        help="have the workers of a dask.distributed scheduler write the archive; they read the copies by the same "
+        "paths as this computer",
     )  # fmt: skip
     parser.add_argument("--deep", action="store_true", help="check every buffer header")
     parser.add_argument("--layout", help="id or file of the cards' layout, where it is not detected")

@@ -157,10 +157,8 @@ class Summary:
                 yield f"    {'PROBLEM: ' if end.state == 'problems' else ''}{line}"
         for note in self.notes:
             yield f"note: {note}"
-        if self.failed is not None:
-            yield f"{at_the_shell(message_of(self.failed))}; {AGAIN}"
 
     def to_json(self) -> dict[str, Any]:
         """Return it for ``--json``."""
         found = {"into": str(self.into), "cards": [end.to_json(self.into) for end in self.ended], "notes": self.notes}
-        return found if self.failed is None else {**found, "error": message_of(self.failed)}
+        return found if self.failed is None else {**found, "error": f"{message_of(self.failed)}; {AGAIN}"}
