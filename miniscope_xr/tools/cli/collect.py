@@ -99,7 +99,7 @@ def _archive(summary: Summary, args: Collecting) -> None:
         if images := summary.images:
             written = archive(images, str(args.archive), progress=not args.json, cluster=args.cluster, **options)
             summary.notes.append(
-                f"{args.archive}: {written} frames written" if written else f"{args.archive}: all is there"
+                f"{args.archive}: {written} frames written" if written else f"{args.archive}: all of it is there"
             )
     except (MiniscopeError, OSError) as error:
         summary.failed = error
