@@ -16,14 +16,14 @@ from miniscope_xr.tools.simulate import PowerLoss, Stall, blank, simulate
 
 from ..conftest import SMALL
 from ..flash.loops import loop, needs_loops
-from ..flash.test_fuse import FuseDisk, _has_fuse
+from ..flash.test_fuse import FuseDisk, has_fuse
 from .conftest import MOMENT
 from .test_collect import content
 
 pytestmark = [
     pytest.mark.slow,
     needs_loops,
-    pytest.mark.skipif(not _has_fuse(), reason="needs /dev/fuse, libfuse and mfusepy"),
+    pytest.mark.skipif(not has_fuse(), reason="needs /dev/fuse, libfuse and mfusepy"),
 ]
 SECTOR = 512
 BAD = 3000

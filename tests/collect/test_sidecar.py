@@ -163,7 +163,7 @@ def test_asked_for_once_on_a_terminal(day, tool, tmp_path, monkeypatch):
     }  # fmt: skip
 
 
-CSV = "CollectJob;animal;session;Date\nAB12;m1;a;2026-03-14\n;;;\ncard1.img;m2;b;today\n"
+CSV = "Card;animal;session;Date\nAB12;m1;a;2026-03-14\n;;;\ncard1.img;m2;b;today\n"
 
 
 def test_tables(tmp_path):
