@@ -120,6 +120,7 @@ def test_the_daq_folder_has_both_cameras_on_one_clock(aligned: xr.Dataset, camer
     device = json.loads((made / "BehavCam" / "metaData.json").read_text())
     assert device["deviceType"] == "WebCam"
     assert device["framesPerFile"] == 50
+    assert (device["ROI"]["width"], device["ROI"]["height"]) == (64, 48)  # neuroconv cannot do without
 
 
 @pytest.mark.slow

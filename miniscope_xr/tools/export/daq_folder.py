@@ -20,6 +20,7 @@ from miniscope_xr.errors import OptionError, OutputExistsError
 from miniscope_xr.frames.stencil import cores
 from miniscope_xr.tools.export.aligned import Camera
 from miniscope_xr.tools.export.job import ExportJob
+from miniscope_xr.tools.stream.camera import picture_size
 from miniscope_xr.tools.stream.timing import write_time_stamps
 from miniscope_xr.tools.video.codecs import normal_codec
 from miniscope_xr.tools.video.write import check_even, write_rows
@@ -134,12 +135,14 @@ def _camera(job: ExportJob, camera: Camera) -> None:
     described: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
         described = json.loads((camera.path / "metaData.json").read_text(encoding="utf-8"))
+    width, height = picture_size(camera.parts[0])
     known = {
+        "ROI": {"leftEdge": 0, "topEdge": 0, "width": width, "height": height},
         "deviceName": _CAMERA, "deviceType": "behaviour camera", "deviceID": 1, "deviceDirectory": "",
         "framesPerFile": max(camera.counts), "frameRate": f"{max(round(camera.rate), 1)}FPS",
     }  # fmt: skip
     own = {k: v for k, v in described.items() if k not in ("deviceDirectory", "framesPerFile", "deviceName")}
-    _write_json(folder / "metaData.json", {**known, **own, "timesBy": camera.source})
+    _write_json(folder / "metaData.json", {**known, **own})
 
 
 def write(job: ExportJob) -> None:

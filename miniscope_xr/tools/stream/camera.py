@@ -123,6 +123,16 @@ def nominal_rate(path: Path) -> float:
         film.release()
 
 
+def picture_size(part: Path) -> tuple[int, int]:
+    """Width and height of a video, in px."""
+    cv2 = need("cv2", "video", "reading a behaviour video")
+    film = cv2.VideoCapture(str(part))
+    try:
+        return int(film.get(cv2.CAP_PROP_FRAME_WIDTH)), int(film.get(cv2.CAP_PROP_FRAME_HEIGHT))
+    finally:
+        film.release()
+
+
 def frame_counts(parts: list[Path]) -> list[int]:
     """How many frames each video has, by its file."""
     cv2 = need("cv2", "video", "reading a behaviour video")
