@@ -8,7 +8,8 @@
 
 The card is a file with holes: what the measurement reads of it is there, pixels and headers as a firmware writes them.
 Everything is asked by the page's own modules in headless Chromium, which runs already; a run is repeated, and medians
-of the runs are told, beside the load of the machine: on two busy cores the browser waits for its turn.
+of the runs are told, beside the load of the machine: on two busy cores the browser waits for its turn. CPU times hardly
+depend on that: what they leave of a frame's time is what an idle machine has to spare.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from miniscope_xr import card as card_module
+from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.source.local import Device
 from miniscope_xr.tools.view import line
 from miniscope_xr.tools.view.shelf import Shelf
@@ -113,6 +115,20 @@ def memory(pid: int) -> float:
     return float("nan")
 
 
+def cpu(pid: int) -> float:
+    """CPU time that a process and its descendants have used, in s (Linux)."""
+    used, parents = {}, {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            words = stat.read_text().rpartition(")")[2].split()
+            number = int(stat.parent.name)
+            parents[number], used[number] = int(words[1]), int(words[11]) + int(words[12])
+    family = {pid}
+    while more := {child for child, parent in parents.items() if parent in family} - family:
+        family |= more
+    return sum(used.get(number, 0) for number in family) / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
 def served(card: str) -> Iterator[tuple[str, int, float]]:
     """The command, its modules compiled as those of an installed package: address, process, and when it was begun."""
@@ -189,21 +205,30 @@ def of_a_run(driver: Any, card: str, asked: int) -> dict[str, float]:
         driver.get(url)
         while not driver.execute_script("return document.querySelector('.where')?.textContent"):
             time.sleep(0.005)
-        first = time.perf_counter() - began
+        first, spent = time.perf_counter() - began, cpu(pid)
         about = driver.execute_script("return document.querySelector('.panel .facts').textContent")
         driver.set_script_timeout(300)
-        count = int(about.split(" frames of ")[0].split()[-1])
-        rows = rows_asked(count, asked)
+        while "looking" in driver.execute_script("return document.querySelector('.findings').textContent"):
+            time.sleep(0.1)
+        rows = rows_asked(int(about.split(" frames of ")[0].split()[-1]), asked)
+        before = cpu(pid)
         times = asynchronously(driver, _FRAMES, rows)
+        each = 1000 * (cpu(pid) - before) / asked
         shown = asynchronously(driver, _SHOWN, rows[: asked // 4])
         driver.execute_script(
             "const r = document.querySelector('.row'); r.value = 0; r.dispatchEvent(new Event('change'))"
         )
         time.sleep(1)
+        both = [pid, driver.service.process.pid]
+        before = sum(map(cpu, both))
         rate = asynchronously(driver, _PLAY, SECONDS)
+        played = 1000 * (sum(map(cpu, both)) - before) / max(rate * SECONDS, 1)
         return {
-            "first picture, s": first, **percentiles("a random frame through the page's requests", times),
+            "first picture, s": first, "CPU of the server until then, s": spent,
+            **percentiles("a random frame through the page's requests", times),
+            "CPU of the server for one of them, ms": each,
             **percentiles("the same until it is drawn", shown), "frames/s of play": rate,
+            "CPU of server and browser for one of these, ms": played,
             "memory of the server, MB": memory(pid), "load": os.getloadavg()[0],
         }  # fmt: skip
 
@@ -239,9 +264,9 @@ print("FIGURES", json.dumps([first, times, peak]))
 
 
 def of_napari(python: str, card: str, rows: list[int]) -> dict[str, float]:
-    """The same of napari in an environment of its own: it draws off the screen."""
-    given = [python, "-c", _NAPARI, str(time.time()), card, json.dumps(rows)]
-    said = subprocess.run(given, env={**os.environ, "QT_QPA_PLATFORM": "offscreen"}, capture_output=True, text=True)
+    """The same of napari in an environment of its own, on a screen that nobody sees (Xvfb, Mesa)."""
+    given = ["xvfb-run", "-a", "-s", "-screen 0 1280x1000x24", python, "-c", _NAPARI, str(time.time()), card]
+    said = subprocess.run([*given, json.dumps(rows)], capture_output=True, text=True)
     found = [text for text in said.stdout.splitlines() if text.startswith("FIGURES")]
     if not found:
         raise SystemExit(f"napari did not run: {said.stderr[-2000:]}")
@@ -250,6 +275,11 @@ def of_napari(python: str, card: str, rows: list[int]) -> dict[str, float]:
         "napari: first picture, s": first, **percentiles("napari: a random frame until it is drawn", times),
         "napari: memory, MB": peak,
     }  # fmt: skip
+
+
+def frames_of(card: str) -> int:
+    with closing(OpenCard(card)) as opened:
+        return OpenRecording(opened, opened.recording(None)).frames.count
 
 
 def medians(runs: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -268,7 +298,9 @@ def measure(card: str, runs: int, asked: int, napari: str | None, say: Callable[
             say(f"run {number + 1}: {json.dumps({what: round(value, 2) for what, value in found[-1].items()})}")
         if napari:
             driver.get("about:blank")  # both at the same time would share the cores
-            beside = [of_napari(napari, card, rows_asked(600_000, asked // 10)) for _ in range(min(runs, 3))]
+            beside = [
+                of_napari(napari, card, rows_asked(frames_of(card), asked)[: asked // 10]) for _ in range(min(runs, 3))
+            ]
             say(json.dumps({what: round(value, 2) for what, value in medians(beside).items()}))
     for what, value in medians(found).items():
         say(f"{what}: {value:.2f}")
