@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -145,6 +146,31 @@ def test_traces_are_the_means_of_the_dataset(viewing, make_card, open_card):
         expected = [frame[inside].mean(dtype=np.float64) for frame in ds.video.values]
         np.testing.assert_allclose(whole_trace(lines, k), expected, rtol=1e-12)
     assert np.isnan(whole_trace(lines, 1)).any()
+
+
+def test_cells_are_saved_as_netcdf_beside_what_is_there(viewing, make_card, open_card, tmp_path):
+    pytest.importorskip("h5netcdf")
+    path, _ = make_card(frames=100, events=[Stall(1500, 400)])
+    asker, ds = viewing(path), open_card(path, partial="nan")
+    shapes = [{"x": 150, "y": 100, "r": 6}, {"x0": 10, "y0": 200, "x1": 300, "y1": 303}]
+    given = {**CARD, "shapes": shapes, "names": ["cell 1", "cell 2"], "path": "a.nc"}
+    made = asker.post("cells", **given).lines[-1]["written"]
+    assert made == str(tmp_path / "a.nc")
+    assert asker.post("cells", **given).lines[-1]["written"] == str(tmp_path / "a-2.nc")
+    with xr.open_dataset(made) as found:
+        traces = asker.post("traces", **CARD, shapes=shapes).lines
+        for k, name in enumerate(("cell 1", "cell 2")):
+            np.testing.assert_array_equal(found.F.sel(cell=name), whole_trace(traces, k))
+        rest = np.sort(found.F[0].values[np.isfinite(found.F[0])])
+        rest = rest[int(0.2 * (len(rest) - 1))]
+        np.testing.assert_allclose(found.dff[0], (found.F[0] - rest) / rest)
+        np.testing.assert_array_equal(found.frame_num, ds.frame_num)
+        np.testing.assert_allclose(found.seconds, ds.time.values / np.timedelta64(1, "s"))
+        assert np.isnan(found.F[1]).any()
+    before = sorted(tmp_path.iterdir())
+    for wrong in ({"path": "a.txt"}, {"names": ["one"]}, {"shapes": []}):
+        assert asker.post("cells", **{**given, **wrong}).status == 422
+    assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.slow

@@ -365,6 +365,31 @@ def test_a_card_is_opened_in_the_page_and_two_stand_beside_each_other(page, make
     assert {panel.get_attribute("aria-label") for panel in shown.parts(".panel")} == {str(first), str(second)}
 
 
+@pytest.mark.parametrize("kind", ["text/uri-list", "text/plain"])
+def test_a_path_that_is_dropped_is_opened(page, clean_card, kind):
+    shown = page()
+    shown.until(lambda: shown.parts("#found li"), "the page was never whole")
+    text = clean_card[0].as_uri() if kind == "text/uri-list" else str(clean_card[0])
+    shown.run(
+        "const data = new DataTransfer(); data.setData(arguments[0], arguments[1]); "
+        "document.dispatchEvent(new DragEvent('drop', { dataTransfer: data, cancelable: true }))",
+        kind,
+        text,
+    )
+    shown.until(lambda: shown.parts(".where"), "no panel came")
+    shown.at(0)
+
+
+def test_cells_are_written_as_netcdf(page, lossy, tmp_path):
+    shown = page(lossy)
+    shown.click(".add")
+    shown.until(lambda: shown.part(".keep").is_enabled(), "the trace never ended")
+    shown.click(".keep")
+    shown.until(lambda: "written: " in shown.part(".progress").text, "it was never written")
+    with xr.open_dataset(tmp_path / f"{lossy.stem}-cells.nc") as made:
+        assert made.F.shape == (1, 92)
+
+
 def test_a_card_swapped_while_one_looks_is_told(page, lossy, make_card):
     shown = page(lossy)
     time.sleep(0.5)  # what was fetched ahead is the old card's, and was

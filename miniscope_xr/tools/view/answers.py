@@ -13,7 +13,7 @@ import numpy as np
 
 from miniscope_xr.errors import OptionError
 from miniscope_xr.tools.flash import presets
-from miniscope_xr.tools.view import line, measure, written
+from miniscope_xr.tools.view import cells, line, measure, written
 from miniscope_xr.tools.view.preparing import Preparer
 from miniscope_xr.tools.view.seen import Seen
 from miniscope_xr.tools.view.shelf import Shelf, candidates
@@ -60,7 +60,7 @@ class Answers:
         self._find = find
         self._asked: dict[str, Callable[[Given], Answer | Frames]] = {
             "line": self._line, "frames": self._frames, "traces": self._traces, "projection": self._projection,
-            "write": self._write, **more,
+            "write": self._write, "cells": self._cells_file, **more,
         }  # fmt: skip
 
     def of(self, name: str, given: Mapping[str, Any]) -> Answer | Frames | None:
@@ -84,10 +84,11 @@ class Answers:
         return Frames(about, images.tobytes())
 
     def _traces(self, given: Given) -> Answer:
-        shapes = given.values.get("shapes")
-        if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
-            raise OptionError("shapes: expected a list of circles and boxes")
-        return measure.traces(self._seen(given), shapes)
+        return measure.traces(self._seen(given), given.shapes())
+
+    def _cells_file(self, given: Given) -> Answer:
+        path = self._folder / Path(given.text("path")).expanduser()
+        return cells.save(self._seen(given), given.shapes(), given.texts("names"), path)
 
     def _projection(self, given: Given) -> Answer:
         return measure.projection(self._seen(given), given.text("kind"), given.whole("start"), given.whole("stop"))
@@ -191,6 +192,13 @@ class Given:
         value = self.values.get(name)
         if not isinstance(value, list) or len(value) > 64 or not all(isinstance(each, str) for each in value):
             raise OptionError(f"{name}: expected a list of texts")
+        return value
+
+    def shapes(self) -> list[Mapping[str, Any]]:
+        """Circles and boxes."""
+        value = self.values.get("shapes")
+        if not isinstance(value, list) or not all(isinstance(shape, dict) for shape in value):
+            raise OptionError("shapes: expected a list of circles and boxes")
         return value
 
     def yes(self, name: str) -> bool:

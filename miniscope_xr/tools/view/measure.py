@@ -55,6 +55,19 @@ def mask_of(shape: Mapping[str, Any], height: int, width: int) -> Mask:
     raise OptionError(f"{dict(shape)!r} holds no pixel of this image of {width}x{height}")
 
 
+def masks_of(seen: Seen, shapes: list[Mapping[str, Any]]) -> list[Mask]:
+    """Pixels of some shapes.
+
+    Raises
+    ------
+    OptionError
+        There are none or too many, or one is wrong.
+    """
+    if not 1 <= len(shapes) <= MOST_SHAPES:
+        raise OptionError(f"{len(shapes)} shapes at once: 1 to {MOST_SHAPES} can be measured")
+    return [mask_of(shape, seen.height, seen.width) for shape in shapes]
+
+
 def means(seen: Seen, rows: np.ndarray[Any, np.dtype[np.int64]], masks: list[Mask]) -> np.ndarray[Any, Any]:
     """Mean of the pixels of each shape in each frame: float64 (shapes, rows).
 
@@ -76,9 +89,7 @@ def traces(seen: Seen, shapes: list[Mapping[str, Any]]) -> Generator[dict[str, A
 
     Frames all over the recording come first, marked ``coarse``; then every frame, in order.
     """
-    if not 1 <= len(shapes) <= MOST_SHAPES:
-        raise OptionError(f"{len(shapes)} shapes at once: 1 to {MOST_SHAPES} can be measured")
-    masks = [mask_of(shape, seen.height, seen.width) for shape in shapes]
+    masks = masks_of(seen, shapes)
     if seen.count > 4 * _COARSE:
         rows = np.linspace(0, seen.count - 1, _COARSE).astype(np.int64)
         for some in np.array_split(rows, _COARSE // BATCH):

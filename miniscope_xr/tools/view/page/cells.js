@@ -7,20 +7,21 @@ const TALL = 70; // px of one trace
 const REST = 0.2; // F0 is the 20th percentile of a trace
 
 export class Cells {
-  constructor({ server, canvas, list, progress, dff, save, redraw, said }) {
-    Object.assign(this, { server, canvas, list, progress, dff, save, redraw, said });
+  constructor({ server, canvas, list, progress, dff, save, file, redraw, said }) {
+    Object.assign(this, { server, canvas, list, progress, dff, save, file, redraw, said });
     this.back = new Backdrop(canvas, (pen, width, height) => this.paint(pen, width, height));
     this.shapes = [];
     this.made = 0;
     dff.addEventListener("change", () => this.draw());
     save.addEventListener("click", () => this.download());
+    file.addEventListener("click", () => this.write());
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
   /** Begin with another recording. */
-  show(which, about) {
+  show(which, about, name) {
     this.running?.abort();
-    Object.assign(this, { which, about, row: 0 });
+    Object.assign(this, { which, about, name, row: 0 });
     this.shapes.splice(0);
     this.changed();
   }
@@ -74,10 +75,10 @@ export class Cells {
     const shapes = this.shapes.filter((shape) => !shape.whole);
     if (!shapes.length) return;
     for (const shape of shapes) Object.assign(shape, { coarse: [], values: [], whole: false });
-    this.save.disabled = true;
+    this.save.disabled = this.file.disabled = true;
     let drawn = 0;
     try {
-      await this.server.stream("traces", { ...this.which, shapes: shapes.map(({ x, y, r, x0, y0, x1, y1 }) => ({ x, y, r, x0, y0, x1, y1 })) }, (part) => {
+      await this.server.stream("traces", { ...this.which, shapes: this.plain(shapes) }, (part) => {
         shapes.forEach((shape, k) => {
           if (part.coarse) part.rows.forEach((row, j) => shape.coarse.push([row, part.values[k][j]]));
           else shape.values.push(...part.values[k]);
@@ -91,7 +92,7 @@ export class Cells {
       }, running.signal);
       for (const shape of shapes) shape.whole = true;
       this.progress.textContent = "";
-      this.save.disabled = false;
+      this.save.disabled = this.file.disabled = false;
       this.draw();
     } catch (error) {
       if (!running.signal.aborted) this.said(error.message);
@@ -139,6 +140,24 @@ export class Cells {
     });
     pen.fillStyle = themed(this.canvas, "--soft");
     pen.fillText(clock(0), 2, height - 4);
+  }
+
+  /** The same as NetCDF, written where Python runs. */
+  async write() {
+    this.file.disabled = true;
+    const names = this.shapes.map(({ name }) => name);
+    try {
+      await this.server.stream("cells", { ...this.which, shapes: this.plain(this.shapes), names, path: `${this.name}-cells.nc` }, ({ done, of, written }) => {
+        this.progress.textContent = written ? `written: ${written}` : `${Math.round((100 * done) / of)} %`;
+      });
+    } catch (error) {
+      this.said(error.message);
+    }
+    this.file.disabled = false;
+  }
+
+  plain(shapes) {
+    return shapes.map(({ x, y, r, x0, y0, x1, y1 }) => ({ x, y, r, x0, y0, x1, y1 }));
   }
 
   download() {

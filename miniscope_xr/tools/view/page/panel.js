@@ -23,7 +23,7 @@ export class Panel {
     this.line = new Line(this.part("line"), (row) => this.go(row));
     this.cells = new Cells({
       server, canvas: this.part("traces"), list: this.part("shapes"), progress: this.part("progress"), dff: this.part("dff"),
-      save: this.part("save"), said: (text) => this.say(text),
+      save: this.part("save"), file: this.part("keep"), said: (text) => this.say(text),
       redraw: () => {
         this.picture.shapes = this.cells?.shapes || [];
         this.picture.drawMarks();
@@ -168,7 +168,8 @@ export class Panel {
     this.part("to").value = frames - 1;
     this.part("kind").value = "film";
     this.picture.resize(width, height);
-    this.cells.show(this.film.which(), this.about);
+    const several = this.card.recordings.length > 1 ? `-${number}` : "";
+    this.cells.show(this.film.which(), this.about, this.card.name.replace(/\.img$/i, "") + several);
     this.files.show(this.film.which(), this.about, this.card);
     this.line.show(frames, null);
     this.go(0);
