@@ -62,22 +62,27 @@ def row(r: Result) -> str:
     failed = [f"FAILED: {name.partition('::')[2]}" for name in r.failed]
     failed += [f"passed when it was run again: {name.partition('::')[2]}" for name in r.again]
     reasons = [f"{n} x {reason}" for reason, n in sorted(r.skipped.items())]
-    why = "; ".join([r.broken, *failed, *reasons]).strip("; ")
+    none = ["none of its tests are of this kind"] if r.empty else []
+    why = "; ".join([r.broken, *failed, *reasons, *none]).strip("; ")
     why = why.replace("|", "/").replace("\n", " ")
     return f"| {r.file} | {r.passed} | {r.skipped.total()} | {why} |"
 
 
-def put_into(page: Path, tier: str, results: list[Result]) -> None:
-    """Put rows into the quick or slow tests' table of a page; those of other test files stay."""
+def put_into(page: Path, tier: str, results: list[Result], every: list[str]) -> None:
+    """Put rows into the quick or slow tests' table of a page; those of other test files stay.
+
+    ``every`` names all files there are: those that were never run are named, too.
+    """
     begin, end = f"<!-- {tier} tests: written by tests/windows/run.py -->", f"<!-- end of the {tier} tests -->"
     before, _, rest = page.read_text(encoding="utf-8").partition(begin)
     old, _, after = rest.partition(end)
     rows = {line.split(" | ")[0].strip("| "): line for line in old.splitlines() if line.startswith("| tests/")}
     rows = {file: line for file, line in rows.items() if (ROOT / file).is_file()}
     rows.update({r.file: row(r) for r in results})
-    rows = {file: line for file, line in rows.items() if file not in {r.file for r in results if r.empty}}
+    missing = sorted(set(every) - set(rows))
     cells = [[cell.strip() for cell in line.split(" | ")] for line in rows.values()]
     total = f"{len(rows)} files, {_sum(cells, 1)} passed, {_sum(cells, 2)} skipped."
+    total += f" Not run yet: {', '.join(missing)}." if missing else ""
     table = HEAD + "\n".join(line for _, line in sorted(rows.items()))
     page.write_text(f"{before}{begin}\n\n{total}\n\n{table}\n\n{end}{after}", encoding="utf-8")
 

@@ -64,6 +64,13 @@ def files_below(wanted: list[str]) -> list[str]:
     return sorted(f for f in files if not f.startswith(NOT_HERE)) + [place for place in wanted if "::" in place]
 
 
+def of_tier(tier: str, files: list[str]) -> list[str]:
+    """Those of them that may have quick, or slow, tests."""
+    if tier == "quick":
+        return files
+    return [file for file in files if "::" in file or "mark.slow" in (ROOT / file).read_text(encoding="utf-8")]
+
+
 def batches(files: list[str], seconds: dict[str, float]) -> list[list[str]]:
     """What each process runs: those that take long first and alone, short ones together."""
     found: list[list[str]] = []
@@ -242,9 +249,7 @@ def main() -> int:
     tier = "slow" if arguments.slow else "quick"
     times = environment.home / f"{tier}.json"
     seconds = json.loads(times.read_text()) if times.is_file() else {}
-    files = files_below(places)
-    if arguments.slow:
-        files = [file for file in files if "::" in file or "mark.slow" in (ROOT / file).read_text(encoding="utf-8")]
+    files = of_tier(tier, files_below(places))
     todo = [SHORT] if arguments.short else batches(files, seconds)
     built = time.monotonic()
 
@@ -258,7 +263,7 @@ def main() -> int:
         if whole:
             remember(times, some)
         if whole and arguments.table:
-            put_into(arguments.table, tier, some)
+            put_into(arguments.table, tier, some, of_tier(tier, files_below([])))
 
     whole = not arguments.short and all("::" not in place for place in places)
     results = run_all(todo, arguments.jobs, one_batch, environment, keep)
