@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -209,7 +210,7 @@ def prove(target: Target, record: Sidecar, seen: Look, see: Progress) -> None:
     card, copy = hashlib.sha256(), hashlib.sha256()
     if not image.is_file():
         raise RefusedError(f"{seen.disk.path} was not prepared: its copy {image} is gone")
-    with open(image, "rb") as file:
+    with open(image, "r+b" if sys.platform == "win32" else "rb") as file:  # Windows flushes what may be written alone
         os.fsync(file.fileno())
         if hasattr(os, "posix_fadvise"):  # what is in memory proves nothing
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
