@@ -54,6 +54,7 @@ READS: dict[str, list[str]] = {
     "resume": [CARD],
     "qualify": [CARD],
     "collect": [CARD, "into", "new", "--name", "{card}"],
+    "align": [CARD, "new.json", "--start", "2026-03-14T15:09:26"],
 }
 """Commands that are given a card."""
 WRITES = {
@@ -69,6 +70,7 @@ WRITES = {
     "qualify": ["empty.img", "--image", "--layout", "v4-wirefree", "--seconds", "1", "--plot", OUT],
     "demo": [OUT],
     "collect": ["card.img", "into", OUT, "--name", "{card}"],
+    "align": ["card.img", OUT, "--start", "2026-03-14T15:09:26"],
 }
 """Commands that are told where to write."""
 LAYOUTS = [name for name in READS if name not in ("layouts", "view")]
@@ -169,7 +171,8 @@ def complaints(folder: Path, capfd: pytest.CaptureFixture[str]) -> Run:
         if code not in codes:
             wrong.append(f"exit code {code}")
         told = words[0] == "collect" and "of 1 card collected" in out  # its summary names what failed, card by card
-        if code in (2, 3, 4) and not told and not err.startswith(f"miniscope-xr {words[0]}: "):
+        begins = (f"miniscope-xr {words[0]}: ", "miniscope-xr: error: unrecognized arguments: ")
+        if code in (2, 3, 4) and not told and not err.startswith(begins):
             wrong.append("does not begin with the command")
         if code and (len(err.splitlines()) > 1 or len(err) > 900 + 2 * max(len(word) for word in words)):
             wrong.append("more than a sentence")
@@ -215,7 +218,7 @@ OUTS += [
     "pipe", "socket", "loop", "nowhere", "/dev/null", "/dev/full", "/dev/fd/1", "/proc/x", "/proc/1/x", "/sys/x",
 ]  # fmt: skip
 """Where nothing can be written, or only by destroying something; some of them are names that a file may have."""
-ENDINGS = {"video": ".avi", "export": ".tif", "report": ".html", "image": ".img", "rescue": ".img"}
+ENDINGS = {"align": ".csv", "video": ".avi", "export": ".tif", "report": ".html", "image": ".img", "rescue": ".img"}
 NEEDED = {
     "video": "cv2",
     "export": "tifffile",
