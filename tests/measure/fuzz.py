@@ -18,7 +18,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -295,8 +295,11 @@ class Seen:
     complete: np.ndarray[Any, Any]
 
 
-def vouching(data: bytes, seen: Seen) -> dict[int, list[tuple[int, int, int]]]:
-    """From the bytes alone: frame number -> (first byte in the frame, bytes, offset on the card) of its buffers."""
+def vouching(data: bytes, seen: Seen, on_sectors: bool = True) -> dict[int, list[tuple[int, int, int]]]:
+    """From the bytes alone: frame number -> (first byte in the frame, bytes, offset on the card) of its buffers.
+
+    Behind bytes that were left out, or put in, headers do not begin with sectors any more.
+    """
     found: dict[int, list[tuple[int, int, int]]] = {}
     table = np.frombuffer(data, "<u4", len(data) // SECTOR * (SECTOR // 4)).reshape(-1, SECTOR // 4)
     # in front of the data, too: a card whose front is gone is opened by its buffers, wherever the first one lies
@@ -306,23 +309,31 @@ def vouching(data: bytes, seen: Seen) -> dict[int, list[tuple[int, int, int]]]:
             if (k + 1) * SECTOR >= size:
                 found.setdefault(number, []).append((0, size, (k + 1) * SECTOR - size))
         return found
-    rest = data[len(table) * SECTOR :]  # a header may be all that is left of the last sector
-    tail = np.zeros((1, SECTOR // 4), "<u4")
-    tail[0, : len(rest) // 4] = np.frombuffer(rest, "<u4", len(rest) // 4)
-    table = np.concatenate([table, tail])
-    for sector in np.flatnonzero(np.isin(table[:, 0], seen.layout.header_words)).tolist():
-        words = table[sector].tolist()
+    places = range(0, len(data), SECTOR) if on_sectors else sorted(_anywhere(data, seen.layout.header_words))
+    for at in places:
+        words = np.frombuffer(data[at : at + 36].ljust(36, b"\0"), "<u4").tolist()  # the last sector may be cut
+        if words[0] not in seen.layout.header_words:
+            continue
         payload = seen.buffer_size - 4 * words[0]
         number, index, n = words[2], words[4], words[8]
-        offset = sector * SECTOR + 4 * words[0]
+        offset = at + 4 * words[0]
         if index < 64 and n <= payload:
             found.setdefault(number, []).append((index * payload, min(n, len(data) - offset), offset))
     return found
 
 
-def stray(data: bytes, seen: Seen) -> list[int]:
+def _anywhere(data: bytes, header_words: Iterable[int]) -> Iterator[int]:
+    """Every byte at which a header can begin."""
+    for words in header_words:
+        at = data.find(words.to_bytes(4, "little"))
+        while at >= 0:
+            yield at
+            at = data.find(words.to_bytes(4, "little"), at + 1)
+
+
+def stray(data: bytes, seen: Seen, on_sectors: bool = True) -> list[int]:
     """Frame numbers with a pixel that no buffer named by a header can have put there."""
-    known = vouching(data, seen)
+    known = vouching(data, seen, on_sectors)
     card = np.frombuffer(data, np.uint8)
     wrong = []
     for number, image in zip(seen.frame_num.tolist(), seen.video, strict=True):
@@ -341,7 +352,7 @@ def stray(data: bytes, seen: Seen) -> list[int]:
 
 def judge(data: bytes, seen: Seen) -> None:
     """What must hold of every recording that comes out of a damaged card."""
-    wrong = stray(data, seen)
+    wrong = stray(data, seen) and stray(data, seen, on_sectors=False)
     assert not wrong, f"frames {wrong[:5]} hold pixels that no header vouches for"
     assert not seen.complete[seen.present == 0].any(), "complete without buffers"
     assert bool((np.diff(seen.frame_num) > 0).all()), "frame numbers do not rise"
