@@ -138,6 +138,8 @@ class Device:
         )
 
     def _cut(self, end: int) -> CardReadError:
+        """Say that nothing was there to read from ``end`` on: the file may end before that."""
+        end = end if self.is_block else min(end, os.fstat(self._fd).st_size)
         return CardReadError(
             errno.EIO,
             f"it ends at byte {end} but had {self.size} bytes when it was opened: it was cut or is being written anew; "

@@ -18,7 +18,7 @@ from miniscope_xr.tools.export import export as write
 from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.options import ABOUT
 from miniscope_xr.tools.report import write_report
-from miniscope_xr.tools.stream.arguments import taken, typed
+from miniscope_xr.tools.stream.arguments import rate_of, taken, typed
 from miniscope_xr.tools.video.codecs import CONTAINERS
 from miniscope_xr.tools.video.write import dataset_to_video, time_stamps_path
 
@@ -33,15 +33,6 @@ def _rows(text: str) -> slice:
     if not 2 <= len(numbers) <= 3:
         raise argparse.ArgumentTypeError(f"{text!r}: expected FIRST:END or FIRST:END:STEP, for example 100:200")
     return slice(*numbers)
-
-
-def _fps(text: str) -> float | str | None:
-    if text in ("measured", "nominal"):
-        return None if text == "measured" else text
-    try:
-        return float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected measured, nominal or a number") from error
 
 
 def _common(parser: argparse.ArgumentParser, out: str) -> None:
@@ -69,7 +60,11 @@ def _selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=_rows, metavar="A:B", help="some rows of the recording, for example 100:200")
     picture(parser)
     parser.add_argument(
-        "--fps", type=_fps, default=None, metavar="RATE", help="measured (default), nominal (the setting), or a number"
+        "--fps",
+        type=rate_of,
+        default=None,
+        metavar="RATE",
+        help="measured (default), nominal (the setting), or a number",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.options import ExportOptions, facts, refuse_dropped
 from miniscope_xr.tools.export.run import carried, format_of
 from miniscope_xr.tools.flash import presets
+from miniscope_xr.tools.stream.arguments import rate_of
 from miniscope_xr.tools.stream.libraries import need
 
 _OPENING = {"gaps": ("skip", "fill"), "errors": ("raise", "fill")}
@@ -85,21 +87,15 @@ def parse(to: str, words: Sequence[str], mark: str = "") -> Wanted:
         if value not in _OPENING[option]:
             raise OptionError(f"{option}={value}: expected {' or '.join(_OPENING[option])}")
     if "fps" in given:
-        given["fps"] = _fps(given["fps"])
+        try:
+            given["fps"] = rate_of(given["fps"])
+        except ArgumentTypeError as error:
+            raise OptionError(f"fps={given['fps']}: expected measured, nominal or a number") from error
     suffixes = FORMATS[name].suffixes
     ending = to if to.startswith(".") else suffixes[0] if suffixes else f"-{name}"
     refuse_dropped(given, name, carried(Path("x" + ending)))
     facts(given)
     return Wanted(name, (f"-{safe(mark)}" if mark else "") + ending, opening, given)
-
-
-def _fps(text: str) -> float | str | None:
-    if text in ("measured", "nominal"):
-        return None if text == "measured" else text
-    try:
-        return float(text)
-    except ValueError as error:
-        raise OptionError(f"fps={text}: expected measured, nominal or a number") from error
 
 
 def wanted(names: Sequence[str]) -> list[Wanted]:

@@ -27,6 +27,22 @@ def typed(kind: type[Asked], run: Callable[[Asked], int]) -> Callable[[argparse.
     return lambda namespace: run(taken(kind, namespace))
 
 
+def rate_of(word: str) -> float | str | None:
+    """Return the frame rate that a word asks for: None for ``measured``, ``nominal``, or a number.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        It is none of them.
+    """
+    if word in ("measured", "nominal"):
+        return None if word == "measured" else word
+    try:
+        return float(word)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{word!r}: expected measured, nominal or a number") from error
+
+
 def anywhere(parser: argparse.ArgumentParser, name: str) -> None:
     """Let the words of a positional argument stand behind options too, where argparse does not look for them any more.
 
