@@ -59,7 +59,7 @@ class Memory:
         Memory.used = self
         patch.setattr(Journal, "write", write)
         patch.setattr(journal, "new_folder", new_folder)
-        patch.setattr(recover, "look", look_once)
+        patch.setattr(akin, "look", look_once)
 
     def found(self) -> FoundJournals:
         return FoundJournals(tuple(sorted(self.kept.values(), key=lambda j: j.number, reverse=True)), ())

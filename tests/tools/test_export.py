@@ -641,7 +641,7 @@ class TestHowTo:
 
         for block in blocks("bash"):
             for line in block.splitlines():
-                words = shlex.split(line.replace("100:200", "10:20"), comments=True)
+                words = shlex.split(line.replace("100:200", "10:20").replace("5s:60s", "0.5s:1s"), comments=True)
                 assert words[0] == "miniscope-xr"
                 target = Path(words[3])
                 shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)

@@ -48,6 +48,7 @@ class Page:
 
     def click(self, selector: str) -> None:
         part = self.part(selector)
+        self.until(part.is_displayed, f"{selector} is not shown")
         self.run("arguments[0].scrollIntoView({block: 'center'})", part)
         part.click()
 
@@ -61,6 +62,7 @@ class Page:
         from selenium.webdriver.common.keys import Keys
 
         part = self.part(selector)
+        self.until(part.is_displayed, f"{selector} is not shown")  # what was opened by a click is drawn a moment later
         part.send_keys(Keys.CONTROL, "a")
         part.send_keys(str(value), Keys.TAB)
 
@@ -118,6 +120,7 @@ class Page:
         from selenium.webdriver import ActionChains
 
         part = self.part(selector)
+        self.until(part.is_displayed, f"{selector} is not shown")
         self.run("arguments[0].scrollIntoView({block: 'center'})", part)
         size = part.size
         chain = ActionChains(self.driver, duration=20)
