@@ -39,6 +39,7 @@ def truth(ds: xr.Dataset) -> np.ndarray:
     return BEGAN + RATE * ds.time.values.astype("timedelta64[ms]").astype(float) / 1000
 
 
+@pytest.mark.slow
 def test_zarr_and_netcdf_hold_every_coordinate(aligned: xr.Dataset, tmp_path: Path) -> None:
     for name, module, options in (("a.zarr", "zarr", {"engine": "zarr"}), ("a.nc", "h5netcdf", {"engine": "h5netcdf"})):
         pytest.importorskip(module)
@@ -63,6 +64,7 @@ def test_hdf5_and_tiff_hold_seconds_and_dates(aligned: xr.Dataset, tmp_path: Pat
     assert np.datetime64(rows[-1]["wall_time"]) == aligned.wall_time.values[-1].astype("datetime64[us]")
 
 
+@pytest.mark.slow
 def test_minian_has_unix_seconds(aligned: xr.Dataset, tmp_path: Path) -> None:
     pytest.importorskip("zarr")
     aligned.miniscope.export(tmp_path / "m", to="minian")

@@ -43,6 +43,7 @@ class Truth:
         return self.offset + (1 + self.drift) * np.asarray(card)
 
 
+@pytest.mark.slow
 def test_every_frame_is_within_half_a_frame_and_the_stated_error_is_true() -> None:
     """Which pulse is which is not known; tests/measure/clock.py does the same for 1,000 hours."""
     covered, worst = [], 0.0

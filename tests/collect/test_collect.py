@@ -233,6 +233,7 @@ def test_pulled_and_put_back(day, tool, tmp_path, monkeypatch):
     assert not list(into.rglob("*.part"))
 
 
+@pytest.mark.slow
 def test_all_of_them_in_one_store_too(day, tool, tmp_path):
     pytest.importorskip("zarr")
     pytest.importorskip("dask.array")

@@ -68,6 +68,7 @@ def test_a_url_has_no_file_beside_it():
     assert sidecar.told("/nowhere/at/all.img") == {}
 
 
+@pytest.mark.slow
 def test_nwb_has_it(copy, tmp_path):
     pynwb = pytest.importorskip("pynwb")
     pytest.importorskip("ndx_miniscope")
@@ -115,6 +116,7 @@ def test_arrays_have_it(copy, tmp_path, to, name):
         assert all(f'"{value}"' in text for value in ABOUT.values())
 
 
+@pytest.mark.slow
 def test_a_report_shows_it(copy, tmp_path):
     pytest.importorskip("PIL")
     write_report(copy, tmp_path / "a.html", progress=False)
