@@ -95,9 +95,9 @@ def is_finished_after_a_kill(tool: Tool, device: str, image: Path, before: str =
         "from miniscope_xr.tools.cli.program import main\n"
         "from miniscope_xr.tools.flash import operation, commands\n"
         f"{before}\n"
-        "operation.STEP, write = 64 << 10, operation.Watched.write\n"
+        "operation.STEP, write = 64 << 10, operation._Watched.write\n"
         "def slowly(*words): write(*words); time.sleep(0.2)\n"
-        "operation.Watched.write = slowly\n"
+        "operation._Watched.write = slowly\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     command = [sys.executable, "-c", code, *words, "--backup-dir", str(tool.backups)]

@@ -54,13 +54,13 @@ def _no_verify(scene, monkeypatch):
 
 
 def _no_flush(scene, monkeypatch):
-    original = operation.Watched.__init__
+    original = operation._Watched.__init__
 
     def without(self, target):
         original(self, target)
         self.flush = lambda: None
 
-    monkeypatch.setattr(operation.Watched, "__init__", without)
+    monkeypatch.setattr(operation._Watched, "__init__", without)
 
 
 def _no_journal(scene, monkeypatch):

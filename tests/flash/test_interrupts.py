@@ -54,7 +54,7 @@ PLACES = [
         (Target, ("read", "write", "flush", "same")),
         (Journal, ("write",)),
         (operation, ("verify", "apply", "_interrupted")),
-        (operation.Watched, ("changed", "write")),
+        (operation._Watched, ("changed", "write")),
         (jobs, ("verify_shown", "backup")),
         (verbs, ("say",)),
     )
@@ -100,7 +100,7 @@ def test_a_second_signal_while_the_card_is_asked_how_it_is(tool, card, monkeypat
         real(self)
         hit()
 
-    looked = operation.Watched.changed
+    looked = operation._Watched.changed
 
     def changed(self):
         hit(2)
@@ -109,7 +109,7 @@ def test_a_second_signal_while_the_card_is_asked_how_it_is(tool, card, monkeypat
         return answer
 
     monkeypatch.setattr(Target, "flush", flush)
-    monkeypatch.setattr(operation.Watched, "changed", changed)
+    monkeypatch.setattr(operation._Watched, "changed", changed)
     result = tool("prepare", card, "gain=2", "record_length=1", "fs=5", "--discard-recording", card_id(card), "--json")
     assert result.code == 6
     truth(result, card, before, tool.backups)

@@ -14,7 +14,6 @@ import pytest
 from miniscope_xr.layout import load_layout
 from miniscope_xr.tools.flash import checks, probe, qualify, ring, risk, verdict
 from miniscope_xr.tools.flash.errors import CardWriteError, CheckFailedError, RefusedError
-from miniscope_xr.tools.flash.operation import Watched
 from miniscope_xr.tools.flash.plan import make_plan
 from miniscope_xr.tools.flash.settings import parse_settings
 from tests import needs
@@ -563,10 +562,10 @@ def test_interrupted(tool, card, monkeypatch, what):
 
 def test_what_is_taken_off_is_what_was_written():
     """Not the whole planned stretch: of a minute's test that is stopped after a second, a second is written again."""
-    watched = Watched(FaultDisk(EMPTY, Fault(-1, "error")))
+    written = qualify.Written(FaultDisk(EMPTY, Fault(-1, "error")))
     for at in (8 * SECTOR, 9 * SECTOR, 4 * SECTOR, 11 * SECTOR):
-        watched.write(at, b"\x01" * SECTOR)
-    assert [(c.offset // SECTOR, c.length // SECTOR) for c in watched.places("test data")] == [(4, 1), (8, 2), (11, 1)]
+        written.write(at, b"\x01" * SECTOR)
+    assert [(c.offset // SECTOR, c.length // SECTOR) for c in written.places()] == [(4, 1), (8, 2), (11, 1)]
 
 
 def test_dry_run_shows_what_would_be_refused(tool, tmp_path):

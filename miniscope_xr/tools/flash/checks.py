@@ -12,7 +12,7 @@ from miniscope_xr.tools.flash.arguments import Qualifying
 from miniscope_xr.tools.flash.errors import DONE, InterruptedWriteError, RefusedError
 from miniscope_xr.tools.flash.journal import Journal
 from miniscope_xr.tools.flash.look import Look
-from miniscope_xr.tools.flash.operation import Change, Progress, Watched
+from miniscope_xr.tools.flash.operation import Change, Progress
 from miniscope_xr.tools.flash.plan import Plan, make_plan
 from miniscope_xr.tools.flash.target.linux import Target
 from miniscope_xr.tools.flash.verbs import (
@@ -84,13 +84,13 @@ def _test_and_clean(
     target: Target, plan: Plan, seconds: float, changes: list[Change], seen: Look, journal: Journal,
     progress: Progress | None,
 ) -> tuple[ring.Stalls, list[int]]:  # fmt: skip
-    watched = Watched(target)
+    written = qualify.Written(target)
     try:
-        stalls, wrong = _test(watched, plan, seconds, progress)
+        stalls, wrong = _test(written, plan, seconds, progress)
         qualify.clean(target, changes, (seen.block_offset, seen.block), seen.start)
     except (Exception, KeyboardInterrupt) as error:
         what = "interrupted" if isinstance(error, KeyboardInterrupt) else getattr(error, "strerror", None) or str(error)
-        if isinstance(error, KeyboardInterrupt) and _clean_after(target, watched.places("test data"), seen):
+        if isinstance(error, KeyboardInterrupt) and _clean_after(target, written.places(), seen):
             journal.write("done")
             raise InterruptedWriteError(
                 f"{what}. The test data was taken off again: the card is as it was.",

@@ -111,7 +111,7 @@ def verify(target: Target, name: str, pieces: Sequence[tuple[int, bytes]], progr
             progress(f"verifying {name}", done, total)
 
 
-class Watched:
+class _Watched:
     """A target that remembers where a write was tried, and what was there before."""
 
     known: Known = NOTHING_KNOWN
@@ -124,26 +124,14 @@ class Watched:
         self.touched: list[tuple[int, int, bytes]] = []
 
     def read(self, offset: int, length: int) -> bytes:
-        """Read, and keep it: what is written next is mostly written here."""
         self._last = (offset, self._target.read(offset, length))
         return self._last[1]
 
     def write(self, offset: int, data: bytes) -> None:
-        """Note where, and what was there before, then write."""
         before = self._last[1] if self._last[0] == offset else b""
         known = self.known.get((offset, len(data)))
         self.touched.append((offset, len(data), known or sha256(before).digest()))
         self._target.write(offset, data)
-
-    def places(self, name: str) -> list[Change]:
-        """Where writes were tried, as stretches to be made zero."""
-        stretches: list[list[int]] = []
-        for at, length, _ in sorted(self.touched, key=lambda touch: touch[:2]):
-            if stretches and at <= stretches[-1][1]:
-                stretches[-1][1] = max(stretches[-1][1], at + length)
-            else:
-                stretches.append([at, at + length])
-        return [Change(name, at, end - at) for at, end in stretches]
 
     def changed(self) -> bool:
         """Return False only if everything a write was tried on is proven to be as before."""
@@ -173,7 +161,7 @@ def run(
     InterruptedWriteError
         Something failed or was interrupted; it tells whether the card was changed, and where the journal is.
     """
-    watched = Watched(target)
+    watched = _Watched(target)
     watched.known = known
     with interrupts.held():
         try:

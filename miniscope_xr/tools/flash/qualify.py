@@ -26,6 +26,38 @@ from miniscope_xr.tools.flash.risk import Risk, estimate, waits
 from miniscope_xr.tools.flash.target.linux import Target
 
 
+class Written:
+    """A card, and where it was written to: what an interrupted test leaves behind.
+
+    Writes one behind the other are one stretch: hours of them take no more memory than a second.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.size, self._target = target.size, target
+        self.read, self.flush, self.same = target.read, target.flush, target.same
+        self.next_data, self.reread_partitions = target.next_data, target.reread_partitions
+        self._stretches: list[tuple[int, int]] = []
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Note where, then write."""
+        end = offset + len(data)
+        if self._stretches and self._stretches[-1][1] == offset:
+            self._stretches[-1] = self._stretches[-1][0], end
+        else:
+            self._stretches.append((offset, end))
+        self._target.write(offset, data)
+
+    def places(self) -> list[Change]:
+        """What has to be zero again."""
+        joined: list[tuple[int, int]] = []
+        for start, end in sorted(self._stretches):
+            if joined and start <= joined[-1][1]:
+                joined[-1] = joined[-1][0], max(joined[-1][1], end)
+            else:
+                joined.append((start, end))
+        return [Change("test data", start, end - start) for start, end in joined]
+
+
 def measure(
     target: Target,
     plan: Plan,
