@@ -23,6 +23,7 @@ from miniscope_xr.errors import OptionError
 from miniscope_xr.tools.collect.job import CollectJob, Found
 from miniscope_xr.tools.collect.lines import Lines, Stopped
 from miniscope_xr.tools.collect.record import Sidecar
+from miniscope_xr.tools.copy.image import forget
 from miniscope_xr.tools.flash import akin, ask, interrupts, jobs, presets, recover, refuse, verbs
 from miniscope_xr.tools.flash import journal as journals
 from miniscope_xr.tools.flash.arguments import Preparing
@@ -212,8 +213,7 @@ def prove(target: Target, record: Sidecar, seen: Look, see: Progress) -> None:
         raise RefusedError(f"{seen.disk.path} was not prepared: its copy {image} is gone")
     with open(image, "r+b" if sys.platform == "win32" else "rb") as file:  # Windows flushes what may be written alone
         os.fsync(file.fileno())
-        if hasattr(os, "posix_fadvise"):  # what is in memory proves nothing
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        forget(file)
         for at in range(0, end, _STEP):
             n = min(_STEP, end - at)
             card.update(target.read(at, n))

@@ -13,6 +13,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from miniscope_xr.card import OpenRecording
 from miniscope_xr.errors import OutputError
@@ -50,12 +51,17 @@ class Copied:
         return sum(length for _, length in self.bad) // SECTOR
 
 
+def forget(file: BinaryIO) -> None:
+    """Have what is read from a file come from the disk, where the system lets us: what is in memory proves nothing."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def sum_up(image: Path, progress: Progress | None = None, end: int | None = None) -> hashlib._Hash:
     """Take the SHA-256 of a file, or of its first ``end`` bytes, as they are on the disk."""
     total, done, size = hashlib.sha256(), 0, image.stat().st_size if end is None else end
     with open(image, "rb") as file:
-        if hasattr(os, "posix_fadvise"):  # what is in memory proves nothing
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        forget(file)
         while done < size and (data := file.read(min(STEP, size - done))):
             total.update(data)
             done += len(data)
