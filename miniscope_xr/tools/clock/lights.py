@@ -16,7 +16,7 @@ import numpy as np
 
 from miniscope_xr.errors import OptionError
 from miniscope_xr.tools.clock.fit import MOST_DRIFT, ClockError
-from miniscope_xr.tools.stream.camera import parts_of
+from miniscope_xr.tools.stream.camera import opened_film, parts_of, refuse_no_film
 from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import progress_bar
 
@@ -61,17 +61,13 @@ def frames_of(path: Path) -> Iterator[Array]:
     """Yield the grey frames of a video, or of the numbered videos of a folder in their order."""
     cv2 = need("cv2", "video", "reading a behaviour video")
     for part in parts_of(path):
-        film = cv2.VideoCapture(str(part))
-        try:
-            if not film.isOpened():
-                raise OptionError(f"{part}: OpenCV cannot read it as a video")
+        with opened_film(part) as film:
+            refuse_no_film(film, part)
             while True:
                 there, image = film.read()
                 if not there:
                     break
                 yield image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-        finally:
-            film.release()
 
 
 @dataclass

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,24 +115,40 @@ def _number(path: Path) -> tuple[int, str]:
     return (int(path.stem), "") if path.stem.isdecimal() else (1 << 60, path.stem)
 
 
+@contextmanager
+def opened_film(part: Path) -> Iterator[Any]:
+    """Open a video with OpenCV, and let it go at the end.
+
+    Raises
+    ------
+    MissingDependencyError
+        There is no OpenCV.
+    """
+    film = need("cv2", "video", "reading a behaviour video").VideoCapture(str(part))
+    try:
+        yield film
+    finally:
+        film.release()
+
+
+def refuse_no_film(film: Any, part: Path) -> None:
+    """Refuse a file that OpenCV could not open."""
+    if not film.isOpened():
+        raise OptionError(f"{part}: OpenCV cannot read it as a video")
+
+
 def nominal_rate(path: Path) -> float:
     """Frames per second that a video's file says."""
     cv2 = need("cv2", "video", "reading a behaviour video")
-    film = cv2.VideoCapture(str(parts_of(path)[0]))
-    try:
+    with opened_film(parts_of(path)[0]) as film:
         return float(film.get(cv2.CAP_PROP_FPS))
-    finally:
-        film.release()
 
 
 def picture_size(part: Path) -> tuple[int, int]:
     """Width and height of a video, in px."""
     cv2 = need("cv2", "video", "reading a behaviour video")
-    film = cv2.VideoCapture(str(part))
-    try:
+    with opened_film(part) as film:
         return int(film.get(cv2.CAP_PROP_FRAME_WIDTH)), int(film.get(cv2.CAP_PROP_FRAME_HEIGHT))
-    finally:
-        film.release()
 
 
 def frame_counts(parts: list[Path]) -> list[int]:
@@ -138,11 +156,7 @@ def frame_counts(parts: list[Path]) -> list[int]:
     cv2 = need("cv2", "video", "reading a behaviour video")
     found = []
     for part in parts:
-        film = cv2.VideoCapture(str(part))
-        try:
-            if not film.isOpened():
-                raise OptionError(f"{part}: OpenCV cannot read it as a video")
+        with opened_film(part) as film:
+            refuse_no_film(film, part)
             found.append(int(film.get(cv2.CAP_PROP_FRAME_COUNT)))
-        finally:
-            film.release()
     return found
