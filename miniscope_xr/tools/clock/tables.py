@@ -11,6 +11,7 @@ import numpy as np
 
 from miniscope_xr.tools.clock.fit import ClockError
 from miniscope_xr.tools.stream.camera import UNIX, read_rows
+from miniscope_xr.tools.stream.timing import unix_seconds
 
 Array = np.ndarray[Any, Any]
 
@@ -27,7 +28,7 @@ def seconds_of(values: Any, what: str) -> Column:
     """Times in s: numbers are seconds, text is a number or a date and time (without a zone: this computer's)."""
     array = np.asarray(values)
     if array.dtype.kind == "M":
-        return Column(array.astype("datetime64[us]").astype(np.int64) / 1e6, True)
+        return Column(unix_seconds(array), True)
     if array.dtype.kind == "m":
         return Column(array.astype("timedelta64[us]").astype(np.int64) / 1e6, False)
     if array.dtype.kind in "OUS":

@@ -13,7 +13,7 @@ import xarray as xr
 
 from miniscope_xr.errors import OptionError
 from miniscope_xr.tools.stream.camera import camera_times, frame_counts, nominal_rate, parts_of
-from miniscope_xr.tools.stream.timing import SHOWN, WALL
+from miniscope_xr.tools.stream.timing import SHOWN, WALL, unix_seconds
 
 ALIGNED = "by the clock the recording was aligned with"
 
@@ -78,7 +78,7 @@ def aligned_start(ds: xr.Dataset, start: Any, camera: Camera | None) -> tuple[da
         return None
     if start is not None:
         raise OptionError(f"start={start!r}: the recording was aligned and has a date of its own; leave start out")
-    seconds = float(ds[WALL].values[0].astype("datetime64[us]").astype(np.int64)) / 1e6
+    seconds = float(unix_seconds(ds[WALL].values[:1])[0])
     if camera is not None:
         seconds = min(seconds, float(camera.seconds[0]))
     return datetime.fromtimestamp(seconds, UTC).astimezone(), f"{ALIGNED}: {ds.attrs.get('clock_source', '')}"

@@ -10,6 +10,7 @@ from miniscope_xr._version import SOFTWARE
 from miniscope_xr.tools.export.job import ExportJob
 from miniscope_xr.tools.export.surviving import surviving
 from miniscope_xr.tools.stream.libraries import need
+from miniscope_xr.tools.stream.timing import unix_seconds
 
 _OTHER_NAMES = ("data", "1", "images")
 """suite2p reads ``data``; CIAtah ``/1``; NoRMCorre's and EXTRACT's examples ``images``."""
@@ -49,7 +50,7 @@ def _write_headers(job: ExportJob, headers: Any) -> None:
         if values.dtype.kind == "m":
             values, attrs["units"] = job.seconds(name), "s"
         if values.dtype.kind == "M":
-            values, attrs["units"] = values.astype("datetime64[us]").astype(np.int64) / 1e6, "s since 1970-01-01 UTC"
+            values, attrs["units"] = unix_seconds(values), "s since 1970-01-01 UTC"
         headers[name] = values.astype(np.uint8) if values.dtype.kind == "b" else values
         headers[name].attrs.update(attrs)
 

@@ -18,6 +18,7 @@ from miniscope_xr.tools.export.aligned import Camera
 from miniscope_xr.tools.export.job import ExportJob
 from miniscope_xr.tools.export.surviving import surviving
 from miniscope_xr.tools.stream.libraries import need
+from miniscope_xr.tools.stream.timing import unix_seconds
 
 _NOT_GIVEN = "not given"
 _DISTANCE = 9
@@ -141,7 +142,7 @@ def _fill(job: ExportJob, series: Any, headers: Any, check: Any) -> None:
     _fill_times(job, series.timestamps.dataset)
     for name, values in job.footage.columns.items():
         if values.dtype.kind == "M":
-            values = values.astype("datetime64[us]").astype(np.int64) / 1e6
+            values = unix_seconds(values)
         headers[name].data.dataset[...] = job.seconds(name) if values.dtype.kind == "m" else values
 
 

@@ -140,9 +140,9 @@ def _projections(ds: xr.Dataset, progress: bool) -> Projections:
     """Project batches spread evenly over the recording."""
     footage = Footage(ds, ["complete"])
     sums = Projections(footage.height, footage.width)
-    chosen = _blocks(footage.count)
-    with progress_bar(min(len(chosen) * _BATCH, footage.count), "report", "frame", progress) as bar:
-        for block in chosen.tolist():
+    blocks = _blocks(footage.count)
+    with progress_bar(min(len(blocks) * _BATCH, footage.count), "report", "frame", progress) as bar:
+        for block in blocks.tolist():
             for rows, images in footage.parts(block * _BATCH, min((block + 1) * _BATCH, footage.count)):
                 sums.add(whole_frames(footage.columns, rows, images))
             bar.update(min(_BATCH, footage.count - block * _BATCH))
@@ -179,6 +179,7 @@ def _collect(
 ) -> Findings:
     """Read it; the parameters of :func:`collect`, and what is to be done about unreadable sectors."""
     with xr.open_dataset(card, engine="miniscope", layout=layout, recording=report.number, errors=errors) as ds:
+        about = told(address(card))
         n = ds.sizes["frame"]
         numbers = frame_numbers(ds, slice(None))
         rows = _sampled_rows(n, report.gaps)
@@ -197,7 +198,7 @@ def _collect(
         at = {k: clock(float(np.interp(place[k], rows, times))) for k in [*sheet.tolist(), *film.tolist()]}
         return Findings(
             report=report,
-            attrs={name: value for name, value in ds.attrs.items() if name not in told(address(card))},
+            attrs={name: value for name, value in ds.attrs.items() if name not in about},
             rate=frame_rate(ds),
             seconds=float(times[-1]) if len(times) else 0.0,
             lost=_gaps(report.gaps, rows, times) if len(times) else [],

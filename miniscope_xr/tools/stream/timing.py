@@ -57,6 +57,12 @@ def measured_rate(ds: xr.Dataset) -> float | None:
     return None if step is None else 1000 / step
 
 
+def unix_seconds(dates: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return dates (datetime64) as s since 1970-01-01 UTC, exact to the microsecond."""
+    seconds: np.ndarray[Any, np.dtype[np.float64]] = dates.astype("datetime64[us]").astype(np.int64) / 1e6
+    return seconds
+
+
 def frame_rate(ds: xr.Dataset, fps: float | str | None = None) -> float:
     """Frames per second to write into a file.
 
