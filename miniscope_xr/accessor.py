@@ -47,7 +47,7 @@ class MiniscopeAccessor:
             ``frames=``, ``fps=``, ``color=``, ``time_stamps=``, ``force=``, ``progress=``: those of
             :class:`~miniscope_xr.tools.video.options.VideoOptions`.
         """
-        from miniscope_xr.tools.video.write import dataset_to_video
+        from miniscope_xr.tools.video.write import dataset_to_video  # start-up time
 
         dataset_to_video(self._ds, path, codec, **options)
 
@@ -68,13 +68,13 @@ class MiniscopeAccessor:
         -------
         Path of what was written; see :func:`miniscope_xr.tools.export.export` for its errors.
         """
-        from miniscope_xr.tools.export import export
+        from miniscope_xr.tools.export import export  # start-up time
 
         return export(self._ds, path, to, **options)
 
     def check(self, deep: bool = False) -> CheckResult:
         """Say what is wrong with the card behind this Dataset; see :func:`miniscope_xr.check`."""
-        from miniscope_xr.tools.check.check import check
+        from miniscope_xr.tools.check.check import check  # start-up time
 
         source = self._ds.encoding.get("source")
         if not source:
@@ -89,7 +89,7 @@ class MiniscopeAccessor:
         Dataset with a value a frame and some images; ``attrs["findings"]`` are sentences. See
         :func:`miniscope_xr.tools.check.quality.quality` for all of it, and docs/quality.md for how exact it is.
         """
-        from miniscope_xr.tools.check.quality import quality
+        from miniscope_xr.tools.check.quality import quality  # start-up time
 
         return quality(self._ds, progress)
 
@@ -108,7 +108,7 @@ class MiniscopeAccessor:
         them.
         See :func:`miniscope_xr.tools.clock.align.align` for all of it and for its errors.
         """
-        from miniscope_xr.tools.clock.align import align
+        from miniscope_xr.tools.clock.align import align  # start-up time
 
         return align(self._ds, **options)
 
@@ -122,19 +122,19 @@ class MiniscopeAccessor:
         apart
             s between them, where they were not aligned; None: it is not known, and times run on.
         """
-        from miniscope_xr.tools.clock.join import join
+        from miniscope_xr.tools.clock.join import join  # start-up time
 
         return join([self._ds, *others], apart)
 
     def plot_clock(self, ax: Any = None) -> Any:
         """Draw how far every pair of an aligned recording lies off, and the stated error; returns matplotlib Axes."""
-        from miniscope_xr.tools.clock.plot import plot_clock
+        from miniscope_xr.tools.clock.plot import plot_clock  # start-up time
 
         return plot_clock(self._ds, ax)
 
     def plot_headers(self) -> Any:
         """Plot counters, drops, rate, battery and focus against time; returns a matplotlib Figure."""
-        from miniscope_xr.tools.report.plots import plot_headers
+        from miniscope_xr.tools.report.plots import plot_headers  # start-up time
 
         return plot_headers(self._ds)
 
@@ -157,13 +157,13 @@ class MiniscopeAccessor:
         -----
         xarray's own ``plot`` draws y upwards: pass ``yincrease=False`` to it, and ``aspect`` for square pixels.
         """
-        from miniscope_xr.tools.report.image_plot import plot_image
+        from miniscope_xr.tools.report.image_plot import plot_image  # start-up time
 
         return plot_image(self._ds, what, ax)
 
     def summary(self, progress: bool = True) -> xr.Dataset:
         """Compute mean, max and std of all whole frames in one pass (with dask where the Dataset is chunked)."""
-        from miniscope_xr.tools.stream.summary import summarise
+        from miniscope_xr.tools.stream.summary import summarise  # start-up time
 
         return summarise(self._ds, progress)
 
@@ -185,11 +185,11 @@ class MiniscopeAccessor:
         MissingDependencyError
             anywidget is not installed: ``pip install "miniscope-xr[notebook]"``.
         """
-        from miniscope_xr.tools.stream.libraries import need
+        from miniscope_xr.tools.stream.libraries import need  # start-up time
 
         need("anywidget", "notebook", "the viewer in a notebook")
-        from miniscope_xr.tools.view.sliced import SeenDataset
-        from miniscope_xr.tools.view.widget import ViewerWidget
+        from miniscope_xr.tools.view.sliced import SeenDataset  # start-up time
+        from miniscope_xr.tools.view.widget import ViewerWidget  # start-up time
 
         return ViewerWidget(SeenDataset(self._ds))
 
@@ -210,9 +210,9 @@ class MiniscopeAccessor:
         OptionError
             There is no such frame, or ``most`` is not from 1 to 1,000.
         """
-        from miniscope_xr.tools.report.player import make_player
-        from miniscope_xr.tools.stream.footage import Footage, select
-        from miniscope_xr.tools.stream.timing import frame_rate
+        from miniscope_xr.tools.report.player import make_player  # start-up time
+        from miniscope_xr.tools.stream.footage import Footage, select  # start-up time
+        from miniscope_xr.tools.stream.timing import frame_rate  # start-up time
 
         if not 1 <= most <= _MOST_PICTURES:
             raise OptionError(

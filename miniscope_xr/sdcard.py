@@ -310,7 +310,7 @@ class SDCard:
         progress
             Show a progress bar (on a terminal).
         """
-        from miniscope_xr.tools.video.write import recording_to_video
+        from miniscope_xr.tools.video.write import recording_to_video  # start-up time
 
         with self._lent() as store:
             recording_to_video(store, path, codec=fourcc, color=isColor, force=force, progress=progress)
@@ -335,7 +335,7 @@ class SDCard:
         progress
             Show a progress bar (on a terminal).
         """
-        from miniscope_xr.tools.copy.image import trim
+        from miniscope_xr.tools.copy.image import trim  # start-up time
 
         with self._lent() as store:
             trim(store, path, frames=frame, force=force, progress=progress)

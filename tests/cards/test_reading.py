@@ -62,7 +62,7 @@ def without_optional(name: str, ds: xr.Dataset) -> xr.Dataset:
     return ds.isel(frame=np.flatnonzero(~np.isin(ds.frame_num.values, list(optional)))) if optional else ds
 
 
-@pytest.mark.parametrize("index", ["bisect", "scan"])
+@pytest.mark.parametrize("index", ["bisect", pytest.param("scan", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", real_names())
 def test_a_real_card_is_read_exactly(name: str, index: str, real_image: Callable[[str], Path], open_card: Any) -> None:
     truth = expected_of(name)

@@ -15,7 +15,7 @@ __all__ = ["FORMATS", "export"]
 def __getattr__(name: str) -> Any:
     """Import xarray only when something is exported, not when the command line lists the formats."""
     if name == "export":
-        from miniscope_xr.tools.export.run import export
+        from miniscope_xr.tools.export.run import export  # start-up time
 
         return export
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,14 +20,14 @@ from miniscope_xr.tools.flash.disks.own_id import read_own_id
 def backend() -> Disks:
     """Return the backend of this computer's system."""
     if sys.platform == "darwin":
-        from miniscope_xr.tools.flash.disks.macos import MacDisks
+        from miniscope_xr.tools.flash.disks.macos import MacDisks  # the others' calls are not here
 
         return MacDisks()
     if sys.platform == "win32":
-        from miniscope_xr.tools.flash.disks.windows import WindowsDisks
+        from miniscope_xr.tools.flash.disks.windows import WindowsDisks  # the others' calls are not here
 
         return WindowsDisks()
-    from miniscope_xr.tools.flash.disks.linux import LinuxDisks
+    from miniscope_xr.tools.flash.disks.linux import LinuxDisks  # the others' calls are not here
 
     return LinuxDisks()
 

@@ -240,7 +240,7 @@ def open_target(disk: Disk, *, write: bool) -> Iterator[Target]:
     if sys.platform == "linux" or (disk.kind == "image" and hasattr(os, "preadv")):
         target = FileTarget(disk, write=write)
     else:
-        from miniscope_xr.tools.flash.target.other import RawTarget
+        from miniscope_xr.tools.flash.target.other import RawTarget  # of the other systems
 
         target = RawTarget(disk, write=write)
     try:
