@@ -36,7 +36,7 @@ import numpy as np
 from miniscope_xr import card as card_module
 from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.source.local import Device
-from miniscope_xr.tools.view import line
+from miniscope_xr.tools.view import findings, line
 from miniscope_xr.tools.view.shelf import Shelf
 from tests.flash.loops import loop
 from tests.synthetic import SyntheticCard
@@ -96,7 +96,8 @@ def make_card(path: Path, layout: str, size: int, asked: int) -> None:
         shelf.open(str(path))
         seen = shelf.seen(0, 0)
         line.line(seen)
-        line.findings(str(path))
+        seen.fps
+        findings.findings(str(path))
         batch = max(2_000_000 // (seen.height * seen.width), 1)
         for row in rows_asked(seen.count, asked):
             seen.pixels(np.array([row]))

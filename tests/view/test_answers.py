@@ -26,7 +26,7 @@ def test_a_page_is_told_what_it_opens(viewing, clean_card):
 
 def test_images_in_the_folder_are_offered(viewing, make_card):
     path, _ = make_card(frames=5)
-    assert str(path) in [found["path"] for found in viewing().get("start").json["found"]]
+    assert str(path) in [found["path"] for found in viewing().get("found").json["found"]]
 
 
 def test_a_card_is_described(viewing, clean_card, open_card):
@@ -38,6 +38,12 @@ def test_a_card_is_described(viewing, clean_card, open_card):
     assert recording["fps"] == pytest.approx(20, rel=0.01)
     assert recording["status"] == ds.attrs["status"]
     assert told["settings"]["gain"] == ds.attrs["gain_meaning"]
+
+
+def test_the_rate_is_that_of_the_clock(viewing, make_card, open_card):
+    path, _ = make_card(frames=100, events=[Stall(1500, 400)])
+    steps = open_card(path).time.diff("frame") / np.timedelta64(1, "ms")
+    assert viewing(path).get("rate", **CARD).json["fps"] == pytest.approx(1000 / float(steps.median()), rel=0.01)
 
 
 def test_a_card_opened_twice_is_one(viewing, clean_card):
@@ -110,7 +116,7 @@ def test_the_line_names_gaps_and_partial_frames(viewing, make_card, open_card):
 
 def test_findings_name_their_frames(viewing, make_card, open_card):
     path, _ = make_card(frames=100, events=[Stall(1500, 400)])
-    found = viewing(path).get("findings", card=0).json["findings"]
+    found = viewing(path).get("findings", **CARD).json["findings"]
     rows = [row for finding in found for row in finding["rows"]]
     assert rows == np.flatnonzero(~open_card(path).complete.values).tolist()
     assert any("never reached the card" in finding["sentence"] for finding in found)

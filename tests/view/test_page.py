@@ -55,6 +55,8 @@ class Page:
     def choose(self, selector: str, value: str) -> None:
         from selenium.webdriver.support.ui import Select
 
+        there = f'{selector} option[value="{value}"]'
+        self.until(lambda: self.parts(there), f"{there} never came")
         Select(self.part(selector)).select_by_value(value)
 
     def write(self, selector: str, value: Any) -> None:
@@ -235,7 +237,7 @@ def test_the_line_is_scrubbed(page, lossy, open_card):
     shown.drag((2, 50), (width / 2, 0), ".line")
     shown.until(lambda: abs(shown.row - count / 2) <= 2, "the middle never came")
     assert int(line.get_attribute("aria-valuenow")) == shown.row
-    assert "frames lost" in shown.part(".panel .legend").text
+    shown.until(lambda: "frames lost" in shown.part(".panel .legend").text, "no word of lost frames")
     assert "lack buffers" in shown.part(".panel .legend").text
 
 

@@ -223,7 +223,7 @@ def test_a_server_that_ends_leaves_a_card_whose_state_is_known(empty, slow_write
         threading.Timer(0.2, go_on.set).start()
     assert "interrupted" in viewer.last_words
     assert "not changed" in viewer.last_words
-    assert not viewer.answers.preparer.busy
+    assert not viewer.answers.busy
 
 
 def test_what_prepares_a_card_is_posted(viewing):

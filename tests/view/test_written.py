@@ -146,8 +146,8 @@ def test_closing_the_iterator_ends_the_work(make_card, tmp_path):
     shelf.close()
 
 
-def test_what_has_to_be_installed_is_said(viewing, monkeypatch):
+def test_what_has_to_be_installed_is_said(viewing, clean_card, monkeypatch):
     monkeypatch.setattr(written.importlib.util, "find_spec", lambda name: None if name == "h5py" else object())
-    kinds = {kind["name"]: kind for kind in viewing().get("start").json["kinds"]}
+    kinds = {kind["name"]: kind for kind in viewing(clean_card[0]).get("kinds", **CARD).json["kinds"]}
     assert kinds["hdf5"]["missing"] == 'pip install "miniscope-xr[hdf5]"'
     assert not kinds["zarr"]["missing"]

@@ -14,23 +14,26 @@ from typing import NoReturn
 __all__ = ["build_parser", "main"]
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser with every command."""
+def build_parser(argv: Sequence[str] | None = ()) -> argparse.ArgumentParser:
+    """The parser with every command, or with the one that ``argv`` begins with."""
     # start-up time: see main
     from miniscope_xr.tools.cli.program import build_parser
 
-    return build_parser()
+    return build_parser(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (see :func:`miniscope_xr.tools.cli.program.main`).
 
-    Importing the commands takes a second. Ctrl+C in that second ends with the same one line as later.
+    Importing a command takes up to a second. Ctrl+C in that second ends with the same one line as later.
     """
     try:
         with _ended_by_interrupts():
             # start-up time: an interrupt while these are imported ends here
             from miniscope_xr.tools.cli.program import main as run
+            from miniscope_xr.tools.cli.program import registering
+
+            registering(argv)
     except KeyboardInterrupt:
         _nothing_was_begun()
     return run(argv)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import textwrap
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from miniscope_xr._version import __version__
-from miniscope_xr.tools.cli import align, collect, copying, demo, presets, read, runner, view, write
-from miniscope_xr.tools.export import archive
-from miniscope_xr.tools.flash import commands as flash_commands
+from miniscope_xr.tools.cli import runner
+
+_WRITING = ("list", "prepare", "set", "wipe", "blank-table", "backup", "restore", "resume", "qualify")
+COMMANDS = {
+    "cli.read": ("info", "check", "layouts", "simulate"), "cli.view": ("view",),
+    "cli.write": ("video", "export", "report"), "cli.align": ("align",), "cli.collect": ("collect",),
+    "cli.presets": ("preset",), "export.archive": ("archive",), "flash.commands": _WRITING,
+    "cli.copying": ("image", "rescue"), "cli.demo": ("demo",),
+}  # fmt: skip
+"""The modules of ``tools`` that register commands, and which ones, in the order of the help."""
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -44,8 +53,18 @@ class Parser(argparse.ArgumentParser):
 _PLAIN = {"invalid int value: ": "not a whole number: ", "invalid float value: ": "not a number: "}
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser with every command."""
+def registering(argv: Sequence[str] | None = None) -> list[Any]:
+    """Import the modules that register what was typed: all of them, or that of the one command that it begins with.
+
+    Start-up time: half of the commands need xarray, whose import takes longer than the work of the others.
+    """
+    typed = sys.argv[1:2] if argv is None else argv[:1]
+    homes = [home for home, names in COMMANDS.items() if {*typed} & {*names}] or COMMANDS
+    return [import_module(f"miniscope_xr.tools.{home}") for home in homes]
+
+
+def build_parser(argv: Sequence[str] | None = ()) -> argparse.ArgumentParser:
+    """The parser with every command, or with those that :func:`registering` finds for what was typed."""
     parser = Parser(
         prog="miniscope-xr",
         description="Read, prepare and check the SD cards of wire-free UCLA Miniscopes. "
@@ -53,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (read, view, write, align, collect, presets, archive, flash_commands, copying, demo):
+    for module in registering(argv):
         module.register(commands)
     return parser
 
@@ -65,4 +84,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     the card changed, 7 the check found problems.
     """
     runner.prepare_streams()
-    return runner.run(build_parser().parse_args(argv), own_process=argv is None)
+    return runner.run(build_parser(argv).parse_args(argv), own_process=argv is None)

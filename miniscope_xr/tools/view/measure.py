@@ -10,8 +10,7 @@ import numpy as np
 
 from miniscope_xr.errors import OptionError
 from miniscope_xr.tools.stream.summary import Projections
-from miniscope_xr.tools.view.line import plain_numbers
-from miniscope_xr.tools.view.seen import Seen
+from miniscope_xr.tools.view.seen import Seen, plain_numbers
 
 BATCH = 32
 """Frames read at once: 3 MB of 304x304."""

@@ -7,20 +7,27 @@ import errno
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import xarray as xr
 
 from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.engine.attrs import recording_attrs
-from miniscope_xr.engine.dataset import frames_dataset
 from miniscope_xr.errors import CardChangedError, OptionError, plain
 from miniscope_xr.frames.rate import clock_step
-from miniscope_xr.tools.stream.gaps import Gap, recording_gaps
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from miniscope_xr.tools.stream.gaps import Gap
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 _USUAL = 20.0  # frames/s at which a recording without times is played
+
+
+def plain_numbers(values: Any) -> list[float | None]:
+    """Numbers as JSON can say them; None for what is not a number."""
+    return [None if np.isnan(v) else float(v) for v in np.asarray(values, np.float64)]
 
 
 class Heads(NamedTuple):
@@ -63,7 +70,7 @@ class Seen(ABC):
     @property
     @abstractmethod
     def fps(self) -> float | None:
-        """Frames per second by the clock; None where it does not tell."""
+        """Frames per second by the clock, of some hundred headers; None where it does not tell."""
 
     @abstractmethod
     def pixels(self, rows: Rows) -> np.ndarray[Any, Any]:
@@ -86,6 +93,10 @@ class Seen(ABC):
         """Rows known to lack buffers without reading every header."""
 
     @abstractmethod
+    def findings(self) -> list[dict[str, Any]]:
+        """What ``check`` says of its card, each sentence with the rows that it is about."""
+
+    @abstractmethod
     def opened(self) -> contextlib.AbstractContextManager[xr.Dataset]:
         """The frames for a file that is made of them."""
 
@@ -102,10 +113,10 @@ class Seen(ABC):
         return np.arange(start, min(start + count, self.count))
 
     def described(self) -> dict[str, Any]:
-        """What the page has to know before the first picture."""
+        """What the page has to know before the first picture; ``fps`` as the settings say, :attr:`fps` is exact."""
         return {
             "number": self.number, "frames": self.count, "width": self.width, "height": self.height,
-            "fps": self.fps or float(self.attrs.get("fs", 0)) or _USUAL,
+            "fps": float(self.attrs.get("fs", 0)) or _USUAL,
             "real": self.real, "status": str(self.attrs.get("status", "")), "warnings": self.warnings,
         }  # fmt: skip
 
@@ -119,11 +130,12 @@ class SeenRecording(Seen):
         self._nan = OpenRecording(card, recording, nan=True)
         shape = self.store.frames.count, recording.height, recording.width
         super().__init__(shape, recording_attrs(self.store), card.path, recording.number)
-        self.warnings = list(recording.warnings)
 
     @cached_property
     def ds(self) -> xr.Dataset:
         """Its frames, made when they are first asked for: the first picture does not wait for what xarray loads."""
+        from miniscope_xr.engine.dataset import frames_dataset  # start-up time: it needs xarray
+
         return frames_dataset(self.store)
 
     @cached_property
@@ -160,11 +172,19 @@ class SeenRecording(Seen):
 
     def gaps(self) -> list[Gap]:
         """Where frames were lost, as the counters tell without reading every frame."""
+        from miniscope_xr.tools.stream.gaps import recording_gaps  # start-up time: it needs xarray
+
         return recording_gaps(self.store)
 
     def partial(self) -> list[int]:
         """Rows that lack buffers, as the counters tell without reading every frame."""
         return self.store.frames.partial_rows()
+
+    def findings(self) -> list[dict[str, Any]]:
+        """What ``check`` says of the card, whichever of its recordings this is."""
+        from miniscope_xr.tools.view.findings import findings  # start-up time: it needs xarray
+
+        return findings(self.store.card.path)
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[xr.Dataset]:
@@ -175,6 +195,8 @@ class SeenRecording(Seen):
         CardChangedError
             It is another card.
         """
+        from miniscope_xr.engine.dataset import frames_dataset  # start-up time: it needs xarray
+
         with contextlib.closing(OpenCard(self.store.card.path)) as card:
             if card.fingerprint != self.store.card.fingerprint:
                 raise self._changed()

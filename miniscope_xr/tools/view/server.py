@@ -21,12 +21,14 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from miniscope_xr.errors import MiniscopeError, OptionError, message_of, plain
-from miniscope_xr.tools.view.answers import Frames, PageAnswers
+from miniscope_xr.tools.view.answers import PageAnswers
+from miniscope_xr.tools.view.given import Frames
 
 PAGE = Path(__file__).parent / "page"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 MOST_BODY = 1 << 16  # bytes of a request's body
 MOST_REQUESTS = 64  # answered at the same time
+_UNUSED = 0.5  # s after which a server that nobody asks imports what will be asked for
 PATIENCE = 20.0  # s that a request may take to arrive
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
@@ -267,15 +269,21 @@ class Viewer:
     def serve(self, patience: float = 4.0, ready: Callable[[], None] = lambda: None) -> None:
         """Wait until the last page has been closed for ``patience`` seconds (or until Ctrl+C)."""
         ready()
-        while not self._server.pages.gone(patience) or self.answers.preparer.busy:
-            time.sleep(0.1)
+        meanwhile = threading.Timer(_UNUSED, self.answers.longer)  # where the browser has yet to start
+        meanwhile.daemon = True
+        meanwhile.start()
+        try:
+            while not self._server.pages.gone(patience) or self.answers.busy:
+                time.sleep(0.1)
+        finally:
+            meanwhile.cancel()
 
     def __enter__(self) -> Viewer:
         threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.last_words = self.answers.preparer.close()
+        self.last_words = self.answers.end_writing()
         self._server.ended.set()
         self._server.shutdown()
         self._server.server_close()

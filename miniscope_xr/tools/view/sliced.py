@@ -16,7 +16,7 @@ from miniscope_xr.layout import builtin_layouts, load_layout
 from miniscope_xr.tools.stream.footage import PRESENT
 from miniscope_xr.tools.stream.gaps import DROPPED, Gap, lost_frames
 from miniscope_xr.tools.stream.timing import BLANK, filled_times, frame_numbers, measured_rate, milliseconds
-from miniscope_xr.tools.view import line
+from miniscope_xr.tools.view.findings import findings
 from miniscope_xr.tools.view.seen import Heads, Rows, Seen, settings_of
 
 
@@ -118,7 +118,7 @@ class SeenDataset(Seen):
         """
         if self.path is None:
             raise OptionError("this Dataset no longer knows its card; miniscope_xr.check(path) says what it finds")
-        found = line.findings(self.path, self.ds.attrs.get("layout"))
+        found = findings(self.path, self.ds.attrs.get("layout"))
         for finding in found:
             mine = finding["recording"] == self.number and self._origin is not None
             finding["rows"] = self._at(np.array(finding["rows"], np.int64)).tolist() if mine else []

@@ -25,8 +25,8 @@ from typing import Any
 import anywidget
 
 from miniscope_xr.errors import MiniscopeError, OptionError, message_of, plain
-from miniscope_xr.tools.view import written
-from miniscope_xr.tools.view.answers import Answers, Frames, Given
+from miniscope_xr.tools.view.answers import Answers
+from miniscope_xr.tools.view.given import Frames, Given
 from miniscope_xr.tools.view.server import PAGE
 from miniscope_xr.tools.view.sliced import SeenDataset
 
@@ -96,8 +96,7 @@ class _Questions:
     def __init__(self, seen: SeenDataset) -> None:
         self._seen = seen
         self._answers = Answers(Path.cwd(), lambda card, recording: seen, {
-            "start": lambda given: {"card": seen.card(), "kinds": written.listed(seen)},
-            "findings": lambda given: {"findings": seen.findings()},
+            "start": lambda given: {"card": seen.card()},
         })  # fmt: skip
         self._work: OrderedDict[int, Generator[dict[str, Any]]] = OrderedDict()
         self._made = itertools.count()

@@ -1,15 +1,8 @@
 // Writing a file: a video, an export, the report. It goes on while one looks, and can be ended.
 
 export class Files {
-  constructor({ server, form, said, kinds }) {
-    Object.assign(this, { server, form, said, kinds, progress: form.querySelector("progress") });
-    const options = kinds.map(({ name, text, missing }) => {
-      const option = new Option(`${name}: ${text}${missing ? ` (first: ${missing})` : ""}`, name);
-      option.disabled = Boolean(missing);
-      return option;
-    });
-    form.kind.append(...options);
-    form.kind.value = kinds.find(({ missing }) => !missing)?.name;
+  constructor({ server, form, said }) {
+    Object.assign(this, { server, form, said, kinds: [], progress: form.querySelector("progress") });
     form.kind.addEventListener("change", () => this.named());
     form.path.addEventListener("input", () => (this.typed = true));
     form.addEventListener("submit", (event) => {
@@ -28,8 +21,24 @@ export class Files {
     this.named();
   }
 
+  /** Ask once which kinds of files can be written. */
+  async offer() {
+    if (this.kinds.length) return;
+    ({ kinds: this.kinds } = await this.server.ask("kinds", this.which));
+    const options = this.kinds.map(({ name, text, missing }) => {
+      const option = new Option(`${name}: ${text}${missing ? ` (first: ${missing})` : ""}`, name);
+      option.disabled = Boolean(missing);
+      return option;
+    });
+    this.form.kind.replaceChildren(...options);
+    this.form.kind.value = this.kinds.find(({ missing }) => !missing)?.name;
+    this.named();
+  }
+
   named() {
-    const { suffix, animal, name } = this.kinds.find((kind) => kind.name === this.form.kind.value);
+    const chosen = this.kinds.find((kind) => kind.name === this.form.kind.value);
+    if (!chosen) return; // not known yet
+    const { suffix, animal, name } = chosen;
     this.form.animal.closest("label").hidden = !animal;
     for (const field of [this.form.start, this.form.stop]) field.disabled = name === "report";
     if (this.typed) return;

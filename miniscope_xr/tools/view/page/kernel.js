@@ -100,11 +100,10 @@ export async function render({ model, el }, page) {
   themed();
   const template = new DOMParser().parseFromString(page.html, "text/html").querySelector("#panel");
   kernel.ask("start").then(
-    ({ card, kinds }) => {
-      panel = new Panel(card, { server: kernel, kinds, template });
+    ({ card }) => {
+      panel = new Panel(card, { server: kernel, template });
       root.append(panel.root);
-      panel.choose(0);
-      panel.look();
+      panel.choose(0).then(() => panel.look());
     },
     (error) => (said.textContent = error.message),
   );

@@ -7,18 +7,17 @@ import { Server } from "./server.js";
 const by = (id) => document.getElementById(id);
 const server = new Server();
 const panels = new Map();
-const { open, found, folder, kinds } = await server.ask("start");
+const { open, folder } = await server.ask("start");
 
 async function show(path) {
   by("start-said").textContent = "opening ...";
   try {
     const card = await server.post("open", { path });
     if (!panels.has(card.card)) {
-      const panel = new Panel(card, { server, kinds, template: by("panel") });
+      const panel = new Panel(card, { server, template: by("panel") });
       panels.set(card.card, panel);
       by("panels").append(panel.root);
-      panel.choose(0);
-      panel.look();
+      panel.choose(0).then(() => panel.look());
     }
     panels.get(card.card).part("name").focus();
     by("start-said").textContent = "";
@@ -57,12 +56,24 @@ new Wizard(by("prepare"), server);
 
 server.stay((ended) => (by("start-said").textContent = ended));
 
-for (const { path, said } of found) {
-  const item = document.createElement("li");
-  const link = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: path });
-  link.addEventListener("click", () => show(path));
-  item.append(link, ` ${said}`);
-  by("found").append(item);
+async function offer() {
+  const lines = [];
+  try {
+    for (const { path, said } of (await server.ask("found")).found) {
+      const link = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: path });
+      link.addEventListener("click", () => show(path));
+      lines.push([link, ` ${said}`]);
+    }
+    if (!lines.length) lines.push([`no card in a reader, no .img file in ${folder}`]);
+  } catch (error) {
+    lines.push([error.message]);
+  }
+  by("found").replaceChildren(...lines.map((line) => {
+    const item = document.createElement("li");
+    item.append(...line);
+    return item;
+  }));
 }
-if (!found.length) by("found").append(Object.assign(document.createElement("li"), { textContent: `no card in a reader, no .img file in ${folder}` }));
+
 for (const path of open) await show(path);
+offer();

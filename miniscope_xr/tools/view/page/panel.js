@@ -12,7 +12,7 @@ const RESTS = 200; // ms without another frame asked for
 
 export class Panel {
   /** `server` is asked for everything; `template` is the panel of index.html. */
-  constructor(card, { server, kinds, template }) {
+  constructor(card, { server, template }) {
     this.card = card;
     this.server = server;
     this.root = template.content.cloneNode(true).firstElementChild;
@@ -29,7 +29,7 @@ export class Panel {
         this.picture.drawMarks();
       },
     });
-    this.files = new Files({ server, form: this.part("write"), said: this.part("written"), kinds });
+    this.files = new Files({ server, form: this.part("write"), said: this.part("written") });
     this.describe();
     this.listen();
   }
@@ -155,13 +155,15 @@ export class Panel {
 
   // -- what is looked at ----------------------------------------------------------------------------
 
+  /** Show a recording; the picture first, what takes longer behind it. */
   async choose(number) {
     this.playing = false;
     this.running?.abort();
     this.about = this.card.recordings[number];
-    const { frames, width, height, fps, status, warnings } = this.about;
+    const { frames, width, height, status, warnings } = this.about;
     this.film = new Film(this.server, this.card.card, this.about);
-    this.part("facts").textContent = `${status}, ${frames} frames of ${width}x${height} px at ${fps.toFixed(2)} frames/s`;
+    const facts = `${status}, ${frames} frames of ${width}x${height} px`;
+    this.part("facts").textContent = facts;
     this.part("warnings").replaceChildren(...warnings.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
     this.part("row").max = this.part("from").max = this.part("to").max = frames - 1;
     this.part("from").value = 0;
@@ -172,12 +174,17 @@ export class Panel {
     this.cells.show(this.film.which(), this.about, this.card.name.replace(/\.img$/i, "") + several);
     this.files.show(this.film.which(), this.about, this.card);
     this.line.show(frames, null);
-    this.go(0);
+    await this.go(0);
     try {
+      const { fps } = await this.server.ask("rate", this.film.which());
+      if (this.about.number !== number) return;
+      this.about.fps = fps ?? this.about.fps;
+      this.part("facts").textContent = `${facts} at ${this.about.fps.toFixed(2)} frames/s`;
       const about = await this.server.ask("line", this.film.which());
       if (this.about.number !== number) return;
       this.line.show(frames, about);
       this.part("legend").textContent = this.line.legend();
+      await this.files.offer();
     } catch (error) {
       this.say(error.message);
     }
@@ -315,7 +322,7 @@ export class Panel {
   async look() {
     const list = this.part("findings");
     try {
-      const { findings } = await this.server.ask("findings", { card: this.card.card });
+      const { findings } = await this.server.ask("findings", this.film.which());
       list.replaceChildren(...findings.map((finding) => this.finding(finding)));
       if (!findings.length) list.append(Object.assign(document.createElement("li"), { textContent: "nothing" }));
     } catch (error) {
