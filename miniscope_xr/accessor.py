@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from miniscope_xr.tools.clock.align import AlignOptions
     from miniscope_xr.tools.export.options import ExportOptions
     from miniscope_xr.tools.report.player import Player
-    from miniscope_xr.tools.stream.footage import Frames, PathLike
+    from miniscope_xr.tools.stream.footage import FrameChoice, PathLike
     from miniscope_xr.tools.video.options import VideoOptions
     from miniscope_xr.tools.view.widget import ViewerWidget
 
@@ -193,7 +193,7 @@ class MiniscopeAccessor:
 
         return ViewerWidget(SeenDataset(self._ds))
 
-    def play(self, frames: Frames = None, fps: float | None = None, most: int = 200) -> Player:
+    def play(self, frames: FrameChoice = None, fps: float | None = None, most: int = 200) -> Player:
         """Show a short film that stays in the notebook, also where no Python runs; to look at all: :meth:`view`.
 
         Parameters

@@ -53,7 +53,7 @@ def recording_dataset(card: OpenCard, recording: Recording, options: Options) ->
 
 def frames_dataset(store: OpenRecording, options: Options = _DEFAULTS) -> xr.Dataset:
     """Make the Dataset of an open recording's frames."""
-    return _of(store.card, Frames(store, options).dataset())
+    return _of(store.card, FrameVariables(store, options).dataset())
 
 
 def buffers_dataset(card: OpenCard, recording: Recording, options: Options) -> xr.Dataset:
@@ -104,7 +104,7 @@ def _words(store: OpenRecording) -> dict[str, Field]:
     }
 
 
-class Frames:
+class FrameVariables:
     """A recording's frames, as the variables of a Dataset."""
 
     def __init__(self, store: OpenRecording, options: Options) -> None:

@@ -24,7 +24,7 @@ from miniscope_xr.frames.reader import Int
 _MANY = 64  # labels for which reading all headers is no more work than bisecting for each
 
 
-class Clock:
+class RowTimes:
     """Times of some rows of a recording, each looked up once."""
 
     def __init__(self, column: FrameColumn, rows: Int) -> None:
@@ -146,7 +146,7 @@ class TimeIndex(Index):
         label = labels[self.name]
         if self._plain is not None or self.column is None or self.rows is None or (np.diff(self.rows) <= 0).any():
             return self.plain.sel(labels, method, tolerance)
-        clock = Clock(self.column, self.rows)
+        clock = RowTimes(self.column, self.rows)
         find = self._slice if isinstance(label, slice) else self._points
         found = None
         try:
@@ -198,7 +198,7 @@ class TimeIndex(Index):
         values = np.array(times, dtype=self.column.dtype)
         return PandasIndex(pd.Index(values, name=self.name), self.dim, coord_dtype=self.column.dtype)
 
-    def _slice(self, clock: Clock, label: slice, method: Any, tolerance: Any) -> Any:
+    def _slice(self, clock: RowTimes, label: slice, method: Any, tolerance: Any) -> Any:
         """Find both ends; whether a time lies behind an end is for pandas to say ("60s" may mean a whole minute)."""
         if method is not None or tolerance is not None or not (label.step is None or isinstance(label.step, int)):
             raise ValueError
@@ -212,7 +212,7 @@ class TimeIndex(Index):
         stop = n if label.stop is None else clock.first(lambda time: not before_end(time))
         return indexing.IndexSelResult({self.dim: slice(start, stop, label.step)})
 
-    def _points(self, clock: Clock, label: Any, method: Any, tolerance: Any) -> Any:
+    def _points(self, clock: RowTimes, label: Any, method: Any, tolerance: Any) -> Any:
         """Look up labels among the few rows they can mean."""
         assert self.column is not None
         values = np.asarray(getattr(label, "values", label))

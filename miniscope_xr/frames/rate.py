@@ -10,11 +10,11 @@ import numpy as np
 _PAIRS = 48
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
-Look = Callable[[Numbers], tuple[Numbers, Numbers]]
+RowClock = Callable[[Numbers], tuple[Numbers, Numbers]]
 """Times in ms (negative: none) and frame numbers of some rows."""
 
 
-def clock_step(count: int, look: Look) -> float | None:
+def clock_step(count: int, look: RowClock) -> float | None:
     """Return ms from one frame to the next, or None where fewer than two frames have a time.
 
     The median step between neighbours says about how long a frame takes. Over pairs of frames eight times further

@@ -12,7 +12,7 @@ from typing import Any
 
 from miniscope_xr.errors import LayoutError, did_you_mean
 
-Check = Callable[[Any, str], Any]
+Rule = Callable[[Any, str], Any]
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxset = 2, 3, 4, 4, 4
@@ -31,7 +31,7 @@ def fail(where: str, what: str) -> LayoutError:
     return LayoutError(f"layout {where if len(where) <= 200 else where[:200] + '...'}: {what}")
 
 
-def whole(low: int = 0, high: int = 2**32 - 1) -> Check:
+def whole(low: int = 0, high: int = 2**32 - 1) -> Rule:
     """A whole number in [low, high]."""
 
     def check(value: Any, where: str) -> int:
@@ -72,7 +72,7 @@ def label(value: Any, where: str) -> str:
     return shown(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def one_of(*names: str) -> Check:
+def one_of(*names: str) -> Rule:
     """One of a few words."""
 
     def check(value: Any, where: str) -> str:
@@ -84,7 +84,7 @@ def one_of(*names: str) -> Check:
     return check
 
 
-def either(first: Check, second: Check) -> Check:
+def either(first: Rule, second: Rule) -> Rule:
     """What one of two checks takes; the second one's words when neither does."""
 
     def check(value: Any, where: str) -> Any:
@@ -96,7 +96,7 @@ def either(first: Check, second: Check) -> Check:
     return check
 
 
-def list_of(item: Check, what: str, length: int | None = None) -> Check:
+def list_of(item: Rule, what: str, length: int | None = None) -> Rule:
     """A list, perhaps of a given length, as a tuple; ``what`` is in it, for the message."""
 
     def check(value: Any, where: str) -> tuple[Any, ...]:
@@ -128,7 +128,7 @@ class Table:
         Names that must be there, with what to say where one is missing.
     """
 
-    def __init__(self, checks: Mapping[str, Check], needed: Mapping[str, str] | None = None) -> None:
+    def __init__(self, checks: Mapping[str, Rule], needed: Mapping[str, str] | None = None) -> None:
         self.checks = checks
         self.needed = needed or {}
 

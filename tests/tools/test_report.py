@@ -32,7 +32,7 @@ pytest.importorskip("PIL", reason="needs Pillow: pip install 'miniscope-xr[repor
 
 from miniscope_xr.tools.report import write_report
 from miniscope_xr.tools.report.charts import chart, timeline
-from miniscope_xr.tools.report.collect import Lost, clock
+from miniscope_xr.tools.report.collect import LostTime, clock
 from miniscope_xr.tools.stream.gaps import Gap
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -200,13 +200,13 @@ class TestPage:
 
 class TestCharts:
     def test_a_gap_is_where_it_was(self) -> None:
-        drawn = timeline([Lost(25.0, 50.0, Gap(500, 500, 500, 999))], 100.0)
+        drawn = timeline([LostTime(25.0, 50.0, Gap(500, 500, 500, 999))], 100.0)
         assert 'x="250.0" y="0" width="250.0"' in drawn
         assert "500 lost (500 to 999)" in drawn
 
     def test_a_short_gap_can_still_be_seen(self) -> None:
         width = re.search(
-            r'class="gap" x="[\d.]+" y="0" width="([\d.]+)"', timeline([Lost(10, 10.05, Gap(1, 1, 1, 1))], 3600.0)
+            r'class="gap" x="[\d.]+" y="0" width="([\d.]+)"', timeline([LostTime(10, 10.05, Gap(1, 1, 1, 1))], 3600.0)
         )
         assert width
         assert float(width[1]) >= 2

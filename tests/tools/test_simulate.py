@@ -149,7 +149,7 @@ def cards() -> ModuleType:
     return module
 
 
-def camera_of(cards: ModuleType, truth: dict[str, Any]) -> simulate.scene.Camera:
+def camera_of(cards: ModuleType, truth: dict[str, Any]) -> simulate.scene.Scenery:
     first, size = truth["runs"][0][1][0][0], truth["layout"]
     width, height, seed = size["width"], size["height"], truth["pixel_seed"]
     return lambda c: cards._camera(first + c, width, height, seed).reshape(height, width)

@@ -13,7 +13,7 @@ from miniscope_xr.errors import CardReadError
 from miniscope_xr.frames.rate import clock_step
 from miniscope_xr.layout import SECTOR, Layout
 from miniscope_xr.tools.check.fake import fakes
-from miniscope_xr.tools.check.result import CheckResult, Places, Problem, RecordingReport, count
+from miniscope_xr.tools.check.result import CheckResult, FrameNames, Problem, RecordingReport, count
 from miniscope_xr.tools.check.scan import scan_headers, scan_problems
 from miniscope_xr.tools.stream.gaps import Gap, recording_gaps
 from miniscope_xr.tools.stream.outputs import progress_bar
@@ -89,7 +89,7 @@ def _report(store: OpenRecording, deep: bool, progress: bool) -> RecordingReport
     gaps = recording_gaps(store)
     lost = sum(gap.count for gap in gaps)
     seconds_lost = lost * (period or 0.0)
-    places = Places(numbers)
+    places = FrameNames(numbers)
     complete, looked_at, lacking = _lacking(store, deep, progress)
     longest_seconds, problems = _lost(store, gaps, seconds_lost)
     inner = [int(numbers[row]) for row in lacking if row != n - 1]

@@ -118,7 +118,7 @@ def clock(seconds: float) -> str:
 
 
 @dataclass(frozen=True)
-class Places:
+class FrameNames:
     """Names frames by their row in the dataset and by the device's own number, which differ where frames were lost."""
 
     numbers: np.ndarray[Any, Any]

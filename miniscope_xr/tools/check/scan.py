@@ -10,14 +10,14 @@ import numpy as np
 
 from miniscope_xr.card import OpenRecording
 from miniscope_xr.index.runs import Run
-from miniscope_xr.tools.check.result import Places, Problem, count
+from miniscope_xr.tools.check.result import FrameNames, Problem, count
 from miniscope_xr.tools.stream.outputs import progress_bar
 
 _STEP = 1 << 15  # headers read at once
 
 
 @dataclass
-class Seen:
+class Odd:
     """Buffers with one thing wrong, and the numbers of their frames."""
 
     buffers: int = 0
@@ -39,10 +39,10 @@ class HeaderScan:
     """What every header of a recording says."""
 
     buffers_a_frame: int
-    missing: Seen = field(default_factory=Seen)
-    lapped: Seen = field(default_factory=Seen)
-    suspect: Seen = field(default_factory=Seen)
-    overlong: Seen = field(default_factory=Seen)
+    missing: Odd = field(default_factory=Odd)
+    lapped: Odd = field(default_factory=Odd)
+    suspect: Odd = field(default_factory=Odd)
+    overlong: Odd = field(default_factory=Odd)
     jitter: list[float] = field(default_factory=list)
 
 
@@ -124,10 +124,10 @@ def _suspects(found: HeaderScan, store: OpenRecording, number: int) -> None:
         found.suspect.add(run, i[k[known & overtaken]])
 
 
-def scan_problems(scan: HeaderScan, places: Places) -> list[Problem]:
+def scan_problems(scan: HeaderScan, places: FrameNames) -> list[Problem]:
     """What the headers of a recording tell, as problems; every frame of each is in its numbers."""
 
-    def problem(kind: str, seen: Seen, sentence: Callable[[str, str], str]) -> list[Problem]:
+    def problem(kind: str, seen: Odd, sentence: Callable[[str, str], str]) -> list[Problem]:
         if not seen.buffers:
             return []
         frames = sorted(seen.frames)

@@ -23,7 +23,7 @@ from miniscope_xr.tools.export.archive import archive
 from miniscope_xr.tools.flash.commands import guarded
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.operation import Progress
-from miniscope_xr.tools.flash.verbs import Report, say
+from miniscope_xr.tools.flash.verbs import Said, say
 from miniscope_xr.tools.stream.arguments import anywhere
 from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import kind_of
@@ -56,7 +56,7 @@ class Collecting:
     told: Mapping[str, str]
 
 
-def collect_cards(args: Collecting, report: Report, progress: Progress | None) -> int:
+def collect_cards(args: Collecting, report: Said, progress: Progress | None) -> int:
     """Plan, ask, do, tell."""
     report.pop("device")
     paths, into = _paths(args)

@@ -16,7 +16,7 @@ from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import DONE, CheckFailedError
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.progress import clear
-from miniscope_xr.tools.flash.verbs import Report
+from miniscope_xr.tools.flash.verbs import Said
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class _Copying:
 
 
 @dataclass(frozen=True)
-class Image(_Copying):
+class CopyToImage(_Copying):
     """``image``."""
 
     frames: int | None
@@ -50,7 +50,7 @@ def _say(text: str, args: _Copying) -> None:
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
-def image(args: Image, report: Report, progress: Progress | None) -> int:
+def image(args: CopyToImage, report: Said, progress: Progress | None) -> int:
     """Copy a card, trimmed to its recordings."""
     if not is_url(args.device):
         report["device"] = identify(args.device).to_json()
@@ -66,7 +66,7 @@ def image(args: Image, report: Report, progress: Progress | None) -> int:
     return DONE
 
 
-def rescue(args: Rescue, report: Report, progress: Progress | None) -> int:
+def rescue(args: Rescue, report: Said, progress: Progress | None) -> int:
     """Find every buffer that is left, and make images that open."""
     if not is_url(args.device):
         report["device"] = identify(args.device).to_json()
@@ -104,7 +104,7 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser("image", help=text, description=text)
     _copying(parser, "the copy")
     parser.add_argument("--frames", type=int, metavar="N", help="the first N frames only")
-    parser.set_defaults(func=guarded(Image, image), command="image")
+    parser.set_defaults(func=guarded(CopyToImage, image), command="image")
     text = "read a whole card, also a formatted one, and make an image of what is left of its recordings"
     parser = subparsers.add_parser("rescue", help=text, description=text)
     _copying(parser, "the image")

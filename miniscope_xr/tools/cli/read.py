@@ -28,7 +28,7 @@ from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import DONE, PROBLEMS
 from miniscope_xr.tools.simulate import PowerLoss, Stall, calcium_scene
 from miniscope_xr.tools.simulate import simulate as make
-from miniscope_xr.tools.simulate.scene import Camera, Pixels
+from miniscope_xr.tools.simulate.scene import Scenery, Uint8Image
 from miniscope_xr.tools.stream.arguments import typed
 from miniscope_xr.tools.stream.outputs import progress_bar, refuse_existing, refuse_source, whole_file
 
@@ -235,11 +235,11 @@ def simulate(args: Simulate) -> int:
 
 
 @contextlib.contextmanager
-def filmed(camera: Camera, frames: int) -> Iterator[Camera]:
+def filmed(camera: Scenery, frames: int) -> Iterator[Scenery]:
     """Show a bar of the frames that a camera was asked for: it is asked for one after another."""
     with progress_bar(frames, "simulate") as bar:
 
-        def seen(number: int) -> Pixels:
+        def seen(number: int) -> Uint8Image:
             bar.update(max(number + 1 - bar.n, 0))
             return camera(number)
 

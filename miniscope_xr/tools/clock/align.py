@@ -30,7 +30,7 @@ from miniscope_xr.tools.stream.timing import (
 )  # fmt: skip
 
 Array = np.ndarray[Any, Any]
-Times = str | os.PathLike[str] | Sequence[Any] | Array
+TimesGiven = str | os.PathLike[str] | Sequence[Any] | Array
 
 PAIR = "clock_pair"
 _START_ONLY = "only the start is known: the drift is not (quartz clocks: 10 to 100 millionths, 36 to 360 ms an hour)"
@@ -62,11 +62,11 @@ class AlignOptions(TypedDict, total=False):
         Show a progress bar (on a terminal).
     """
 
-    pairs: Times
+    pairs: TimesGiven
     video: str | os.PathLike[str]
-    pulses: Times
+    pulses: TimesGiven
     start: datetime | str
-    card: Times
+    card: TimesGiven
     region: Region
     camera: str | os.PathLike[str]
     progress: bool

@@ -14,12 +14,12 @@ from miniscope_xr.tools.flash.journal import Journal, load
 from miniscope_xr.tools.flash.look import Look, look
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.target.linux import Target, open_target
-from miniscope_xr.tools.flash.verbs import Report, backup_dir, card_to_write, carry_out, say, shown
+from miniscope_xr.tools.flash.verbs import Said, backup_dir, card_to_write, carry_out, say, shown
 
 _Choice = tuple[Journal, Look]
 
 
-def backup_card(args: Looking, report: Report, progress: Progress | None) -> int:
+def backup_card(args: Looking, report: Said, progress: Progress | None) -> int:
     """Save settings and first sectors."""
     disk = identify(args.device)
     report["device"] = disk.to_json()
@@ -37,7 +37,7 @@ def backup_card(args: Looking, report: Report, progress: Progress | None) -> int
     return DONE
 
 
-def _look_again(args: Recovering, target: Target, disk: Disk, report: Report, progress: Progress | None) -> _Choice:
+def _look_again(args: Recovering, target: Target, disk: Disk, report: Said, progress: Progress | None) -> _Choice:
     """Find the backup, and look at the card with the layout it knows: in mid-operation a card may not show its own."""
     resume = args.command == "resume"
     if args.backup:
@@ -56,7 +56,7 @@ def _look_again(args: Recovering, target: Target, disk: Disk, report: Report, pr
     return old, seen
 
 
-def restore_card(args: Recovering, report: Report, progress: Progress | None) -> int:
+def restore_card(args: Recovering, report: Said, progress: Progress | None) -> int:
     """Put back what an operation changed."""
     disk = card_to_write(args, report)
     with open_target(disk, write=False) as target:
@@ -76,7 +76,7 @@ def restore_card(args: Recovering, report: Report, progress: Progress | None) ->
     return DONE
 
 
-def resume_card(args: Recovering, report: Report, progress: Progress | None) -> int:
+def resume_card(args: Recovering, report: Said, progress: Progress | None) -> int:
     """Finish an interrupted operation."""
     disk = card_to_write(args, report)
     with open_target(disk, write=False) as target:

@@ -16,7 +16,7 @@ from miniscope_xr.tools.flash.operation import Change, Progress
 from miniscope_xr.tools.flash.plan import Plan, make_plan
 from miniscope_xr.tools.flash.target.linux import Target
 from miniscope_xr.tools.flash.verbs import (
-    Report,
+    Said,
     backup_dir,
     card_to_write,
     check_values,
@@ -32,7 +32,7 @@ _PATIENCE = 0.5
 """Seconds that an interrupted test may take to leave the card as it was."""
 
 
-def qualify_card(args: Qualifying, report: Report, progress: Progress | None) -> int:
+def qualify_card(args: Qualifying, report: Said, progress: Progress | None) -> int:
     """Measure whether the card keeps up with the recording, and whether its capacity is real."""
     qualify.check_seconds(args.seconds)
     check_values(args)
@@ -147,9 +147,7 @@ def _check_picture(path: Path) -> None:
         raise OutputError(errno.ENOENT, "there is no such folder; give another name for the picture", str(path.parent))
 
 
-def _report(
-    args: Qualifying, report: Report, stalls: ring.Stalls, wrong: list[int], plan: Plan, journal: Journal
-) -> int:
+def _report(args: Qualifying, report: Said, stalls: ring.Stalls, wrong: list[int], plan: Plan, journal: Journal) -> int:
     risk = qualify.risk_of(stalls, plan)
     say([*stalls.describe(), *verdict.histogram(stalls), risk.describe()], args)
     found = verdict.verdict(stalls, wrong, plan.size, risk)

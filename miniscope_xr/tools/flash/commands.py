@@ -7,18 +7,17 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from miniscope_xr.errors import MiniscopeError, at_the_shell, message_of, plain
 from miniscope_xr.tools.flash import arguments, backups, checks, interrupts, verbs
 from miniscope_xr.tools.flash.errors import DONE, FAILED, InterruptedWriteError, exit_code
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.progress import bars
-from miniscope_xr.tools.flash.verbs import Report
-from miniscope_xr.tools.stream.arguments import anywhere, taken
+from miniscope_xr.tools.flash.verbs import Said
+from miniscope_xr.tools.stream.arguments import Asked, anywhere, taken
 
-Asked = TypeVar("Asked")
-Command = Callable[[Asked, Report, Progress | None], int]
+Command = Callable[[Asked, Said, Progress | None], int]
 Namespace = argparse.Namespace
 
 
@@ -26,7 +25,7 @@ def guarded(kind: type[Asked], command: Command[Asked]) -> Callable[[Namespace],
     """Run a command: errors become one message and an exit code, ``--json`` one object."""
 
     def run(args: Namespace) -> int:
-        report: Report = {"exit": DONE, "phase": "look", "card_changed": False, "backup": None, "device": None}
+        report: Said = {"exit": DONE, "phase": "look", "card_changed": False, "backup": None, "device": None}
         with interrupts.caught():
             try:
                 with bars(args.json) as progress:
@@ -47,7 +46,7 @@ def guarded(kind: type[Asked], command: Command[Asked]) -> Callable[[Namespace],
     return run
 
 
-def _last_words(args: Namespace, report: Report) -> None:
+def _last_words(args: Namespace, report: Said) -> None:
     if args.json:
         print(json.dumps(report, indent=1))
     if "error" in report:

@@ -25,7 +25,7 @@ from miniscope_xr.tools.flash import journal_format as text
 from miniscope_xr.tools.flash.errors import JournalError
 
 NAME = "journal.json"
-Sectors = Mapping[int, bytes]
+OldSectors = Mapping[int, bytes]
 """Bytes of the card as they were, by byte offset."""
 _STAMPED = re.compile(r"(\d{8}T\d{6}\.\d{6})Z-.*")
 _TIME = "%Y%m%dT%H%M%S.%f"
@@ -72,7 +72,7 @@ class Journal:
     folder: Path
     verb: str
     card: Mapping[str, Any]
-    backup: Sectors
+    backup: OldSectors
     changes: list[dict[str, Any]]
     layout: str = ""
     session: str = ""

@@ -26,7 +26,7 @@ from miniscope_xr.tools.flash.progress import clear
 from miniscope_xr.tools.flash.settings import Settings, check_words, parse_settings
 from miniscope_xr.tools.flash.target.linux import open_target
 
-Report = dict[str, Any]
+Said = dict[str, Any]
 Set = TypeVar("Set", bound=Setting)
 
 
@@ -44,7 +44,7 @@ def say(lines: Iterable[str], args: _Json) -> None:
         print(plain(line), file=sys.stderr if args.json else sys.stdout)
 
 
-def card_to_write(args: Writing, report: Report) -> Disk:
+def card_to_write(args: Writing, report: Said) -> Disk:
     """Identify the card and refuse what its identity speaks against."""
     size = expected_size(args)  # a value that would not do for any card is told before the card is looked at
     disk = identify(args.device)
@@ -126,7 +126,7 @@ def _plan(args: Setting, seen: Look, values: Mapping[str, int]) -> Plan:
     )
 
 
-def carry_out(args: Writing, job: jobs.CardJob, report: Report, progress: Progress | None) -> None:
+def carry_out(args: Writing, job: jobs.CardJob, report: Said, progress: Progress | None) -> None:
     """Show, ask, do."""
     report["changes"] = list(ask.describe_changes(list(job.changes)))
     seconds = max(ask.estimate(job.changes, job.seen.data_end, job.prove), 1)
@@ -152,7 +152,7 @@ def backup_dir(args: Looking) -> Path:
     return Path(args.backup_dir) if args.backup_dir else default_dir()
 
 
-def shown(args: Looking, seen: Look, report: Report, settings: Settings | None = None) -> None:
+def shown(args: Looking, seen: Look, report: Said, settings: Settings | None = None) -> None:
     """Show the card, and its settings old and new."""
     report["layout"] = seen.layout.id
     report["recording"] = seen.recorded.recording if seen.has_recording else None
@@ -217,7 +217,7 @@ def with_preset(args: Set) -> Set:
     return replace(args, layout=args.layout or kept.layout or None, settings=[*words, *args.settings])
 
 
-def prepare_card(args: Preparing, report: Report, progress: Progress | None) -> int:
+def prepare_card(args: Preparing, report: Said, progress: Progress | None) -> int:
     """Wipe old data, then write the settings."""
     args = with_preset(args)
     check_values(args, args.settings)
@@ -233,7 +233,7 @@ def prepare_card(args: Preparing, report: Report, progress: Progress | None) -> 
     return DONE
 
 
-def set_card(args: Setting, report: Report, progress: Progress | None) -> int:
+def set_card(args: Setting, report: Said, progress: Progress | None) -> int:
     """Change settings only."""
     args = with_preset(args)
     check_values(args, args.settings)
@@ -259,7 +259,7 @@ def set_card(args: Setting, report: Report, progress: Progress | None) -> int:
     return DONE
 
 
-def wipe_card(args: Wiping, report: Report, progress: Progress | None) -> int:
+def wipe_card(args: Wiping, report: Said, progress: Progress | None) -> int:
     """Zero the recording and its counts."""
     check_values(args)
     disk = card_to_write(args, report)
@@ -270,7 +270,7 @@ def wipe_card(args: Wiping, report: Report, progress: Progress | None) -> int:
     return DONE
 
 
-def blank_table(args: Writing, report: Report, progress: Progress | None) -> int:
+def blank_table(args: Writing, report: Said, progress: Progress | None) -> int:
     """Remove a partition table or file system."""
     check_values(args)
     disk = card_to_write(args, report)
@@ -285,7 +285,7 @@ def blank_table(args: Writing, report: Report, progress: Progress | None) -> int
     return DONE
 
 
-def list_cards(args: Listing, report: Report, progress: Progress | None) -> int:
+def list_cards(args: Listing, report: Said, progress: Progress | None) -> int:
     """Show the cards in the readers."""
     rows = []
     for disk in present():

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from miniscope_xr.tools.check.result import clock
-from miniscope_xr.tools.report.collect import Array, Lost
+from miniscope_xr.tools.report.collect import Array, LostTime
 
 _W, _H = 1000, 100
 _POINTS = 800
@@ -71,7 +71,7 @@ def chart(
     )
 
 
-def timeline(lost: list[Lost], end: float) -> str:
+def timeline(lost: list[LostTime], end: float) -> str:
     """Draw the recording as a bar, with a mark for every gap."""
     if end <= 0:
         return ""

@@ -36,7 +36,7 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class Lost:
+class LostTime:
     """A gap on the time axis: s from the start."""
 
     start: float
@@ -62,7 +62,7 @@ class Findings:
     attrs: dict[str, Any]
     rate: float
     seconds: float
-    lost: list[Lost]
+    lost: list[LostTime]
     times: Array
     series: dict[str, Array]
     projections: dict[str, Array]
@@ -86,11 +86,11 @@ def _sampled_rows(n: int, gaps: Sequence[Gap]) -> Times:
     return np.unique(np.concatenate([rows, np.minimum(rows + 1, n - 1)]))
 
 
-def _gaps(gaps: Sequence[Gap], rows: Times, times: Array) -> list[Lost]:
+def _gaps(gaps: Sequence[Gap], rows: Times, times: Array) -> list[LostTime]:
     """Gaps at the times of the sampled rows on either side."""
     behind = np.array([gap.row for gap in gaps], np.int64)
     starts, stops = np.interp(np.maximum(behind - 1, 0), rows, times), np.interp(behind, rows, times)
-    return [Lost(float(a), float(b), gap) for a, b, gap in zip(starts, stops, gaps, strict=True)]
+    return [LostTime(float(a), float(b), gap) for a, b, gap in zip(starts, stops, gaps, strict=True)]
 
 
 def _series(ds: xr.Dataset, rows: Times, times: Array) -> dict[str, Array]:

@@ -17,12 +17,12 @@ from miniscope_xr.tools.simulate.events import BadHeight, Event, RecordAgain, Tr
 from miniscope_xr.tools.simulate.firmware import Ended, Firmware
 from miniscope_xr.tools.simulate.image import SimulatedCard, assemble, config_sector, truncated
 from miniscope_xr.tools.simulate.pool import Pool
-from miniscope_xr.tools.simulate.scene import Camera, noise_camera
+from miniscope_xr.tools.simulate.scene import Scenery, noise_camera
 from miniscope_xr.tools.simulate.spec import Spec, make_spec
 from miniscope_xr.tools.simulate.v3 import WholeFrames
 
 
-def _camera(camera: Camera | ArrayLike | None, spec: Spec) -> Camera:
+def _camera(camera: Scenery | ArrayLike | None, spec: Spec) -> Scenery:
     if camera is None:
         return noise_camera(spec.build.width, spec.build.height, spec.seed)
     if callable(camera):
@@ -73,7 +73,7 @@ def simulate(
     frames: int | None = None,
     *,
     seconds: float | None = None,
-    camera: Camera | ArrayLike | None = None,
+    camera: Scenery | ArrayLike | None = None,
     settings: Mapping[str, int] | None = None,
     write_keys: bool = True,
     events: Sequence[Event] = (),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from miniscope_xr.tools.simulate.events import Event, RecordingEvents
 from miniscope_xr.tools.simulate.ring import Ring
-from miniscope_xr.tools.simulate.scene import Camera
+from miniscope_xr.tools.simulate.scene import Scenery
 from miniscope_xr.tools.simulate.spec import Spec
 
 FOREVER = float("inf")
@@ -58,7 +58,7 @@ class Firmware(Ring):
         What happens.
     """
 
-    def __init__(self, spec: Spec, camera: Camera, events: Sequence[Event] = ()) -> None:
+    def __init__(self, spec: Spec, camera: Scenery, events: Sequence[Event] = ()) -> None:
         super().__init__(spec, camera)
         self.events = events
         self.recording = 0

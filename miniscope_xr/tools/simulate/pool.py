@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from miniscope_xr.tools.simulate.events import Event, RecordingEvents
 from miniscope_xr.tools.simulate.firmware import FOREVER, CardWrite, Ended, Firmware
-from miniscope_xr.tools.simulate.scene import Camera
+from miniscope_xr.tools.simulate.scene import Scenery
 from miniscope_xr.tools.simulate.spec import Spec
 
 _AHEAD = 2.0  # ms the clock of the writes is ahead of the capture's
@@ -31,7 +31,7 @@ class Pool(Firmware):
     Every recording begins at the first data sector, over the one before.
     """
 
-    def __init__(self, spec: Spec, camera: Camera, events: Sequence[Event] = ()) -> None:
+    def __init__(self, spec: Spec, camera: Scenery, events: Sequence[Event] = ()) -> None:
         super().__init__(spec, camera, events)
         self._begun = 0.0  # when the recording began
         self._first = 0  # buffer_count at its begin

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from miniscope_xr.errors import OptionError
 from miniscope_xr.layout.words import put
 from miniscope_xr.tools.simulate.events import RecordingEvents
-from miniscope_xr.tools.simulate.scene import Camera, Pixels
+from miniscope_xr.tools.simulate.scene import Scenery, Uint8Image
 from miniscope_xr.tools.simulate.spec import Spec
 
 
@@ -40,7 +40,7 @@ class Ring:
         Camera frame number (from 0, the first recorded one) -> uint8 pixels (height, width).
     """
 
-    def __init__(self, spec: Spec, camera: Camera) -> None:
+    def __init__(self, spec: Spec, camera: Scenery) -> None:
         self.spec = spec
         self.now = RecordingEvents()
         self.state = "recording"  # or idle, or waiting for the end of a frame to begin
@@ -68,7 +68,7 @@ class Ring:
         self._capturing = True
         self.step = self._next_step()
 
-    def _flat(self, frame: Pixels) -> Pixels:
+    def _flat(self, frame: Uint8Image) -> Uint8Image:
         pixels = np.ascontiguousarray(frame, np.uint8).reshape(-1)
         if pixels.size != self.spec.frame_bytes:
             wanted = f"{self.spec.build.height}x{self.spec.build.width}"

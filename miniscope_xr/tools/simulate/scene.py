@@ -7,15 +7,15 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
+Uint8Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-Camera = Callable[[int], Pixels]
+Scenery = Callable[[int], Uint8Image]
 
 _MARGIN = 8  # pixels of brain around the picture, for the motion
 _PERIOD = 4096  # frames after which the neurons' activity repeats
 
 
-def noise_camera(width: int, height: int, seed: int = 0) -> Camera:
+def noise_camera(width: int, height: int, seed: int = 0) -> Scenery:
     """Noise in which every frame differs from every other and no stretch repeats within a frame.
 
     Parameters
@@ -33,7 +33,7 @@ def noise_camera(width: int, height: int, seed: int = 0) -> Camera:
     size = width * height
     pool = np.frombuffer(np.random.default_rng((seed, 7)).bytes(size + 4096), np.uint8)
 
-    def camera(c: int) -> Pixels:
+    def camera(c: int) -> Uint8Image:
         start = (c * 1031) % 4096
         return (pool[start : start + size] + np.uint8((37 * c + c // 4096) & 255)).reshape(height, width)
 
@@ -87,7 +87,7 @@ def _activity(neurons: int, rng: np.random.Generator) -> Floats:
     return trace
 
 
-def calcium_scene(width: int = 304, height: int = 304, seed: int = 0) -> Camera:
+def calcium_scene(width: int = 304, height: int = 304, seed: int = 0) -> Scenery:
     """Brain surface under a miniscope: dim, vignetted, with vessels, about 40 neurons, slow motion and shot noise.
 
     Parameters
@@ -134,7 +134,7 @@ def calcium_scene(width: int = 304, height: int = 304, seed: int = 0) -> Camera:
         waves = (2.2, 97.0), (1.2, 31.0), (0.6, 11.3)
         return float(sum(a * np.sin(c / t + phase[3 * k + i]) for i, (a, t) in enumerate(waves)))
 
-    def camera(c: int) -> Pixels:
+    def camera(c: int) -> Uint8Image:
         picture = background.copy()
         now = activity[:, c % _PERIOD]
         for (part, spot), level in zip(spots, now, strict=True):
@@ -147,7 +147,7 @@ def calcium_scene(width: int = 304, height: int = 304, seed: int = 0) -> Camera:
         moved = rows[:, x : x + width] * (1 - fx) + rows[:, x + 1 : x + 1 + width] * fx
         start = (c * 7919) % (noise.size - moved.size)
         moved += noise[start : start + moved.size].reshape(moved.shape) * np.sqrt(moved) * np.float32(0.45)
-        frame: Pixels = np.clip(moved + 0.5, 0, 255).astype(np.uint8)
+        frame: Uint8Image = np.clip(moved + 0.5, 0, 255).astype(np.uint8)
         return frame
 
     return camera

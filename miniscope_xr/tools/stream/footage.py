@@ -24,7 +24,7 @@ _STRETCH = 1024  # frames whose columns are read at once: an encoder waits for e
 
 Images = np.ndarray[Any, np.dtype[np.uint8]]
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
-Frames = slice | Sequence[int] | None
+FrameChoice = slice | Sequence[int] | None
 PathLike = str | os.PathLike[str]
 
 
@@ -38,7 +38,7 @@ class Made(Protocol):
         """Make it, of a batch of frames."""
 
 
-def select(ds: xr.Dataset, frames: Frames) -> xr.Dataset:
+def select(ds: xr.Dataset, frames: FrameChoice) -> xr.Dataset:
     """Take some frames of a recording: a slice of rows, a list of them, or None for all."""
     if frames is None:
         return ds

@@ -23,7 +23,7 @@ _UNEVEN = 0.25  # of a step: what differs more from the others is no step of one
 _SPAN = 1024  # frames over which the clocks of camera and device do not drift apart by a part of a frame
 _NEAR = 32  # frames of which every time is looked at
 
-Look = Callable[[Times], Times]
+TimesOf = Callable[[Times], Times]
 """Reads the times of some rows in ms, :data:`BLANK` where there is none."""
 
 
@@ -65,7 +65,7 @@ def recording_gaps(store: OpenRecording) -> list[Gap]:
 
 
 def lost_frames(
-    numbers: Times, places: Times, blank: np.ndarray[Any, np.dtype[np.bool_]], counts: bool, look: Look
+    numbers: Times, places: Times, blank: np.ndarray[Any, np.dtype[np.bool_]], counts: bool, look: TimesOf
 ) -> list[Gap]:
     """Return the gaps between some rows of a recording.
 
@@ -110,7 +110,7 @@ def counted_gaps(numbers: Times, places: Times, blank: np.ndarray[Any, np.dtype[
     return found
 
 
-def clock_gaps(count: int, look: Look) -> list[Gap]:
+def clock_gaps(count: int, look: TimesOf) -> list[Gap]:
     """Return the gaps that only the clock shows: a v3 numbers the frames it writes, not those of its camera.
 
     After a stall of the card the next frames are stamped late, and then close together. So uneven steps that follow
@@ -136,7 +136,7 @@ def clock_gaps(count: int, look: Look) -> list[Gap]:
 class _Clock:
     """Times of a recording against the step of its clock from frame to frame, in ms."""
 
-    def __init__(self, count: int, look: Look, step: float) -> None:
+    def __init__(self, count: int, look: TimesOf, step: float) -> None:
         self._end = count - 1
         self._look = look
         self._step = step

@@ -14,10 +14,10 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.errors import OptionError
-from miniscope_xr.tools.stream.footage import Frames, Images, select
+from miniscope_xr.tools.stream.footage import FrameChoice, Images, select
 from miniscope_xr.tools.stream.timing import BLANK, milliseconds
 
-Span = str | slice | Sequence[float] | None
+TimeSpan = str | slice | Sequence[float] | None
 """``"5s:60s"``, ``slice(5, 60)`` or ``(5, 60)``: s since the first frame; one that is left out is the recording's."""
 Crop = str | Sequence[int] | None
 """x, y, width, height in px; as text with commas between them."""
@@ -45,8 +45,8 @@ class Selection(TypedDict, total=False):
         Mean of so many pixels along each side, 2 to 16; what is left at the right and at the bottom is left out.
     """
 
-    frames: Frames
-    time: Span
+    frames: FrameChoice
+    time: TimeSpan
     crop: Crop
     bin: int | None
 
@@ -104,7 +104,7 @@ def _checked_bin(size: Any, wide: int, high: int) -> int:
     return int(size)
 
 
-def seconds_span(span: Span) -> tuple[float, float]:
+def seconds_span(span: TimeSpan) -> tuple[float, float]:
     """Both ends of a stretch of time in s; the last is infinite where it is left out."""
     parts: Sequence[Any]
     if isinstance(span, str):
@@ -132,7 +132,7 @@ def _seconds(part: Any) -> float | bool | None:
     return float(part) if isinstance(part, int | float | np.number) and not isinstance(part, bool) else False
 
 
-def rows_of(ds: xr.Dataset, span: Span) -> slice:
+def rows_of(ds: xr.Dataset, span: TimeSpan) -> slice:
     """Rows of a stretch of time, found by bisection: some tens of headers are read, not all."""
     first, last = seconds_span(span)
     if "time" not in ds.variables:
