@@ -108,6 +108,15 @@ def make_card(path: Path, layout: str, size: int, asked: int) -> None:
         card_module.open_device = whole
 
 
+def made(folder: Path, layout: str, gigabytes: float, asked: int) -> str:
+    """A card of a size in a folder; says how much of it is no hole."""
+    card = folder / "card.img"
+    make_card(card, layout, round(gigabytes * 1e9) // 512 * 512, asked)
+    known = card.stat()
+    print(f"{layout}: {known.st_size / 1e9:.1f} GB, of which {known.st_blocks * 512 / 1e9:.2f} GB are no hole")
+    return str(card)
+
+
 def memory(pid: int) -> float:
     """Largest memory of a process in MB (Linux)."""
     for text in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -323,11 +332,7 @@ def main() -> None:
         card = given.card
         if card is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=given.folder)))
-            card = str(folder / "card.img")
-            make_card(Path(card), given.layout, round(given.gigabytes * 1e9) // 512 * 512, given.asked)
-            known = Path(card).stat()
-            taken = known.st_blocks * 512 / 1e9
-            print(f"{given.layout}: {known.st_size / 1e9:.1f} GB, of which {taken:.2f} GB are no hole")
+            card = made(folder, given.layout, given.gigabytes, given.asked)
         if given.loop:
             card = stack.enter_context(loop("-r", card))
         measure(card, given.runs, given.asked, given.beside)

@@ -205,6 +205,16 @@ def test_a_projection_ends_exact(viewing, make_card, open_card, kind):
     assert not any(part["last"] for part in lines[:-1])
 
 
+def test_the_resting_picture_is_that_of_a_preview(viewing, make_card, open_card):
+    path, _ = make_card(frames=100, events=[Stall(1500, 400)])
+    said = viewing(path).get("resting", **CARD).json
+    image = np.frombuffer(base64.b64decode(said["image"]), "<f4").reshape(304, 304)
+    ds = open_card(path)
+    whole = ds.video.values[ds.complete.values]
+    np.testing.assert_allclose(image, np.percentile(whole, 20, axis=0), rtol=1e-6)
+    assert (said["dark"], said["low"], said["high"]) == (5, -0.1, 0.5)
+
+
 @pytest.mark.parametrize(
     ("name", "given"),
     [("traces", {"shapes": []}), ("traces", {"shapes": "all"}), ("traces", {"shapes": [{"x": 1, "y": 2}]}),

@@ -129,6 +129,16 @@ class Page:
         chain.move_to_element_with_offset(part, start[0] - size["width"] / 2, start[1] - size["height"] / 2)
         chain.click_and_hold().move_by_offset(*by).release().perform()
 
+    def under(self, by: tuple[int, int]) -> tuple[int, int, float]:
+        """Pixel and value that are told where the pointer is so far from the middle of the picture."""
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.driver, duration=20).move_to_element_with_offset(self.part(".picture"), *by).perform()
+        said = self.until(lambda: self.part(".pixel").text, "no pixel")
+        place, _, value = said.partition(": ")
+        x, y = (int(part.split()[-1]) for part in place.split(","))
+        return x, y, float(value)
+
     def is_accessible(self, part: str = "body") -> None:
         """Assert that axe-core finds nothing, where it is there (see AXE_CORE)."""
         if AXE:
@@ -272,14 +282,8 @@ def test_contrast_colours_zoom_and_grid(page, lossy, open_card):
 
 
 def test_the_pixel_under_the_pointer_is_told(page, lossy, open_card):
-    from selenium.webdriver import ActionChains
-
-    shown = page(lossy)
-    picture = shown.part(".picture")
-    ActionChains(shown.driver, duration=20).move_to_element_with_offset(picture, 3, 3).perform()
-    said = shown.until(lambda: shown.part(".pixel").text, "no pixel")
-    x, y = (int(part.split()[-1]) for part in said.partition(":")[0].split(","))
-    assert said.endswith(f": {open_card(lossy).video[0].values[y, x]}")
+    x, y, value = page(lossy).under((3, 3))
+    assert value == open_card(lossy).video[0].values[y, x]
 
 
 @pytest.mark.parametrize("kind", ["mean", "max", "std", "peak"])
@@ -291,6 +295,32 @@ def test_projections_are_drawn(page, lossy, kind):
     assert (shown.grey() != before).any()
     shown.choose(".kind", "film")
     shown.at(0)
+
+
+@pytest.mark.parametrize("how", ["click", "key"])
+def test_the_film_is_shown_as_its_change(page, lossy, open_card, how):
+    """The numbers under the pointer are xarray's, the contrast is that of ``video --dff``."""
+    shown, ds = page(lossy), open_card(lossy)
+    if how == "click":
+        shown.click(".change")
+    else:
+        shown.keys("d")
+    shown.until(lambda: shown.where.endswith(", dF/F"), "it was not shown")
+    shown.write(".row", 30)
+    shown.at(30)
+    rest = rested(ds)
+    change = (ds.video[30].values - rest) / np.maximum(rest, 5)
+    for by in ((3, 3), (-90, 50), (120, -100)):
+        x, y, said = shown.under(by)
+        assert said == pytest.approx(float(change[y, x]), abs=0.0051)
+    assert [float(shown.part(f".{end}").get_attribute("value")) for end in ("low", "high")] == [-0.1, 0.5]
+    grey = np.clip(np.round((change + 0.1) / 0.6 * 255), 0, 255)
+    np.testing.assert_allclose(shown.grey(), grey, atol=1)
+    before = shown.row
+    shown.keys("d")
+    shown.until(lambda: "dF/F" not in shown.where, "the film did not come back")
+    assert shown.row == before
+    assert float(shown.part(".high").get_attribute("value")) > 1
 
 
 def test_a_cell_is_drawn_measured_and_saved(page, lossy, open_card):
@@ -410,6 +440,13 @@ def test_warnings_stand_above_the_film(page, make_card, open_card):
     warnings = open_card(path).attrs.get("warnings", [])
     assert [item.text for item in shown.parts(".warnings li")] == [" ".join(str(w).split()) for w in warnings]
     assert "truncated" in shown.part(".facts").text
+
+
+def rested(ds: xr.Dataset) -> np.ndarray[Any, Any]:
+    """The picture at rest: the 20th percentile of 100 whole frames from all over a recording."""
+    rows = np.unique(np.linspace(0, ds.sizes["frame"] - 1, 100).astype(int))
+    whole = rows[ds.complete.values[rows]]
+    return np.percentile(ds.video.values[whole], 20, axis=0)
 
 
 def in_theme(page: Page, theme: str) -> None:

@@ -26,8 +26,10 @@ _UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "m": 60.0, "min": 60.0, "h": 3600.0}
 _TIME = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|min|m|h|)\s*")
 _MOST_BINNED = 16  # a sum of 16 x 16 pixels of 255 fits 16 bits
 _BASELINE_FRAMES, _BASELINE = 100, 20  # frames and percentile that make the resting picture of dF/F
-_DFF = (-0.1, 0.5)
-_DARK = 5.0  # grey values: where less light rests, dF/F is noise
+DFF = (-0.1, 0.5)
+"""Change above the resting picture that a preview shows as black, and as white."""
+DARK = 5.0
+"""Grey values that the change is divided by at least: where less light rests, dF/F is noise."""
 
 
 class Selection(TypedDict, total=False):
@@ -208,8 +210,8 @@ class Picture:
 
     def _dff(self, images: Images) -> Images:
         resting = np.asarray(self.resting, np.float32)
-        low, high = _DFF
-        scale = 255 / (high - low) / np.maximum(resting, _DARK)
+        low, high = DFF
+        scale = 255 / (high - low) / np.maximum(resting, DARK)
         made: Images = np.clip((images - resting) * scale - low * 255 / (high - low), 0, 255).astype(np.uint8)
         return made
 

@@ -28,12 +28,15 @@ class Longer:
     def __init__(self, folder: Path, find: Callable[[Given], Seen]) -> None:
         self._folder, self._seen = folder, find
         self.asked: dict[str, Callable[[Given], Answer]] = {
-            "line": self._line, "traces": self._traces, "projection": self._projection, "write": self._write,
-            "cells": self._cells, "kinds": self._kinds, "findings": self._findings,
+            "line": self._line, "resting": self._resting, "projection": self._projection, "traces": self._traces,
+            "cells": self._cells, "write": self._write, "kinds": self._kinds, "findings": self._findings,
         }  # fmt: skip
 
     def _line(self, given: Given) -> Answer:
         return line.line(self._seen(given))
+
+    def _resting(self, given: Given) -> Answer:
+        return measure.resting(self._seen(given))
 
     def _traces(self, given: Given) -> Answer:
         return measure.traces(self._seen(given), given.shapes())

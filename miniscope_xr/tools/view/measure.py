@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.errors import OptionError
+from miniscope_xr.tools.stream.selection import DARK, DFF, picture_of
 from miniscope_xr.tools.stream.summary import Projections
+from miniscope_xr.tools.view.findings import ONE_AT_A_TIME
 from miniscope_xr.tools.view.seen import Seen, plain_numbers
 
 BATCH = 32
@@ -157,13 +159,28 @@ def projection(seen: Seen, kind: str, start: int, stop: int) -> Generator[dict[s
             yield {
                 "frames": sums.count,
                 "of": len(rows),
-                "image": _encoded(sums.images(), kind),
+                "image": _encoded(_of_kind(sums.images(), kind)),
                 "last": done == batches,
             }
     if not sums.count:
         raise OptionError(f"no whole frame from row {start} to {stop - 1}")
 
 
-def _encoded(images: Mapping[str, np.ndarray[Any, Any]], kind: str) -> str:
-    image = images["max"] - images["mean"] if kind == "peak" else images[kind]
+def resting(seen: Seen) -> dict[str, Any]:
+    """The resting picture of a recording: ``image`` (base64 of float32), as previews of dF/F have it.
+
+    What the page shows of a frame is (F - image) / max(image, ``dark``), from ``low`` to ``high``.
+    """
+    with ONE_AT_A_TIME:
+        picture = picture_of(seen.ds.assign_attrs(binning=1), dff=True)
+    assert picture is not None
+    low, high = DFF
+    return {"image": _encoded(picture.resting), "dark": DARK, "low": low, "high": high}
+
+
+def _of_kind(images: Mapping[str, np.ndarray[Any, Any]], kind: str) -> np.ndarray[Any, Any]:
+    return images["max"] - images["mean"] if kind == "peak" else images[kind]
+
+
+def _encoded(image: Any) -> str:
     return base64.b64encode(np.ascontiguousarray(image, "<f4").tobytes()).decode("ascii")

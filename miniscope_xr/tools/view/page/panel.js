@@ -4,9 +4,11 @@ import { Cells } from "./cells.js";
 import { MAPS } from "./colours.js";
 import { clock } from "./drawing.js";
 import { Files } from "./files.js";
+import { lines } from "./findings.js";
 import { Film } from "./film.js";
 import { Line } from "./line.js";
-import { Picture } from "./picture.js";
+import { change, Picture, reals } from "./picture.js";
+import { drags, middle } from "./shapes.js";
 
 const RESTS = 200; // ms without another frame asked for
 
@@ -42,7 +44,7 @@ export class Panel {
   /** Nobody looks any more: nothing goes on. */
   end() {
     this.playing = false;
-    clearTimeout(this.resting);
+    clearTimeout(this.lingering);
     for (const { running } of [this, this.cells, this.files]) running?.abort();
   }
 
@@ -75,7 +77,7 @@ export class Panel {
     });
     on("auto", "change", (event) => {
       this.picture.auto = event.target.checked;
-      if (this.picture.values) this.present(this.picture.values);
+      if (this.picture.values) this.present(this.picture.values, this.range);
     });
     for (const [name, k] of [["low", 0], ["high", 1]]) {
       on(name, "input", (event) => {
@@ -93,44 +95,19 @@ export class Panel {
       this.picture.grid = event.target.checked;
       this.picture.drawMarks();
     });
+    on("change", "change", () => this.changes());
     for (const name of ["kind", "from", "to"]) on(name, "change", () => this.project());
-    on("add", "click", () => {
-      const [x, y] = [this.about.width >> 1, this.about.height >> 1];
-      this.cells.add(this.part("tool").value === "circle" ? { x, y, r: 5 } : { x0: x - 5, y0: y - 5, x1: x + 5, y1: y + 5 });
-    });
-    this.draws();
-    this.root.addEventListener("keydown", (event) => this.key(event));
-  }
-
-  /** A shape is dragged on the picture: a circle from its centre, a box from corner to corner. */
-  draws() {
-    const canvas = this.part("picture");
-    let from = null;
-    const shape = (to) => this.part("tool").value === "circle"
-      ? { x: from[0], y: from[1], r: Math.round(Math.hypot(to[0] - from[0], to[1] - from[1])) }
-      : { x0: Math.min(from[0], to[0]), y0: Math.min(from[1], to[1]), x1: Math.max(from[0], to[0]), y1: Math.max(from[1], to[1]) };
-    canvas.addEventListener("pointerdown", (event) => {
-      from = this.picture.at(event);
-      canvas.setPointerCapture(event.pointerId);
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      const at = this.picture.at(event);
-      this.tell(at);
-      if (from && at) {
-        this.picture.shapes = [...this.cells.shapes, { ...shape(at), colour: "#ffffff" }];
+    const tool = () => this.part("tool").value;
+    on("add", "click", () => this.cells.add(middle(tool(), this.about.width, this.about.height)));
+    drags(this.part("picture"), {
+      at: (event) => this.picture.at(event), tool, over: (at) => this.tell(at), made: (shape) => this.cells.add(shape),
+      grows: (shape) => {
+        this.picture.shapes = [...this.cells.shapes, { ...shape, colour: "#ffffff" }];
         this.picture.drawMarks();
-      }
+      },
+      ended: () => this.cells.redraw(),
     });
-    canvas.addEventListener("pointerup", (event) => {
-      const at = this.picture.at(event);
-      if (from && at) this.cells.add(from[0] === at[0] && from[1] === at[1] ? { x: at[0], y: at[1], r: 5 } : shape(at));
-      from = null;
-    });
-    canvas.addEventListener("pointercancel", () => {
-      from = null;
-      this.cells.redraw();
-    });
-    canvas.addEventListener("pointerleave", () => this.tell(null));
+    this.root.addEventListener("keydown", (event) => this.key(event));
   }
 
   tell(at) {
@@ -146,7 +123,7 @@ export class Panel {
       " ": () => this.toggle(), ArrowLeft: () => this.step(-1), ArrowRight: () => this.step(1),
       PageUp: () => this.step(-10 * second), PageDown: () => this.step(10 * second), Home: () => this.go(0),
       End: () => this.go(this.about.frames - 1), "+": () => this.picture.scale(this.picture.zoom * 1.4),
-      "-": () => this.picture.scale(this.picture.zoom / 1.4), 0: () => this.picture.fit(),
+      "-": () => this.picture.scale(this.picture.zoom / 1.4), 0: () => this.picture.fit(), d: () => this.part("change").click(),
     }[event.key];
     if (!does || (event.key === " " && event.target.matches("button, summary"))) return;
     event.preventDefault();
@@ -169,6 +146,8 @@ export class Panel {
     this.part("from").value = 0;
     this.part("to").value = frames - 1;
     this.part("kind").value = "film";
+    this.part("change").checked = false;
+    this.rest = null;
     this.picture.resize(width, height);
     const several = this.card.recordings.length > 1 ? `-${number}` : "";
     this.cells.show(this.film.which(), this.about, this.card.name.replace(/\.img$/i, "") + several);
@@ -194,8 +173,10 @@ export class Panel {
     this.part("said").textContent = text;
   }
 
-  present(values) {
-    this.picture.show(values);
+  /** Show values; `range` is theirs, where they have one. */
+  present(values, range) {
+    this.range = range;
+    this.picture.show(values, range);
     if (this.picture.auto) {
       this.part("low").value = +this.picture.range[0].toFixed(2);
       this.part("high").value = +this.picture.range[1].toFixed(2);
@@ -205,8 +186,9 @@ export class Panel {
 
   shown(frame) {
     this.row = frame.row;
-    this.present(frame.pixels);
-    const said = `${clock(frame.ms / 1000)}, frame ${frame.row} of ${this.about.frames} (number ${frame.number})${frame.whole ? "" : ", lacks buffers"}`;
+    this.present(this.rest ? change(frame.pixels, this.rest) : frame.pixels, this.rest?.range);
+    const notes = `${frame.whole ? "" : ", lacks buffers"}${this.rest ? ", dF/F" : ""}`;
+    const said = `${clock(frame.ms / 1000)}, frame ${frame.row} of ${this.about.frames} (number ${frame.number})${notes}`;
     this.part("where").textContent = said;
     this.part("picture").setAttribute("aria-label", said);
     if (this.root.getRootNode().activeElement !== this.part("row")) this.part("row").value = frame.row;
@@ -236,7 +218,7 @@ export class Panel {
         if (film === this.film) this.shown(frame);
         if (done) {
           this.say("");
-          this.rest();
+          this.linger();
         }
       } catch (error) {
         done = true;
@@ -247,10 +229,10 @@ export class Panel {
   }
 
   /** Fetch what is around once one stays: the next frame of one who scrubs does not wait for what is not looked at. */
-  rest() {
-    clearTimeout(this.resting);
+  linger() {
+    clearTimeout(this.lingering);
     const film = this.film;
-    this.resting = setTimeout(() => film === this.film && film.ahead(this.row).catch(() => {}), RESTS);
+    this.lingering = setTimeout(() => film === this.film && film.ahead(this.row).catch(() => {}), RESTS);
   }
 
   toggle() {
@@ -308,7 +290,7 @@ export class Panel {
     try {
       await this.server.stream("projection", { ...this.film.which(), kind, start, stop }, ({ frames, of, image, last }) => {
         if (running.signal.aborted) return;
-        this.present(new Float32Array(Uint8Array.from(atob(image), (c) => c.charCodeAt(0)).buffer));
+        this.present(reals(image));
         const said = `${this.part("kind").selectedOptions[0].text} of ${frames} frames${last ? "" : ` of ${of} so far`}`;
         this.part("where").textContent = said;
         this.part("picture").setAttribute("aria-label", said);
@@ -319,32 +301,40 @@ export class Panel {
     }
   }
 
+  /** Show the film as its change from the resting picture, or as it is again. */
+  async changes() {
+    const { film } = this;
+    this.rest = null;
+    this.part("auto").checked = this.picture.auto = true; // a contrast of grey values says nothing about a change
+    if (this.part("change").checked) {
+      try {
+        const { image, dark, low, high } = await this.server.ask("resting", film.which());
+        if (film !== this.film || !this.part("change").checked) return;
+        this.rest = { image: reals(image), dark, range: [low, high] };
+      } catch (error) {
+        this.part("change").checked = false;
+        this.say(error.message);
+        return;
+      }
+    }
+    if (this.playing) return; // the next frame shows it
+    this.go(this.row);
+  }
+
   async look() {
     const list = this.part("findings");
+    const go = (recording, row) => {
+      if (this.about.number !== recording) {
+        this.part("recording").value = recording;
+        this.choose(recording);
+      }
+      this.step(row - this.row);
+    };
     try {
       const { findings } = await this.server.ask("findings", this.film.which());
-      list.replaceChildren(...findings.map((finding) => this.finding(finding)));
-      if (!findings.length) list.append(Object.assign(document.createElement("li"), { textContent: "nothing" }));
+      list.replaceChildren(...lines(findings, this.card.recordings.length > 1, go));
     } catch (error) {
       list.replaceChildren(Object.assign(document.createElement("li"), { textContent: error.message }));
     }
-  }
-
-  finding({ recording, sentence, rows }) {
-    const item = document.createElement("li");
-    item.append(this.card.recordings.length > 1 && recording !== null ? `recording ${recording}: ${sentence} ` : `${sentence} `);
-    for (const row of rows) {
-      const link = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: row });
-      link.setAttribute("aria-label", `go to frame ${row}`);
-      link.addEventListener("click", async () => {
-        if (this.about.number !== recording) {
-          this.part("recording").value = recording;
-          await this.choose(recording);
-        }
-        this.step(row - this.row);
-      });
-      item.append(link, " ");
-    }
-    return item;
   }
 }

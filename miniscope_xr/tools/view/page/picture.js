@@ -2,6 +2,18 @@
 
 import { table } from "./colours.js";
 
+/** float32 numbers of an answer, in base64. */
+export function reals(text) {
+  return new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+}
+
+/** dF/F of a frame: its change from the resting picture, as a share of that, or of `dark` where less light rests. */
+export function change(values, { image, dark }) {
+  const out = new Float32Array(values.length);
+  for (let k = 0; k < out.length; k++) out[k] = (values[k] - image[k]) / Math.max(image[k], dark);
+  return out;
+}
+
 /** Values below which a share `low` and `high` of all lie. */
 export function percentiles(values, low, high) {
   if (values instanceof Uint8Array) return counted(values, low, high);
@@ -67,10 +79,10 @@ export class Picture {
     this.drawMarks();
   }
 
-  /** Show grey values: a Uint8Array of a frame, or a Float32Array of a projection. */
-  show(values) {
+  /** Show grey values: a Uint8Array of a frame, or a Float32Array of a projection; `range` is theirs, where they have one. */
+  show(values, range) {
     this.values = values;
-    if (this.auto) this.range = percentiles(values, 0.005, 0.998);
+    if (this.auto) this.range = range || percentiles(values, 0.005, 0.998);
     this.draw();
   }
 
