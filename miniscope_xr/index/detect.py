@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from miniscope_xr.errors import AmbiguousLayoutError, BlankCardError, NotACardError, UnsupportedCardError
-from miniscope_xr.index.front import Card, Front, State, look, with_settings
+from miniscope_xr.index.front import Card, Front, State, judge, with_settings
 from miniscope_xr.index.lost_front import by_buffers, guessed, without_config
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
 from miniscope_xr.source.base import ByteSource, Readable
@@ -35,7 +35,7 @@ def detect(source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, Any
     """
     chosen = None if layout is None else load_layout(layout)
     front = Front(source)
-    cards = [look(front, chosen)] if chosen else _told_apart(front, _look_all(front))
+    cards = [judge(front, chosen)] if chosen else _told_apart(front, _look_all(front))
     found = _recorded(front, cards, chosen is not None)
     if found is not None:
         return found
@@ -57,7 +57,7 @@ def detect(source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, Any
 def prepared(source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, Any] | Layout | None) -> list[Card]:
     """What a card without a recording says, by every layout it can have been prepared for."""
     front = Front(source)
-    cards = [look(front, load_layout(layout))] if layout is not None else _look_all(front)
+    cards = [judge(front, load_layout(layout))] if layout is not None else _look_all(front)
     return [with_settings(front, card) for card in preferred([card for card in cards if card.state.blank])]
 
 
@@ -79,8 +79,8 @@ def preferred(found: Sequence[T]) -> list[T]:
 
 def _look_all(front: Front) -> list[Card]:
     layouts = builtin_layouts().values()
-    cards = [look(front, layout, holes=False) for layout in layouts]
-    return cards if any(card.state.begun for card in cards) else [look(front, layout) for layout in layouts]
+    cards = [judge(front, layout, holes=False) for layout in layouts]
+    return cards if any(card.state.begun for card in cards) else [judge(front, layout) for layout in layouts]
 
 
 def _told_apart(front: Front, cards: list[Card]) -> list[Card]:

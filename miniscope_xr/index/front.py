@@ -142,10 +142,10 @@ def examine(front: Front, layout: Layout, holes: bool = True) -> Card:
 
     ``holes=False`` does not look behind writes that failed at the very start.
     """
-    return with_settings(front, look(front, layout, holes))
+    return with_settings(front, judge(front, layout, holes))
 
 
-def look(front: Front, layout: Layout, holes: bool = True) -> Card:
+def judge(front: Front, layout: Layout, holes: bool = True) -> Card:
     """The same without the settings: all that telling layouts apart asks for."""
     return _buffers(front, layout, holes) if layout.buffer else _whole_frames(front, layout)
 

@@ -19,7 +19,7 @@ _SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxset 
 _SHORT.maxstring = _SHORT.maxother = 60
 
 
-def shown(value: Any) -> str:
+def shortened(value: Any) -> str:
     """A value in a message: short, however large or nested it is (a few lines of YAML can mean gigabytes)."""
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 128:
         return f"a number of {value.bit_length()} bits"
@@ -36,9 +36,9 @@ def whole(low: int = 0, high: int = 2**32 - 1) -> Rule:
 
     def check(value: Any, where: str) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise fail(where, f"expected a whole number, found {shown(value)}")
+            raise fail(where, f"expected a whole number, found {shortened(value)}")
         if not low <= value <= high:
-            raise fail(where, f"{shown(value)} is outside {low} to {high}")
+            raise fail(where, f"{shortened(value)} is outside {low} to {high}")
         return value
 
     return check
@@ -47,29 +47,29 @@ def whole(low: int = 0, high: int = 2**32 - 1) -> Rule:
 def positive(value: Any, where: str) -> float:
     """A number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise fail(where, f"expected a positive number, found {shown(value)}")
+        raise fail(where, f"expected a positive number, found {shortened(value)}")
     return float(value)
 
 
 def flag(value: Any, where: str) -> bool:
     """Yes or no."""
     if not isinstance(value, bool):
-        raise fail(where, f"expected true or false, found {shown(value)}")
+        raise fail(where, f"expected true or false, found {shortened(value)}")
     return value
 
 
 def text(value: Any, where: str) -> str:
     """Text."""
     if not isinstance(value, str):
-        raise fail(where, f"expected text, found {shown(value)}")
+        raise fail(where, f"expected text, found {shortened(value)}")
     return value
 
 
 def label(value: Any, where: str) -> str:
     """Text, or a number or yes/no that YAML made of it."""
     if not isinstance(value, str | int | float):
-        raise fail(where, f"expected text, found {shown(value)}")
-    return shown(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)
+        raise fail(where, f"expected text, found {shortened(value)}")
+    return shortened(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def one_of(*names: str) -> Rule:
@@ -78,7 +78,7 @@ def one_of(*names: str) -> Rule:
     def check(value: Any, where: str) -> str:
         if not isinstance(value, str) or value not in names:
             hint = did_you_mean(value, names) if isinstance(value, str) else ""
-            raise fail(where, f"expected one of {', '.join(names)}, found {shown(value)}{hint}")
+            raise fail(where, f"expected one of {', '.join(names)}, found {shortened(value)}{hint}")
         return value
 
     return check
@@ -101,7 +101,7 @@ def list_of(item: Rule, what: str, length: int | None = None) -> Rule:
 
     def check(value: Any, where: str) -> tuple[Any, ...]:
         if not isinstance(value, list | tuple) or (length is not None and len(value) != length):
-            raise fail(where, f"expected a list of {what}, found {shown(value)}")
+            raise fail(where, f"expected a list of {what}, found {shortened(value)}")
         return tuple(item(each, f"{where}[{i}]") for i, each in enumerate(value))
 
     return check
@@ -110,10 +110,10 @@ def list_of(item: Rule, what: str, length: int | None = None) -> Rule:
 def mapping(value: Any, where: str) -> Mapping[str, Any]:
     """A mapping with names for keys."""
     if not isinstance(value, Mapping):
-        raise fail(where, f"expected a mapping of names to values, found {shown(value)}")
+        raise fail(where, f"expected a mapping of names to values, found {shortened(value)}")
     for key in value:
         if not isinstance(key, str):
-            raise fail(where, f"expected names, found {shown(key)}")
+            raise fail(where, f"expected names, found {shortened(key)}")
     return value
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from miniscope_xr.errors import LayoutError, did_you_mean
-from miniscope_xr.layout.checks import fail, shown
+from miniscope_xr.layout.checks import fail, shortened
 from miniscope_xr.layout.model import Layout
 from miniscope_xr.layout.schema import parse_layout
 
@@ -115,7 +115,7 @@ def load_layout(source: str | os.PathLike[str] | Mapping[str, Any] | Layout) -> 
         name = source.get("id", "dict")
         return parse_layout(source, name if isinstance(name, str) else "dict")
     if not isinstance(source, str | os.PathLike):
-        raise LayoutError(f"layout: expected an id, a path, a mapping or a Layout, found {shown(source)}")
+        raise LayoutError(f"layout: expected an id, a path, a mapping or a Layout, found {shortened(source)}")
     for layout in builtin_layouts().values():
         if source == layout.id or source in layout.aliases:
             return layout
@@ -124,6 +124,6 @@ def load_layout(source: str | os.PathLike[str] | Mapping[str, Any] | Layout) -> 
         return _load_file(path)
     known = list(layout_names())
     raise LayoutError(
-        f"layout {shown(str(source))} is neither known nor a file{did_you_mean(str(source), known)}; "
+        f"layout {shortened(str(source))} is neither known nor a file{did_you_mean(str(source), known)}; "
         f"known: {', '.join(known)}"
     )

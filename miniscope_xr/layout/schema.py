@@ -20,7 +20,7 @@ from miniscope_xr.layout.checks import (
     mapping,
     one_of,
     positive,
-    shown,
+    shortened,
     text,
     whole,
 )
@@ -54,8 +54,8 @@ _MOST_CHOICES = 256
 
 def _choices(value: Any, where: str) -> dict[int, str]:
     if not isinstance(value, Mapping) or not 0 < len(value) <= _MOST_CHOICES:
-        raise fail(where, f"expected raw values and their meanings, found {shown(value)}")
-    return {whole()(key, where): label(meaning, f"{where}.{shown(key)}") for key, meaning in value.items()}
+        raise fail(where, f"expected raw values and their meanings, found {shortened(value)}")
+    return {whole()(key, where): label(meaning, f"{where}.{shortened(key)}") for key, meaning in value.items()}
 
 
 def _bits(value: Any, where: str) -> tuple[int, int]:
@@ -158,7 +158,7 @@ def _part(part: str, value: Any, where: str) -> dict[str, Field]:
 
 def _size(value: Any, where: str) -> None:
     if value != SECTOR or isinstance(value, bool):
-        raise fail(where, f"a sector is {SECTOR} bytes on every SD card, found {shown(value)}; leave size out")
+        raise fail(where, f"a sector is {SECTOR} bytes on every SD card, found {shortened(value)}; leave size out")
 
 
 _SECTOR = whole(0, 1 << 32)
@@ -282,7 +282,7 @@ def _agree(layout: Layout, where: str) -> None:
         _checked(own.header, f"{here}.header", "header")
         for name in build.repeats:
             if name not in own.buffer or name not in own.header:
-                raise fail(f"{here}.repeats", f"{shown(name)} is not both a setting and a buffer field")
+                raise fail(f"{here}.repeats", f"{shortened(name)} is not both a setting and a buffer field")
     record = layout.record
     if record is not None and not any(record.field in layout.of(b).buffer for b in (None, *layout.builds)):
-        raise fail(f"{where}.record.field", f"no buffer field is called {shown(record.field)}")
+        raise fail(f"{where}.record.field", f"no buffer field is called {shortened(record.field)}")

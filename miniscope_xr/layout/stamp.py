@@ -120,13 +120,13 @@ def recorded_with(header: bytes, first: bytes) -> bytes | None:
     return stamp.kept + header[AT:] if stamp.kept_first == first_hash(first) else header
 
 
-def fits(sector: bytes, kept: bool) -> bool:
+def has_room(sector: bytes, kept: bool) -> bool:
     """Tell whether a stamp has room: nothing but an older stamp of ours is in its place."""
-    bare = without(sector)
+    bare = unstamped(sector)
     return not any(bare[AT : _END if kept else _KEPT_AT]) and not any(bare[_CRC_AT:])
 
 
-def without(sector: bytes) -> bytes:
+def unstamped(sector: bytes) -> bytes:
     """Return the sector without the stamp."""
     stamp = read_stamp(sector)
     if stamp is None:
@@ -157,7 +157,7 @@ def stamped(
     first : bytes
         Hash of the first data sector, 8 bytes, where there is ``kept``.
     """
-    bare = bytearray(without(sector))
+    bare = bytearray(unstamped(sector))
     name = layout.encode()[:32].ljust(32, b"\0")
     data = _PLAIN.build({"magic": _MAGIC, "version": 2, "session": session, "time": time, "layout": name})
     data += _CARD.build({"card": card or bytes(8), "crc": zlib.crc32(card) if card else 0, "kept": int(bool(kept))})

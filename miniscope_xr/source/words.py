@@ -60,7 +60,7 @@ def try_again_command(copy: str) -> str:
     return f"ddrescue -d CARD {shlex.quote(copy)} {shlex.quote(copy + '.map')}"
 
 
-def typed(path: str) -> str:
+def quoted(path: str) -> str:
     """Quote a path where the shell needs it: double quotes for PowerShell and cmd, which pass single ones on."""
     return subprocess.list2cmdline([path]) if sys.platform == "win32" else shlex.quote(path)
 

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 from miniscope_xr.errors import OptionError
-from miniscope_xr.tools.clock.align import align, clock_of, with_clock
+from miniscope_xr.tools.clock.align import align, find_clock, with_clock
 from miniscope_xr.tools.clock.fit import ClockError, fit_clocks, student
 from miniscope_xr.tools.clock.match import match_pulses
 from miniscope_xr.tools.clock.saved import read_clock, to_text
@@ -245,7 +245,7 @@ class TestAlign:
         rng = np.random.default_rng(0)
         card = np.sort(rng.uniform(0, 20, 50))
         pairs = np.stack([card, 1.7e9 + card + 0.5 * (card > 9) + rng.normal(0, 0.002, 50)], axis=1)
-        clock = clock_of(recording(), pairs=pairs)
+        clock = find_clock(recording(), pairs=pairs)
         (tmp_path / "clock.json").write_text(to_text(clock))
         same = with_clock(recording(), read_clock(tmp_path / "clock.json"))
         xr.testing.assert_identical(same, with_clock(recording(), clock))

@@ -74,9 +74,9 @@ def test_a_volume_is_let_go():
 
 
 def test_a_path_is_typed(system):
-    assert words.typed("a.img") == "a.img"
-    assert words.typed("a b.img") == ('"a b.img"' if system == "win32" else "'a b.img'")
-    assert words.typed(words.example_device()) == words.example_device()
+    assert words.quoted("a.img") == "a.img"
+    assert words.quoted("a b.img") == ('"a b.img"' if system == "win32" else "'a b.img'")
+    assert words.quoted(words.example_device()) == words.example_device()
 
 
 def test_what_to_type_for_a_card_as_it_is_sold(tmp_path, system, capsys):

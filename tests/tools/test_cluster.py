@@ -137,13 +137,13 @@ def test_a_path_that_means_another_card_to_a_worker(
     card, _ = make_card(frames=20, **SMALL)
     other, _ = make_card(frames=20, seed=3, **SMALL)
     cluster.worker("only")
-    real = store_module.plan
+    real = store_module.plan_groups
 
     def planned(*args: Any, **options: Any) -> Any:
         found = real(*args, **options)
         return found._replace(blocks=[block._replace(card=str(other)) for block in found.blocks])
 
-    monkeypatch.setattr("miniscope_xr.tools.export.archive.plan", planned)
+    monkeypatch.setattr("miniscope_xr.tools.export.archive.plan_groups", planned)
     with pytest.raises(OSError, match="holds another card"):
         archive([card], tmp_path / "a.zarr", cluster=cluster.address)
 

@@ -184,7 +184,7 @@ def test_flags_only_as_long_as_blocks_are_missing(
     cards: list[tuple[Path, SimulatedCard]], tmp_path: Path, small_blocks: int
 ) -> None:
     path, store = cards[0][0], tmp_path / "lab.zarr"
-    first = store_module.plan([path], str(store))
+    first = store_module.plan_groups([path], str(store))
     store_module.write_block(first.blocks[0])
     with xr.open_zarr(store, group=first.groups[0], chunks=None, consolidated=False) as half:
         assert half["archived"].values.tolist() == [1, 0, 0]

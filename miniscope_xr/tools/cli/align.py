@@ -13,7 +13,7 @@ import xarray as xr
 
 from miniscope_xr.errors import OptionError
 from miniscope_xr.source.words import example_device
-from miniscope_xr.tools.clock.align import AlignOptions, clock_of, with_clock
+from miniscope_xr.tools.clock.align import AlignOptions, find_clock, with_clock
 from miniscope_xr.tools.clock.plot import plot_clock
 from miniscope_xr.tools.clock.saved import to_text
 from miniscope_xr.tools.stream.arguments import typed
@@ -66,7 +66,7 @@ def align(args: Align) -> int:
     options: AlignOptions = {"progress": not args.quiet}
     options.update({name: value for name, value in given.items() if value is not None})  # type: ignore[typeddict-item]
     with xr.open_dataset(args.card, engine="miniscope", layout=args.layout, recording=args.recording) as ds:
-        clock = clock_of(ds, **options)
+        clock = find_clock(ds, **options)
         aligned = with_clock(ds, clock)
         with ExitStack() as opened:
             for out in outs:

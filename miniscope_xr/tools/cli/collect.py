@@ -16,7 +16,7 @@ from miniscope_xr.tools.collect.again import Readying, agree
 from miniscope_xr.tools.collect.exports import wanted
 from miniscope_xr.tools.collect.job import CollectJob, Wish
 from miniscope_xr.tools.collect.names import DEFAULT
-from miniscope_xr.tools.collect.run import Telling, collect_all, identified, in_readers, plan
+from miniscope_xr.tools.collect.run import Telling, collect_all, identified, in_readers, plan_cards
 from miniscope_xr.tools.collect.summary import Summary
 from miniscope_xr.tools.collect.table import CardTable
 from miniscope_xr.tools.export.archive import archive
@@ -69,7 +69,7 @@ def collect_cards(args: Collecting, report: Said, progress: Progress | None) -> 
     strange = {name.lower() for name in args.card} - {disk.card_id.lower() for disk in disks}
     if strange:
         raise RefusedError(f"--card {plain(min(strange))} is none of these cards; look again with `list`")
-    cards = plan(disks, into, told, args.layout, args.backup_dir)
+    cards = plan_cards(disks, into, told, args.layout, args.backup_dir)
     agreed = {}
     if readying is not None:
         agreed = agree(cards, _with_words(readying, cards, table, args), show=not args.json)

@@ -7,7 +7,7 @@ import os
 from miniscope_xr.errors import BlankCardError, MiniscopeError, NotACardError
 from miniscope_xr.index.detect import prepared
 from miniscope_xr.source.local import Device
-from miniscope_xr.source.words import one_after_the_other, typed
+from miniscope_xr.source.words import one_after_the_other, quoted
 
 SETTINGS = "gain=2x led=10 ewl=120 record_length=30min fs=20"
 _LOOK = 1 << 20  # bytes at the start: past the settings and counts of every layout
@@ -34,7 +34,7 @@ def next_step(error: Exception, path: str) -> str:
 
 
 def _of_blank(path: str, layout: str) -> str:
-    card = typed(path)
+    card = quoted(path)
     return (
         "It is ready: put it into the Miniscope and record. To change its settings first: "
         f"miniscope-xr set {card} --layout {layout}{_image(path)} led=20"
@@ -42,7 +42,7 @@ def _of_blank(path: str, layout: str) -> str:
 
 
 def _of_new(path: str, start: bytes, size: int) -> str:
-    card = typed(path)
+    card = quoted(path)
     command = f"miniscope-xr prepare {card} --layout v4-wirefree{_image(path)} {SETTINGS}"
     if size < _LOOK:
         return ""

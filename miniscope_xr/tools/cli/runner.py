@@ -29,7 +29,7 @@ EXIT_CODES = {
 TRACEBACK = "MINISCOPE_XR_TRACEBACK"
 
 
-def say(text: str, stream: TextIO | None = None) -> None:
+def say_line(text: str, stream: TextIO | None = None) -> None:
     """Print a line on stderr (or ``stream``), if there is one and it takes it."""
     with contextlib.suppress(OSError, ValueError):
         print(text, file=stream or sys.stderr)
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace, own_process: bool = False) -> int:
         _drop_broken()
         return code
     except KeyboardInterrupt:
-        say(f"miniscope-xr {args.command}: interrupted")
+        say_line(f"miniscope-xr {args.command}: interrupted")
         if own_process:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace, own_process: bool = False) -> int:
         if os.environ.get(TRACEBACK):
             traceback.print_exc()
         _drop_broken()
-        say(plain(f"miniscope-xr {args.command}: {_sentence(error, args)}"))
+        say_line(plain(f"miniscope-xr {args.command}: {_sentence(error, args)}"))
         _drop_broken()
         return exit_code(error)
 

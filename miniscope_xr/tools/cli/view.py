@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from miniscope_xr.tools.cli.runner import say
+from miniscope_xr.tools.cli.runner import say_line
 from miniscope_xr.tools.stream.arguments import typed
 
 
@@ -29,7 +29,7 @@ def view(args: Viewing) -> int:
     def ready() -> None:
         print(viewer.url, flush=True)
         if args.browser and not webbrowser.open(viewer.url):
-            say("no browser could be started; open this address in one on this computer")
+            say_line("no browser could be started; open this address in one on this computer")
 
     try:
         with viewer:
@@ -38,7 +38,7 @@ def view(args: Viewing) -> int:
             viewer.serve(ready=ready)
     finally:
         if viewer.last_words:
-            say(viewer.last_words)
+            say_line(viewer.last_words)
     return 0
 
 

@@ -161,10 +161,10 @@ def align(ds: xr.Dataset, **options: Unpack[AlignOptions]) -> xr.Dataset:
     OptionError
         A file cannot be read, or a region lies outside the picture.
     """
-    return with_clock(ds, clock_of(ds, **options))
+    return with_clock(ds, find_clock(ds, **options))
 
 
-def clock_of(ds: xr.Dataset, **options: Unpack[AlignOptions]) -> Clock:
+def find_clock(ds: xr.Dataset, **options: Unpack[AlignOptions]) -> Clock:
     """Find how another clock goes against the card's; parameters and errors as for :func:`align`."""
     refuse_unknown("align()", options, AlignOptions.__annotations__)
     given = [name for name in ("pairs", "video", "pulses") if options.get(name) is not None]

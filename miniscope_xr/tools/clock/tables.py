@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.tools.clock.fit import ClockError
-from miniscope_xr.tools.stream.camera import UNIX, read_rows
+from miniscope_xr.tools.stream.camera import UNIX, table_rows
 from miniscope_xr.tools.stream.timing import unix_seconds
 
 Array = np.ndarray[Any, Any]
@@ -50,14 +50,14 @@ def _texts(values: list[str], what: str) -> Column:
 
 def read_pairs(path: Path) -> tuple[Array, Column]:
     """Two columns: the card's time in s, and the other clock's in s or as dates; a heading may be above."""
-    rows = read_rows(path, 2)
+    rows = table_rows(path, 2)
     card = seconds_of([row[0] for row in rows], f"{path}, column 1")
     return card.seconds, seconds_of([row[1] for row in rows], f"{path}, column 2")
 
 
 def read_pulses(path: Path) -> Column:
     """One column of times, or a table of TTL edges (time, level): the rising ones count."""
-    rows = read_rows(path, 1)
+    rows = table_rows(path, 1)
     levels = [row[1] for row in rows if len(row) > 1]
     if len(levels) == len(rows) and set(levels) <= {"0", "1", "0.0", "1.0", "False", "True"}:
         high = [float({"False": 0, "True": 1}.get(level, level)) > 0 for level in levels]

@@ -100,7 +100,7 @@ def identified(paths: Iterable[str]) -> list[Disk]:
     return list(found.values())
 
 
-def plan(
+def plan_cards(
     disks: Sequence[Disk], into: Path, telling: Telling, layout: str | None = None, backup_dir: str | None = None
 ) -> list[CollectJob]:
     """Say where the files of each card go, before anything is read or written.

@@ -92,7 +92,7 @@ def _claimed(path: Path) -> list[tuple[int, int]]:
         card.close()
 
 
-def without(found: Extents, claimed: Sequence[tuple[int, int]]) -> Extents:
+def unclaimed(found: Extents, claimed: Sequence[tuple[int, int]]) -> Extents:
     """Leave out what is told of in the sectors of a recording."""
     if not claimed:
         return found

@@ -25,7 +25,7 @@ from miniscope_xr.source.open import open_device
 from miniscope_xr.source.replace import replace
 from miniscope_xr.tools.check.check import check
 from miniscope_xr.tools.check.result import CheckResult
-from miniscope_xr.tools.copy.fronts import newest, older, without
+from miniscope_xr.tools.copy.fronts import newest, older, unclaimed
 from miniscope_xr.tools.copy.gather import gather
 from miniscope_xr.tools.copy.part import UNFINISHED, continued, open_part, refuse_outputs
 from miniscope_xr.tools.flash.operation import Progress
@@ -128,7 +128,7 @@ def rescue(
                     )
                 claimed = newest(source, file, part, layouts, found)
             replace(part, out)  # closed by now: Windows gives no other name to an open file
-            made, left = _images(out, layouts, without(found, claimed), claimed, everything, force)
+            made, left = _images(out, layouts, unclaimed(found, claimed), claimed, everything, force)
         except Exception as error:
             if copy.done and not isinstance(error, NotACardError):
                 raise  # what was read is kept
@@ -151,5 +151,5 @@ def _images(
             if len(rest.first) < _LEAST or not (claimed := older(file, name, layouts, rest, claimed, force)):
                 break
             made.append(RescuedImage(name, check(str(name), progress=False)))
-            rest = without(rest, claimed)
+            rest = unclaimed(rest, claimed)
     return made, len(rest.first)

@@ -15,7 +15,16 @@ from typing import Any
 from miniscope_xr.card import address
 from miniscope_xr.errors import MiniscopeError, OptionError, OutputError
 from miniscope_xr.tools.export.cluster import cluster_executor, why_it_failed
-from miniscope_xr.tools.export.store import Block, opened, plan, refuse_other, store_made, tidy, write_block, writing
+from miniscope_xr.tools.export.store import (
+    Block,
+    opened,
+    plan_groups,
+    refuse_other,
+    store_made,
+    tidy,
+    write_block,
+    writing,
+)
 from miniscope_xr.tools.stream.arguments import typed
 from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import progress_bar
@@ -31,7 +40,7 @@ def _plans(
     for card in cards:
         try:
             with writing(target):
-                more = plan([card], target, zarr_format, groups, **options)
+                more = plan_groups([card], target, zarr_format, groups, **options)
             blocks += more.blocks
             groups += more.groups
         except MiniscopeError as error:

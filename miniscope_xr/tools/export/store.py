@@ -130,7 +130,7 @@ def _way(layout: Layout, options: dict[str, Any]) -> str:
     return "".join(f", {k}={v}" for k, v in sorted(said.items()))
 
 
-def plan(
+def plan_groups(
     cards: Iterable[str | os.PathLike[str]], store: str, zarr_format: int = 2, taken: Sequence[str] = (), **options: Any
 ) -> Planned:
     """Make the groups of all cards that the store lacks, and list the blocks that are still to be written.

@@ -6,7 +6,7 @@ import os
 import time
 
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts
-from miniscope_xr.layout.stamp import fits, recorded_with
+from miniscope_xr.layout.stamp import has_room, recorded_with
 from miniscope_xr.tools.flash import sector
 from miniscope_xr.tools.flash.contents import Contents
 from miniscope_xr.tools.flash.disks.own_id import id_to_leave
@@ -54,7 +54,7 @@ def _kept(seen: Look, first: bytes, *, may_lose: bool) -> Kept | None:
     if not seen.has_recording or seen.foreign:
         return None
     was = recorded_with(seen.contents.header, seen.contents.first)
-    if was is not None and fits(seen.contents.header, True):
+    if was is not None and has_room(seen.contents.header, True):
         return Kept(was, first)
     if may_lose:
         return None

@@ -41,9 +41,9 @@ def build(
     for field in layout.header.values():
         raw[field.offset : field.offset + field.size] = bytes(field.size)  # also the bits beside a bit field
     words.put(raw, layout.header, values)
-    sector = stamp.without(bytes(raw))
+    sector = stamp.unstamped(bytes(raw))
     own = any(field.offset + field.size > stamp.AT for field in layout.header.values())
-    if session is None or own or not stamp.fits(sector, kept is not None):
+    if session is None or own or not stamp.has_room(sector, kept is not None):
         return sector
     older = read_stamp(old)
     card = bytes.fromhex(older.card) if older and older.card else card

@@ -21,7 +21,7 @@ UNIX = 1e8
 """Seconds from which on a clock is taken to show the time of day: 1973 and later, since 1970."""
 
 
-def read_rows(path: Path, columns: int) -> list[list[str]]:
+def table_rows(path: Path, columns: int) -> list[list[str]]:
     """Rows of a CSV file that have a number or a date in front; what else is above them is a heading."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -80,7 +80,7 @@ def camera_times(path: Path, count: int | None = None, rate: float | None = None
 
 def _milliseconds(path: Path) -> Array:
     """Second column of a timeStamps.csv: (frame number, ms since the start, buffer index)."""
-    rows = read_rows(path, 2)
+    rows = table_rows(path, 2)
     try:
         return np.array([float(row[1]) for row in rows])
     except ValueError as error:

@@ -21,7 +21,7 @@ from miniscope_xr.tools.flash.journal import default_dir
 from miniscope_xr.tools.flash.look import Look, check_content, loss
 from miniscope_xr.tools.flash.settings import show
 from miniscope_xr.tools.flash.verbs import Prepared, look_to_write, to_prepare
-from miniscope_xr.tools.view.told import See, told
+from miniscope_xr.tools.view.told import See, as_told
 
 _KEPT = 32  # cards that were looked at and not written
 
@@ -83,7 +83,7 @@ class Preparer:
             check_content(seen, writes_data=True, verb="prepare", dry_run=True)
             return self._show(_Shown(seen, image, layout or None))
 
-        return told(work)
+        return as_told(work)
 
     def _show(self, shown: _Shown) -> dict[str, Any]:
         seen = shown.seen

@@ -207,7 +207,7 @@ class SeenRecording(Seen):
         return CardChangedError(errno.ESTALE, text, self.store.card.path)
 
 
-def settings_of(attrs: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
+def settings_told(attrs: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
     """Settings of a recording in words, of those named that its attributes have."""
     known = [name for name in names if name in attrs]
     return {name: plain(str(attrs.get(f"{name}_meaning", attrs[name]))) for name in known}

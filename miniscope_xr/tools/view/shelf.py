@@ -11,7 +11,7 @@ from miniscope_xr.card import OpenCard
 from miniscope_xr.errors import MiniscopeError, OptionError, plain
 from miniscope_xr.tools.flash import refuse
 from miniscope_xr.tools.flash.disks.find import present
-from miniscope_xr.tools.view.seen import Seen, SeenRecording, settings_of
+from miniscope_xr.tools.view.seen import Seen, SeenRecording, settings_told
 
 MOST_CARDS = 16
 
@@ -44,7 +44,7 @@ class Shelf:
     def _described(self, number: int, card: OpenCard, seen: Sequence[Seen]) -> dict[str, Any]:
         return {
             "card": number, "name": plain(Path(card.path).name or card.path), "path": plain(card.path),
-            "layout": card.index.layout.id, "settings": settings_of(seen[0].attrs, card.layout.header),
+            "layout": card.index.layout.id, "settings": settings_told(seen[0].attrs, card.layout.header),
             "recordings": [one.described() for one in seen],
         }  # fmt: skip
 

@@ -17,7 +17,7 @@ from miniscope_xr.tools.stream.footage import PRESENT
 from miniscope_xr.tools.stream.gaps import DROPPED, Gap, lost_frames
 from miniscope_xr.tools.stream.timing import BLANK, filled_times, frame_numbers, measured_rate, milliseconds
 from miniscope_xr.tools.view.findings import findings
-from miniscope_xr.tools.view.seen import Heads, Rows, Seen, settings_of
+from miniscope_xr.tools.view.seen import Heads, Rows, Seen, settings_told
 
 
 class SeenDataset(Seen):
@@ -131,7 +131,7 @@ class SeenDataset(Seen):
         name = Path(self.path).name if self.path else "Dataset"
         return {
             "card": 0, "name": plain(name), "path": plain(self.path or name), "layout": plain(layout),
-            "settings": settings_of(self.attrs, names), "recordings": [self.described()],
+            "settings": settings_told(self.attrs, names), "recordings": [self.described()],
         }  # fmt: skip
 
     @cached_property

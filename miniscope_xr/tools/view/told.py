@@ -18,7 +18,7 @@ class _Stopped(MiniscopeError):
     """The page has ended the work, or has gone."""
 
 
-def told(work: Callable[[See], dict[str, Any]]) -> Generator[dict[str, Any]]:
+def as_told(work: Callable[[See], dict[str, Any]]) -> Generator[dict[str, Any]]:
     """Run ``work`` in a thread and yield its progress: ``what``, ``done``, ``of``; last, what it returned besides.
 
     Where the caller closes the iterator, the next word about the progress ends the work.

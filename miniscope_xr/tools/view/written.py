@@ -14,7 +14,7 @@ from miniscope_xr.tools.report import write_report
 from miniscope_xr.tools.stream.outputs import watched
 from miniscope_xr.tools.video.write import dataset_to_video
 from miniscope_xr.tools.view.seen import Seen
-from miniscope_xr.tools.view.told import See, told
+from miniscope_xr.tools.view.told import See, as_told
 
 _VIDEOS = {
     "FFV1": (".avi", "exact video (FFV1), about half the size of the pixels"),
@@ -94,4 +94,4 @@ def write(seen: Seen, kind: str, path: Path, rows: slice, animal: str) -> Genera
         with watched(see):
             return {"written": plain(str(make()))}
 
-    return told(work)
+    return as_told(work)
