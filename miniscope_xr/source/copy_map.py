@@ -17,7 +17,7 @@ from pathlib import Path
 
 from miniscope_xr.errors import OutputError
 from miniscope_xr.source.base import SECTOR, ByteSource
-from miniscope_xr.source.replace import replace
+from miniscope_xr.source.replace import remove, replace
 
 FRONT = (1022, 1023, 1024, 1025)
 """Sectors that tell cards apart: settings, counts and first header of every layout of ours."""
@@ -135,7 +135,7 @@ class CopyMap:
     def save(self, path: Path) -> None:
         """Write the map so that it is whole at any time: the old one stays until the new one is on the disk."""
         temporary = path.with_name(path.name + ".tmp")
-        temporary.unlink(missing_ok=True)  # never through a link that lies there
+        remove(temporary)  # never through a link that lies there
         try:
             with open(temporary, "x", encoding="utf-8") as file:
                 file.write(self.text())
@@ -143,5 +143,5 @@ class CopyMap:
                 os.fsync(file.fileno())
             replace(temporary, path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            remove(temporary)
             raise

@@ -81,7 +81,7 @@ class Device:
             self._stat = None if raw else os.fstat(self._fd)  # Windows knows none of a raw disk
             self.size = self._stat.st_size if self._stat else _block_size(self._fd)
         except OSError as error:
-            why = windows.told(error) if drive else error
+            why = windows.told(error) if sys.platform == "win32" else error
             self.close()
             raise _open_error(self.path, why) from error
         except ValueError as error:  # a path with a NUL byte
@@ -126,7 +126,7 @@ class Device:
     def _error(self, error: OSError, offset: int, length: int) -> CardReadError:
         if self.closed:
             return CardReadError(errno.EBADF, "was closed while it was being read; open it again", self.path)
-        if sys.platform == "win32" and self.is_block:
+        if sys.platform == "win32":
             error = windows.told(error)
         first, last = offset // SECTOR, max(offset, offset + length - 1) // SECTOR
         which = f"sector {first}" if first == last else f"sectors {first} to {last}"

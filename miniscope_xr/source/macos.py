@@ -19,7 +19,7 @@ _F_FULLFSYNC = 51
 _O_NONBLOCK, _O_EXLOCK = 0x4, 0x20
 _UNKNOWN = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY, 45, 102)
 """A disk that does not know a call; 45 and 102 are macOS' own numbers of ENOTSUP and EOPNOTSUPP."""
-_DISK = re.compile(r"/dev/r?(disk\d+)(s\d+)?")
+_DISK = re.compile(r"/dev/r?(disk[0-9]+)((?:s[0-9]+)*)")
 
 
 def disk_name(path: str) -> tuple[str, bool] | None:

@@ -1,14 +1,18 @@
-"""A file that was made takes the name of the one before.
+"""A file that was made takes the name of the one before, and what is not needed any more goes.
 
-Windows refuses that while anybody has the old one open, and somebody often has for a moment: a virus scanner, the
-search, another command that reads a journal. It is tried again for a while; who keeps it open is told of.
+Windows refuses both while anybody has the file open, and somebody often has for a moment: a virus scanner, the search,
+another command that reads a journal. It is tried again for a while; who keeps it open is told of.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _PATIENCE = 3.0  # seconds
@@ -24,10 +28,42 @@ def replace(made: Path, final: Path) -> None:
     OSError
         As ``os.replace``; on Windows after some seconds, where the old file is open in another program.
     """
+    _patiently(lambda: os.replace(made, final))  # noqa: PTH105
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a link itself, if it is there.
+
+    Raises
+    ------
+    OSError
+        As ``os.unlink``; on Windows after some seconds, where the file is open in another program.
+    """
+    _patiently(lambda: path.unlink(missing_ok=True))
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with all that is in it, as far as that is possible: nobody waits for what is left of it."""
+    with contextlib.suppress(OSError):
+        _patiently(lambda: shutil.rmtree(folder))
+
+
+@contextlib.contextmanager
+def folder_for_now(place: Path | None = None) -> Iterator[Path]:
+    """Yield a new folder, in ``place`` or where the system has such, of which nothing is left."""
+    folder = Path(tempfile.mkdtemp(prefix=".miniscope-xr-", dir=place))
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
+
+
+def _patiently(act: Callable[[], None]) -> None:
+    """Do it; again for a while, where Windows says that somebody has the file open."""
     until = time.monotonic() + _PATIENCE
     while True:
         try:
-            return os.replace(made, final)  # noqa: PTH105
+            return act()
         except PermissionError as error:
             if not is_held(error) or time.monotonic() > until:
                 raise

@@ -12,21 +12,27 @@ import re
 from functools import cache
 from typing import Any
 
-_DEVICE = re.compile(r"(?:[\\/]{2}[.?][\\/])?PhysicalDrive(\d+)", re.IGNORECASE)
+_DEVICE = re.compile(r"(?:[\\/]{2}[.?][\\/])?PhysicalDrive([0-9]{1,9})[\\/. ]*", re.IGNORECASE | re.ASCII)
 _GET_LENGTH_INFO, _CHECK_VERIFY, _UPDATE_PROPERTIES = 0x7405C, 0x2D4800, 0x70140
 """IOCTL_DISK_GET_LENGTH_INFO, IOCTL_STORAGE_CHECK_VERIFY, IOCTL_DISK_UPDATE_PROPERTIES."""
+_CLOUD = (362, 363, 388, 389, 393, 395, 398, 404, 426)
+"""ERROR_CLOUD_FILE_*: a file of OneDrive or its like is only a name here, and what is in it does not come."""
 _MEANING = {
     5: errno.EACCES,  # ERROR_ACCESS_DENIED, of which a write makes "bad file descriptor"
     19: errno.EROFS,  # ERROR_WRITE_PROTECT
     21: errno.ENODEV,  # ERROR_NOT_READY: a reader without a card
     32: errno.EBUSY, 33: errno.EBUSY,  # ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION
     433: errno.ENODEV, 1110: errno.ENODEV, 1112: errno.ENODEV, 1167: errno.ENODEV,  # gone, changed, no medium, pulled
+    **dict.fromkeys(_CLOUD, errno.EIO),
     **dict.fromkeys([23, 27, 29, 30, 31, 121, 483, 1117], errno.EIO),  # bad sectors, and devices that do not answer
 }  # fmt: skip
 
 
 def device_name(path: str) -> str | None:
-    r"""Return Windows' ``\\.\PhysicalDriveN`` for each way of writing it; None for anything else."""
+    r"""Return Windows' ``\\.\PhysicalDriveN`` for each way of writing it; None for anything else.
+
+    What Windows drops at the end of a name (dots, spaces) or a shell puts there (a backslash) is no other name.
+    """
     match = _DEVICE.fullmatch(path)
     return rf"\\.\PhysicalDrive{int(match[1])}" if match else None
 
@@ -114,7 +120,12 @@ def plainly(code: int) -> OSError:
 
     known: Any = ctypes
     error: OSError = known.WinError(code)
-    return OSError(_MEANING[code], str(error.strerror).strip()) if code in _MEANING else error
+    if code not in _MEANING:
+        return error
+    text = str(error.strerror).strip().rstrip(".")
+    if code in _CLOUD:
+        text += " (it lies in a cloud folder, and not on this computer: let it be kept on this device, or copy it)"
+    return OSError(_MEANING[code], text)
 
 
 def last_error() -> Any:

@@ -29,7 +29,10 @@ def as_administrator() -> str:
     if sys.platform == "win32":
         return "run as administrator (Start menu, right-click on Terminal or PowerShell, Run as administrator)"
     if sys.platform == "darwin":
-        return "run as administrator (`sudo` in front of the command)"
+        return (
+            "run as administrator (`sudo` in front of the command; where that is refused too: System Settings, "
+            "Privacy & Security, Full Disk Access, Terminal)"
+        )
     return "run as administrator (`sudo` in front of the command, or membership of the group 'disk')"
 
 
@@ -58,6 +61,11 @@ def try_again_command(copy: str) -> str:
     if sys.platform == "win32":
         return ""
     return f"ddrescue -d CARD {shlex.quote(copy)} {shlex.quote(copy + '.map')}"
+
+
+def empty_image_command(size: int) -> str:
+    """Return what makes an image of an empty card, without writing all of it."""
+    return f"fsutil file createnew NAME {size}" if sys.platform == "win32" else f"truncate -s {size} NAME"
 
 
 def quoted(path: str) -> str:

@@ -24,6 +24,7 @@ from miniscope_xr.tools.flash.disks.macos import MacDisks
 from miniscope_xr.tools.flash.disks.windows import WindowsDisks
 from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
 from miniscope_xr.tools.flash.target import other as target_other
+from miniscope_xr.tools.flash.target import volumes
 from miniscope_xr.tools.flash.target.volumes import DISMOUNT, LOCK, VolumeLocks, extents
 
 # As `diskutil info -plist` and `diskutil list -plist` print it, shortened.
@@ -94,6 +95,75 @@ def test_mac_errors():
         mac(MAC_CARD, MAC_PARTS).identify("/dev/null")
 
 
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (b"", "Invalid file"),
+        (b"<plist><dict>", "no element found"),
+        (plistlib.dumps([1]), "failed: "),
+        (subprocess.TimeoutExpired("diskutil", 30), "timed out after 30 seconds"),
+        (FileNotFoundError(2, "No such file or directory", "diskutil"), "No such file"),
+        (
+            subprocess.CalledProcessError(
+                1, "diskutil", plistlib.dumps({"Error": True, "ErrorMessage": "Datenträger nicht gefunden: disk9"})
+            ),
+            "failed: Datenträger nicht gefunden: disk9; check the path with `diskutil list`",
+        ),
+    ],
+)
+def test_a_diskutil_that_fails(answer, message):
+    """No property list, half of one, something else, nothing in time, no diskutil, an error in the user's language."""
+
+    def run(words):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with pytest.raises(NotACardError, match=message):
+        MacDisks(run).identify("/dev/disk9")
+
+
+# As `diskutil list -plist` lists APFS: the container is a disk of its own, on a partition of the one it lies on; of the
+# system's volume a snapshot is mounted.
+MAC_APFS = [
+    {"DeviceIdentifier": "disk4", "Content": "GUID_partition_scheme", "Partitions": [
+        {"DeviceIdentifier": "disk4s1", "Content": "EFI"}, {"DeviceIdentifier": "disk4s2", "Content": "Apple_APFS"}]},
+    {"DeviceIdentifier": "disk5", "APFSPhysicalStores": [{"DeviceIdentifier": "disk4s2"}], "Partitions": [],
+     "APFSVolumes": [{"DeviceIdentifier": "disk5s1", "MountPoint": "/Volumes/Films"}, {"DeviceIdentifier": "disk5s2"}]},
+    {"DeviceIdentifier": "disk1", "APFSPhysicalStores": [{"DeviceIdentifier": "disk0s2"}], "APFSVolumes": [
+        {"DeviceIdentifier": "disk1s1", "MountedSnapshots": [{"SnapshotMountPoint": "/"}]},
+        {"DeviceIdentifier": "disk1s5", "MountPoint": "/System/Volumes/Data"}]},
+    {"DeviceIdentifier": "disk40", "Partitions": [{"DeviceIdentifier": "disk40s1", "MountPoint": "/Volumes/Other"}]},
+]  # fmt: skip
+
+
+def test_apfs():
+    """Its volumes are mounted under another disk's name, and that disk is none."""
+    disk = MacDisks(
+        lambda words: plistlib.dumps(MAC_CARD if words[1] == "info" else {"AllDisksAndPartitions": MAC_APFS})
+    )
+    card = disk.identify("/dev/disk4")
+    assert card.mounts == (("/dev/disk5s1", "/Volumes/Films"),)
+    assert card.partitions == ("/dev/disk4s1", "/dev/disk4s2", "/dev/disk5s1", "/dev/disk5s2")
+    with pytest.raises(BusyError, match=r"/Volumes/Films.*`diskutil unmountDisk /dev/disk4`"):
+        refuse.check(card)
+    with pytest.raises(RefusedError, match="holds / of this computer"):
+        refuse.check(disk.identify("/dev/disk1"))
+    assert disk.identify("/dev/disk40").mounts == (("/dev/disk40s1", "/Volumes/Other"),)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/dev/disk10", ("disk10", False)), ("/dev/rdisk10", ("disk10", False)), ("/dev/rdisk10s1", ("disk10", True)),
+        ("/dev/disk3s1s1", ("disk3", True)), ("/dev/disk", None), ("/dev/disk4x", None), ("disk4", None),
+        ("/Volumes/NO NAME", None), ("/dev/disk\u0664", None),
+    ],
+)  # fmt: skip
+def test_names_of_disks_on_macos(path, name):
+    assert macos.disk_name(path) == name
+
+
 # As `Get-Disk | ConvertTo-Json` prints it (numbers or names for BusType, as the PowerShell version likes), shortened.
 WIN_CARD = {
     "Number": 2, "FriendlyName": "Generic STORAGE DEVICE ", "SerialNumber": "000000001532", "BusType": "USB",
@@ -143,14 +213,36 @@ def test_a_letter_alone_does_not_refuse(letter):
 
 
 @pytest.mark.parametrize(
-    "name", [r"\\.\PhysicalDrive2", r"\\?\PhysicalDrive2", "//./PhysicalDrive2", "physicaldrive02"]
+    "name",
+    [
+        r"\\.\PhysicalDrive2",
+        r"\\?\PhysicalDrive2",
+        "//./PhysicalDrive2",
+        "physicaldrive02",
+        r"\\.\PhysicalDrive2 ",
+        "\\\\.\\PHYSICALDRIVE2\\",
+        "PhysicalDrive2.",
+    ],
 )
 def test_every_spelling_of_a_device(name):
     assert device_name(name) == r"\\.\PhysicalDrive2"
     assert windows(WIN_CARD).identify(name).path == r"\\.\PhysicalDrive2"
 
 
-@pytest.mark.parametrize("name", ["E:", "/dev/sda", r"\\.\E:", "PhysicalDrive", "CON", r"x\PhysicalDrive2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "E:",
+        "/dev/sda",
+        r"\\.\E:",
+        "PhysicalDrive",
+        "CON",
+        r"x\PhysicalDrive2",
+        "PhysicalDrive\u0662",
+        "PhysicalDrive2a",
+        "PhysicalDrive" + 30 * "9",
+    ],
+)
 def test_what_is_no_device_of_windows(name):
     assert device_name(name) is None
 
@@ -247,12 +339,41 @@ def test_volumes_are_locked_and_let_go():
 
 
 @pytest.mark.parametrize("how", [True, "exclusively"])
-def test_a_volume_in_use_refuses(how):
+def test_a_volume_in_use_refuses(how, monkeypatch):
+    monkeypatch.setattr(volumes, "_PATIENCE", 0)
     calls = Calls({"E": ([2], False), "F": ([2], how)})
     with pytest.raises(BusyError, match=r"close the files .*\(or take its letter away: `mountvol F: /p`\)"):
         VolumeLocks(2, calls)
     assert calls.held == {}, "what was locked is given back"
     assert ("dismount", "F") not in calls.log
+
+
+def test_who_looks_at_a_card_for_a_moment_is_waited_for():
+    calls = Calls({"E": ([2], True)})
+    control = calls.control
+
+    def busy_twice(handle, code):
+        done = control(handle, code)
+        calls.known["E"] = ([2], sum(step == ("lock", "E") for step in calls.log) < 2)
+        return done
+
+    calls.control = busy_twice
+    locks = VolumeLocks(2, calls)
+    assert [step for step, _ in calls.log].count("lock") == 3
+    assert list(calls.held.values()) == ["E"], "what could not be locked was closed"
+    locks.close()
+
+
+def test_a_volume_that_comes_later():
+    """Windows finds the volumes of a new card one by one: those that came are locked when a write is refused."""
+    calls = Calls({"E": ([2], False), "C": ([0], False)})
+    locks = VolumeLocks(2, calls)
+    assert not locks.take_new()
+    calls.known["F"] = ([2], False)
+    assert locks.take_new()
+    assert sorted(calls.held.values()) == ["E", "F"]
+    locks.close()
+    assert calls.held == {}
 
 
 def test_the_extents_of_a_volume():

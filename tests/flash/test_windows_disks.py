@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,10 +20,11 @@ import xarray as xr
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.source.local import Device
 from miniscope_xr.tools.cli import hardware, main
-from miniscope_xr.tools.flash import journal
+from miniscope_xr.tools.flash import jobs, journal, operation
 from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import BUSY, BusyError, CardWriteError
 from miniscope_xr.tools.flash.target.linux import open_target
+from miniscope_xr.tools.flash.target.other import RawTarget
 
 from . import life
 from .cli import Tool, card_id
@@ -117,7 +120,10 @@ def test_resume_after_a_kill(drive, image, tool):
     life.is_finished_after_a_kill(tool, drive, image)
 
 
-@pytest.mark.parametrize("name", [r"\\?\PhysicalDrive2", "//./physicaldrive2", "PhysicalDrive2"])
+SPELLINGS = [r"\\?\PhysicalDrive2", "//./physicaldrive2", "PhysicalDrive2", "\\\\.\\PHYSICALDRIVE02\\", DRIVE + ". "]
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
 def test_every_spelling(drive, tool, image, name):
     assert tool("set", name, "gain=2").code == 0
     assert settings(image)["gain"] == 2
@@ -231,6 +237,107 @@ def test_locks_are_given_back(drive, tool, image):
         done = subprocess.run([sys.executable, "-c", code, drive], capture_output=True, text=True, stdin=-3)
         assert done.stdout.strip() == "BusyError", done.stderr
     assert tool("set", drive, "gain=2").code == 0
+
+
+def test_a_volume_that_is_open_for_a_moment(computer, drive, tool, image):
+    """A virus scanner, the search and the Explorer look at a card when it is put in: they are waited for."""
+    computer.volume("e", 2, 0, life.SIZE, words="mounted open")
+    seen = identify(drive)
+    later = threading.Timer(0.7, computer.volume, ("e", 2, 0, life.SIZE))
+    later.start()
+    with open_target(seen, write=True) as target:
+        later.join()
+        target.write(DATA, b"x" * 512)
+    assert image.read_bytes()[DATA : DATA + 512] == b"x" * 512
+
+
+@pytest.mark.parametrize("words", ["mounted", "mounted open"])
+def test_a_volume_mounted_after_the_look(computer, image, tool, monkeypatch, words):
+    """Windows finds a second volume when the others are locked: it is locked, too, or nothing more is written."""
+    drive = computer.disk(2, image)
+    computer.volume("e", 2, 64 << 10, 4 << 20)
+    before, opened = image.read_bytes(), RawTarget._open
+
+    def mounts(self, write):
+        fd = opened(self, write)
+        if write:
+            computer.volume("f", 2, 0, life.SIZE, letter="F", words=words)
+        return fd
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RawTarget, "_open", mounts)
+        result = tool("set", drive, "gain=2")
+    if words == "mounted":
+        assert result.code == 0, result.err
+        assert settings(image)["gain"] == 2
+    else:
+        assert result.code == 5, result.err
+        assert "a volume on it is in use" in result.err
+        assert "The card was not changed" in result.err
+        assert image.read_bytes() == before
+
+
+@pytest.fixture
+def two(computer, drive, image, tmp_path):
+    """A second card of the same size, in a second reader of the same name."""
+    other = life.recorded(tmp_path / "other.img")
+    with open(other, "r+b") as file:
+        file.seek(DATA + 512)
+        file.write(b"another")
+    computer.disk(3, other)
+    return other
+
+
+@pytest.mark.parametrize("when", ["shown", "identified"])
+def test_a_number_that_is_another_card_now(computer, drive, image, two, tool, monkeypatch, when):
+    """Between the question and the first write; and between the last look at its name and that."""
+    before = image.read_bytes(), two.read_bytes()
+    name, real, done = card_id(drive), jobs.identify, []
+
+    def swaps(*words):
+        """Describe the card; both readers were pulled and put in again before that, or after."""
+        found = real(*words) if when == "identified" else None
+        computer.disks[2], computer.disks[3] = computer.disks[3], computer.disks[2]
+        computer.save()
+        done.append(words)
+        return found or real(*words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "identify", swaps)
+        words = ["wipe", drive, "--discard-recording", name, "--card", name, "--yes", "--backup-dir", tool.backups]
+        result = tool.raw(*words)
+    assert len(done) == 1
+    assert result.code == 3, result.err
+    assert ("another card than the one shown" if when == "shown" else "changed since it was shown") in result.err
+    assert (image.read_bytes(), two.read_bytes()) == before
+
+
+def test_another_card_between_two_writes(computer, drive, image, two, tool, monkeypatch):
+    """Pulled, and another put into the same reader: what is on that one stays."""
+    name, other, write = card_id(drive), two.read_bytes(), RawTarget.write
+    monkeypatch.setattr(operation, "STEP", 64 << 10)
+
+    def swaps(self, offset, data):
+        write(self, offset, data)
+        if offset >= DATA:
+            image.write_bytes(other)  # what the reader's number leads to
+            computer.say(2, "here changes=1")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RawTarget, "write", swaps)
+        result = tool("wipe", drive, "--discard-recording", name)
+    assert result.code == 6, result.err
+    assert "the card was changed or resized meanwhile; nothing more is written" in result.err
+    assert image.read_bytes() == other
+
+
+def test_a_lock_switch_that_shows_only_when_written(computer, drive, image):
+    before = image.read_bytes()
+    computer.say(2, "here protected")
+    seen = replace(identify(drive), read_only=False)
+    with open_target(seen, write=True) as target, pytest.raises(CardWriteError, match=r"(?i)write.protect"):
+        target.write(0, bytes(512))
+    assert image.read_bytes() == before
 
 
 def test_two_readers_of_one_name(computer, drive, image, tool, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -122,9 +123,63 @@ def test_a_stream_that_takes_nothing(stream: str, code: int, make_card: Any, tmp
 @pytest.mark.slow
 def test_a_terminal_that_lacks_the_characters(make_card: Any, tmp_path: Path) -> None:
     make_card(frames=5)[0].rename(tmp_path / "\N{MOUSE}.img")
-    done = _shell('info "\N{MOUSE}.img"', tmp_path, PYTHONIOENCODING="ascii")
+    command = [sys.executable, "-m", "miniscope_xr", "info", "\N{MOUSE}.img"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, stdin=-3
+    )
     assert done.returncode == 0
     assert rb"\U0001f401.img: image file" in done.stdout
+
+
+NAMED = "J\xfcrgens K\xe4fig \N{KATAKANA LETTER KA} \N{MOUSE}"
+SAID: dict[str, tuple[list[str], int]] = {
+    "info": (["info", "{}.img"], 0),
+    "check": (["check", "{}.img"], 0),
+    "layouts": (["layouts"], 0),
+    "image": (["image", "{}.img", "{} 2.img"], 0),
+    "dry run": (["prepare", "{}.img", "--image", "--dry-run", "gain=2"], 0),
+    "backup": (["backup", "{}.img", "--backup-dir", "{}"], 0),
+    "nothing there": (["info", "{} 3.img"], 2),
+    "there already": (["image", "{}.img", "{}.img"], 2),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["cp437", "cp850", "cp932", "cp1252"])
+def test_a_console_of_an_old_code_page(
+    encoding: str, make_card: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows' terminals of many countries, and files that output is sent to: what they lack is escaped."""
+    make_card(frames=5)[0].rename(tmp_path / f"{NAMED}.img")
+    monkeypatch.chdir(tmp_path)
+    for what, (words, expected) in SAID.items():
+        streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2)]
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", streams[0])
+            patch.setattr(sys, "stderr", streams[1])
+            code = main([word.format(NAMED) for word in words])
+        said = b"".join(stream.detach().getvalue() for stream in streams)  # type: ignore[attr-defined]
+        assert code == expected, (what, said)
+        shown = NAMED.encode(encoding, "backslashreplace")
+        assert (shown in said) is (what != "layouts"), (what, said)
+
+
+@pytest.mark.parametrize("words", [["preset", "list", "--json"], ["info", "{}.img", "--json"]])
+def test_json_is_json_in_every_code_page(
+    words: list[str], make_card: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program reads it as UTF-8; an escape of the terminal's would be no JSON."""
+    make_card(frames=5)[0].rename(tmp_path / f"{NAMED}.img")
+    monkeypatch.chdir(tmp_path)
+    for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(tmp_path))
+    assert main(["preset", "save", NAMED, "gain=2x"]) == 0
+    out = io.TextIOWrapper(io.BytesIO(), encoding="cp437")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", out)
+        assert main([word.format(NAMED) for word in words]) == 0
+    told = out.detach().getvalue().decode("utf-8")  # type: ignore[attr-defined]
+    assert NAMED in json.dumps(json.loads(told), ensure_ascii=False)
 
 
 def test_a_fault_of_ours_is_one_sentence_too(

@@ -55,7 +55,7 @@ def _kind(preset: Preset | ExportPreset) -> str:
 
 
 def _as_json(kept: Mapping[str, Preset | ExportPreset]) -> str:
-    return json.dumps({name: asdict(each) for name, each in kept.items()}, indent=1, ensure_ascii=False)
+    return json.dumps({name: asdict(each) for name, each in kept.items()}, indent=1)
 
 
 def list_presets(args: PresetList) -> int:

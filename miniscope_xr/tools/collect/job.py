@@ -21,6 +21,7 @@ import xarray as xr
 from miniscope_xr.errors import CardReadError, MiniscopeError, NotACardError, OutputExistsError
 from miniscope_xr.layout import SECTOR
 from miniscope_xr.source.copy_map import CopyMap
+from miniscope_xr.source.replace import remove
 from miniscope_xr.source.words import try_again_command
 from miniscope_xr.tools.check.check import check
 from miniscope_xr.tools.check.result import CheckResult
@@ -163,7 +164,7 @@ def _copy(card: CollectJob, record: Sidecar, wish: Wish, found: Found, see: Prog
             record.copy = _copied(card.disk.path, image, wish.layout, found, see)
         except NotACardError:
             if fresh:
-                record.path.unlink(missing_ok=True)
+                remove(record.path)
             raise
         record.save()
     found.files += [image, record.path]

@@ -11,7 +11,6 @@ import errno
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 from miniscope_xr.engine import sidecar
 from miniscope_xr.errors import OutputError, OutputExistsError
 from miniscope_xr.source.copy_map import same_card
-from miniscope_xr.source.replace import replace
+from miniscope_xr.source.replace import remove, remove_tree, replace
 from miniscope_xr.tools.stream.outputs import kind_of, output_errors
 
 _FORMAT = 1
@@ -85,9 +84,9 @@ class Sidecar:
         temporary = self.path.with_name(self.path.name + ".tmp")
         with output_errors(self.path, "run it again to go on"):
             if self.path.is_file() and self.path.read_bytes() == data:
-                temporary.unlink(missing_ok=True)
+                remove(temporary)
                 return
-            temporary.unlink(missing_ok=True)  # never through a link that lies there
+            remove(temporary)  # never through a link that lies there
             with open(temporary, "xb") as file:
                 file.write(data)
                 file.flush()
@@ -119,9 +118,9 @@ def _tidy(final: Path) -> None:
         for entry in list(final.parent.iterdir()):
             if name.fullmatch(entry.name):
                 if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry, ignore_errors=True)
+                    remove_tree(entry)
                 else:
-                    entry.unlink(missing_ok=True)
+                    remove(entry)
 
 
 def read_sidecar(image: Path) -> Sidecar | None:

@@ -14,7 +14,7 @@ from miniscope_xr.errors import MiniscopeError, NotACardError
 from miniscope_xr.index.find import Extents
 from miniscope_xr.layout import SECTOR, Layout
 from miniscope_xr.source.base import ByteSource
-from miniscope_xr.source.replace import replace
+from miniscope_xr.source.replace import remove, replace
 from miniscope_xr.tools.copy.gather import covered, stretches
 from miniscope_xr.tools.copy.part import STEP, open_part, refuse_outputs
 
@@ -128,5 +128,5 @@ def older(
     if found:
         replace(part, older)
     else:
-        part.unlink()
+        remove(part)
     return found or []

@@ -20,7 +20,7 @@ from miniscope_xr.errors import OutputError
 from miniscope_xr.layout import SECTOR
 from miniscope_xr.source.copy_map import FRONT, CopyMap, card_marks
 from miniscope_xr.source.open import open_device
-from miniscope_xr.source.replace import replace
+from miniscope_xr.source.replace import remove, replace
 from miniscope_xr.source.words import try_again_command
 from miniscope_xr.tools.copy.ends import MARGIN, end_byte, recording_end
 from miniscope_xr.tools.copy.part import STEP, UNFINISHED, continued, fill, open_part, refuse_outputs
@@ -80,7 +80,7 @@ def _verified(part: Path, map_file: Path, read: hashlib._Hash, progress: Progres
     """
     sha256 = sum_up(part, progress).hexdigest()
     if sha256 != read.hexdigest():
-        map_file.unlink(missing_ok=True)
+        remove(map_file)
         raise OutputError(
             errno.EIO, "reads back differently from what was written: this disk or memory is failing; copy to another "
             "disk", str(part),
@@ -206,7 +206,7 @@ def trim(
             refuse_special(map_file)
             copy.save(map_file)
         elif force:
-            map_file.unlink(missing_ok=True)  # of what had this name before
+            remove(map_file)  # of what had this name before
     if copy.bad:
         count = sum(length for _, length in copy.bad) // SECTOR
         warnings.warn(

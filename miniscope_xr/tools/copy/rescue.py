@@ -22,7 +22,7 @@ from miniscope_xr.index.find import Extents, Finder
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
 from miniscope_xr.source.copy_map import CopyMap, card_marks
 from miniscope_xr.source.open import open_device
-from miniscope_xr.source.replace import replace
+from miniscope_xr.source.replace import remove, replace
 from miniscope_xr.tools.check.check import check
 from miniscope_xr.tools.check.result import CheckResult
 from miniscope_xr.tools.copy.fronts import newest, older, unclaimed
@@ -133,7 +133,7 @@ def rescue(
             if copy.done and not isinstance(error, NotACardError):
                 raise  # what was read is kept
             for file_ in (part, map_file):
-                file_.unlink(missing_ok=True)
+                remove(file_)
             raise
     finally:
         source.close()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from miniscope_xr.errors import OutputError, OutputExistsError
-from miniscope_xr.source.replace import replace
+from miniscope_xr.source.replace import remove_tree, replace
 from miniscope_xr.tools.stream.outputs import kind_of, output_errors, parents_made
 
 _OURS = (".zgroup", "zarr.json", "metaData.json", "timestamps.csv")
@@ -62,4 +61,4 @@ def _holder(path: Path) -> Iterator[Path]:
     try:
         yield holder
     finally:
-        shutil.rmtree(holder, ignore_errors=True)
+        remove_tree(holder)

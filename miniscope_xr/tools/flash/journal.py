@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from miniscope_xr.source.replace import replace
+from miniscope_xr.source.replace import remove, replace
 from miniscope_xr.tools.flash import journal_format as text
 from miniscope_xr.tools.flash.errors import JournalError
 
@@ -42,7 +42,7 @@ def save(path: Path, data: bytes) -> None:
     """Write a file so that it is there whole, or not at all, and read it back."""
     temporary = path.with_name(path.name + ".tmp")
     try:
-        temporary.unlink(missing_ok=True)  # left by a crash; a link or pipe of this name is not written through
+        remove(temporary)  # left by a crash; a link or pipe of this name is not written through
         with open(temporary, "xb") as file:
             file.write(data)
             file.flush()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from miniscope_xr.source.words import detach_command, unmount_command
+from miniscope_xr.source.words import detach_command, empty_image_command, unmount_command
 from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.errors import BusyError, RefusedError, SettingsError
 from miniscope_xr.tools.flash.signatures import SIGNATURE_BYTES, at_end, at_start
@@ -84,7 +84,9 @@ def _sizes(disk: Disk, expect_size: int | None) -> Iterator[Reason]:
     if disk.sector_size != 512:
         yield Reason(f"it has sectors of {disk.sector_size} bytes; the Miniscope needs cards with 512-byte sectors")
     if disk.size <= 0 and disk.bus == "image":
-        yield Reason("the file has not one sector; an image to begin with is made by `truncate -s 64G NAME`")
+        yield Reason(
+            f"the file has not one sector; an image to begin with is made by `{empty_image_command(64 * 10**9)}`"
+        )
     elif disk.size <= 0:
         yield Reason("there is no card in this reader (size 0); insert it")
     elif disk.size > MAX_SIZE:

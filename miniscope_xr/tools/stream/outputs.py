@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from miniscope_xr.errors import MiniscopeError, OutputError, OutputExistsError
-from miniscope_xr.source.replace import is_held, replace
+from miniscope_xr.source.replace import is_held, remove, replace
 
 _BLOCK = 4096  # bytes; less than this is free on a full disk
 _KINDS = (
@@ -176,12 +176,12 @@ def _part_of(final: Path) -> Iterator[Path]:
     part = Path(name)
     # The writer makes it anew, with the permissions of a new file; and a file that was cut to nothing, as writers do
     # with one that is there, is put on the disk by ext4 before it is closed: half of the time of a copy.
-    part.unlink()
+    remove(part)
     try:
         yield part
     finally:
         with contextlib.suppress(PermissionError):  # Windows, where a writer that failed left it open: its error counts
-            part.unlink(missing_ok=True)
+            remove(part)
 
 
 Watcher = Callable[[str, int, int], None]

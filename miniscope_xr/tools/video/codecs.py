@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from miniscope_xr.errors import OptionError, OutputError, did_you_mean
+from miniscope_xr.source.replace import folder_for_now
 from miniscope_xr.tools.stream.libraries import need
 
 CONTAINERS: dict[str, tuple[str, ...]] = {
@@ -115,10 +115,10 @@ def available(suffix: str = ".avi") -> list[str]:
     """Codecs of :data:`CONTAINERS` that this computer's OpenCV can write into a file of this type."""
     cv2 = need("cv2", "video", "a video")
     found = []
-    with tempfile.TemporaryDirectory() as folder:
+    with folder_for_now() as folder:
         for codec, suffixes in CONTAINERS.items():
             if suffix.lower() in suffixes:
-                writer = _open(cv2, Path(folder) / f"probe{suffix}", codec, 20, (64, 64))
+                writer = _open(cv2, folder / f"probe{suffix}", codec, 20, (64, 64))
                 if writer.isOpened():
                     found.append(codec)
                 writer.release()

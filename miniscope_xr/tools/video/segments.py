@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from miniscope_xr.errors import OutputError
 from miniscope_xr.frames.stencil import cores
+from miniscope_xr.source.replace import folder_for_now, remove
 from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.video.codecs import open_packet_writer, quiet
 
@@ -114,16 +114,16 @@ def write_segments(
         Set when it is over, also by an error or an interrupt: ``encode`` should end then.
     """
     parts = cores()
-    with quiet(), tempfile.TemporaryDirectory(prefix=".miniscope-xr-", dir=path.parent) as name:
+    with quiet(), folder_for_now(path.parent) as folder:
         writer, last = open_packet_writer(path, "FFV1", fps, size), None
         try:
             cv2 = need("cv2", "video", "a video")
-            for segment in _encoded(encode, segment_bounds(count, parts), Path(name), parts, halt):
+            for segment in _encoded(encode, segment_bounds(count, parts), folder, parts, halt):
                 for packet, key in _packets(segment):
                     writer.set(cv2.VIDEOWRITER_PROP_KEY_FLAG, key)
                     writer.write(packet)
                 if last is not None:
-                    last.unlink()
+                    remove(last)
                 last = segment
         finally:
             writer.release()
@@ -135,9 +135,9 @@ def can_join(path: Path, count: int) -> bool:
     """Whether segments are worth it and possible for this file."""
     if path.suffix.lower() != ".avi" or cores() < 2 or count < 4 * _KEY_INTERVAL:
         return False
-    with tempfile.TemporaryDirectory() as folder:
+    with folder_for_now() as folder:
         try:
-            open_packet_writer(Path(folder) / "probe.avi", "FFV1", 20, (64, 64)).release()
+            open_packet_writer(folder / "probe.avi", "FFV1", 20, (64, 64)).release()
         except OutputError:
             return False
     return True

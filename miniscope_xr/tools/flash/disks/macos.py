@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import plistlib
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from xml.parsers.expat import ExpatError
 
 from miniscope_xr.errors import NotACardError
 from miniscope_xr.source.macos import disk_name
@@ -27,12 +28,12 @@ class MacDisks:
 
     def _ask(self, *words: str) -> dict[str, Any]:
         try:
-            found = plistlib.loads(self._run(["diskutil", *words]))
-        except (subprocess.SubprocessError, plistlib.InvalidFileException, OSError) as error:
+            return dict(plistlib.loads(self._run(["diskutil", *words])))
+        except (subprocess.SubprocessError, OSError, ExpatError, ValueError, TypeError) as error:
+            why = _reason(getattr(error, "stdout", None)) or str(error) or type(error).__name__
             raise NotACardError(
-                f"diskutil {' '.join(words)} failed: {error}; check the path with `{LIST_DISKS['darwin']}`"
+                f"diskutil {' '.join(words)} failed: {why}; check the path with `{LIST_DISKS['darwin']}`"
             ) from error
-        return dict(found)
 
     def names(self) -> list[str]:
         """Return the paths of every whole disk."""
@@ -49,12 +50,8 @@ class MacDisks:
             raise NotACardError(f"{path} is not a disk of this computer; give /dev/diskN (see `diskutil list`)")
         name, partition = named
         info = self._ask("info", "-plist", name)
-        parts = [
-            p
-            for d in self._ask("list", "-plist", name).get("AllDisksAndPartitions", [])
-            for p in [d, *d.get("Partitions", []), *d.get("APFSVolumes", [])]
-        ]
-        mounts = [(f"/dev/{p['DeviceIdentifier']}", p["MountPoint"]) for p in parts if p.get("MountPoint")]
+        parts = _parts(name, self._ask("list", "-plist").get("AllDisksAndPartitions", []))
+        mounts = [(f"/dev/{p['DeviceIdentifier']}", where) for p in parts for where in _mounted(p)]
         return Disk(
             path=f"/dev/r{name}", kind="partition" if partition else "disk", bus=_bus(info),
             size=int(info.get("Size", info.get("TotalSize", 0))), sector_size=int(info.get("DeviceBlockSize", 512)),
@@ -63,6 +60,32 @@ class MacDisks:
             serial=str(info.get("DiskUUID", "")), mounts=tuple(mounts),
             partitions=tuple(f"/dev/{p['DeviceIdentifier']}" for p in parts[1:]),
         )  # fmt: skip
+
+
+def _parts(name: str, disks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a disk and its partitions. The volumes of an APFS partition are listed as those of a disk of their own."""
+    own = [p for d in disks if d.get("DeviceIdentifier") == name for p in (d, *d.get("Partitions", []))]
+    here = {p.get("DeviceIdentifier") for p in own}
+    for d in disks:
+        stores = {store.get("DeviceIdentifier") for store in d.get("APFSPhysicalStores", [])}
+        if d.get("DeviceIdentifier") == name or stores & here:
+            own += d.get("APFSVolumes", [])
+    return own
+
+
+def _mounted(part: dict[str, Any]) -> Iterator[str]:
+    """Yield where a volume is mounted; of the system's own it is a snapshot that is."""
+    for place in (part.get("MountPoint"), *(s.get("SnapshotMountPoint") for s in part.get("MountedSnapshots", []))):
+        if place:
+            yield str(place)
+
+
+def _reason(answer: bytes | None) -> str:
+    """Return what diskutil says in its property list when it fails: ``ErrorMessage``, in the user's language."""
+    try:
+        return str(plistlib.loads(answer or b"").get("ErrorMessage", "")).strip()
+    except (ExpatError, ValueError, AttributeError):
+        return ""
 
 
 def _bus(info: dict[str, Any]) -> str:

@@ -48,7 +48,8 @@ class RawTarget:
     def __init__(self, disk: Disk, *, write: bool) -> None:
         self.path = disk.path
         self._fd = -1
-        self._volumes: list[VolumeLocks | Claim] = []
+        self._claim: Claim | None = None
+        self._volumes: VolumeLocks | None = None
         try:
             self.size = self._measure()
             if self.size != disk.size:
@@ -78,8 +79,8 @@ class RawTarget:
         drive = windows.device_name(self.path)
         if sys.platform == "win32" and drive:
             number = int(drive[len(r"\\.\PhysicalDrive") :])
-            self._volumes.append(Claim(number))
-            self._volumes.append(VolumeLocks(number))
+            self._claim = Claim(number)
+            self._volumes = VolumeLocks(number)
 
     def _media_changes(self) -> int | None:
         on_disk = sys.platform == "win32" and windows.device_name(self.path)
@@ -123,14 +124,26 @@ class RawTarget:
                 errno.EINVAL, f"bytes {offset} to {offset + len(data)} are not sectors of the card", self.path
             )
         try:
-            self._seek(offset)
-            done = os.write(self._fd, data)
+            done = self._write(offset, data)
+        except BusyError:
+            raise
         except OSError as error:
             why = self._told(error)
             text = f"sector {offset // SECTOR} cannot be written: {why.strerror}"
             raise CardWriteError(why.errno, text, self.path) from error
         if done != len(data):
             raise CardWriteError(errno.EIO, f"only {done} of {len(data)} bytes were written", self.path)
+
+    def _write(self, offset: int, data: bytes) -> int:
+        """Write; once more where Windows refused for a volume that it found after the others were locked."""
+        self._seek(offset)
+        try:
+            return os.write(self._fd, data)
+        except OSError as error:
+            if self._told(error).errno != errno.EACCES or self._volumes is None or not self._volumes.take_new():
+                raise
+        self._seek(offset)
+        return os.write(self._fd, data)
 
     def flush(self) -> None:
         """Return when everything is on the card."""
@@ -158,5 +171,7 @@ class RawTarget:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        while self._volumes:
-            self._volumes.pop().close()
+        if self._volumes:
+            self._volumes.close()
+        if self._claim:
+            self._claim.close()

@@ -9,6 +9,7 @@ on simulated readers (``tests/windows``), not yet on hardware.
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -23,6 +24,8 @@ LOCK, DISMOUNT, EXTENTS = 0x90018, 0x90020, 0x560000
 _INVALID = (1 << 64) - 1
 """INVALID_HANDLE_VALUE, as a pointer of 64 bits."""
 _ALREADY_EXISTS = 183
+_PATIENCE = 2.0
+"""Seconds: a virus scanner, the search or the Explorer look at a card for a moment when it is put in."""
 
 
 class VolumeCalls(Protocol):
@@ -71,41 +74,53 @@ class VolumeLocks:
 
     def __init__(self, number: int, calls: VolumeCalls | None = None) -> None:
         self._calls = calls or WindowsCalls()
-        self._handles: list[int] = []
+        self._number, self._held = number, dict[str, int]()
         try:
-            for volume in self._calls.volumes():
-                self._take(volume, number)
+            self.take_new()
         except BaseException:
             self.close()
             raise
 
-    def _take(self, volume: str, number: int) -> None:
-        if not self._on(volume, number):
-            return
-        try:
-            self._handles.append(self._calls.open(volume, True))
-        except OSError as error:
-            raise _in_use(volume, self._calls.places(volume), number) from error
-        if not self._calls.control(self._handles[-1], LOCK):
-            raise _in_use(volume, self._calls.places(volume), number)
-        self._calls.control(self._handles[-1], DISMOUNT)
+    def take_new(self) -> bool:
+        """Lock the volumes that came since (Windows finds those of a new card one by one); whether there were any."""
+        new = [name for name in self._calls.volumes() if name not in self._held and self._on(name)]
+        for volume in new:
+            self._held[volume] = self._locked(volume)
+            self._calls.control(self._held[volume], DISMOUNT)
+        return bool(new)
 
-    def _on(self, volume: str, number: int) -> bool:
+    def _locked(self, volume: str) -> int:
+        """Open and lock a volume; who has a file of it open for a moment is waited for."""
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                handle = self._calls.open(volume, True)
+            except OSError as error:
+                why: OSError | None = error
+            else:
+                if self._calls.control(handle, LOCK):
+                    return handle
+                self._calls.close(handle)
+                why = None
+            if time.monotonic() > until:
+                raise _in_use(volume, self._calls.places(volume), self._number) from why
+            time.sleep(0.1)
+
+    def _on(self, volume: str) -> bool:
         """Whether a volume lies on the disk, also where it may not be opened for more than this question."""
         try:
             handle = self._calls.open(volume, False)
         except OSError:  # a reader without a card, a volume that just went
             return False
         try:
-            return number in self._calls.disks(handle)
+            return self._number in self._calls.disks(handle)
         finally:
             self._calls.close(handle)
 
     def close(self) -> None:
         """Give the volumes back."""
-        for handle in self._handles:
-            self._calls.close(handle)
-        self._handles = []
+        while self._held:
+            self._calls.close(self._held.popitem()[1])
 
 
 class WindowsCalls:
