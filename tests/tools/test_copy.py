@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -245,10 +246,16 @@ def test_a_reader_that_is_pulled_in_the_middle_of_a_step(card, out, monkeypatch)
     assert same(card, out)
 
 
-def test_after_a_full_disk_the_copy_goes_on(capsys, card, tmp_path):
+def test_after_a_full_disk_the_copy_goes_on(capsys, card, tmp_path, monkeypatch):
     with small_disk(tmp_path / "small", 5 << 20) as disk:
         out, tool = disk / "out.img", Tool(capsys, tmp_path)
-        result = tool.raw("image", card, out)
+        early = tool.raw("image", card, out)
+        assert early.code == 5
+        assert "the copy takes 0.01 GB more, and 0.01 GB are free on this disk; make room" in early.err
+        assert not list(disk.iterdir())
+        with monkeypatch.context() as patch:  # somebody else fills it meanwhile
+            patch.setattr(image, "room_for", lambda *_: contextlib.nullcontext())
+            result = tool.raw("image", card, out)
         assert result.code == 5
         assert "make room and run it again" in result.err
         found = CopyMap.parse((disk / "out.img.map").read_text())

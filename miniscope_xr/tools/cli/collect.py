@@ -14,7 +14,7 @@ from miniscope_xr.source.words import example_device
 from miniscope_xr.tools.collect.about import TOLD, checked, terminal
 from miniscope_xr.tools.collect.again import Readying, agree
 from miniscope_xr.tools.collect.exports import wanted
-from miniscope_xr.tools.collect.job import CollectJob, Wish
+from miniscope_xr.tools.collect.job import AGAIN, CollectJob, Wish
 from miniscope_xr.tools.collect.names import DEFAULT
 from miniscope_xr.tools.collect.run import Telling, collect_all, identified, in_readers, plan_cards
 from miniscope_xr.tools.collect.summary import Summary
@@ -74,6 +74,8 @@ def collect_cards(args: Collecting, report: Said, progress: Progress | None) -> 
     if readying is not None:
         agreed = agree(cards, _with_words(readying, cards, table, args), show=not args.json)
     summary = collect_all(cards, into, wish, at_once=args.at_once, show=not args.json, agreed=agreed)
+    others = table.others(disks) if table else []
+    summary.notes += [f"{plain(card)} has a row in {args.table} and is none of these cards" for card in others]
     if args.archive is not None and not summary.interrupted:
         _archive(summary, args)
     report.update(phase="done", card_changed=summary.card_changed, **summary.to_json())
@@ -103,6 +105,9 @@ def _archive(summary: Summary, args: Collecting) -> None:
             )
     except (MiniscopeError, OSError) as error:
         summary.failed = error
+    except KeyboardInterrupt:  # what is said of the cards is said all the same
+        summary.interrupted = True
+        summary.notes.append(f"{args.archive}: stopped; {AGAIN}")
 
 
 def _paths(args: Collecting) -> tuple[list[str], Path]:

@@ -10,11 +10,13 @@ import argparse
 import contextlib
 import os
 import sys
+import threading
 import traceback
 from typing import Any, TextIO
 
 from miniscope_xr.errors import MiniscopeError, at_the_shell, message_of, plain
 from miniscope_xr.tools.cli.next_step import next_step
+from miniscope_xr.tools.flash import interrupts
 from miniscope_xr.tools.flash.errors import FAILED, exit_code
 
 EXIT_CODES = {
@@ -54,6 +56,8 @@ def run(args: argparse.Namespace, own_process: bool = False) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
         _drop_broken()
+        if own_process and interrupts.arrived() and _at_work():
+            os._exit(code)
         return code
     except KeyboardInterrupt:
         say_line(f"miniscope-xr {args.command}: interrupted")
@@ -73,6 +77,12 @@ def run(args: argparse.Namespace, own_process: bool = False) -> int:
         say_line(plain(f"miniscope-xr {args.command}: {_sentence(error, args)}"))
         _drop_broken()
         return exit_code(error)
+
+
+def _at_work() -> bool:
+    """Whether a thread is left that the interpreter would wait for, such as one that a reader does not answer."""
+    me = threading.current_thread()
+    return any(thread is not me and not thread.daemon for thread in threading.enumerate())
 
 
 def _sentence(error: Exception, args: argparse.Namespace) -> str:

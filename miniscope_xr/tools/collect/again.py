@@ -180,14 +180,16 @@ def prepare_again(agreed: Agreed, record: Sidecar, found: Found, see: Progress, 
             see("preparing", 0, 1)
             record.preparing = preset
             record.save()
-            try:
-                journal = jobs.carry_out(agreed.ready.job, target, verbs.backup_dir(args), watching)
-            finally:
-                interrupts.again()
+            journal = jobs.carry_out(agreed.ready.job, target, verbs.backup_dir(args), watching)
     record.preparing, record.prepared = "", preset
     record.save()
     found.steps.append("prepared")
     found.said.append(f"prepared again ({preset}), verified; backup in {journal.folder}")
+
+
+def is_writing() -> bool:
+    """Whether a card is being written: then nobody leaves before the last words about it are known."""
+    return _ONE_AT_A_TIME.locked()
 
 
 def prove(target: Target, record: Sidecar, seen: Look, see: Progress) -> None:

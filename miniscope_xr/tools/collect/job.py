@@ -33,7 +33,7 @@ from miniscope_xr.tools.export.run import export
 from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.report import write_report
-from miniscope_xr.tools.stream.outputs import parents_made, watched
+from miniscope_xr.tools.stream.outputs import watched
 
 AGAIN = "run the same command again: it goes on where it stopped"
 
@@ -64,6 +64,8 @@ class CollectJob:
         What is told of it.
     refused
         Why it is left alone.
+    earlier
+        Of a card on which nothing was recorded: the record of its last recording, where it was prepared after that.
     """
 
     disk: Disk
@@ -71,6 +73,7 @@ class CollectJob:
     base: Path | None = None
     about: About = field(default_factory=dict)
     refused: MiniscopeError | None = None
+    earlier: Sidecar | None = None
 
     @property
     def image(self) -> Path:
@@ -114,9 +117,8 @@ def collect_one(card: CollectJob, wish: Wish, found: Found, see: Progress, cores
     MiniscopeError, OSError
         A step failed; those before it are done, and are not done again.
     """
-    with parents_made(card.image):
-        record = _record(card)
-        _copy(card, record, wish, found, see)
+    record = _record(card)
+    _copy(card, record, wish, found, see)
     with cores, watched(see):
         result = _check(record, wish, found)
         if wish.report:
@@ -137,7 +139,7 @@ def _record(card: CollectJob) -> Sidecar:
     record = read_sidecar(card.image)
     if record is None:
         record = Sidecar(card.image)
-    elif not record.is_of(card.marks):
+    elif not record.is_of(card.marks, card.disk.card_id):
         raise OutputExistsError(
             errno.EEXIST,
             f"is the copy of another recording (card {record.card.get('id', 'unknown')}): tell them apart by what is "

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from miniscope_xr.tools.flash import interrupts
 from miniscope_xr.tools.flash.operation import Progress
 
 _FORM = "{desc}: {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt} [{remaining}, {rate_fmt}]"
@@ -47,14 +48,14 @@ class Lines:
 
     @property
     def stopped(self) -> bool:
-        """Whether it is to end."""
-        return self._stop.is_set()
+        """Whether it is to end: a signal arrived, or a card's work was interrupted."""
+        return self._stop.is_set() or bool(interrupts.arrived())
 
     def see(self, card: int) -> Progress:
         """Return what the work on a card tells of its progress; it raises :class:`Stopped` once it is to end."""
 
         def told(what: str, done: int, total: int) -> None:
-            if self._stop.is_set():
+            if self.stopped:
                 raise Stopped
             self.show(card, what, done, total)
 
@@ -62,16 +63,21 @@ class Lines:
 
     def show(self, card: int, what: str, done: int, total: int) -> None:
         """Show how far a card is."""
+        anew = what != self._what[card]
+        self._what[card] = what
         if not self._bars:
             return
         bar = self._bars[card]
-        if what != self._what[card]:
-            self._what[card] = what
+        if anew:
             bar.unit, bar.unit_scale = ("B", True) if what in _BYTES else ("frame", False)
             bar.set_description_str(f"{self._cards[card]}: {what}", refresh=False)
             bar.bar_format = _FORM
             bar.reset(total)
         bar.update(done - bar.n)
+
+    def doing(self, card: int) -> str:
+        """What is done with a card now; empty before it began."""
+        return self._what[card]
 
     def ended(self, card: int, how: str) -> None:
         """Show how a card ended."""

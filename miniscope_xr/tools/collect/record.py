@@ -24,6 +24,7 @@ from miniscope_xr.tools.stream.outputs import kind_of, output_errors
 
 _FORMAT = 1
 _MOST_SIDECARS = 100_000
+_DATA = 1025  # no layout has settings or counts from this sector on
 
 
 @dataclass
@@ -70,9 +71,13 @@ class Sidecar:
         """What tells the card from others."""
         return str(self.card.get("marks", ""))
 
-    def is_of(self, marks: str) -> bool:
-        """Whether it is of a card with these marks."""
-        return bool(self.marks) and same_card(self.marks, marks)
+    def is_of(self, marks: str, card_id: str) -> bool:
+        """Whether it is of the card with these marks and this id.
+
+        Settings are those of many cards, data is of one: where none of it could be read, the id has to say so.
+        """
+        known = shared_data(self.marks, marks) or card_id == self.card.get("id")
+        return bool(self.marks) and known and same_card(self.marks, marks)
 
     def save(self) -> None:
         """Write it so that it is there whole, or as it was."""
@@ -121,6 +126,12 @@ def _tidy(final: Path) -> None:
                     remove_tree(entry)
                 else:
                     remove(entry)
+
+
+def shared_data(one: str, other: str) -> bool:
+    """Whether two marks of cards both know a sector that holds data, and not settings or counts."""
+    known = [{mark.partition(":")[0] for mark in marks.split()[1:]} for marks in (one, other)]
+    return any(sector.isdecimal() and int(sector) >= _DATA for sector in known[0] & known[1])
 
 
 def read_sidecar(image: Path) -> Sidecar | None:

@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from miniscope_xr.card import OpenCard
-from miniscope_xr.errors import BlankCardError, MiniscopeError, NotACardError, OptionError
+from miniscope_xr.errors import BlankCardError, CardNotFoundError, MiniscopeError, NotACardError, OptionError
 from miniscope_xr.source.copy_map import FRONT, card_marks
 from miniscope_xr.source.open import open_device
 from miniscope_xr.source.remote import is_url
 from miniscope_xr.tools.collect.about import About, asked
-from miniscope_xr.tools.collect.again import Agreed, interrupted, prepare_again
+from miniscope_xr.tools.collect.again import Agreed, interrupted, is_writing, prepare_again
 from miniscope_xr.tools.collect.job import CollectJob, Wish, collect_one
 from miniscope_xr.tools.collect.lines import Lines, Stopped
+from miniscope_xr.tools.collect.lock import alone
 from miniscope_xr.tools.collect.names import DEFAULT, fields_of, name_of, refuse_same
-from miniscope_xr.tools.collect.record import Sidecar, read_sidecar, read_sidecars
+from miniscope_xr.tools.collect.record import Sidecar, read_sidecar, read_sidecars, shared_data
 from miniscope_xr.tools.collect.summary import Outcome, Summary
 from miniscope_xr.tools.collect.table import CardTable
 from miniscope_xr.tools.copy.ends import recording_end
-from miniscope_xr.tools.flash import refuse
+from miniscope_xr.tools.flash import interrupts, refuse
 from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.disks.find import identify, present
 from miniscope_xr.tools.flash.errors import RefusedError
+from miniscope_xr.tools.stream.outputs import parents_made
 
 _MOST_AT_ONCE = 16
+_LOOK = 0.1  # seconds from one look at what arrived to the next
+_PATIENCE = 1.5  # seconds that a step may take to end once it is to
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,14 @@ class Telling:
 
 
 def in_readers(image: bool = False) -> list[Disk]:
-    """Return every Miniscope card in the readers: what holds a recording, or was prepared for one."""
+    """Return every Miniscope card in the readers: what holds a recording, or was prepared for one.
+
+    A lock switch keeps no card from being copied. A card that cannot be read, or by this user, may be one of ours: it
+    is among them, so that the run tells of it.
+    """
     found = []
     for disk in present():
-        why = refuse.reasons(disk, image=image, expect_size=disk.size)
+        why = refuse.reasons(replace(disk, read_only=False), image=image, expect_size=disk.size)
         if disk.size and all(reason.busy for reason in why) and _is_ours(disk.path):
             found.append(disk)
     return found
@@ -74,9 +84,9 @@ def _is_ours(path: str) -> bool:
         OpenCard(path, errors="fill").close()
     except BlankCardError:
         return True
-    except (NotACardError, OSError):
+    except (NotACardError, CardNotFoundError):
         return False
-    except MiniscopeError:  # ambiguous, or of a build that is not read: it is one of ours all the same
+    except (MiniscopeError, OSError):  # cannot be read, is ambiguous, or of a build that is not read
         return True
     return True
 
@@ -114,14 +124,20 @@ def plan_cards(
     """
     fields = [name for name in fields_of(telling.template) if name != "card"]
     known = list(read_sidecars(into)) if into.is_dir() else []
-    cards, named = [], []
+    cards, named, twins = [], [], dict[str, str]()
+    if telling.table:
+        telling.table.check(disks)
     for disk in disks:
         card = CollectJob(disk, _marks(disk.path))
         cards.append(card)
-        before = next((record for record in known if record.is_of(card.marks)), None) if card.marks else None
+        ours = (record for record in known if card.marks and record.is_of(card.marks, disk.card_id))
+        before = next(ours, None)
         if before is not None:
             card.base = before.image.with_suffix("")
         elif _holds_nothing(card, known, layout, backup_dir):
+            card.earlier = _earlier(disk, known)
+            continue
+        if _is_twin(card, twins):
             continue
         card.about = telling.of(disk, before.about if before else {})
         named.append(card)
@@ -158,6 +174,26 @@ def _holds_nothing(card: CollectJob, known: Sequence[Sidecar], layout: str | Non
     except MiniscopeError:  # whatever it is, the copy will tell
         return False
     return False
+
+
+def _is_twin(card: CollectJob, twins: dict[str, str]) -> bool:
+    """Whether another card of this run holds the same recording, as its clone does; ``twins`` has who holds what."""
+    if not shared_data(card.marks, card.marks):  # it cannot be told
+        return False
+    other = twins.setdefault(card.marks, card.disk.path)
+    if other == card.disk.path:
+        return False
+    card.base = None
+    card.refused = OptionError(
+        f"{card.disk.path} holds the same recording as {other}: one is a copy of the other, and one is enough"
+    )
+    return True
+
+
+def _earlier(disk: Disk, known: Sequence[Sidecar]) -> Sidecar | None:
+    """The record of a card's last recording, where the card was prepared after that."""
+    before = [record for record in known if record.prepared and record.card.get("id") == disk.card_id]
+    return before[-1] if before else None
 
 
 def _refuse_taken(card: CollectJob) -> None:
@@ -201,17 +237,12 @@ def collect_all(
         Ctrl+C ends every card at its next step; then too.
     """
     lines = Lines([os.path.basename(card.disk.path) for card in cards], show)  # noqa: PTH119 (Windows' names)
-    run = _Run(into, wish, agreed or {}, lines, [Outcome(card) for card in cards])
-    with warnings.catch_warnings(record=True) as said, contextlib.closing(lines):
+    run = _Run(wish, agreed or {}, lines, [Outcome(card) for card in cards])
+    with warnings.catch_warnings(record=True) as said, contextlib.closing(lines), interrupts.held():
         warnings.simplefilter("always")
-        with ThreadPoolExecutor(min(at_once or _MOST_AT_ONCE, max(len(cards), 1))) as pool:
-            todo = {pool.submit(run.one, place) for place in range(len(cards))}
-            while todo:
-                try:
-                    todo = wait(todo, timeout=0.5).not_done
-                except KeyboardInterrupt:
-                    lines.stop()
-    summary = Summary(into, run.ended, lines.stopped)
+        ended = run.all(min(at_once or _MOST_AT_ONCE, max(len(cards), 1)))
+    interrupts.again()  # there may be other work than the last words
+    summary = Summary(into, ended, lines.stopped)
     summary.add_warnings(str(each.message) for each in said)
     return summary
 
@@ -219,11 +250,28 @@ def collect_all(
 class _Run:
     """One run: what its threads share."""
 
-    def __init__(
-        self, into: Path, wish: Wish, agreed: Mapping[str, Agreed], lines: Lines, ended: Sequence[Outcome]
-    ) -> None:
-        self.into, self.wish, self.agreed, self.lines, self.ended = into, wish, agreed, lines, ended
+    def __init__(self, wish: Wish, agreed: Mapping[str, Agreed], lines: Lines, ended: Sequence[Outcome]) -> None:
+        self.wish, self.agreed, self.lines, self.ended = wish, agreed, lines, ended
         self._cores = threading.Semaphore(os.cpu_count() or 1)
+
+    def all(self, at_once: int) -> list[Outcome]:
+        """Do what is asked of all cards; once it is to end, wait for a moment, and for a card that is written.
+
+        A signal is only noted meanwhile (:func:`interrupts.held`) and every card looks for it at its next step. A
+        reader that does not answer has no next step: it is left, as a kill would leave it, and goes on another time.
+        """
+        pool = ThreadPoolExecutor(at_once)
+        places = {pool.submit(self.one, place): place for place in range(len(self.ended))}
+        todo, until = set(places), math.inf
+        while todo and (time.monotonic() < until or is_writing()):
+            todo = wait(todo, timeout=_LOOK).not_done
+            if self.lines.stopped:
+                until = min(until, time.monotonic() + _PATIENCE)
+        pool.shutdown(wait=not todo, cancel_futures=True)
+        ended = list(self.ended)
+        for place in (places[future] for future in todo):
+            ended[place] = replace(ended[place], stopped=True, left_at=self.lines.doing(place) or "opening it")
+        return ended
 
     def one(self, place: int) -> None:
         """Do what is asked of one card, and note how it ended."""
@@ -247,22 +295,21 @@ class _Run:
         if card.refused is not None:
             raise card.refused
         if card.base is None:
-            return _nothing(card, self.into, self.wish, end)
-        record = collect_one(card, self.wish, end.found, see, self._cores)
-        if card.disk.path in self.agreed:
-            prepare_again(self.agreed[card.disk.path], record, end.found, see, self.lines)
+            return _nothing(card, self.wish, end)
+        with parents_made(card.image), alone(card.image):
+            record = collect_one(card, self.wish, end.found, see, self._cores)
+            if card.disk.path in self.agreed:
+                prepare_again(self.agreed[card.disk.path], record, end.found, see, self.lines)
         return None
 
 
-def _nothing(card: CollectJob, into: Path, wish: Wish, end: Outcome) -> None:
+def _nothing(card: CollectJob, wish: Wish, end: Outcome) -> None:
     """A card on which nothing was recorded: known to us as one that was prepared, or told of."""
     if not card.marks:
         open_device(card.disk.path).close()  # raises why it cannot be read
-    ours = (record for record in read_sidecars(into) if record.card.get("id") == card.disk.card_id)
-    before = [record for record in ours if record.prepared]
-    if before:
-        end.found.files.append(before[-1].image)
-        end.found.said.append(f"was collected and prepared ({before[-1].prepared}); nothing was recorded since")
+    if card.earlier is not None:
+        end.found.files.append(card.earlier.image)
+        end.found.said.append(f"was collected and prepared ({card.earlier.prepared}); nothing was recorded since")
         return
     with contextlib.closing(open_device(card.disk.path)) as source:
         recording_end(source, card.disk.path, wish.layout, None, None)  # raises where nothing looks like a recording

@@ -9,6 +9,7 @@ from typing import Any
 
 from miniscope_xr.errors import at_the_shell, message_of
 from miniscope_xr.tools.collect.job import AGAIN, CollectJob, Found, was_pulled
+from miniscope_xr.tools.flash import interrupts
 from miniscope_xr.tools.flash.errors import (
     BUSY,
     DONE,
@@ -39,6 +40,8 @@ class Outcome:
         Why it is called blank.
     stopped
         Whether a person ended it.
+    left_at
+        What it was left in the middle of, where that did not end in time.
     """
 
     card: CollectJob
@@ -46,6 +49,7 @@ class Outcome:
     error: Exception | None = None
     blank: str = ""
     stopped: bool = False
+    left_at: str = ""
 
     @property
     def state(self) -> str:
@@ -82,7 +86,8 @@ class Outcome:
             after = isinstance(self.error, InterruptedWriteError)  # its message says what goes on from there
             return [said] if after or self.code in (USAGE, REFUSED) else [said, f"once that is put right, {AGAIN}"]
         if self.stopped:
-            return [f"stopped; {AGAIN}"]
+            late = f" in the middle of {self.left_at}, which did not end in time" if self.left_at else ""
+            return [f"stopped{_by()}{late}; {AGAIN}"]
         if self.blank:
             return [self.blank]
         shown = self.found.problems[:_PROBLEMS_SHOWN]
@@ -98,6 +103,12 @@ class Outcome:
             "did": self.found.steps, "files": [str(path) for path in self.found.files if path.exists()],
             "found": self.found.said, "why": self.why(),
         }  # fmt: skip
+
+
+def _by() -> str:
+    """Who ended it, as far as a signal tells."""
+    words = {"": "", "SIGINT": " by Ctrl+C", "SIGHUP": ", since the terminal was closed"}
+    return words.get(interrupts.arrived(), f" by another program or the system ({interrupts.arrived()})")
 
 
 def _within(path: Path, into: Path) -> str:

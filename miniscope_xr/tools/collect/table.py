@@ -9,10 +9,12 @@ of it, whatever it is called::
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import yaml
 from miniscope_xr.errors import CardNotFoundError, OptionError, plain
 from miniscope_xr.source.windows import real_path
 from miniscope_xr.tools.collect.about import SETTINGS, About, checked
+from miniscope_xr.tools.flash.disks.base import Disk
 
 _MOST_BYTES = 4 << 20
 KEY = "card"
@@ -45,21 +48,29 @@ class CardTable:
         try:
             if path.stat().st_size > _MOST_BYTES:
                 raise OptionError(f"{path}: a table of cards is no file of {path.stat().st_size / 1e6:.0f} MB")
-            text = path.read_text(encoding="utf-8-sig")
+            text = _text(path.read_bytes())
         except FileNotFoundError as error:
             raise CardNotFoundError(error.errno, "there is no such table", str(path)) from error
         except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or "it is no text in UTF-8"
+            why = getattr(error, "strerror", None) or "it is no text in UTF-8; save it again as 'CSV UTF-8'"
             raise OptionError(f"{path}: cannot be read as a table: {why}") from error
         rows = _yaml(text, path) if path.suffix.lower() in (".yaml", ".yml") else _csv(text, path)
         self.rows: dict[str, About] = {}
         self._settings: dict[str, str] = {}
+        self._written: dict[str, str] = {}  # ids and paths as they were typed
         for number, row in rows:
             self._add(number, row)
 
     def _add(self, number: int, row: Mapping[str, Any]) -> None:
         where = f"{self.path}, row {number}"
-        names = {str(name).strip().lower(): value for name, value in row.items() if name is not None}
+        names: dict[str, Any] = {}
+        for name, value in row.items():
+            column = str(name).strip().lower()
+            if column in names:
+                raise OptionError(f"{where}: column {plain(column)!r} is there twice")
+            if isinstance(value, (list, dict)):
+                raise OptionError(f"{where}: {plain(column) or 'it'} has several values; give it one")
+            names[column] = value
         card = str(names.pop(KEY, "") or "").strip()
         if not card:
             raise OptionError(
@@ -70,6 +81,7 @@ class CardTable:
             raise OptionError(f"{where}: {plain(odd[0])!r} is no name of a column; use letters, digits and _")
         if card.lower() in self.rows:
             raise OptionError(f"{where}: card {plain(card)} is named twice")
+        self._written[card.lower()] = card
         self._settings[card.lower()] = str(names.pop(SETTINGS, "") or "")
         try:
             self.rows[card.lower()] = checked(names)
@@ -85,19 +97,60 @@ class CardTable:
         return self._settings.get(self._key(card_id, path), "")
 
     def _key(self, card_id: str, path: str) -> str:
+        return next(iter(self._keys(card_id, path)), "")
+
+    def _keys(self, card_id: str, path: str) -> list[str]:
         keys = [key.lower() for key in (card_id, path, real_path(path), os.path.basename(path))]  # noqa: PTH119
-        return next((key for key in keys if key in self.rows), "")
+        return [key for key in dict.fromkeys(keys) if key in self.rows]
+
+    def check(self, disks: Sequence[Disk]) -> None:
+        """Refuse a table in which it is not clear which row is of which of these cards.
+
+        Raises
+        ------
+        OptionError
+            Two rows are of one card (by its id and by its path), or one row is of two cards.
+        """
+        whose: dict[str, str] = {}
+        for disk in disks:
+            keys = self._keys(disk.card_id, disk.path)
+            if len(keys) > 1:
+                both = " and ".join(plain(self._written[key]) for key in keys)
+                raise OptionError(f"{self.path}: {both} are one card, {disk.path}; leave one of the rows out")
+            for key in keys:
+                if key in whose:
+                    raise OptionError(
+                        f"{self.path}: row {plain(self._written[key])} is of {whose[key]} and of {disk.path} (cards of "
+                        "one id are clones, files may have one name in two folders); name each by its path"
+                    )
+                whose[key] = disk.path
+
+    def others(self, disks: Sequence[Disk]) -> list[str]:
+        """Return the cards that have a row and are none of these, as they were typed."""
+        seen = {key for disk in disks for key in self._keys(disk.card_id, disk.path)}
+        return [self._written[key] for key in self.rows if key not in seen]
 
     def names_id(self, card_id: str) -> bool:
         """Whether a card is named by its id: whoever wrote that had this card in hand."""
         return card_id.lower() in self.rows
 
 
+def _text(data: bytes) -> str:
+    """Decode a file: UTF-8, or UTF-16 where it says so, as a spreadsheet's "Unicode text" does."""
+    return data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
+
+
 def _csv(text: str, path: Path) -> list[tuple[int, dict[str, Any]]]:
+    if re.match(r"sep=.\r?\n", text):  # a line with which a spreadsheet tells another one how to read on
+        text = text.partition("\n")[2]
     head = text.partition("\n")[0]
     reader = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=head.count), strict=True)
-    if KEY not in [str(name).strip().lower() for name in reader.fieldnames or ()]:
+    columns = [str(name).strip().lower() for name in reader.fieldnames or ()]
+    if KEY not in columns:
         raise OptionError(f"{path}: the first row names the columns, and one of them is `{KEY}`")
+    twice = next((name for name in columns if name and columns.count(name) > 1), None)
+    if twice is not None:
+        raise OptionError(f"{path}: column {plain(twice)!r} is there twice")
     found = []
     try:
         for row in reader:
@@ -110,9 +163,30 @@ def _csv(text: str, path: Path) -> list[tuple[int, dict[str, Any]]]:
     return found
 
 
+class _Words(yaml.SafeLoader):
+    """YAML as somebody means it who types ids and names: 0012 stays 0012, 1e10 stays 1e10, `no` stays no.
+
+    Nothing is a number, a date or a truth value; a key that is there twice is an error, not the last one's.
+    """
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Read a mapping whose keys are texts, each there once."""
+        own = [str(key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for key in own if own.count(key) > 1 and key != "<<"), None)
+        if twice is not None:
+            raise ValueError(f"{plain(twice)} is there twice (line {node.start_mark.line + 1})")
+        return super().construct_mapping(node, deep)
+
+
+_Words.yaml_implicit_resolvers = {
+    first: [kind for kind in kinds if kind[0] in ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")]
+    for first, kinds in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def _yaml(text: str, path: Path) -> list[tuple[int, dict[str, Any]]]:
     try:
-        found = yaml.safe_load(text)
+        found = yaml.load(text, Loader=_Words)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise OptionError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
     if isinstance(found, dict):

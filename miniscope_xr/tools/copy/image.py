@@ -23,7 +23,7 @@ from miniscope_xr.source.open import open_device
 from miniscope_xr.source.replace import remove, replace
 from miniscope_xr.source.words import try_again_command
 from miniscope_xr.tools.copy.ends import MARGIN, end_byte, recording_end
-from miniscope_xr.tools.copy.part import STEP, UNFINISHED, continued, fill, open_part, refuse_outputs
+from miniscope_xr.tools.copy.part import STEP, UNFINISHED, continued, fill, open_part, refuse_outputs, room_for
 from miniscope_xr.tools.flash.errors import CheckFailedError
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.stream.outputs import (
@@ -138,7 +138,7 @@ def copy_image(
             if not force:
                 copy = continued(copy, part, map_file)
             read = sum_up(part, None, copy.done) if copy.done else hashlib.sha256()
-            with open_part(part, anew=not copy.done) as file:
+            with room_for(part, copy, path), open_part(part, anew=not copy.done) as file:
                 fill(source, file, copy, map_file, progress, read)
             sha256 = _verified(part, map_file, read, progress)
             refuse_existing(out, force)
@@ -197,6 +197,7 @@ def trim(
     map_file = final.with_name(final.name + ".map")
     with (
         whole_file(final, force) as part,
+        room_for(part, copy, store.card.path),
         open_part(part, anew=True) as file,
         progress_bar(copy.end, "image", "B", progress) as bar,
     ):

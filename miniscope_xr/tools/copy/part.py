@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import stat
+import threading
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +20,7 @@ from miniscope_xr.source.copy_map import CopyMap, same_card
 from miniscope_xr.source.salvage import is_gone
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.operation import Progress
-from miniscope_xr.tools.stream.outputs import refuse_existing, refuse_source, refuse_special
+from miniscope_xr.tools.stream.outputs import output_errors, refuse_existing, refuse_source, refuse_special
 
 STEP = 4 << 20
 _HOLE = 64 << 10
@@ -78,6 +82,56 @@ def refuse_outputs(path: str | None, out: Path, force: bool) -> tuple[Path, Path
         refuse_special(beside)
         refuse_source(beside, path)
     return part, map_file, sums
+
+
+_UNDER_WAY: list[tuple[int, CopyMap]] = []
+"""Copies of this process that are not whole yet, each with the number of its disk."""
+_LOOKING = threading.Lock()
+
+
+@contextlib.contextmanager
+def room_for(part: Path, copy: CopyMap, card: str) -> Iterator[None]:
+    """Refuse a copy that its disk has no room for, beside the others that are under way: now, not hours later.
+
+    Parameters
+    ----------
+    part
+        The unfinished image; what it has is not needed again.
+    copy
+        What it is going to hold.
+    card
+        What is copied. Of a sparse file its holes need no room.
+
+    Raises
+    ------
+    OutputError
+        Says how much is needed, and how much is there.
+    """
+    needed = copy.end - copy.done
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        status = os.stat(card)  # noqa: PTH116 (a URL is no path)
+        needed = min(needed, status.st_blocks * 512) if stat.S_ISREG(status.st_mode) else needed
+    with _LOOKING:
+        with output_errors(part):
+            disk, free = part.parent.stat().st_dev, shutil.disk_usage(part.parent).free
+            if not copy.done and part.exists():  # begun anew: what it has is given back first
+                free += part.stat().st_size
+        others = sum(other.end - other.done for where, other in _UNDER_WAY if where == disk)
+        if needed > free - others:
+            beside = f", of which the other copies of this run take {others / 1e9:.2f} GB" if others else ""
+            raise OutputError(
+                errno.ENOSPC,
+                f"the copy takes {needed / 1e9:.2f} GB more, and {free / 1e9:.2f} GB are free on this disk{beside}; "
+                f"{UNFINISHED}",
+                str(part),
+            )
+        mine = (disk, copy)
+        _UNDER_WAY.append(mine)
+    try:
+        yield
+    finally:
+        with _LOOKING:
+            _UNDER_WAY[:] = [each for each in _UNDER_WAY if each is not mine]
 
 
 def open_part(part: Path, anew: bool) -> BinaryIO:

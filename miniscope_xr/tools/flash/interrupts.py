@@ -13,7 +13,8 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Ctrl+C, a polite kill, and a terminal that was closed (or a connection that broke)."""
 
 
 class _State:
@@ -21,24 +22,34 @@ class _State:
 
     held = 0
     pending = False
+    arrived = ""
 
 
 def _note(number: int, frame: FrameType | None) -> None:
     """Interrupt at once, but only once, and not while a card is written."""
     first, _State.pending = not _State.pending, True
+    _State.arrived = _State.arrived or signal.Signals(number).name
     if first and not _State.held:
         raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def caught() -> Iterator[None]:
-    """Make SIGTERM an interrupt too; of several signals only the first raises, so that its handling is not cut off."""
+    """Make SIGTERM and SIGHUP interrupts too; of several signals only the first raises, so that its handling is whole.
+
+    One that is ignored stays so: `nohup`, or a script that runs this in the background, wants it to go on.
+    """
     previous = {}
     if not _State.held:
         _State.pending = False
     try:
         for number in _SIGNALS:
+            before = signal.getsignal(number)
+            if before is None or before is signal.SIG_IGN:
+                continue
             previous[number] = signal.signal(number, _note)
+            if before is not _note:
+                _State.arrived = ""
     except ValueError:  # not the main thread: signals never arrive here
         pass
     try:
@@ -63,6 +74,11 @@ def held() -> Iterator[None]:
 def hold() -> None:
     """Let no signal raise any more until the enclosing :func:`caught` ends: the command's last words are said."""
     _State.pending = True
+
+
+def arrived() -> str:
+    """Return the name of the first signal that asked the command to end, also where it was told of it; else empty."""
+    return _State.arrived
 
 
 def ask() -> bool:
