@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from miniscope_xr.index.filesystem import FileSystem, Sectors, find_file_systems, merged
+from miniscope_xr.index.filesystem import FileSystem, find_file_systems, merged
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.runs import Run
+from miniscope_xr.index.tables import Stretches
 from miniscope_xr.layout import SECTOR
 from miniscope_xr.source.base import Readable
 
@@ -80,11 +81,11 @@ def _counted(lost: Lost) -> str:
     return f"{n:,} of its buffers, in {frames}" if n != 1 else f"1 of its buffers, in {frames}"
 
 
-def _within(stretches: Sequence[tuple[int, int]], start: int, stop: int) -> Sectors:
+def _within(stretches: Sequence[tuple[int, int]], start: int, stop: int) -> Stretches:
     return [(max(a, start), min(b, stop)) for a, b in stretches if a < stop and b > start]
 
 
-def _lost(runs: Sequence[Run], stretches: Sectors) -> Lost:
+def _lost(runs: Sequence[Run], stretches: Stretches) -> Lost:
     """Buffers that lie in some stretches of sectors: those of the runs, and those missing between two runs."""
     count, frames = 0, []
     for k, run in enumerate(runs):

@@ -80,57 +80,69 @@ def _lost(store: OpenRecording, gaps: list[Gap], seconds_lost: float) -> tuple[f
 
 
 def _report(store: OpenRecording, deep: bool, progress: bool) -> RecordingReport:
+    """Look at one recording: its gaps, its frames, how it ended; ``deep`` at every buffer's header too."""
     recording, reader = store.recording, store.frames
     n = reader.count
     numbers = reader.frame_num(np.arange(n))
     start, end = _times(store, [0, n - 1])
-    span = float(end - start)
     period = _rate(store, numbers)
     gaps = recording_gaps(store)
     lost = sum(gap.count for gap in gaps)
     seconds_lost = lost * (period or 0.0)
-    places = FrameNames(numbers)
+    names = FrameNames(numbers)
     complete, looked_at, lacking = _lacking(store, deep, progress)
     longest_seconds, problems = _lost(store, gaps, seconds_lost)
-    inner = [int(numbers[row]) for row in lacking if row != n - 1]
-    notes = []
-    if inner:
-        problems.append(Problem(
-            "partial frames",
-            f"{count(len(inner), 'frame')} lack buffers ({places.named(inner)}); their missing pixels are black",
-            {"frames": len(inner), **places.of_frames(inner)},
-        ))  # fmt: skip
-    if lacking and lacking[-1] == n - 1:
-        notes.append(f"the last frame, {places.named([int(numbers[-1])])}, lacks buffers: the recording ends within it")
+    problems += _partial(lacking, names, numbers)
     jitter = None
     if deep:
         scan = scan_headers(store, progress)
         jitter = float(np.mean(scan.jitter)) if scan.jitter else None
-        problems += scan_problems(scan, places)
+        problems += scan_problems(scan, names)
+    problems += _ending(store, n)
+    problems += [Problem("warning", _sentence(text)) for text in recording.warnings if "overwrote" not in text]
+    notes = []
+    if lacking and lacking[-1] == n - 1:
+        notes.append(f"the last frame, {names.named([int(numbers[-1])])}, lacks buffers: the recording ends within it")
+    return RecordingReport(
+        recording.number, recording.status, n, complete, lost, len(lacking), recording.n_buffers,
+        recording.n_dropped or recording.runs[-1].first.dropped, float(end - start) + (period or 0.0),
+        None if period is None else 1 / period, max((gap.count for gap in gaps), default=0), longest_seconds,
+        seconds_lost, jitter, *_battery(store),
+        problems=tuple(problems), lacking=tuple(lacking), looked_at=looked_at, gaps=tuple(gaps),
+        notes=tuple(notes),
+    )  # fmt: skip
+
+
+def _partial(lacking: list[int], names: FrameNames, numbers: np.ndarray[Any, Any]) -> list[Problem]:
+    """Frames that lack buffers; in the last one a recording may just end."""
+    inner = [int(numbers[row]) for row in lacking if row != len(numbers) - 1]
+    if not inner:
+        return []
+    return [Problem(
+        "partial frames",
+        f"{count(len(inner), 'frame')} lack buffers ({names.named(inner)}); their missing pixels are black",
+        {"frames": len(inner), **names.of_frames(inner)},
+    )]  # fmt: skip
+
+
+def _ending(store: OpenRecording, frames: int) -> list[Problem]:
+    """What is wrong with the end of a recording."""
+    recording = store.recording
     if recording.status == "interrupted":
-        problems.append(Problem(
+        return [Problem(
             "interrupted",
             "the recording was interrupted: the firmware never wrote its counts (battery empty, card pulled, or the "
-            f"Miniscope was switched on again since); {count(n, 'frame')} were found all the same",
-        ))  # fmt: skip
-    elif recording.status == "truncated":
+            f"Miniscope was switched on again since); {count(frames, 'frame')} were found all the same",
+        )]  # fmt: skip
+    if recording.status == "truncated":
         whole = f" of {recording.n_recorded:,}" if recording.n_recorded else ""  # a v3 card keeps no count
-        problems.append(Problem(
+        return [Problem(
             "truncated",
             f"the image ends at byte {store.card.source().size:,}, before the recording does: "
             f"{count(recording.n_buffers, 'buffer')}{whole} are there; copy the card again",
             {"found": recording.n_buffers, "recorded": recording.n_recorded or None},
-        ))  # fmt: skip
-    problems += [Problem("warning", _sentence(text)) for text in recording.warnings if "overwrote" not in text]
-    battery = _battery(store)
-    return RecordingReport(
-        recording.number, recording.status, n, complete, lost, len(lacking), recording.n_buffers,
-        recording.n_dropped or recording.runs[-1].first.dropped, span + (period or 0.0),
-        None if period is None else 1 / period, max((gap.count for gap in gaps), default=0), longest_seconds,
-        seconds_lost, jitter, *battery,
-        problems=tuple(problems), lacking=tuple(lacking), looked_at=looked_at, gaps=tuple(gaps),
-        notes=tuple(notes),
-    )  # fmt: skip
+        )]  # fmt: skip
+    return []
 
 
 def _sentence(text: str) -> str:
