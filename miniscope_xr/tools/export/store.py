@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -27,6 +26,8 @@ import xarray as xr
 from miniscope_xr.card import OpenCard
 from miniscope_xr.errors import CardChangedError, MiniscopeError, MissingDependencyError, OutputError, OutputExistsError
 from miniscope_xr.layout import Layout, builtin_layouts, load_layout
+from miniscope_xr.source.replace import remove_tree
+from miniscope_xr.tools.export.patient import writable
 from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import kind_of, parents_made
 
@@ -79,14 +80,16 @@ def write_block(block: Block) -> int:
     for start in range(block.start, block.stop, block.chunk):
         _copy(video, block, start, min(start + block.chunk, block.stop))
     _copy(ds.drop_vars(["video", "frame"]), block, block.start, block.stop)
-    need("zarr", "archive").open_array(block.store, path=f"{block.group}/{_DONE}", mode="r+")[block.number] = 1
+    need("zarr", "archive").open_array(writable(block.store), path=f"{block.group}/{_DONE}", mode="r+")[
+        block.number
+    ] = 1
     return block.stop - block.start
 
 
 def _copy(ds: xr.Dataset, block: Block, start: int, stop: int) -> None:
     rows = slice(start, stop)
     ds.isel(frame=rows).to_zarr(
-        block.store, group=block.group, region={"frame": rows}, consolidated=False,
+        writable(block.store), group=block.group, region={"frame": rows}, consolidated=False,
         write_empty_chunks=True,  # else every chunk is compared with the fill value, in memory of its own
     )  # fmt: skip
 
@@ -116,7 +119,7 @@ def _make(ds: xr.Dataset, store: str, group: str, step: int, zarr_format: int) -
         if v.dims
     }
     template.chunk(frame=block, block=1).to_zarr(
-        store, group=group, mode="w", compute=False, consolidated=False, zarr_format=zarr_format,
+        writable(store), group=group, mode="w", compute=False, consolidated=False, zarr_format=zarr_format,
         encoding={**encoding, _DONE: {"chunks": (1,)}},
     )  # fmt: skip
 
@@ -188,7 +191,7 @@ def _blocks(
         if made is None:
             _make(ds, store, group, step, zarr_format)
             above, _, name = group.rpartition("/")
-            attrs = zarr.open_group(store, path=above, mode="r+").attrs
+            attrs = zarr.open_group(writable(store), path=above, mode="r+").attrs
             attrs[_MADE] = {**attrs.get(_MADE, {}), name: said}
         elif made != said:
             raise OutputExistsError(
@@ -207,7 +210,7 @@ def tidy(zarr: Any, store: str, groups: Iterable[str]) -> None:
     for group in groups:
         flags = _flags(zarr, store, group)
         if flags is not None and flags.all():
-            del zarr.open_group(store, path=group, mode="r+")[_DONE]
+            del zarr.open_group(writable(store), path=group, mode="r+")[_DONE]
 
 
 def refuse_other(target: str) -> None:
@@ -232,7 +235,7 @@ def store_made(zarr: Any, target: str, zarr_format: int) -> Iterator[None]:
     folder = None if "://" in target or Path(target).exists() else Path(target)
     with parents_made(folder) if folder else nullcontext():
         try:
-            zarr.open_group(target, mode="a", zarr_format=zarr_format)
+            zarr.open_group(writable(target), mode="a", zarr_format=zarr_format)
         except ImportError as error:  # fsspec imports what a protocol needs when it is first used
             raise MissingDependencyError(f"{target} needs more to be written: {error}") from error
         except (OSError, ValueError) as error:
@@ -242,7 +245,7 @@ def store_made(zarr: Any, target: str, zarr_format: int) -> Iterator[None]:
             yield
         finally:
             if folder and {entry.name for entry in folder.iterdir()} <= _METADATA:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder)
 
 
 @contextmanager

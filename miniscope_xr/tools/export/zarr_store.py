@@ -9,6 +9,7 @@ from typing import Any
 import xarray as xr
 
 from miniscope_xr.tools.export.job import ExportJob
+from miniscope_xr.tools.export.patient import writable
 from miniscope_xr.tools.stream.libraries import need
 
 
@@ -16,7 +17,7 @@ def write_store(job: ExportJob, path: Path, name: str, dims: tuple[str, str, str
     """Stream the frames into an array of a new store, then its header values; return these."""
     zarr = need("zarr", "zarr")
     footage = job.footage
-    group = zarr.open_group(str(path), mode="w", zarr_format=zarr_format)
+    group = zarr.open_group(writable(str(path)), mode="w", zarr_format=zarr_format)
     # in format 2 a fill value marks missing pixels for xarray, which would make them float
     options: dict[str, Any] = {"dimension_names": dims} if zarr_format == 3 else {"fill_value": None}
     array = group.create_array(
@@ -38,7 +39,7 @@ def add_headers(headers: xr.Dataset, path: Path, zarr_format: int) -> None:
     """Write the coordinates and attributes of a store, and its table of contents."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
-        headers.to_zarr(str(path), mode="a", zarr_format=zarr_format, consolidated=True)
+        headers.to_zarr(writable(str(path)), mode="a", zarr_format=zarr_format, consolidated=True)
 
 
 def write(job: ExportJob) -> None:
