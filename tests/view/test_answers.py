@@ -29,6 +29,22 @@ def test_images_in_the_folder_are_offered(viewing, make_card):
     assert str(path) in [found["path"] for found in viewing().get("found").json["found"]]
 
 
+def test_what_is_no_image_is_not_offered(viewing, make_card, tmp_path):
+    path, _ = make_card(frames=5)
+    (tmp_path / "folder.img").mkdir()
+    odd = tmp_path / "a\u202egmi.img"
+    try:
+        os.link(path, odd)
+        (tmp_path / "nowhere.img").symlink_to(tmp_path / "gone")
+    except OSError:
+        pytest.skip("this system has no such names or links")
+    asker = viewing(odd)
+    found = {each["path"]: each["shown"] for each in asker.get("found").json["found"] if each["path"].endswith(".img")}
+    assert found == {str(path): str(path), str(odd): str(odd).replace("\u202e", "\\u202e")}
+    (first,) = asker.get("start").json["open"]
+    assert asker.post("open", path=first).json["card"] == 0
+
+
 def test_a_card_is_described(viewing, clean_card, open_card):
     told = viewing().post("open", path=str(clean_card[0])).json
     ds = open_card(clean_card[0])
@@ -154,6 +170,7 @@ def test_traces_are_the_means_of_the_dataset(viewing, make_card, open_card):
     assert np.isnan(whole_trace(lines, 1)).any()
 
 
+@pytest.mark.slow
 def test_cells_are_saved_as_netcdf_beside_what_is_there(viewing, make_card, open_card, tmp_path):
     pytest.importorskip("h5netcdf")
     path, _ = make_card(frames=100, events=[Stall(1500, 400)])

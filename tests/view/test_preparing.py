@@ -21,8 +21,7 @@ SETTINGS = ["gain=1", "record_length=4"]
 @pytest.fixture(autouse=True)
 def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(journal, "default_dir", lambda: tmp_path / "home" / "backups")
-    for module in (preparing, presets):
-        monkeypatch.setattr(module, "default_dir", lambda: tmp_path / "home" / "backups")
+    monkeypatch.setattr(presets, "default_dir", lambda: tmp_path / "home" / "backups")
     monkeypatch.setattr(presets, "folder", lambda: tmp_path / "home" / "config")
 
 
@@ -205,6 +204,24 @@ def test_stopped_it_says_how_the_card_is(viewing, empty, slow_writes):
     assert state["phase"] == "failed"
     assert "The card was not changed." in state["said"]
     assert empty.read_bytes() == before
+    again = looked(viewing(), empty)["said"]  # also where the first server was killed
+    assert f"`miniscope-xr resume {empty}` finishes it" in again[-1]
+
+
+@pytest.mark.slow
+def test_two_servers_write_one_after_the_other(viewing, empty, slow_writes):
+    begun, go_on = slow_writes
+    askers = viewing(), viewing()
+    seen = [looked(asker, empty) for asker in askers]
+    for asker, one in zip(askers, seen, strict=True):
+        asker.post("plan", look=one["look"], words=SETTINGS)
+        assert asker.post("begin", look=one["look"], typed=one["id"][-4:]).status == 200
+        assert begun.wait(30)
+    go_on.set()
+    first, second = (ended(asker) for asker in askers)
+    assert sorted((first["phase"], second["phase"])) == ["done", "failed"]
+    refused = first if first["phase"] == "failed" else second
+    assert "changed" in refused["said"] or "another program" in refused["said"]
 
 
 @pytest.mark.slow

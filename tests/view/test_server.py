@@ -11,10 +11,13 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
-from miniscope_xr.tools.view import Viewer
+from miniscope_xr.tools.cli import view as command
+from miniscope_xr.tools.view import Viewer, door, measure
+from miniscope_xr.tools.view.seen import SeenRecording
 from miniscope_xr.tools.view.server import MOST_BODY, PAGE
 
 from .conftest import Asker
@@ -98,6 +101,58 @@ def test_only_the_files_of_the_page_are_sent(viewing, name):
     answer = asker.raw("GET", asker.path + name)
     assert answer.status in (403, 404)
     assert b"import" not in answer.data
+
+
+@pytest.mark.parametrize(
+    "lines",
+    ["GET http://{host}{path}start HTTP/1.1\nHost: {host}", "GET http://evil.example{path}start HTTP/1.1\nHost: {host}",
+     "GET http://[ HTTP/1.1\nHost: {host}", "GET {path}start HTTP/1.1\nHost: {host}\nHost: evil.example",
+     "GET {path}start HTTP/1.1\nHost: {host}\nOrigin: http://{host}\nOrigin: http://evil.example",
+     "GET {path}start HTTP/1.1\nHost: {host}\nContent-Length: 40",
+     "POST {path}open HTTP/1.1\nHost: {host}\nContent-Type: application/json\nTransfer-Encoding: chunked",
+     "POST {path}open HTTP/1.1\nHost: {host}\nContent-Type: application/json\nContent-Length: 2\nContent-Length: 90"],
+)  # fmt: skip
+def test_what_two_readers_could_read_in_two_ways_is_refused(viewing, lines):
+    """And the connection ends: what stands behind such a request is not taken for the next one."""
+    asker = viewing()
+    host, _, port = asker.host.partition(":")
+    with socket.create_connection((host, int(port)), 10) as connection:
+        text = lines.format(host=asker.host, path=asker.path).replace("\n", "\r\n")
+        connection.sendall(f"{text}\r\n\r\nGET {asker.path}start HTTP/1.1\r\n\r\n".encode())
+        said = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert said.count(b"HTTP/1.1") == 1
+
+
+def test_those_who_never_show_the_token_are_sent_away(viewing, monkeypatch, clean_card):
+    monkeypatch.setattr(door, "MOST_STRANGERS", 5)
+    asker = viewing(clean_card[0])
+    host, _, port = asker.host.partition(":")
+    with ExitStack() as stack:
+        for _ in range(40):
+            some = stack.enter_context(socket.create_connection((host, int(port))))
+            some.sendall(b"GET /")
+        assert asker.get("frames", **CARD, start=0, count=1).status == 200
+        assert len(asker.viewer._server._strangers) <= 5
+        some.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            some.recv(1)  # the last one may still say something
+
+
+def test_whatever_goes_wrong_is_told_in_words(viewing, monkeypatch, clean_card):
+    def fails(*args: object) -> None:
+        raise RuntimeError("no\x1b such luck")
+
+    asker = viewing(clean_card[0])
+    monkeypatch.setattr(measure, "means", fails)
+    monkeypatch.setattr(SeenRecording, "pixels", fails)
+    answers = [
+        asker.get("frames", **CARD, start=0, count=1),
+        asker.post("traces", **CARD, shapes=[{"x": 9, "y": 9, "r": 2}]),
+    ]
+    for answer in answers:
+        assert answer.status == 500
+        assert answer.json["error"] == "a fault of miniscope-xr, not of your card: RuntimeError: no\\x1b such luck"
 
 
 @pytest.mark.parametrize("body", [b"", b"[1]", b"{", b"[" * 60_000, b"\xff\xfe", b'"text"'])
@@ -196,6 +251,36 @@ def test_ctrl_c_ends_the_command_with_one_line(clean_card):
         _, said = process.communicate(timeout=30)
     assert said == "miniscope-xr view: interrupted\n"
     assert process.returncode == 5
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have a screen")
+@pytest.mark.parametrize(
+    ("env", "user", "why"),
+    [({"DISPLAY": ":0"}, 1000, ""), ({"WAYLAND_DISPLAY": "wayland-0"}, 1000, ""), ({}, 1000, "no screen"),
+     ({"DISPLAY": ":0"}, 0, "as root"), ({"BROWSER": "w3m"}, 0, "")],
+)  # fmt: skip
+def test_no_browser_is_tried_that_could_not_show_the_page(env, user, why, monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(command.sys, "platform", "linux")
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    assert why in command.without_browser()
+    assert bool(why) == bool(command.without_browser())
+
+
+@pytest.mark.slow
+def test_over_ssh_the_way_to_the_page_is_told(monkeypatch, capsys, clean_card):
+    monkeypatch.setenv("SSH_CONNECTION", "192.0.2.1 50000 192.0.2.2 22")
+    monkeypatch.delenv("BROWSER", raising=False)
+    monkeypatch.setattr(command, "without_browser", lambda: "there is no screen here")
+    monkeypatch.setattr(Viewer, "serve", lambda self, ready: ready())
+    assert command.view(command.Viewing([str(clean_card[0])], True, 0)) == 0
+    printed = capsys.readouterr()
+    port = printed.out.split(":")[2].partition("/")[0]
+    assert "no screen here; open this address" in printed.err
+    assert f"ssh -L {port}:127.0.0.1:{port} " in printed.err
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,19 @@ class Viewing:
     port: int
 
 
+def without_browser() -> str:
+    """Why no browser is to be tried; "" where one is.
+
+    Without a screen Python would start one of the terminal, which has no JavaScript and takes the terminal over;
+    browsers do not start for the superuser, or only without their own protection.
+    """
+    if sys.platform in ("win32", "darwin") or os.environ.get("BROWSER"):
+        return ""
+    if os.geteuid() == 0:
+        return "browsers do not run as root"
+    return "" if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") else "there is no screen here"
+
+
 def view(args: Viewing) -> int:
     """Serve the page until it is closed."""
     from miniscope_xr.tools.view import Viewer  # start-up time: a server's modules are not needed by other commands
@@ -28,8 +43,11 @@ def view(args: Viewing) -> int:
 
     def ready() -> None:
         print(viewer.url, flush=True)
-        if args.browser and not webbrowser.open(viewer.url):
-            say_line("no browser could be started; open this address in one on this computer")
+        if args.browser and ((no := without_browser()) or not webbrowser.open(viewer.url)):
+            say_line(f"{no or 'no browser could be started'}; open this address in one on this computer")
+            if "SSH_CONNECTION" in os.environ:
+                port = viewer.url.split(":")[2].partition("/")[0]
+                say_line(f"to look from where you sit, type there: ssh -L {port}:127.0.0.1:{port} and this computer's name")
 
     try:
         with viewer:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from miniscope_xr.errors import OptionError
 from miniscope_xr.tools.view import cells, line, measure, written
 from miniscope_xr.tools.view.given import Answer, Given
 from miniscope_xr.tools.view.seen import Seen
@@ -54,7 +55,10 @@ class Longer:
         return written.write(seen, given.text("kind"), self._path(given), slice(start, stop), given.text("animal", ""))
 
     def _path(self, given: Given) -> Path:
-        return self._folder / Path(given.text("path")).expanduser()
+        try:
+            return self._folder / Path(given.text("path")).expanduser()
+        except RuntimeError as error:
+            raise OptionError(f"{given.text('path')}: {error}; type the whole path") from error
 
     def _kinds(self, given: Given) -> Answer:
         return {"kinds": written.listed(self._seen(given))}

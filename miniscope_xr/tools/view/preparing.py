@@ -13,13 +13,14 @@ from typing import Any
 
 from miniscope_xr.errors import OptionError, message_of, plain
 from miniscope_xr.layout import Layout, builtin_layouts
-from miniscope_xr.tools.flash import ask, interrupts, jobs, presets, refuse
+from miniscope_xr.tools.flash import akin, ask, interrupts, jobs, journal, presets, recover, refuse
 from miniscope_xr.tools.flash.arguments import Preparing
+from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.disks.find import identify, present
 from miniscope_xr.tools.flash.errors import RefusedError
-from miniscope_xr.tools.flash.journal import default_dir
 from miniscope_xr.tools.flash.look import Look, check_content, loss
 from miniscope_xr.tools.flash.settings import show
+from miniscope_xr.tools.flash.target.linux import open_target
 from miniscope_xr.tools.flash.verbs import Prepared, look_to_write, to_prepare
 from miniscope_xr.tools.view.told import See, as_told
 
@@ -81,11 +82,11 @@ class Preparer:
             refuse.check(disk, image=image)
             seen = look_to_write(disk, layout or None, see)
             check_content(seen, writes_data=True, verb="prepare", dry_run=True)
-            return self._show(_Shown(seen, image, layout or None))
+            return self._show(_Shown(seen, image, layout or None), _interrupted(disk, layout or None))
 
         return as_told(work)
 
-    def _show(self, shown: _Shown) -> dict[str, Any]:
+    def _show(self, shown: _Shown, interrupted: list[str]) -> dict[str, Any]:
         seen = shown.seen
         ready = self._ready(shown, ())
         with self._lock:
@@ -95,7 +96,8 @@ class Preparer:
             for oldest in list(self._shown)[:-_KEPT]:
                 del self._shown[oldest]
         return {
-            "look": number, "said": [plain(line) for line in ask.show_card(seen)], "id": plain(seen.disk.card_id),
+            "look": number, "id": plain(seen.disk.card_id),
+            "said": [plain(line) for line in [*ask.show_card(seen), *interrupted]],
             "lost": seen.lost() if seen.has_recording else "",
             "recording": seen.recorded.recording if seen.has_recording else "",
             "layout": seen.layout.id, "told": seen.contents.prepared or seen.has_recording,
@@ -206,13 +208,13 @@ class Preparer:
                     raise KeyboardInterrupt
 
         try:
-            journal = jobs.execute(ready.job, default_dir(), image=image, progress=see)
+            saved = jobs.execute(ready.job, journal.default_dir(), image=image, progress=see)
         except KeyboardInterrupt:  # before the first write
             self._tell(phase="failed", said="ended; the card was not changed")
         except Exception as error:  # the page has to be told, whatever it was
             self._tell(phase="failed", said=plain(message_of(error)))
         else:
-            said = f"done and verified: take the card out now. Backup in {journal.folder}"
+            said = f"done and verified: take the card out now. Backup in {saved.folder}"
             self._tell(phase="done", said=plain(said))
 
     def stop(self) -> dict[str, Any]:
@@ -230,6 +232,18 @@ class Preparer:
             self.stop()
             thread.join()
         return str(self._state["said"])
+
+
+def _interrupted(disk: Disk, layout: str | None) -> list[str]:
+    """A sentence where an operation on this card was begun on this computer and never ended: its power went, say."""
+    with open_target(disk, write=False) as target:
+        begun = recover.to_resume(akin.own(target, disk, journal.find(journal.default_dir()), layout))
+    if begun is None:
+        return []
+    return [
+        f"{begun.verb} was interrupted on this card (backup in {begun.folder}): `miniscope-xr resume {disk.path}` "
+        "finishes it, `restore` undoes it; or prepare the card anew here"
+    ]
 
 
 def _setting(layout: Layout, name: str, raw: int) -> dict[str, Any]:

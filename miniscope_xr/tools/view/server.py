@@ -15,13 +15,15 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
+from miniscope_xr.card import address
 from miniscope_xr.errors import MiniscopeError, OptionError, message_of, plain
 from miniscope_xr.tools.view.answers import PageAnswers
+from miniscope_xr.tools.view.door import Door
 from miniscope_xr.tools.view.given import Frames
 
 PAGE = Path(__file__).parent / "page"
@@ -30,12 +32,14 @@ MOST_BODY = 1 << 16  # bytes of a request's body
 MOST_REQUESTS = 64  # answered at the same time
 _UNUSED = 0.5  # s after which a server that nobody asks imports what will be asked for
 PATIENCE = 20.0  # s that a request may take to arrive
+_ONCE = ("Host", "Origin", "Content-Length", "Content-Type", "Sec-Fetch-Site")
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
     "frame-ancestors 'none'; form-action 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 
@@ -80,11 +84,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.UNPROCESSABLE_ENTITY, {"error": plain(message_of(error))})
         except (ConnectionError, TimeoutError):
             self.close_connection = True
+        except Exception as error:  # the page has to be told, whatever it was
+            self.close_connection = True
+            self._send(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": _fault(error)})
         finally:
             self.server.room.release()
 
     def _serve(self, given: Callable[[], dict[str, Any]]) -> None:
-        name = self._checked(urlsplit(self.path).path)
+        name = self._checked()
         if name == "alive":
             self._stay()
             return
@@ -102,17 +109,22 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(HTTPStatus.OK, answer)
 
-    def _checked(self, path: str) -> str:
-        """The part of a path behind the token, where the request is our page's."""
+    def _checked(self) -> str:
+        """The part of the path behind the token, where the request is our page's."""
+        if any(len(self.headers.get_all(name, ())) > 1 for name in _ONCE) or "Transfer-Encoding" in self.headers:
+            raise Refused(HTTPStatus.BAD_REQUEST, "a header is there twice, or says that the length is not known")
+        if not self.path.startswith("/") or (self.command == "GET" and "Content-Length" in self.headers):
+            raise Refused(HTTPStatus.BAD_REQUEST, "expected a path, and with GET nothing behind the headers")
         own = {f"127.0.0.1:{self.server.server_port}", f"localhost:{self.server.server_port}"}
         if self.headers.get("Host", "") not in own:
             raise Refused(HTTPStatus.MISDIRECTED_REQUEST, "this server answers to its own address only")
         origin = self.headers.get("Origin")
         if origin is not None and origin not in {f"http://{host}" for host in own}:
             raise Refused(HTTPStatus.FORBIDDEN, "a page of another site may not ask")
-        token, slash, name = path.removeprefix("/").partition("/")
+        token, slash, name = self.path.partition("?")[0].removeprefix("/").partition("/")
         if not slash or not secrets.compare_digest(token.encode(), self.server.token.encode()):
             raise Refused(HTTPStatus.FORBIDDEN, "open the address that `miniscope-xr view` printed")
+        self.server.known(self.connection)
         # the page's own address is opened from a terminal ("none"); whatever else is asked for, the page asks
         site = self.headers.get("Sec-Fetch-Site", "same-origin")
         if site not in ({"same-origin", "none"} if name == "" else {"same-origin"}):
@@ -120,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
         return name or "index.html"
 
     def _query(self) -> dict[str, Any]:
-        return {key: _number(value) for key, value in parse_qsl(urlsplit(self.path).query)}
+        return {key: _number(value) for key, value in parse_qsl(self.path.partition("?")[2])}
 
     def _body(self) -> dict[str, Any]:
         if self.headers.get("Content-Type", "").partition(";")[0] != "application/json":
@@ -163,6 +175,10 @@ class _Handler(BaseHTTPRequestHandler):
                     self._chunk(part)
             except MiniscopeError as error:
                 self._chunk({"error": plain(message_of(error))})
+            except (ConnectionError, TimeoutError):
+                raise
+            except Exception as error:
+                self._chunk({"error": _fault(error)})
             self.wfile.write(b"0\r\n\r\n")
 
     def _chunk(self, part: dict[str, Any]) -> None:
@@ -185,47 +201,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.room.acquire()
 
 
-class _Pages:
-    """How many pages are open, and since when none is."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._count = 0
-        self._seen = False
-        self._left = 0.0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._count += 1
-            self._seen = True
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._count -= 1
-            self._left = time.monotonic()
-
-    def gone(self, seconds: float) -> bool:
-        """Whether there was a page, and none has been there for so long (one that is loaded again comes back)."""
-        with self._lock:
-            return self._seen and not self._count and time.monotonic() - self._left > seconds
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 32
-
+class _Server(Door):
     def __init__(self, port: int, answers: PageAnswers) -> None:
         self.token = secrets.token_urlsafe(24)
         self.answers = answers
         self.files = {path.name: path for path in PAGE.iterdir() if path.suffix in _TYPES}
         self.room = threading.Semaphore(MOST_REQUESTS)
-        self.pages = _Pages()
         self.ended = threading.Event()
-        super().__init__(("127.0.0.1", port), _Handler)
+        super().__init__(port, _Handler)
 
-    def handle_error(self, *args: Any) -> None:
-        """A page that went away in the middle of an answer is no news; what else goes wrong is told to the page."""
+
+def _fault(error: Exception) -> str:
+    return plain(f"a fault of miniscope-xr, not of your card: {type(error).__name__}: {error}")
 
 
 def _number(text: str) -> Any:
@@ -264,7 +251,8 @@ class Viewer:
 
     def open(self, path: str) -> None:
         """Open a card, so that the page shows it first."""
-        self.answers.first.append(self.answers.shelf.open(path)["path"])
+        self.answers.shelf.open(path)
+        self.answers.first.append(address(path))
 
     def serve(self, patience: float = 4.0, ready: Callable[[], None] = lambda: None) -> None:
         """Wait until the last page has been closed for ``patience`` seconds (or until Ctrl+C)."""

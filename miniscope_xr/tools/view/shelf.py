@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from miniscope_xr.card import OpenCard
+from miniscope_xr.card import OpenCard, address
 from miniscope_xr.errors import MiniscopeError, OptionError, plain
 from miniscope_xr.tools.flash import refuse
 from miniscope_xr.tools.flash.disks.find import present
@@ -25,6 +26,7 @@ class Shelf:
 
     def open(self, path: str) -> dict[str, Any]:
         """Open a card or image, or find it where it is open already; returns what the page shows of it."""
+        path = address(path)
         with self._lock:
             for number, (card, seen) in enumerate(self._cards):
                 if card.path == path and _same(card):
@@ -84,7 +86,14 @@ def candidates(folder: Path) -> list[dict[str, str]]:
     found = []
     for disk in present():
         if disk.size and not refuse.reasons(disk, expect_size=disk.size):
-            found.append({"path": disk.path, "said": disk.describe()})
+            found.append(_candidate(disk.path, disk.describe()))
     for path in sorted(folder.glob("*.img")):
-        found.append({"path": str(path), "said": plain(f"{path.name}, {path.stat().st_size / 1e9:.2f} GB")})
+        with contextlib.suppress(OSError):  # a link that leads nowhere, or one that has just gone
+            if path.is_file():
+                found.append(_candidate(str(path), f"{path.name}, {path.stat().st_size / 1e9:.2f} GB"))
     return found
+
+
+def _candidate(path: str, said: str) -> dict[str, str]:
+    """``shown`` is the path as a person can read it: a name may hold what is no letter."""
+    return {"path": path, "shown": plain(path), "said": plain(said)}

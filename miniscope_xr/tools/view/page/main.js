@@ -59,8 +59,8 @@ server.stay((ended) => (by("start-said").textContent = ended));
 async function offer() {
   const lines = [];
   try {
-    for (const { path, said } of (await server.ask("found")).found) {
-      const link = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: path });
+    for (const { path, shown, said } of (await server.ask("found")).found) {
+      const link = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: shown });
       link.addEventListener("click", () => show(path));
       lines.push([link, ` ${said}`]);
     }
