@@ -47,7 +47,7 @@ def view(args: Viewing) -> int:
             say_line(f"{no or 'no browser could be started'}; open this address in one on this computer")
             if "SSH_CONNECTION" in os.environ:
                 port = viewer.url.split(":")[2].partition("/")[0]
-                say_line(f"to look from where you sit, type there: ssh -L {port}:127.0.0.1:{port} and this computer's name")
+                say_line(f"from where you sit, type there: ssh -L {port}:127.0.0.1:{port} and this computer's name")
 
     try:
         with viewer:
