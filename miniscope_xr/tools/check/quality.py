@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from miniscope_xr.frames.stencil import cores
 from miniscope_xr.tools.check.quality_findings import bleaching, focus_curve, sentences
 from miniscope_xr.tools.check.quality_frames import BLOCK, COLUMNS, Extremes, FrameMeasures, even_part
 from miniscope_xr.tools.check.quality_pixels import corner_light, defects, vignette
-from miniscope_xr.tools.check.quality_shift import REDUCED, Reducer, Shifts, reference_of
+from miniscope_xr.tools.check.quality_reduce import REDUCED, Reducer
+from miniscope_xr.tools.check.quality_shift import Shifts
 from miniscope_xr.tools.stream.footage import Footage, Images
 from miniscope_xr.tools.stream.outputs import progress_bar
 from miniscope_xr.tools.stream.readahead import read_ahead
@@ -22,7 +24,9 @@ _REFERENCE = 48  # frames from all over the recording that make the picture shif
 _LEAST = 64  # pixels of a side below which there is no telling how far a picture moved
 _SPARE = 4  # of a long recording every so many-th frame is enough for what its pixels are like on average
 _LONG = 2000
-_BATCH = 1_500_000  # bytes: what is read is measured while it is in the processor's cache
+_BATCH = 6_000_000  # bytes: enough frames for some threads
+
+_At = np.ndarray[Any, np.dtype[np.int64]]
 
 _ABOUT = {
     "mean": {"long_name": "mean of the frame", "units": "grey value"},
@@ -79,15 +83,25 @@ def quality(ds: xr.Dataset, progress: bool = True) -> xr.Dataset:
             ThreadPoolExecutor(cores()) as pool,
         ):
             measures = FrameMeasures(footage.height, footage.width, shifts, pool)
+            begun: deque[tuple[_At, list[Future[Any]]]] = deque()
             for rows, images in ahead:
                 good = _good(footage, rows)
                 whole = images if good.all() else images[good]
+                begun.append((np.flatnonzero(good) + rows.start, measures.begin(whole)))
                 pixels.add(whole[::spare])
-                table[np.flatnonzero(good) + rows.start] = measures.of(whole)
                 bar.update(len(images))
+                if len(begun) > 1:
+                    _finish(table, *begun.popleft())
+            for rows_and_found in begun:
+                _finish(table, *rows_and_found)
     finally:
         ahead.close()
     return _dataset(footage, table, pixels, reference)
+
+
+def _finish(table: np.ndarray[Any, Any], rows: _At, found: list[Future[Any]]) -> None:
+    if found:
+        table[rows] = np.concatenate([some.result() for some in found])
 
 
 def _good(footage: Footage, rows: slice) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -122,7 +136,7 @@ def _reference(some: Images) -> tuple[Shifts | None, np.ndarray[Any, Any]]:
     blocks = spoilt.reshape(spoilt.shape[0] // REDUCED, REDUCED, spoilt.shape[1] // REDUCED, REDUCED).any(axis=(1, 3))
     reducer = Reducer(BLOCK, *spoilt.shape)
     small = np.concatenate([reducer.add(some[at : at + BLOCK, y, x])[2].copy() for at in range(0, len(some), BLOCK)])
-    return Shifts(reference_of(small, blocks), blocks), pixels.mean
+    return Shifts(small, blocks), pixels.mean
 
 
 def _dataset(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from miniscope_xr.tools.check.quality_shift import REDUCED, Reducer, Shifts
+from miniscope_xr.tools.check.quality_reduce import REDUCED, Reducer
+from miniscope_xr.tools.check.quality_shift import Shifts
 from miniscope_xr.tools.stream.footage import Images
 
 Array = np.ndarray[Any, Any]
 
-BLOCK = 4  # frames measured at once: what is made of them stays in the processor's cache
+BLOCK = 4  # frames whose sums are made at once: what is made of them stays in the processor's cache
+_SOME = 32  # frames a thread measures at once
 _SMOOTH = 9  # rows: slower changes of brightness from row to row are the scene's
 FULL = 255
 """Grey value of a saturated pixel."""
@@ -64,7 +66,7 @@ class Extremes:
 
 
 class FrameMeasures:
-    """Measures batches of frames, :data:`BLOCK` at a time on as many threads as there are cores.
+    """Measures batches of frames on as many threads as there are cores.
 
     Parameters
     ----------
@@ -86,10 +88,9 @@ class FrameMeasures:
         self._halves = halves
         self._rooms = threading.local()
 
-    def of(self, images: Images) -> Array:
-        """Return float64 (n, 6): :data:`COLUMNS` of each frame."""
-        blocks = [images[at : at + BLOCK] for at in range(0, len(images), BLOCK)]
-        return np.concatenate([*self._pool.map(self._block, blocks)]) if blocks else np.zeros((0, len(COLUMNS)))
+    def begin(self, images: Images) -> list[Future[Array]]:
+        """Have a batch measured: float64 (n, 6) each, in order, :data:`COLUMNS` of the frames."""
+        return [self._pool.submit(self._some, images[at : at + _SOME]) for at in range(0, len(images), _SOME)]
 
     def _reducer(self, height: int, width: int) -> Reducer:
         """One for each thread."""
@@ -98,19 +99,30 @@ class FrameMeasures:
         found: Reducer = self._rooms.reducer
         return found
 
-    def _block(self, images: Images) -> Array:
-        n = len(images)
+    def _some(self, images: Images) -> Array:
+        """Sums are made while the pixels are near, shifts of what they leave in few calls: threads wait at each."""
+        found = np.zeros((len(images), len(COLUMNS)))
+        small, profiles = [], []
+        for at in range(0, len(images), BLOCK):
+            block = images[at : at + BLOCK]
+            fours, profile = self._sums(block, found[at : at + BLOCK])
+            small.append(fours.copy())
+            profiles.append(profile)
+        found[:, 5] = _banding(np.concatenate(profiles))
+        found[:, 2:4] = np.nan if self._shifts is None else self._shifts.of(np.concatenate(small))
+        return found
+
+    def _sums(self, images: Images, found: Array) -> tuple[Array, Array]:
+        """Fill in what sums of pixels tell; return the reduced pictures and what each half of each row is like."""
         part = np.ascontiguousarray(images[:, self._part[0], self._part[1]])
         pairs, twos, fours = self._reducer(*part.shape[1:]).add(part)
-        profile = (pairs.reshape(-1, pairs.shape[2]) @ self._halves).reshape(n, -1, 2)
-        mean = profile.mean(axis=(1, 2))
-        found = np.zeros((n, len(COLUMNS)))
-        found[:, 0] = images.sum(axis=(1, 2), dtype=np.uint32) / images[0].size
-        found[:, 1] = _sharpness(part, twos, fours, mean)
-        found[:, 2:4] = np.nan if self._shifts is None else self._shifts.of(fours)
+        profile = np.matmul(pairs, self._halves)
+        covered = part.shape == images.shape
+        total = fours.sum(axis=(1, 2), dtype=np.float64) if covered else images.sum(axis=(1, 2), dtype=np.uint64)
+        found[:, 0] = total / images[0].size
+        found[:, 1] = _sharpness(part, twos, fours, profile.mean(axis=(1, 2)))
         found[:, 4] = [np.count_nonzero(image == FULL) / image.size for image in images]
-        found[:, 5] = _banding(profile)
-        return found
+        return fours, profile
 
 
 def _sharpness(part: Images, twos: Array, fours: Array, mean: Array) -> Array:
@@ -119,18 +131,20 @@ def _sharpness(part: Images, twos: Array, fours: Array, mean: Array) -> Array:
     The energy of the differences between 2 x 2 pixels and the 4 x 4 around them (a Haar wavelet). White noise adds as
     much at every scale, so what neighbouring pixels differ by says how much that is.
     """
-    n, blocks = len(part), fours[0].size
+    blocks = fours[0].size
     detail = (_squares(twos) - _squares(fours) / 4) / (12 * blocks)  # in squared grey values of one pixel's noise
     some = part[:, :: 2 * REDUCED].astype(np.float32)
     steps = some[:, :, 1::2] - some[:, :, 0::2]
-    noise = np.array([np.dot(row, row) for row in steps.reshape(n, -1)]) / (2 * steps[0].size)
+    noise = _squares(steps) / (2 * steps[0].size)
     energy = np.maximum(detail - noise, 0)
     sharp: Array = np.sqrt(energy) / 2 / np.maximum(mean, 1)
     return sharp
 
 
 def _squares(pictures: Array) -> Array:
-    return np.array([float(np.dot(flat, flat)) for flat in pictures.reshape(len(pictures), -1)])
+    """Sum of squares of each picture: rows in float32, exact enough and fast, their sum in float64."""
+    found: Array = np.einsum("krc,krc->kr", pictures, pictures).sum(axis=1, dtype=np.float64)
+    return found
 
 
 def _banding(profile: Array) -> Array:

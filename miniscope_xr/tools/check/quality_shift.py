@@ -1,8 +1,9 @@
-"""How far each frame has moved against a reference: phase correlation of a reduced picture, below a pixel.
+"""How far each frame has moved against a reference, below a pixel.
 
-The picture is averaged over 4 x 4 pixels and its middle is taken, which a Fourier transform does fast. What the optics
-do (vignette) stands still while the tissue moves, so every picture is divided by the reference's smooth part first. The
-highest point of the correlation gives whole steps, and Newton's method on the spectrum what is left.
+It is measured on pictures averaged over 4 x 4 pixels. What the optics do (vignette) stands still while the tissue
+moves, so every picture is divided by the light of the reference first, and what varies slowly is taken off it. Phase
+correlation finds the place to about a pixel of the reduced picture. Least squares on what still differs from the
+reference finds the rest; a pixel counts less the more it differs, for a cell that flashes tells nothing of motion.
 """
 
 from __future__ import annotations
@@ -11,104 +12,61 @@ from typing import Any
 
 import numpy as np
 
-from miniscope_xr.tools.stream.footage import Images
+from miniscope_xr.tools.check.quality_reduce import REDUCED
 
 Array = np.ndarray[Any, Any]
 
-REDUCED = 4
-"""Pixels of the camera in one of the reduced picture, along each side."""
-
-_SIZES = (256, 192, 160, 128, 96, 80, 64, 48, 40, 32, 24, 16, 12, 8)  # sides that a transform does fast
-_MOST = 64  # pixels of a side that are used: more cost time and gain nothing
-_SMOOTH = 2.5  # periods in the picture: what varies more slowly is taken for light and not for tissue
-_FINE = 0.40  # periods in a pixel of the reduced picture: what is finer is noise and defects of single pixels
+# Lengths are in pixels of the reduced picture.
+_SIZES = (64, 60, 54, 48, 40, 36, 32, 30, 24, 20, 18, 16, 12, 8)  # sides that a transform does fast
+_PAIR = 2  # pixels along each side of one that the rough place is found in
+_REACH = 8  # around the part that is compared: motion brings it in
+_LIGHT = 10  # sigma of what is taken for light and not for tissue
+_SLOW = 2.5  # sigma of what is taken off each picture: light out of focus that wavers
+_NOISE = 0.40  # periods in a pixel: what is finer is noise
 _CONTRAST = 1.5  # times the reference's own: cells that flash are brighter, and would pull the correlation to them
-_STEPS = 3  # of Newton's method
-
-
-class Reducer:
-    """Adds up neighbouring pixels of a few frames at a time, in memory that it keeps: new memory costs more than sums.
-
-    Parameters
-    ----------
-    most
-        Frames at a time.
-    height, width
-        Of a frame; multiples of 8.
-    """
-
-    def __init__(self, most: int, height: int, width: int) -> None:
-        self._pairs, self._other = (np.empty((most, height, width // 2), np.uint16) for _ in range(2))
-        self._twos = np.empty((most, height // 2, width // 2), np.uint16)
-        self._wide, self._rest = (np.empty((most, height // 2, width // 4), np.uint32) for _ in range(2))
-        self.pairs = np.empty(self._pairs.shape, np.float32)
-        self.twos = np.empty(self._twos.shape, np.float32)
-        self.fours = np.empty((most, height // 4, width // 4), np.float32)
-
-    def add(self, images: Images) -> tuple[Array, Array, Array]:
-        """Sums over 1 x 2, 2 x 2 and 4 x 4 pixels, as float32; they hold until the next call.
-
-        A pair of bytes is one number of 16 bits, so both halves of it are added at once; and so on.
-        """
-        n = len(images)
-        _halves_added(np.ascontiguousarray(images).view("<u2"), 8, self._pairs[:n], self._other[:n])
-        np.copyto(self.pairs[:n], self._pairs[:n])
-        np.add(self._pairs[:n, 0::2], self._pairs[:n, 1::2], out=self._twos[:n])
-        np.copyto(self.twos[:n], self._twos[:n])
-        _halves_added(self._twos[:n].view("<u4"), 16, self._wide[:n], self._rest[:n])
-        np.add(self._wide[:n, 0::2], self._wide[:n, 1::2], out=self.fours[:n])
-        return self.pairs[:n], self.twos[:n], self.fours[:n]
-
-
-def _halves_added(numbers: Array, bits: int, out: Array, room: Array) -> None:
-    """The lower half of each number and the upper one, added."""
-    np.bitwise_and(numbers, numbers.dtype.type((1 << bits) - 1), out=out)
-    np.right_shift(numbers, numbers.dtype.type(bits), out=room)
-    np.add(out, room, out=out)
-
-
-def _middle(size: int) -> slice:
-    side = next((s for s in _SIZES if s <= min(size, _MOST)), size)
-    return slice((size - side) // 2, (size - side) // 2 + side)
+_PLACES = 4  # of a pixel, at which the reference is kept ready along each side
+_FAR = 4.0  # standard deviations: a pixel that differs by more counts less and less
+_MEDIAN = 0.455  # of the square of normal noise of standard deviation 1
+_SOME = 16  # of so many pixels one says how noisy a picture is
+_STEPS = 2  # of least squares
+_ROUNDS = 3  # in which the reference is made of pictures put where the one before has them
 
 
 class Shifts:
-    """Measures how far pictures have moved against a reference.
+    """Measures how far pictures have moved against a reference that is made of some of them.
 
     Parameters
     ----------
-    reference
-        Mean of some frames, reduced: float (height, width).
+    pictures
+        From all over the recording, reduced: float32 (n, height, width).
     spoilt
-        Which of its pixels hold a defect of the camera, which does not move: they are taken from their neighbours.
+        Which of their pixels hold a defect of the camera, which does not move: they are taken from their neighbours.
     """
 
-    def __init__(self, reference: Array, spoilt: Array | None = None) -> None:
-        self._spoilt = np.nonzero(np.zeros(reference.shape, bool) if spoilt is None else spoilt)
-        reference = self._mended(reference[np.newaxis])[0]
-        self._part = _middle(reference.shape[0]), _middle(reference.shape[1])
-        self._shape = reference[self._part].shape
-        height, width = self._shape
-        self._ky = (2 * np.pi * np.fft.fftfreq(height))[:, np.newaxis].astype(np.float32)
-        self._kx = (2 * np.pi * np.fft.rfftfreq(width))[np.newaxis].astype(np.float32)
-        radius = np.hypot(np.fft.fftfreq(height)[:, np.newaxis] * height, np.fft.rfftfreq(width)[np.newaxis] * width)
-        periods = np.hypot(np.fft.fftfreq(height)[:, np.newaxis], np.fft.rfftfreq(width)[np.newaxis])
-        band = (1 - np.exp(-((radius / _SMOOTH) ** 2))) * np.exp(-((periods / _FINE) ** 4))
-        window = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1]).astype(np.float32)
-        smooth = _smoothed(reference[self._part], radius)
-        self._window = window
-        self._even = (1 / np.maximum(smooth, max(float(smooth.max()) / 50, 1e-6))).astype(np.float32)
-        self._smooth = smooth.astype(np.float32)
-        self._clip = np.float32(np.inf)
-        flat = self._flattened(reference[np.newaxis].astype(np.float32))
-        self._clip = np.float32(_CONTRAST * max(float(flat[:, height // 4 : -height // 4].std()), 1e-6))
-        spectrum = self._spectrum(reference[np.newaxis].astype(np.float32))[0]
-        strength = np.abs(spectrum)
-        level = float(np.median(strength[band > band.max() / 2])) + 1e-12
-        self._filter = (np.conj(spectrum) / (strength + level) * band).astype(np.complex64)
-        self._filter[:, 1 : (width + 1) // 2] *= 2  # the half of the spectrum that is not there
-        self._halved = np.ones(self._filter.shape[1], np.float32)
-        self._halved[1 : (width + 1) // 2] = 0.5
+    def __init__(self, pictures: Array, spoilt: Array | None = None) -> None:
+        height, width = pictures.shape[1:]
+        self._spoilt = np.nonzero(np.zeros((height, width), bool) if spoilt is None else spoilt)
+        self._shape = height, width = tuple(next((s for s in _SIZES if s <= size), size) for size in (height, width))
+        self._outer = tuple(
+            _middle(full, side + 2 * _REACH) for full, side in zip(pictures.shape[1:], self._shape, strict=True)
+        )
+        pictures = self._mended(pictures)[:, self._outer[0], self._outer[1]]
+        self._sides = pictures.shape[1:]
+        self._part = _middle(self._sides[0], height), _middle(self._sides[1], width)
+        self._window = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1]).astype(np.float32)
+        self._slow = _Blur(self._sides, _SLOW)
+        light = _Blur(self._sides, _LIGHT)(pictures.mean(axis=0))
+        self._even = (1 / np.maximum(light, max(float(light.max()) / 50, 1e-6))).astype(np.float32)
+        flat = self._flattened(pictures)
+        reference = flat[len(flat) // 2]
+        for _ in range(_ROUNDS):
+            reference = np.median(_moved(flat, -self._learn(reference, flat)), axis=0)
+        self._learn(reference, flat)
+
+    def of(self, pictures: Array) -> Array:
+        """Shift of each reduced picture (n, height, width) along y and x, in pixels of the camera."""
+        flat = self._flattened(self._mended(pictures)[:, self._outer[0], self._outer[1]])
+        return self._followed(flat, self._correlated(flat)) * REDUCED
 
     def _mended(self, pictures: Array) -> Array:
         """Put the mean of the four neighbours where a defect is."""
@@ -123,62 +81,178 @@ class Shifts:
         ) / 4  # fmt: skip
         return made
 
-    def _spectrum(self, pictures: Array) -> Array:
-        return np.fft.rfft2(np.clip(self._flattened(pictures), -self._clip, self._clip) * self._window)
-
     def _flattened(self, pictures: Array) -> Array:
-        """Contrast of tissue, as if it were lit evenly and as bright as in the reference."""
-        part = pictures[:, self._part[0], self._part[1]] * self._even
-        flat: Array = part / np.maximum(part.mean(axis=(1, 2), keepdims=True), 1e-6) - 1
+        """Contrast of tissue, as if it were lit evenly and as bright as in the reference, without what is slow."""
+        flat = np.asarray(pictures, np.float32) * self._even
+        flat /= np.maximum(flat.mean(axis=(1, 2), keepdims=True), np.float32(1e-6))
+        flat -= self._slow(flat)
         return flat
 
-    def of(self, pictures: Array) -> Array:
-        """Shift of each reduced picture (n, height, width) along y and x, in pixels of the camera."""
-        cross = self._spectrum(self._mended(pictures)) * self._filter
-        width = self._shape[1]
-        seen = np.fft.irfft2(cross * self._halved, s=self._shape)
-        peak = np.argmax(seen.reshape(len(seen), -1), axis=1)
-        at = np.stack([peak // width, peak % width], axis=1).astype(np.float32)
-        sides = np.array(self._shape, np.float32)
-        at = np.where(at > sides / 2, at - sides, at)
+    def _learn(self, reference: Array, flat: Array) -> Array:
+        """Keep ready what pictures are compared with; return where those the reference was made of are."""
+        self._learn_spectrum(reference)
+        self._learn_places(reference)
+        places = self._correlated(flat)
+        self._doubt = np.ones(self._window.size, np.float32)
+        scatter = np.median(np.abs(self._apart(flat, places)))
+        self._learn_doubt(np.full(self._window.size, scatter))
+        places = self._followed(flat, places)
+        self._learn_doubt(np.median(np.abs(self._apart(flat, places)), axis=0))
+        return self._followed(flat, places)
+
+    def _learn_spectrum(self, reference: Array) -> None:
+        height, width = self._coarse = self._shape[0] // _PAIR, self._shape[1] // _PAIR
+        fy, fx = np.fft.fftfreq(height)[:, np.newaxis], np.fft.rfftfreq(width)[np.newaxis]
+        band = np.exp(-((np.hypot(fy, fx) / _NOISE) ** 4))
+        self._clip = np.float32(np.inf)
+        self._clip = np.float32(_CONTRAST * max(float(reference[self._part].std()), 1e-6))
+        spectrum = self._spectrum(reference[np.newaxis].astype(np.float32))[0]
+        strength = np.abs(spectrum)
+        level = float(np.median(strength[band > band.max() / 2])) + 1e-12
+        self._filter = (np.conj(spectrum) / (strength + level) * band).astype(np.complex64)
+
+    def _learn_places(self, reference: Array) -> None:
+        """The reference moved by each part of a pixel, and its slopes and their products, which least squares need."""
+        steps = np.arange(_PLACES) / _PLACES
+        at = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
+        moved = _moved(np.repeat(reference[np.newaxis], len(at), axis=0), at)
+        y, x = (np.gradient(moved, axis=axis)[:, self._part[0], self._part[1]] for axis in (1, 2))
+        products = np.stack([y, x, y * y, y * x, x * x], axis=1)
+        self._slopes = products.reshape(len(at), 5, -1).astype(np.float32)
+        self._ready = moved[:, self._part[0], self._part[1]].astype(np.float32)
+
+    def _learn_doubt(self, scatter: Array) -> None:
+        """How much pixels differ as a rule: its median size, of each."""
+        scatter = 1.4826 * np.maximum(scatter, max(float(np.median(scatter)) / 2, 1e-6))
+        self._doubt = (1 / (_FAR * scatter) ** 2).astype(np.float32)
+
+    def _spectrum(self, flat: Array) -> Array:
+        """Of the part that is compared, at half the size: only the rough place is asked of it."""
+        part = np.clip(flat[:, self._part[0], self._part[1]], -self._clip, self._clip)
+        part *= self._window
+        rows = part[:, 0::_PAIR] + part[:, 1::_PAIR]
+        return np.fft.rfft2(rows[..., 0::_PAIR] + rows[..., 1::_PAIR])
+
+    def _correlated(self, flat: Array) -> Array:
+        """Where the correlation with the reference is highest, to about a pixel of the reduced picture."""
+        height, width = self._coarse
+        seen = np.fft.irfft2(self._spectrum(flat) * self._filter, s=self._coarse)
+        row = np.arange(len(seen))
+        y, x = np.divmod(np.argmax(seen.reshape(len(seen), -1), axis=1), width)
+        top = seen[row, y, x]
+        at = np.stack(
+            [
+                y + _summit(seen[row, y - 1, x], top, seen[row, (y + 1) % height, x]),
+                x + _summit(seen[row, y, x - 1], top, seen[row, y, (x + 1) % width]),
+            ],
+            axis=1,
+        )
+        return _PAIR * np.where(at > np.array(self._coarse) / 2, at - self._coarse, at)
+
+    def _followed(self, flat: Array, at: Array) -> Array:
         for _ in range(_STEPS):
-            at = at + self._newton(cross, at)
-        return at * REDUCED
+            at = self._step(flat, at)
+        return at
 
-    def _newton(self, cross: Array, at: Array) -> Array:
-        """One step uphill, at most half a pixel: the correlation's slope over its curvature."""
-        ky, kx = self._ky[:, 0], self._kx[0]
-        turned = cross * np.exp(1j * at[:, :1] * ky)[:, :, np.newaxis] * np.exp(1j * at[:, 1:] * kx)[:, np.newaxis]
-        rows, columns = turned.sum(axis=2), turned.sum(axis=1)
-        slope = -np.stack([rows.imag @ ky, columns.imag @ kx], axis=1)
-        yy, xx = rows.real @ ky**2, columns.real @ kx**2
-        yx = (turned.real @ kx) @ ky
-        scale = yy * xx - yx**2
-        good = (scale > 0) & (yy > 0)
-        scale = np.where(good, scale, 1)
-        step = np.stack([xx * slope[:, 0] - yx * slope[:, 1], yy * slope[:, 1] - yx * slope[:, 0]], axis=1)
-        return np.where(good[:, np.newaxis], np.clip(step / scale[:, np.newaxis], -0.5, 0.5), 0)
+    def _apart(self, flat: Array, at: Array) -> Array:
+        """What each picture, put back by whole pixels, has more than the reference where it is by the rest.
+
+        float32 (n, pixels); 0 where motion has brought in what the camera does not see.
+        """
+        whole, place = _split(at)
+        apart = np.zeros((len(flat), *self._shape), np.float32)
+        for row, (picture, (dy, dx)) in enumerate(zip(flat, whole.tolist(), strict=True)):
+            to_y, from_y = _overlap(self._part[0], dy, self._sides[0])
+            to_x, from_x = _overlap(self._part[1], dx, self._sides[1])
+            np.subtract(picture[from_y, from_x], self._ready[place[row], to_y, to_x], out=apart[row, to_y, to_x])
+        return apart.reshape(len(flat), -1)
+
+    def _step(self, flat: Array, at: Array) -> Array:
+        """One step of least squares, at most a pixel: where each picture is more like the reference."""
+        apart = self._apart(flat, at)
+        weight = np.square(apart)
+        weight *= self._doubt
+        some = weight[:, ::_SOME].copy()
+        some.partition(some.shape[1] // 2, axis=1)
+        noisy = some[:, some.shape[1] // 2, np.newaxis] * np.float32(_FAR**2 / _MEDIAN)
+        weight /= np.maximum(noisy, 1)
+        weight += 1
+        np.square(weight, out=weight)
+        np.divide(self._doubt, weight, out=weight)
+        apart *= weight
+        slopes = self._slopes[_split(at)[1]]
+        towards = np.matmul(slopes[:, :2], apart[..., np.newaxis])[..., 0]
+        yy, yx, xx = np.matmul(slopes[:, 2:], weight[..., np.newaxis])[..., 0].astype(float).T
+        scale = np.maximum(yy * xx - yx**2, 1e-30)
+        y, x = xx * towards[:, 0] - yx * towards[:, 1], yy * towards[:, 1] - yx * towards[:, 0]
+        found: Array = np.rint(at * _PLACES) / _PLACES - np.clip(np.stack([y, x], axis=1) / scale[:, np.newaxis], -1, 1)
+        return found
 
 
-def _smoothed(picture: Array, radius: Array) -> Array:
-    """The slow part of a picture, without what its opposite edges would do to each other (it is mirrored)."""
-    whole = np.pad(picture, [(n // 2, n // 2) for n in picture.shape], mode="symmetric")
-    fy = np.fft.fftfreq(whole.shape[0])[:, np.newaxis] * picture.shape[0]
-    fx = np.fft.rfftfreq(whole.shape[1])[np.newaxis] * picture.shape[1]
-    slow = np.fft.irfft2(np.fft.rfft2(whole) * np.exp(-((np.hypot(fy, fx) / _SMOOTH) ** 2)), s=whole.shape)
-    y, x = picture.shape[0] // 2, picture.shape[1] // 2
-    part: Array = slow[y : y + picture.shape[0], x : x + picture.shape[1]]
-    return part
+def _summit(before: Array, top: Array, after: Array) -> Array:
+    """How far the top of a parabola through three neighbours is from the middle one, the highest."""
+    bent = 2 * top - before - after
+    found: Array = np.where(bent > 0, (after - before) / np.where(bent > 0, 2 * bent, 1), 0.0)
+    return found
 
 
-def reference_of(pictures: Array, spoilt: Array | None = None) -> Array:
-    """Mean of reduced pictures, each put where the middle one is: motion would blur it."""
-    middle = pictures[len(pictures) // 2]
-    found = Shifts(middle, spoilt).of(pictures) / REDUCED
-    ky = np.fft.fftfreq(middle.shape[0])[:, np.newaxis]
-    kx = np.fft.rfftfreq(middle.shape[1])[np.newaxis]
-    pictures = Shifts(middle, spoilt)._mended(pictures)
-    found = np.where(np.abs(found) < min(middle.shape) / 4, found, 0)
-    turn = np.exp(2j * np.pi * (found[:, :1, np.newaxis] * ky + found[:, 1:, np.newaxis] * kx))
-    mean: Array = np.fft.irfft2((np.fft.rfft2(pictures) * turn).mean(axis=0), s=middle.shape)
-    return mean
+def _middle(size: int, side: int) -> slice:
+    side = min(size, side)
+    return slice((size - side) // 2, (size - side) // 2 + side)
+
+
+def _split(at: Array) -> tuple[Array, Array]:
+    """Whole pixels below, and which of the places between pixels at which the reference is kept ready is nearest."""
+    parts = np.rint(at * _PLACES).astype(np.int64)
+    whole, rest = parts // _PLACES, parts % _PLACES
+    return whole, rest[:, 0] * _PLACES + rest[:, 1]
+
+
+def _overlap(part: slice, moved: int, size: int) -> tuple[slice, slice]:
+    """Where in the part there is something of a picture that has moved, and where in the picture it is."""
+    start, stop = max(part.start + moved, 0), min(part.stop + moved, size)
+    stop = max(start, stop)
+    first = min(start - moved - part.start, part.stop - part.start)
+    return slice(first, first + stop - start), slice(start, stop)
+
+
+class _Blur:
+    """Blurs pictures by a Gaussian: down to few pixels and up again; beyond the edges they are mirrored.
+
+    Parameters
+    ----------
+    sides
+        Height and width.
+    sigma
+        In pixels.
+    """
+
+    def __init__(self, sides: tuple[int, ...], sigma: float) -> None:
+        self._down, self._up = zip(*(_down_and_up(side, sigma / np.sqrt(2)) for side in sides), strict=True)
+
+    def __call__(self, pictures: Array) -> Array:
+        """Blur pictures, float32 (..., height, width)."""
+        few = np.matmul(np.matmul(self._down[0], pictures), self._down[1].T)
+        blurred: Array = np.matmul(self._up[0], np.matmul(few, self._up[1].T))
+        return blurred
+
+
+def _down_and_up(size: int, sigma: float) -> tuple[Array, Array]:
+    """Matrices that blur a side and keep a pixel every 1.6 sigma, and that blur these to all pixels again."""
+    few = np.linspace(0, size - 1, max(int(size / (1.6 * sigma)) + 1, 2))
+    every = np.arange(-size, 2 * size)
+    wide = np.exp(-((few[:, np.newaxis] - every) ** 2) / (2 * sigma**2)).reshape(len(few), 3, size)
+    down = wide[:, 1] + wide[:, 0, ::-1] + wide[:, 2, ::-1]
+    up = np.exp(-((np.arange(size)[:, np.newaxis] - few) ** 2) / (2 * sigma**2))
+    return tuple((m / m.sum(axis=1, keepdims=True)).astype(np.float32) for m in (down, up))
+
+
+def _moved(pictures: Array, at: Array) -> Array:
+    """Each picture moved down and right by parts of a pixel; what comes in at the edges is mirrored."""
+    margin = [min(_REACH, size - 1) for size in pictures.shape[1:]]
+    wide = np.pad(pictures, [(0, 0), *((m, m) for m in margin)], mode="reflect")
+    fy, fx = np.fft.fftfreq(wide.shape[1])[:, np.newaxis], np.fft.rfftfreq(wide.shape[2])[np.newaxis]
+    turn = np.exp(-2j * np.pi * (at[:, :1, np.newaxis] * fy + at[:, 1:, np.newaxis] * fx))
+    whole = np.fft.irfft2(np.fft.rfft2(wide) * turn, s=wide.shape[1:])
+    found: Array = whole[:, margin[0] : margin[0] + pictures.shape[1], margin[1] : margin[1] + pictures.shape[2]]
+    return found
