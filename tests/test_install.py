@@ -21,6 +21,10 @@ SYSTEMS = {
 }
 
 
+PYTHONS = [PROJECT["requires-python"].removeprefix(">="), "3.14"]
+"""The lowest that is supported, and the newest for which the libraries have wheels."""
+
+
 def wanted() -> list[str]:
     """Every requirement of the package and of the extras that users install."""
     optional = PROJECT["optional-dependencies"]
@@ -29,12 +33,14 @@ def wanted() -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_every_dependency_has_a_wheel(system: str, tmp_path: Path) -> None:
+def test_every_dependency_has_a_wheel(system: str, python: str, tmp_path: Path) -> None:
     platforms = [word for name in SYSTEMS[system] for word in ("--platform", name)]
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-input", "--quiet"]
     command += ["--retries", "1", "--timeout", "15", "--disable-pip-version-check", "--only-binary=:all:"]
     command += ["--target", str(tmp_path), "--report", str(tmp_path / "report.json"), *platforms]
+    command += ["--python-version", python]
     try:
         done = subprocess.run([*command, *wanted()], capture_output=True, text=True, timeout=300)
     except subprocess.TimeoutExpired:

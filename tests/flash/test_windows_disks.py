@@ -93,7 +93,9 @@ def tool(capsys, tmp_path):
     return Tool(capsys, tmp_path / "backups")
 
 
-@pytest.mark.parametrize("volumes", ["a letter", "RAW", "two partitions", "none"])
+@pytest.mark.parametrize(
+    "volumes", ["a letter", *(pytest.param(each, marks=pytest.mark.slow) for each in ("RAW", "two partitions", "none"))]
+)
 def test_a_whole_life(computer, image, tool, tmp_path, monkeypatch, volumes):
     drive = computer.disk(2, image)
     if volumes == "a letter":
