@@ -9,7 +9,7 @@ import numpy as np
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.frames.axis import Int
 from miniscope_xr.frames.stencil import FooterStencil, Stencil
-from miniscope_xr.index.excursions import ENDS, GOES_ON, RunClock, longest_hole
+from miniscope_xr.index.excursions import ENDS, GOES_ON, RunClock
 from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.headers import read_rows
 from miniscope_xr.index.recording import Recording
@@ -115,8 +115,7 @@ class BufferReader:
         if run.sector not in self._clocks:
             recording = self.recording
             end = ENDS if run is recording.runs[-1] else GOES_ON
-            longest = longest_hole(self.framing.layout.build)
-            self._clocks[run.sector] = RunClock(run, recording.clock, recording.ticks, end, longest)
+            self._clocks[run.sector] = RunClock(run, recording.clock, recording.ticks, end, self.framing.build)
         return self._clocks[run.sector]
 
     def overwritten(self, run: Run, i: Int) -> np.ndarray[Any, np.dtype[np.bool_]]:

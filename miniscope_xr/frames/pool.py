@@ -32,7 +32,6 @@ from miniscope_xr.index.runs import Run
 from miniscope_xr.layout import SECTOR, Build
 from miniscope_xr.source.base import ByteSource
 
-_NEARLY = 5  # ms before the driver gives up: its patience is counted in cycles, the headers in whole ms
 _FURTHER = 3  # rings behind a buffer in which the one that filled its slot again is looked for
 _ALIKE = 16  # bytes in a row that two buffers do not share by chance
 _FRONT = 4  # the same at the very start, where a slot is filled first
@@ -97,7 +96,7 @@ class PoolBufferReader(BufferReader):
         if self._filled_again(source, run, buffer.header) <= ends:
             verdict = self._compare(source, sector, buffer)
         lasted = ends - max(began, int(behind["timestamp"][0]))
-        if verdict == WHOLE and self._build.driver_timeout and lasted >= self._build.driver_timeout - _NEARLY:
+        if verdict == WHOLE and 0 < self._build.driver_timeout[0] <= lasted:
             found = self._cut(source, sector, buffer)
             verdict = found if found == TORN or not self._waited(source, run, buffer.header, ends) else WHOLE
         return verdict

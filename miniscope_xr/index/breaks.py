@@ -9,8 +9,7 @@ from __future__ import annotations
 from statistics import median
 
 from miniscope_xr.index.clock import due
-from miniscope_xr.index.evidence import BATTERY_STEP, CLOCK_FRAMES, CLOCK_STEP, Evidence
-from miniscope_xr.index.excursions import EDGE
+from miniscope_xr.index.evidence import CLOCK_FRAMES, CLOCK_STEP, Evidence
 from miniscope_xr.index.runs import Run
 
 _WINDOW = 16  # frames on each side of a break whose clock is compared
@@ -32,7 +31,7 @@ class Breaks(Evidence):
         excess = b.count - b.written - b.dropped
         if not self.scanning and a.ewl != b.ewl:
             return False
-        if a.battery > 0 and (b.battery == 0 or b.battery - a.battery >= BATTERY_STEP):
+        if self._recharged(a, b):
             return False
         if b.dropped > a.dropped and self.drop_step and excess == 0 and (b.written + b.dropped) % self.drop_step:
             return False
@@ -77,7 +76,8 @@ class Breaks(Evidence):
         if abs(off - round(off)) * period <= tolerance:
             return True
         behind = (time + period - header.time) / self.ticks  # edges of a remote: the buffer before lacks interrupts too
-        return bool(runs[number - 1].odd and any(n * EDGE[0] <= behind <= n * EDGE[1] for n in (1, 2)))
+        least, most = self.headers.framing.build.remote_edge
+        return bool(runs[number - 1].odd and any(n * least <= behind <= n * most for n in (1, 2)))
 
     def _same_clock(self, runs: list[Run], number: int) -> bool:
         """Whether the first regular stretch from run ``number`` on keeps the frame clock of the last one before it.

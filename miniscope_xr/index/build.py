@@ -8,10 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from miniscope_xr.errors import NotACardError, OptionError
-from miniscope_xr.index.chains import HOLE, NOT_HERE, Chains
+from miniscope_xr.index.chains import NOT_HERE, Chains
 from miniscope_xr.index.clock import clock_of
 from miniscope_xr.index.detect import detect
-from miniscope_xr.index.excursions import LONG
 from miniscope_xr.index.front import Card
 from miniscope_xr.index.overwritten import with_overwritten
 from miniscope_xr.index.recording import Recording
@@ -109,7 +108,7 @@ class _Buffers(Chains):
     def _lost_at_end(self, last: Run, limit: int) -> bool:
         """Whether the writes up to the count all failed, on a card never written there: the count is this one's."""
         step, missing = self.card.framing.step, limit - last.end_place
-        if not step or not 0 < missing <= HOLE * self.card.framing.ring:
+        if not step or not 0 < missing <= self.card.framing.build.failed_writes * self.card.framing.ring:
             return False
         size = step * SECTOR
         behind = self.source.read(last.end_sector * SECTOR, missing * size)
@@ -123,7 +122,7 @@ class _Buffers(Chains):
         It is this recording's, whose last writes all failed, or that of one older than what lies there.
         """
         step, found = self.card.framing.step, last.end_place
-        if not step or not 0 < limit - found <= LONG:
+        if not step or not 0 < limit - found <= self.card.framing.build.failed_writes:
             return []
         frame = len(last.cut)
         places = [limit - frame - 1, limit - frame, limit - 1, limit]

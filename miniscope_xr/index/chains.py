@@ -19,7 +19,6 @@ from miniscope_xr.layout import SECTOR, lengths_of
 from miniscope_xr.source.base import ByteSource
 
 _EVERY = 4096  # frames of a run up to which every header is looked at
-HOLE = 16  # buffers at the start of a recording that may be missing
 NOT_HERE = -1  # the recording that the card's count is of is not among those found
 
 
@@ -71,8 +70,8 @@ class Chains:
             return sector, header
         hit = self.headers.find(
             sector + 1,
-            sector + 1 + HOLE * self.config["buffer_size"] // SECTOR,
-            range(1, HOLE + 1),
+            sector + 1 + self._hole,
+            range(1, self.card.framing.build.failed_writes + 1),
             lambda h: h.count == h.written + h.dropped,
         )
         if hit is None:
@@ -81,6 +80,11 @@ class Chains:
                 "check layout="
             )
         return hit
+
+    @property
+    def _hole(self) -> int:
+        """Sectors at the start of a recording whose writes may have failed."""
+        return self.card.framing.build.failed_writes * self.config["buffer_size"] // SECTOR
 
     def _starts(self, header: Header) -> bool:
         """Whether a header is a recording's first; it holds a later buffer where the card stalled at once."""
@@ -210,7 +214,7 @@ class Chains:
 
     def _search(self, runs: list[Run]) -> SeamSearch:
         scanning = bool(self.card.settings.get("ewl_scan_mode", 0))
-        later = runs[0].sector > self.layout.sectors.data + HOLE * self.config["buffer_size"] // SECTOR
+        later = runs[0].sector > self.layout.sectors.data + self._hole
         return SeamSearch(self.headers, scanning, self.facts.ticks(runs), later, runs)
 
     def _without_older(self, runs: list[Run]) -> tuple[list[Run], list[str], bool]:
@@ -245,7 +249,7 @@ class Chains:
         runs = self.walker.runs(*at, None)
         counted_end = self._end_at_count(runs) if self.stale and not self.whole else None
         runs, doubts, cut = (counted_end, [], True) if counted_end else self._without_older(runs)
-        if self.card.build is not None and self.card.build.driver_timeout:
+        if self.card.build is not None and self.card.build.driver_timeout[0]:
             runs = [part for run in runs for part in self._without_lost(run)]
         counts = self.facts.low_counts(runs) if runs else None
         if counts is None or counts.written_fits(runs) or self.whole:  # a DAQ's clean stop left them

@@ -8,7 +8,7 @@ from statistics import median
 import numpy as np
 
 from miniscope_xr.index.clock import Floats, Ints, Model, due
-from miniscope_xr.index.excursions import UNKNOWN, RunClock, longest_hole
+from miniscope_xr.index.excursions import UNKNOWN, RunClock
 from miniscope_xr.index.headers import HeaderReader, read_rows
 from miniscope_xr.index.runs import Header, Run
 from miniscope_xr.layout import SECTOR
@@ -16,7 +16,6 @@ from miniscope_xr.layout import SECTOR
 CLOCK_FRAMES = 8  # frames on each side whose clocks are compared
 CLOCK_STEP = 2.5  # timestamps are whole ms and interrupts jitter by about one: larger steps are no jitter
 _SHOWS = 8  # frames that show a clock by themselves
-BATTERY_STEP = 3  # ADC counts; noise is about one
 
 
 class Evidence:
@@ -167,8 +166,7 @@ class Evidence:
 
     def _clock_of(self, run: Run) -> RunClock:
         if run.sector not in self._clocks:
-            longest = longest_hole(self.headers.framing.layout.build)
-            self._clocks[run.sector] = RunClock(run, None, self.ticks, UNKNOWN, longest)
+            self._clocks[run.sector] = RunClock(run, None, self.ticks, UNKNOWN, self.headers.framing.build)
         return self._clocks[run.sector]
 
     def _known_clock(self, run: Run) -> Model | None:
@@ -197,8 +195,11 @@ class Evidence:
 
     def _same_state(self, a: Header, b: Header) -> bool:
         focus = self.scanning or a.ewl == b.ewl
-        battery = not (a.battery > 0 and b.battery - a.battery >= BATTERY_STEP)
-        return focus and battery and b.time >= a.time and not (a.battery > 0 and b.battery == 0)
+        return focus and b.time >= a.time and not self._recharged(a, b)
+
+    def _recharged(self, a: Header, b: Header) -> bool:
+        """Whether the battery rises from buffer ``a`` to ``b``, or is measured no more: after another power-on."""
+        return a.battery > 0 and (b.battery == 0 or b.battery - a.battery > self.headers.framing.battery_noise)
 
     def continues(self, run: Run, i: int) -> bool | None:
         """Whether buffers ``i - 1`` and ``i`` of a run belong to one recording; None: nothing tells."""

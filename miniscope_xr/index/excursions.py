@@ -24,18 +24,13 @@ _NEAR = 8  # the same where nothing else tells
 _FEW = 3  # buffers that do not show a clock by themselves
 _KEPT = 256  # chunks
 _WITHIN, _BETWEEN = 2.0, 2.5  # ms by which buffers of a frame, and frames, may be off each other before it is looked at
-SHORT = 16  # writes in a row that fail
-LONG = 100  # the same where the driver gives up on a busy card
+_MANY = 16  # buffers in a row: of more the clock behind them has to be the same as before
 ENDS, GOES_ON, UNKNOWN = "recording ends", "recording goes on", "unknown"
-EDGE = (10, 14)  # ms an edge of a foreign remote takes
+Kind = Build | type[Build]
+"""The build, or what most are like: how many writes fail in a row, and what an edge of a remote costs."""
 
 
-def longest_hole(build: Build | None) -> int:
-    """Most writes in a row that fail: a few, or all that a driver gives up on while the card is busy."""
-    return LONG if build is not None and build.driver_timeout else SHORT
-
-
-def excursions(left: Floats, tolerance: float, ticks: float, end: str, longest: int = SHORT) -> Bools:
+def excursions(left: Floats, tolerance: float, ticks: float, end: str, build: Kind = Build) -> Bools:
     """Which of some buffers in a row are off a clock that the buffers before and behind them keep.
 
     Parameters
@@ -49,8 +44,9 @@ def excursions(left: Floats, tolerance: float, ticks: float, end: str, longest: 
     end
         What is behind them: ``"recording ends"``, ``"recording goes on"``, or ``"unknown"``: an older recording may
         begin in them, so that only those count behind which the clock is the same as before.
-    longest
-        Most buffers in a row that may be odd; of many the clock behind them has to be the same as before.
+    build
+        Its ``failed_writes`` is the most buffers in a row that may be odd; of many the clock behind them has to be the
+        same as before. ``remote_edge`` are ms that this recording itself may lose.
 
     Returns
     -------
@@ -65,26 +61,35 @@ def excursions(left: Floats, tolerance: float, ticks: float, end: str, longest: 
     bounds = [0, *cuts.tolist(), len(values)]
     own = np.ones(len(values), bool)
     for n, (start, stop) in enumerate(pairwise(bounds)):
-        if not len(cuts) or stop - start > longest:
+        if not len(cuts) or stop - start > build.failed_writes:
             continue
         before = values[:start][own[:start]][-_SIDE:]  # without the old ones found so far
         following = bounds[n + 2] if n + 2 < len(bounds) else stop
         behind = values[stop : following if following - stop > _FEW else stop + _SIDE]
         level, size = float(np.median(values[start:stop])), stop - start
-        own[start:stop] = not _strays(before, behind, level, size, tolerance, ticks, end)
+        own[start:stop] = not _strays(before, behind, level, size, tolerance, ticks, end, build.remote_edge)
     found[known[~own]] = True
     return found
 
 
-def _strays(before: Floats, behind: Floats, level: float, size: int, tolerance: float, ticks: float, end: str) -> bool:
+def _strays(
+    before: Floats,
+    behind: Floats,
+    level: float,
+    size: int,
+    tolerance: float,
+    ticks: float,
+    end: str,
+    edge_ms: tuple[int, int],
+) -> bool:
     """Whether a stretch of buffers is off the clock of both sides, and not between them."""
     if not len(before):
         return False  # a few buffers of this recording, and behind them an older one
     early = float(np.median(before))
     if not len(behind):
-        edge = EDGE[0] <= (early - level) / ticks <= EDGE[1]
+        edge = edge_ms[0] <= (early - level) / ticks <= edge_ms[1]
         latest = float(before[-1])  # ticks go on being lost: the one before is behind already
-        edge |= early - latest > tolerance and 0 <= (latest - level) / ticks <= EDGE[1]
+        edge |= early - latest > tolerance and 0 <= (latest - level) / ticks <= edge_ms[1]
         last = end == ENDS and len(before) > 2 * size
         return bool(last and abs(level - early) > tolerance and not edge)
     late = float(np.median(behind))
@@ -92,7 +97,7 @@ def _strays(before: Floats, behind: Floats, level: float, size: int, tolerance: 
     if end == UNKNOWN:  # of two older recordings the second may have nearly the same phase
         alike = abs(float(np.median(before[-_NEAR:]) - np.median(behind[:_NEAR]))) <= tolerance / 2
     back = alike and min(len(before), len(behind)) > _FEW
-    if (size > SHORT or end == UNKNOWN) and not back:
+    if (size > _MANY or end == UNKNOWN) and not back:
         return False
     return not min(early, late) - tolerance <= level <= max(early, late) + tolerance
 
@@ -153,19 +158,19 @@ class RunClock:
         Units of the timestamp per ms.
     end : str
         What is behind the run: as for :func:`excursions`.
-    longest : int
-        Most buffers in a row that may be odd.
+    build : Build
+        As for :func:`excursions`.
     """
 
-    def __init__(self, run: Run, model: Model | None, ticks: float, end: str, longest: int = SHORT) -> None:
+    def __init__(self, run: Run, model: Model | None, ticks: float, end: str, build: Kind = Build) -> None:
         size = len(run.cut)
-        self._run, self._size, self._ticks, self._end, self._longest = run, size, ticks, end, longest
+        self._run, self._size, self._ticks, self._end, self._build = run, size, ticks, end, build
         self._first = (-run.first.index) % size  # first buffer 0
         self._whole = max(run.count - self._first, 0) // size
         self._tells = not run.odd and self._whole >= 3
         self._short = not run.odd and self._whole < 3  # too few frames to show a clock
         self._model = model if model is not None and len(model.offsets) == size else None
-        self._around = max(_AROUND, -(-longest // size) + 4)
+        self._around = max(_AROUND, -(-build.failed_writes // size) + 4)
         self._chunks: dict[int, tuple[int, Bools]] = {}
         self._levels: dict[int, float] = {}  # ticks by which the clock is off, by frame
 
@@ -230,7 +235,7 @@ class RunClock:
             return start, np.zeros(stop - start, bool)
         times, left, model = told
         end = GOES_ON if self._end == ENDS and stop < self._run.count else self._end
-        odd = excursions(left, model.tolerance(self._ticks), self._ticks, end, self._longest)
+        odd = excursions(left, model.tolerance(self._ticks), self._ticks, end, self._build)
         if end == ENDS and odd[-1:].any():
             odd &= ~self._interrupt_lost(left, model, start)
         if self._model is not None:

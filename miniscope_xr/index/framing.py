@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miniscope_xr.index.runs import Cut, Run, expected_headers
-from miniscope_xr.layout import SECTOR, Layout
+from miniscope_xr.layout import SECTOR, Build, Field, Layout
 from miniscope_xr.layout.words import buffer_header_dtype, dtype_of, footer_struct
 
 
@@ -78,6 +78,17 @@ class Framing:
         """Sectors that every buffer takes, however short; 0: as many as it needs."""
         build = self.layout.build
         return self.full_sectors if build and build.whole_buffers else 0
+
+    @cached_property
+    def build(self) -> Build | type[Build]:
+        """The build that wrote the card; what most builds are like where it is not known."""
+        return self.layout.build or Build
+
+    @cached_property
+    def battery_noise(self) -> int:
+        """By how much the battery's number may rise from one buffer to the next."""
+        item = self.layout.buffer.get("battery_voltage")
+        return Field.noise if item is None else item.noise
 
     def cut(self, lengths: tuple[int, ...]) -> Cut:
         """How a frame is cut into buffers of so many data bytes."""

@@ -24,7 +24,6 @@ from miniscope_xr.layout.words import (
 from miniscope_xr.source.base import ByteSource
 
 _MAX_SIDE = 4096  # px; the largest sensor of the family has 800
-_HOLE = 16  # buffers at the start of a recording that may be missing
 _MAX_BUFFER = 1 << 20  # bytes; the largest ring buffer of the family has 64,000
 
 
@@ -248,14 +247,15 @@ def _header_length(front: Front, layout: Layout) -> int:
 
 def _header_length_behind_hole(front: Front, layout: Layout, buffer_bytes: int) -> int:
     """Words of the first buffer header behind writes that failed at the very start, 0 where there is none."""
-    data = front.read(layout.sectors.data, _HOLE * buffer_bytes)
+    longest = max((b.failed_writes for b in layout.builds), default=Build.failed_writes)
+    data = front.read(layout.sectors.data, longest * buffer_bytes)
     words = np.frombuffer(data, "<u4", len(data) // SECTOR * SECTOR // 4).reshape(-1, SECTOR // 4)
     for length in layout.header_words or range(layout.min_words, 65):
         names = layout.buffer
         rows = words[words[:, 0] == length]
         good = (
             (rows[:, names["write_buffer_count"].word] > 0)
-            & (rows[:, names["write_buffer_count"].word] <= _HOLE)
+            & (rows[:, names["write_buffer_count"].word] <= longest)
             & (rows[:, names["frame_buffer_count"].word] < 64)
             & (rows[:, names["data_length"].word] > 0)
             & (rows[:, names["data_length"].word] <= buffer_bytes - 4 * length)

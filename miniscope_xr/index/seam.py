@@ -13,7 +13,7 @@ The first two are bisected with few reads; the third proves or refutes a seam to
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -102,8 +102,8 @@ class SeamSearch(Places):
         step = (frames - 1) / _SAMPLES
         marks = sorted({round(k * step) for k in range(_SAMPLES + 1)})
         known = [(k, header) for k in marks if (header := at(k)) is not None]
-        for (low, a), (high, b) in pairwise(known):
-            if not self._same_state(a, b):
+        for n, ((low, a), (high, _)) in enumerate(pairwise(known)):
+            if self._other_state(a, known[n + 1 :]):
                 return self._bisect(low, high, lambda k, a=a: self._differs(a, at(k)))  # type: ignore[misc]
         for (k0, a), (k1, b), (k2, c) in zip(known, known[1:], known[2:], strict=False):
             bend = (c.time - b.time) / (k2 - k1) - (b.time - a.time) / (k1 - k0)
@@ -120,8 +120,8 @@ class SeamSearch(Places):
         ``more_follows``: the recording goes on behind these frames, so one odd frame at their end is no seam.
         """
         known = [(k, h) for k, h in enumerate(headers) if h is not None]
-        for (k, a), (_, b) in pairwise(known):
-            if not self._same_state(a, b):
+        for n, (k, a) in enumerate(known[:-1]):
+            if self._other_state(a, known[n + 1 :]):
                 return k
         if len(known) < 3:
             return None
@@ -143,6 +143,10 @@ class SeamSearch(Places):
         """Ticks by which the clock may seem to jump before frame ``n`` of ``count`` by jitter and whole-ms times."""
         fewer = min(n, count - n, _WINDOW)
         return (1.8 + 4.0 / fewer) * self.ticks
+
+    def _other_state(self, a: Header, behind: Sequence[tuple[int, Header]]) -> bool:
+        """Whether what is behind a header differs in focus or battery: both others do, as a bit may have flipped."""
+        return all(not self._same_state(a, b) for _, b in behind[:2])
 
     def _differs(self, a: Header, b: Header | None) -> bool:
         return b is not None and not self._same_state(a, b)
@@ -178,6 +182,9 @@ class SeamSearch(Places):
         found = None if broken is None else self._locate(run, broken)
         if found is not None:
             return found
+        state = self._state_step(run, range(start, stop + 1))
+        if state is not None:
+            return Verdict((0, self._where(run, *state, range(start, stop + 1))))
         jump = self._step(run, stop) or 0.0
         if abs(jump) <= 2 * CLOCK_STEP * self.ticks:  # so small a step among jitter is not placed to the frame
             certain = max(frame - 2, 0)
@@ -190,7 +197,7 @@ class SeamSearch(Places):
         for i in range(start, stop + 1):
             deviation = self._deviation(run, i, start)
             sharp = deviation is not None and abs(deviation) > max(abs(jump) / 2, 1.5 * self.ticks)
-            if self._state_changes(run, i) or sharp:
+            if sharp:
                 return Verdict((0, i))
         number = run.frame_of(start)
         return Verdict((0, start), [

@@ -30,6 +30,7 @@ class Field:
     is the number that says "not measured". ``minimum`` and ``maximum`` are what the firmware can write (settings: what
     it can use). ``choices`` maps the codes the firmware understands to what they mean, ``otherwise`` is the code it
     takes any other for, or words for what it does then. ``trusted`` is False for a word that may be wrong on cards.
+    ``noise`` is by how much a measurement (the battery) may rise by itself; more is another recording's.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Field:
     default: int | None = None
     used: bool = True
     trusted: bool = True
+    noise: int = 2
 
     @property
     def size(self) -> int:
@@ -154,12 +156,14 @@ class Build:
     overflow: str = "lap"
     leftovers: str = "ring"
     write_waits: int = 0
-    driver_timeout: int = 0
+    driver_timeout: tuple[int, int] = (0, 0)
+    failed_writes: int = 16
     # the clocks
     fs: float | None = None
     ticks_per_ms: tuple[int, ...] = (1,)
     clock: str = "recording"
     write_clock: tuple[int, int] = (0, 0)
+    remote_edge: tuple[int, int] = (10, 14)
     # what the config sector is worth
     config_written: tuple[str, ...] = ("power-on", "stop", "timed stop")
     config_frame: tuple[int, int] | None = None

@@ -69,7 +69,7 @@ _NUMBER = whole(-(2**31), 2**32 - 1)
 FIELD = Table({
     "word": whole(), "byte": whole(), "type": one_of(*TYPE_SIZES), "bits": _bits, "description": text, "units": text,
     "scale": positive, "minimum": _NUMBER, "maximum": _NUMBER, "none": _NUMBER, "choices": _choices,
-    "otherwise": either(text, whole()), "default": whole(), "used": flag, "trusted": flag,
+    "otherwise": either(text, whole()), "default": whole(), "used": flag, "trusted": flag, "noise": whole(),
 })  # fmt: skip
 
 
@@ -188,9 +188,19 @@ def _frame(value: Any, where: str) -> tuple[int, int]:
     return given["width"], given["height"]
 
 
-def _range(value: Any, where: str) -> tuple[int, int]:
-    low, high = list_of(whole(-1000, 1000), "two numbers, least and most", 2)(value, where)
+def _range(least: int, most: int, value: Any, where: str) -> tuple[int, int]:
+    low, high = list_of(whole(least, most), "two numbers, least and most", 2)(value, where)
+    if low > high:
+        raise fail(where, f"the least ({low}) is above the most ({high})")
     return low, high
+
+
+_milliseconds = partial(_range, 0, 100_000)
+
+
+def _driver_timeout(value: Any, where: str) -> tuple[int, int]:
+    """A time, or the least and the most it may be."""
+    return _milliseconds([value, value] if isinstance(value, int) else value, where)
 
 
 _COUNT = whole(0, 1 << 20)
@@ -199,9 +209,10 @@ BUILD = Table({
     "header_words": whole(0, 64), "buffer_sectors": whole(0, 2048), "frame_sectors": _COUNT,
     "buffers_a_frame": whole(0, 64), "whole_buffers": flag, "preamble": whole(),
     "ring": whole(0, 1 << 10), "drop_step": _COUNT, "overflow": one_of("lap", "pool"),
-    "leftovers": one_of("ring", "frame"), "write_waits": whole(0, 64), "driver_timeout": whole(0, 100_000),
+    "leftovers": one_of("ring", "frame"), "write_waits": whole(0, 64), "driver_timeout": _driver_timeout,
+    "failed_writes": whole(1, 4096), "remote_edge": _milliseconds,
     "fs": positive, "ticks_per_ms": list_of(whole(1, 1000), "clock ticks in a ms"),
-    "clock": one_of("recording", "power-on"), "write_clock": _range,
+    "clock": one_of("recording", "power-on"), "write_clock": partial(_range, -1000, 1000),
     "config_written": list_of(one_of("power-on", "stop", "timed stop"), "moments"), "config_frame": _frame,
     "stale_config": flag, "restarts": flag, "sizes": list_of(list_of(_SIDE, "width and height", 2), "frame sizes"),
     "repeats": list_of(text, "buffer fields"), "unsupported": text,

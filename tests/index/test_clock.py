@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+import yaml
 
 from miniscope_xr.index.clock import Model, learn
 from miniscope_xr.index.excursions import ENDS, GOES_ON, UNKNOWN, RunClock, excursions
 from miniscope_xr.index.runs import Cut, Header, Run
+from miniscope_xr.layout import Build
+from miniscope_xr.tools.simulate import PowerLoss, simulate
 
 OFFSETS = np.array([25.0, 32, 39, 47, 51])
 CUT = Cut((20432,) * 4 + (10688,), 48)
@@ -77,6 +84,28 @@ def test_a_step_that_stays_is_no_excursion() -> None:
     assert not excursions(left, 2.0, 1.0, GOES_ON).any()
     left[20:24] = -17
     assert np.flatnonzero(excursions(left, 2.0, 1.0, GOES_ON)).tolist() == [20, 21, 22, 23]
+
+
+def test_a_layout_says_how_many_writes_fail_in_a_row_and_what_an_edge_of_a_remote_costs() -> None:
+    left = np.zeros(80)
+    left[30:38] = -17
+    left[78:] = -22
+    build = Build("mine", 304, 304, failed_writes=6, remote_edge=(20, 24))
+    assert np.flatnonzero(excursions(left, 2.0, 1.0, ENDS)).tolist() == [*range(30, 38), 78, 79]
+    assert not excursions(left, 2.0, 1.0, ENDS, build).any()
+
+
+@pytest.mark.parametrize(("noise", "kept"), [(2, 13), (30, 20)])
+def test_a_layout_says_by_how_much_the_battery_strays(noise: int, kept: int, tmp_path: Path, open_card: Any) -> None:
+    card = simulate(frames=20, seed=5, battery=190, events=[PowerLoss(buffer=99)])
+    data = bytearray(card.data)
+    for buffer in card.buffers[65:]:  # of another measurement, 12 counts higher
+        data[buffer.sector * 512 + 40] += 12
+    (tmp_path / "card.img").write_bytes(data)
+    mine = yaml.safe_load((resources.files("miniscope_xr") / "layouts" / "v4-wirefree.yaml").read_text())
+    mine["buffer"]["battery_voltage"]["noise"] = noise
+    mine["builds"][0]["leftovers"] = "frame"  # which tell nothing: the battery alone does
+    assert open_card(tmp_path / "card.img", layout=mine).sizes["frame"] == kept
 
 
 def test_where_an_older_recording_may_begin_only_a_clock_that_comes_back_tells() -> None:

@@ -114,6 +114,13 @@ def test_a_message_is_short_however_large_the_value(at: str, value: Any) -> None
     assert len(str(error.value)) < 1000
 
 
+def test_what_a_build_does_not_say_is_as_on_most() -> None:
+    said = {"width": 304, "height": 304, "driver_timeout": 20, "failed_writes": 40, "remote_edge": [3, 5]}
+    first, second = load_layout(changed("builds", [{"width": 304, "height": 304}, said])).builds
+    assert (first.driver_timeout, first.failed_writes, first.remote_edge) == ((0, 0), 16, (10, 14))
+    assert (second.driver_timeout, second.failed_writes, second.remote_edge) == ((20, 20), 40, (3, 5))
+
+
 def test_a_layout_object_passes_through() -> None:
     layout = load_layout("daq-wirefree")
     assert isinstance(layout, Layout)
@@ -152,6 +159,11 @@ def test_a_layout_object_passes_through() -> None:
         ("builds", [{"width": 304}], "builds[0].height: missing or zero"),
         ("builds", [{"width": 304, "height": 304, "rin": 8}], "builds[0].rin: unknown name (did you mean 'ring'?)"),
         ("builds", [{"width": 304, "height": 304, "overflow": "x"}], "builds[0].overflow: expected one of lap, pool"),
+        ("builds", [{"width": 9, "height": 9, "remote_edge": [14, 10]}], "remote_edge: the least (14) is above"),
+        ("builds", [{"width": 9, "height": 9, "remote_edge": 13}], "remote_edge: expected a list of two numbers"),
+        ("builds", [{"width": 9, "height": 9, "failed_writes": 0}], "builds[0].failed_writes: 0 is outside 1 to 4096"),
+        ("builds", [{"width": 9, "height": 9, "driver_timeout": -1}], "builds[0].driver_timeout[0]: -1 is outside"),
+        ("buffer.ewl", {"word": 9, "noise": "much"}, "buffer.ewl.noise: expected a whole number, found 'much'"),
         ("builds", [{"width": 304, "height": 304, "header_words": 12}], "builds[0].buffer_sectors: 0 sectors hold no"),
         ("builds", [{"width": 3, "height": 3, "buffer": {"timestamp": None}}], "builds[0].buffer.timestamp: missing"),
         ("builds", [{"width": 3, "height": 3, "repeats": ["ewl"]}], "builds[0].repeats: 'ewl' is not both a setting"),

@@ -22,7 +22,6 @@ from miniscope_xr.tools.simulate.spec import Spec
 
 _AHEAD = 2.0  # ms the clock of the writes is ahead of the capture's
 _REFUSED = 0.05  # ms until the driver gives up on a card that it knows to be busy
-_LONG = 15  # ms of a write after which its buffer is in doubt
 
 
 class Pool(Firmware):
@@ -124,7 +123,7 @@ class Pool(Firmware):
         self, times: NDArray[np.float64], end: float, begin: float
     ) -> tuple[NDArray[np.float64], float, int]:
         """When the sectors leave, when the driver is done, and how many arrive: it gives up where the card stalls."""
-        patience = 0 if self.spec.driver_waits else self.spec.build.driver_timeout
+        patience = 0 if self.spec.driver_waits else self.spec.build.driver_timeout[1]
         moments = np.concatenate(([begin], times, [end]))
         late = np.flatnonzero(np.diff(moments) > patience) if patience else np.array([], np.int64)
         if not late.size:
@@ -150,7 +149,7 @@ class Pool(Firmware):
         """Whether the headers leave the buffer written last in doubt, now that the next write begins at ``clock``.
 
         Its slot may have been filled again: the buffer seven later was complete when the next write began. Or the
-        driver may have given it up: the next one waited for it for 15 ms or more.
+        driver may have given it up: the next one waited for it for nearly as long as the driver waits, or longer.
         """
         if not self.writes or self.writes[-1].recording != self.recording:
             return
@@ -158,4 +157,6 @@ class Pool(Firmware):
         count, began = (last.words[self.at[name]] for name in ("buffer_count", "write_timestamp"))
         again = self._completed.get(count + self.spec.build.ring - 1)
         ready = self._completed.get(count + 1, clock)
-        last.doubtful = clock - max(began, ready) >= _LONG or (again is not None and again <= clock)
+        patience = self.spec.build.driver_timeout[0]
+        given_up = 0 < patience <= clock - max(began, ready)
+        last.doubtful = given_up or (again is not None and again <= clock)
