@@ -20,10 +20,10 @@ from miniscope_xr.frames.due import DueTimes
 from miniscope_xr.frames.pool import PoolBufferReader
 from miniscope_xr.frames.reader import FrameReader, FrameRows, Int
 from miniscope_xr.index.build import build_index
-from miniscope_xr.index.byte_shift import goes_on_at
+from miniscope_xr.index.byte_shift import begins_off, goes_on_at
 from miniscope_xr.index.front import Card
 from miniscope_xr.index.recording import Recording
-from miniscope_xr.layout import SECTOR, Layout
+from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
 from miniscope_xr.source import windows
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.magic import KIND_BYTES, file_kind
@@ -71,6 +71,17 @@ def _identity(layout: Layout, tolerant: bool, source: ByteSource) -> bytes:
     return readable.read(start * SECTOR, (sectors.data + 1 - start) * SECTOR)
 
 
+def _off_sectors(splice: tuple[int, int]) -> str:
+    """Say where an image is off the sectors of its card."""
+    byte, zeros = splice
+    if not byte:
+        return f"this image is off the sectors of its card: it is read as if {zeros} bytes more stood before it"
+    return (
+        f"behind byte {byte} this image is off the sectors of its card: in the buffer before it bytes are missing, or "
+        "were put in"
+    )
+
+
 class OpenCard:
     """An open card. Pickles as its path and index, and reopens where it is unpickled.
 
@@ -101,8 +112,14 @@ class OpenCard:
             self.unread = self._source.unread
             self.salvage = errors == "fill" or bool(self.unread)
             errors = "fill" if self.unread else errors
-            self.index: Card = build_index(self._source, layout, index, errors, whole, old_buffers)
-            self._splice(layout, index, errors, whole, old_buffers)
+            self.splices: Splices = ()
+            """Where this image is off the sectors of its card: bytes of it, and zeros that are put in before each."""
+            self._build = partial(
+                build_index, layout=layout, index=index, errors=errors, whole=whole, old_buffers=old_buffers
+            )
+            self.index: Card = self._found(layout)
+            self._splice()
+            del self._build
             self._source.remember(partial(_identity, self.index.layout, self.salvage))
         except NotACardError as error:
             said = _named(error, self.path, self._source)
@@ -112,38 +129,36 @@ class OpenCard:
             self._source.close()
             raise
 
-    def _splice(
-        self,
-        layout: str | os.PathLike[str] | Mapping[str, Any] | Layout | None,
-        index: str,
-        errors: str,
-        whole: bool,
-        old_buffers: bool,
-    ) -> None:
+    def _found(self, layout: str | os.PathLike[str] | Mapping[str, Any] | Layout | None) -> Card:
+        """What is on the card; on an image without its first bytes, as if zeros stood in their place."""
+        try:
+            return self._build(self._source)
+        except NotACardError:
+            layouts = list(builtin_layouts().values()) if layout is None else [load_layout(layout)]
+            zeros = begins_off(self._source, layouts)
+            if not zeros:
+                raise
+            return self._open_spliced((0, zeros))
+
+    def _open_spliced(self, splice: tuple[int, int]) -> Card:
+        """What is on the card with zeros put in at one more place."""
+        self.splices = (*self.splices, splice)
+        self._source.close()
+        self._source = OwnedSource(self.path, partial(open_spliced, splices=self.splices))
+        return self._build(self._source)
+
+    def _splice(self) -> None:
         """Go on where the recording stands off the sectors, as bytes were left out of an image, or put in.
 
         Zeros are put in before each such place: a sector more than to the next one, so that the buffer before it, in
         which the bytes are missing or too many, does not seem whole.
-
-        Parameters
-        ----------
-        layout, index, errors, whole, old_buffers
-            As for :func:`~miniscope_xr.index.build.build_index`.
         """
-        splices: Splices = ()
-        while len(splices) < _MOST_SPLICES and (at := goes_on_at(self._source, self.index)) is not None:
-            splices = (*splices, (at - sum(zeros for _, zeros in splices), 2 * SECTOR - at % SECTOR))
-            self._source.close()
-            self._source = OwnedSource(self.path, partial(open_spliced, splices=splices))
-            self.index = build_index(self._source, layout, index, errors, whole, old_buffers)
-        if splices:
-            said = [
-                f"behind byte {byte} this image is off the sectors of its card: in the buffer before it bytes are "
-                "missing, or were put in"
-                for byte, _ in splices
-            ]
+        while len(self.splices) < _MOST_SPLICES and (at := goes_on_at(self._source, self.index)) is not None:
+            byte = at - sum(zeros for _, zeros in self.splices)
+            self.index = self._open_spliced((byte, 2 * SECTOR - at % SECTOR))
+        if self.splices:
             *others, last = self.index.recordings
-            last = replace(last, warnings=(*last.warnings, *said))
+            last = replace(last, warnings=(*last.warnings, *map(_off_sectors, self.splices)))
             self.index = replace(self.index, recordings=(*others, last))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OpenCard:

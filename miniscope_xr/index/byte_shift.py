@@ -1,38 +1,87 @@
-"""Where a recording goes on, but not at the beginning of a sector: bytes were left out of its image, or put in.
+"""Where a recording stands, or goes on, off the sectors: bytes were left out of its image, or put in.
 
-Nothing at the beginnings of sectors tells of it. Behind the last buffer found, where a recording does not end by its
-counts, a header is looked for at every byte: one that counts on from that buffer, and that another one follows.
+Nothing at the beginnings of sectors tells of it. A card has whole sectors; an image that has not, or in which neither
+nothing nor buffers stand behind the last one found, is searched at every byte: for a header that counts on from that
+buffer, and that another one follows. Of whole frames (v3) it is a footer, and the frame in front of it is the one in
+which the bytes are missing or too many: it is behind it that the recording goes on.
+
+    image     |footer 6 |frame 7, bytes missing, footer 7|frame 8 ...      goes on at frame 8
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
 from miniscope_xr.index.clock import FrameClock
+from miniscope_xr.index.find import Finder
 from miniscope_xr.index.front import Card
-from miniscope_xr.index.headers import HeaderReader
+from miniscope_xr.index.headers import HeaderReader, gallop
+from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.runs import Header, Run
-from miniscope_xr.layout import SECTOR
+from miniscope_xr.layout import SECTOR, Layout
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.salvage import Tolerant
 
 _REACH = 1 << 20  # bytes put in or left out; and a buffer on each side
 _LOST = 1 << 12  # buffers that may be missing
 _HITS = 1 << 12  # places looked at
+_WINDOW = 1024  # sectors searched at once for a recording that begins off them
+_PROOF = 3  # buffers as far off the sectors as each other
+
+
+def begins_off(source: ByteSource, layouts: Sequence[Layout]) -> int:
+    """Bytes that are missing before an image to put its buffers on the sectors; 0 where none are off them."""
+    if not source.size % SECTOR:
+        return 0
+    source, finder = Tolerant(source), Finder(layouts)
+    markers = sorted({b.marker for layout in layouts if layout.buffer for b in layout.builds})
+    ends = (1,) if finder.reach else ()  # the first word of a footer
+
+    def look(at: int) -> int | None:
+        data = source.read(at * SECTOR, (_WINDOW + 1) * SECTOR)
+        places = [*_places(data, markers, 0), *_places(data, ends, 16 - SECTOR)]
+        places = [place for place in places if 0 <= place <= len(data) - SECTOR]
+        if not places:
+            return None
+        bytes_ = np.frombuffer(data, np.uint8)
+        rows = np.lib.stride_tricks.sliding_window_view(bytes_, SECTOR)[places]
+        told = np.array(places)[finder(np.ascontiguousarray(rows).view("<u4")).told]
+        off, counts = np.unique(told % SECTOR, return_counts=True)
+        good = (off > 0) & (counts >= _PROOF)
+        return SECTOR - int(off[good][np.argmax(counts[good])]) if good.any() else None
+
+    return gallop(look, 0, -(-source.size // SECTOR), _WINDOW) or 0
+
+
+def _places(data: bytes, words: Sequence[int], before: int) -> Iterator[int]:
+    """Bytes at which one of some words stands, each ``before`` bytes off; not more than are worth a look."""
+    for word in words:
+        at = -1
+        for _ in range(_HITS):
+            at = data.find(word.to_bytes(4, "little"), at + 1)
+            if at < 0:
+                break
+            yield at + before
 
 
 def goes_on_at(source: ByteSource, card: Card) -> int | None:
     """Byte off the sectors at which the last recording of a card goes on; None where it does not."""
     recording = card.recordings[-1]
     last = recording.runs[-1]
-    ended = recording.status == "finished" and recording.n_recorded in (0, last.end_place)
-    if not card.words or ended:
+    if recording.status == "finished" and (not card.words or recording.n_recorded in (0, last.end_place)):
         return None
     source = Tolerant(source)  # what is behind a recording need not be readable
+    if not card.words:
+        return _frames_go_on(source, card, recording) if source.size % SECTOR else None
     headers = HeaderReader(source, card.framing)
     clock = FrameClock(headers)
-    i = last.count - 1
-    start = last.sector_of(i) * SECTOR + card.framing.head
-    data = source.read(start, 3 * card.framing.full_sectors * SECTOR + _REACH)
+    start = last.sector_of(last.count - 1) * SECTOR + card.framing.head
     marker = card.framing.marker.to_bytes(4, "little")
+    if not source.size % SECTOR and not _other_data(source, last, card.framing.full_sectors, marker):
+        return None
+    data = source.read(start, 3 * card.framing.full_sectors * SECTOR + _REACH)
     at = -1
     for _ in range(_HITS):
         at = data.find(marker, at + 1)
@@ -44,6 +93,13 @@ def goes_on_at(source: ByteSource, card: Card) -> int | None:
         if clock.fits(recording.runs, header) and _followed(source, headers, start + at, header):
             return start + at
     return None
+
+
+def _other_data(source: ByteSource, last: Run, sectors: int, marker: bytes) -> bool:
+    """Whether neither nothing nor a buffer stands behind a run."""
+    data = source.read(last.end_sector * SECTOR, (sectors + 1) * SECTOR)
+    blank = len(set(data[:SECTOR])) <= 1
+    return not blank and not any(data.startswith(marker, at) for at in range(0, len(data), SECTOR))
 
 
 def _later(last: Run, header: Header) -> bool:
@@ -63,3 +119,31 @@ def _followed(source: ByteSource, headers: HeaderReader, at: int, header: Header
     return following is not None and (
         following.written == header.written + 1 and following.frame >= header.frame and following.time >= header.time
     )
+
+
+def _frames_go_on(source: ByteSource, card: Card, recording: Recording) -> int | None:
+    """The same of whole frames: byte behind the first footer off the sectors that counts on."""
+    last, dtype = recording.runs[-1], card.framing.dtype
+    if "line_count" not in (dtype.names or ()):
+        return None
+    size = last.cut.lengths[0]
+    shift = int(dtype.fields["line_count"][1]) if dtype.fields else 0
+    start = last.end_sector * SECTOR
+    data = source.read(start, 2 * size + _REACH)
+
+    def footer(at: int) -> np.void | None:
+        found = source.read(at, dtype.itemsize)
+        return np.frombuffer(found, dtype)[0] if len(found) == dtype.itemsize else None
+
+    before = footer(start - dtype.itemsize)
+    for at in _places(data, [recording.height], start - shift):
+        here, following = footer(at), footer(at + size)
+        behind = at + dtype.itemsize
+        if before is None or here is None or following is None or not behind % SECTOR:
+            continue
+        rows = [before, here, following]
+        frames, times = ([int(row[name]) for row in rows] for name in ("frame_num", "timestamp"))
+        counts_on = frames[0] < frames[1] < frames[0] + _LOST and frames[2] == frames[1] + 1
+        if counts_on and times == sorted(times):
+            return behind
+    return None

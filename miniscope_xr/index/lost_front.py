@@ -41,7 +41,11 @@ def by_buffers(front: Front, layouts: Sequence[Layout]) -> Card | None:
     if shift and found.header.written == found.header.count == 0 and at.header + shift >= 0:
         moved = _moved(layout, shift)
         if has_keys(moved, front.read(moved.sectors.header)):  # only bytes before the card's are gone
-            return replace(examine(front, moved), notes=(f"this image begins at sector {-shift} of its card",))
+            said = f"this image begins at sector {-shift} of its card"
+            card = examine(front, moved)
+            if card.state is not State.RECORDED:  # its config sector is not one
+                card = _by_build(front, card, found.build, None, said)
+            return replace(card, notes=(said,))
     card = examine(front, layout)
     gone = f", and its first {found.header.written} buffers are gone" if found.header.written else ""
     if card.config is not None:

@@ -22,6 +22,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "DAQ": {"layout": "daq-wirefree", "frames": 24},
     "DAQ, battery died": {"layout": "daq-wirefree", "frames": 24, "events": [PowerLoss(buffer=130)]},
 }
+V3: dict[str, dict[str, Any]] = {
+    "v3": {"layout": "v3-wirefree", "frames": 20},
+    "v3, battery died": {"layout": "v3-wirefree", "frames": 20, "settings": {"record_length": 60}},
+    "v3, 352x240": {"layout": "v3-wirefree", "build": "352x240", "frames": 20},
+}
 # sectors overwritten, as parts of the card: where a file system begins, and how far it reaches
 HOLES = {
     "a few buffers": (0.30, 0.33),
@@ -39,7 +44,7 @@ def made() -> Callable[[str], SimulatedCard]:
 
     def make(kind: str) -> SimulatedCard:
         if kind not in cards:
-            cards[kind] = simulate(seed=4, **{"frames": FRAMES, **KINDS[kind]})
+            cards[kind] = simulate(seed=4, **{"frames": FRAMES, **{**KINDS, **V3}[kind]})
         return cards[kind]
 
     return make
@@ -116,8 +121,10 @@ def test_what_is_left_out_or_put_in_costs_only_the_frames_it_hit(
     assert untouched(card, at, at + max(-sectors, 1)) <= whole
 
 
-@pytest.mark.parametrize("n", [-100, 1, 4103])
-@pytest.mark.parametrize("kind", ["v4", "v4, battery died", "DAQ"])
+@pytest.mark.parametrize("n", [-100, 1, pytest.param(4103, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", ["v4", *(pytest.param(k, marks=pytest.mark.slow) for k in ("v4, battery died", "DAQ"))]
+)
 def test_bytes_left_out_or_put_in_cost_only_the_frames_they_hit(
     kind: str, n: int, made: Any, tmp_path: Path, open_card: Any
 ) -> None:
@@ -129,6 +136,45 @@ def test_bytes_left_out_or_put_in_cost_only_the_frames_they_hit(
     assert untouched(card, at // SECTOR, at // SECTOR + 1) <= whole
     (said,) = [w for w in open_card(tmp_path / "card.img").attrs["warnings"] if "off the sectors" in w]
     assert f"behind byte {card.buffers[len(card.buffers) // 3 + 1].sector * SECTOR + n} " in said
+
+
+@pytest.mark.parametrize("n", [-100, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4103))])
+@pytest.mark.parametrize("kind", ["v3", *(pytest.param(k, marks=pytest.mark.slow) for k in V3 if k != "v3")])
+def test_bytes_left_out_of_whole_frames_cost_only_the_frame_they_hit(
+    kind: str, n: int, made: Any, tmp_path: Path, open_card: Any
+) -> None:
+    card = made(kind)
+    data = np.frombuffer(card.data, np.uint8)
+    at = card.buffers[7].sector * SECTOR + 3700
+    shifted = np.concatenate([data[:at], np.zeros(max(n, 0), np.uint8), data[at - min(n, 0) :]])
+    for index in ("bisect", "scan"):
+        whole = judged(card, shifted, tmp_path / "card.img", open_card, index=index)
+        assert whole == untouched(card, at // SECTOR, at // SECTOR + 1)
+
+
+@pytest.mark.parametrize("cut", [100, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 523_000, 600_001))])
+@pytest.mark.parametrize(
+    "kind", ["v4", *(pytest.param(k, marks=pytest.mark.slow) for k in ("v4, battery died", "DAQ", "v3"))]
+)
+def test_an_image_whose_front_is_cut_off_within_a_sector_is_read(
+    kind: str, cut: int, made: Any, tmp_path: Path, open_card: Any
+) -> None:
+    card = made(kind)
+    for data in (card.data[cut:], bytes(cut) + card.data):
+        whole = judged(card, np.frombuffer(data, np.uint8), tmp_path / "card.img", open_card)
+        kept = untouched(card, 0, -(-cut // SECTOR) if len(data) < len(card.data) else 0)
+        assert whole == kept
+        assert any("off the sectors" in w for w in open_card(tmp_path / "card.img").attrs["warnings"])
+
+
+def test_an_image_that_begins_late_and_whose_config_sector_is_gone_is_read(
+    made: Any, tmp_path: Path, open_card: Any
+) -> None:
+    card = made("v4")
+    data = np.frombuffer(card.data, np.uint8).copy()
+    data[1023 * SECTOR : 1024 * SECTOR] = 77
+    assert judged(card, data[2 * SECTOR :], tmp_path / "card.img", open_card) == untouched(card, 0, 0)
+    assert open_card(tmp_path / "card.img").attrs["led"] == 0
 
 
 def test_bytes_left_out_in_several_places(made: Any, tmp_path: Path, open_card: Any) -> None:
