@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ from miniscope_xr.frames.due import DueTimes
 from miniscope_xr.frames.pool import PoolBufferReader
 from miniscope_xr.frames.reader import FrameReader, FrameRows, Int
 from miniscope_xr.index.build import build_index
-from miniscope_xr.index.byte_shift import begins_off, goes_on_at
+from miniscope_xr.index.byte_shift import begins_off, goes_on_at, zeros_before
 from miniscope_xr.index.front import Card
+from miniscope_xr.index.overwritten import torn_before
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
 from miniscope_xr.source import windows
@@ -130,15 +132,23 @@ class OpenCard:
             raise
 
     def _found(self, layout: str | os.PathLike[str] | Mapping[str, Any] | Layout | None) -> Card:
-        """What is on the card; on an image without its first bytes, as if zeros stood in their place."""
+        """What is on the card; where its buffers are off the sectors, as if bytes missing before them were zeros.
+
+        They are missing (or too many) before all of the image, if settings stand as far off the sectors as the buffers;
+        else between those and the first buffers.
+        """
         try:
             return self._build(self._source)
         except NotACardError:
             layouts = list(builtin_layouts().values()) if layout is None else [load_layout(layout)]
-            zeros = begins_off(self._source, layouts)
-            if not zeros:
+            at = begins_off(self._source, layouts)
+            if at is None:
                 raise
-            return self._open_spliced((0, zeros))
+            found = self._open_spliced((0, SECTOR - at % SECTOR))
+            if not found.settings:
+                self.splices = ()
+                found = self._open_spliced((at, 2 * SECTOR - at % SECTOR))
+            return found
 
     def _open_spliced(self, splice: tuple[int, int]) -> Card:
         """What is on the card with zeros put in at one more place."""
@@ -150,15 +160,18 @@ class OpenCard:
     def _splice(self) -> None:
         """Go on where the recording stands off the sectors, as bytes were left out of an image, or put in.
 
-        Zeros are put in before each such place: a sector more than to the next one, so that the buffer before it, in
-        which the bytes are missing or too many, does not seem whole.
+        Zeros are put in before each such place, and the buffer before it, in which the bytes are missing or too many,
+        is left out.
         """
         while len(self.splices) < _MOST_SPLICES and (at := goes_on_at(self._source, self.index)) is not None:
             byte = at - sum(zeros for _, zeros in self.splices)
-            self.index = self._open_spliced((byte, 2 * SECTOR - at % SECTOR))
+            self.index = self._open_spliced((byte, zeros_before(at, self.index)))
         if self.splices:
             *others, last = self.index.recordings
             last = replace(last, warnings=(*last.warnings, *map(_off_sectors, self.splices)))
+            zeros = accumulate((n for _, n in self.splices), initial=0)
+            for (byte, _), before in zip(self.splices, zeros, strict=False):
+                last = torn_before(last, byte + before)
             self.index = replace(self.index, recordings=(*others, last))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OpenCard:

@@ -102,9 +102,12 @@ class PoolBufferReader(BufferReader):
         return verdict
 
     def _model(self, source: ByteSource, run: Run) -> Model | None:
-        """The frame clock of a run of the recording, learnt once; None where it is too short to tell."""
+        """The frame clock of a run, learnt once; of one too short to tell, that of the longest. None: nothing tells."""
+        size = len(run.cut)
+        if run.count < 4 * size:
+            like = (other for other in self.recording.runs if other.cut == run.cut)
+            run = max(like, key=lambda other: other.count, default=run)
         if run.sector not in self._models:
-            size = len(run.cut)
             first = (-run.first.index) % size
             i = first + np.arange(min((run.count - first) // size, _LEARN) * size)
             times = self.framing.times(self.headers(source, run, i), run, i)

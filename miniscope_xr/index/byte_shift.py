@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from miniscope_xr.index.clock import FrameClock
-from miniscope_xr.index.find import Finder
+from miniscope_xr.index.find import Finder, Ints
 from miniscope_xr.index.front import Card
 from miniscope_xr.index.headers import HeaderReader, gallop
 from miniscope_xr.index.recording import Recording
@@ -31,28 +31,35 @@ _WINDOW = 1024  # sectors searched at once for a recording that begins off them
 _PROOF = 3  # buffers as far off the sectors as each other
 
 
-def begins_off(source: ByteSource, layouts: Sequence[Layout]) -> int:
-    """Bytes that are missing before an image to put its buffers on the sectors; 0 where none are off them."""
+def begins_off(source: ByteSource, layouts: Sequence[Layout]) -> int | None:
+    """Byte off the sectors at which the first buffers begin (whole frames: the second one); None where none are."""
     if not source.size % SECTOR:
-        return 0
+        return None
     source, finder = Tolerant(source), Finder(layouts)
     markers = sorted({b.marker for layout in layouts if layout.buffer for b in layout.builds})
-    ends = (1,) if finder.reach else ()  # the first word of a footer
+    window = max(_WINDOW, (_PROOF + 1) * finder.reach)
 
     def look(at: int) -> int | None:
-        data = source.read(at * SECTOR, (_WINDOW + 1) * SECTOR)
-        places = [*_places(data, markers, 0), *_places(data, ends, 16 - SECTOR)]
-        places = [place for place in places if 0 <= place <= len(data) - SECTOR]
-        if not places:
-            return None
-        bytes_ = np.frombuffer(data, np.uint8)
-        rows = np.lib.stride_tricks.sliding_window_view(bytes_, SECTOR)[places]
-        told = np.array(places)[finder(np.ascontiguousarray(rows).view("<u4")).told]
-        off, counts = np.unique(told % SECTOR, return_counts=True)
+        data = source.read(at * SECTOR, (window + 1) * SECTOR)
+        heads = [n for n in _places(data, markers, 0) if n <= len(data) - SECTOR]
+        ends = [n for n in _places(data, (1,), 16 - SECTOR) if n >= 0] if finder.reach else []
+        begins = np.concatenate([_told(finder, data, heads), _told(finder, data, ends) + SECTOR])
+        off, counts = np.unique(begins % SECTOR, return_counts=True)
         good = (off > 0) & (counts >= _PROOF)
-        return SECTOR - int(off[good][np.argmax(counts[good])]) if good.any() else None
+        if not good.any():
+            return None
+        alike = begins[begins % SECTOR == off[good][np.argmax(counts[good])]]
+        return at * SECTOR + int(alike.min())
 
-    return gallop(look, 0, -(-source.size // SECTOR), _WINDOW) or 0
+    return gallop(look, 0, -(-source.size // SECTOR), window)
+
+
+def _told(finder: Finder, data: bytes, places: list[int]) -> Ints:
+    """Those of some bytes at which a sector would tell of a buffer."""
+    if not places:
+        return np.zeros(0, np.int64)
+    rows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(data, np.uint8), SECTOR)[places]
+    return np.array(places)[finder(np.ascontiguousarray(rows).view("<u4")).told]
 
 
 def _places(data: bytes, words: Sequence[int], before: int) -> Iterator[int]:
@@ -93,6 +100,20 @@ def goes_on_at(source: ByteSource, card: Card) -> int | None:
         if clock.fits(recording.runs, header) and _followed(source, headers, start + at, header):
             return start + at
     return None
+
+
+def zeros_before(at: int, card: Card) -> int:
+    """Zeros to put in before the byte at which a recording goes on.
+
+    A sector more than to the next one, so that the buffer before it does not seem whole; whole frames get to where the
+    one behind those that are missing is due, or as much further as some frames take.
+    """
+    last = card.recordings[-1].runs[-1]
+    end = last.end_sector * SECTOR
+    if not card.words:
+        return (end - at) % last.cut.lengths[0]
+    zeros = 2 * SECTOR - at % SECTOR
+    return zeros + SECTOR if at + zeros == end else zeros
 
 
 def _other_data(source: ByteSource, last: Run, sectors: int, marker: bytes) -> bool:

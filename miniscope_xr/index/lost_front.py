@@ -112,13 +112,17 @@ def _by_frames(front: Front, found: Located) -> Card:
     shift = found.sector - layout.sectors.data
     behind = layout if layout.sectors.header + shift < 0 else _moved(layout, shift)
     header = front.read(behind.sectors.header)
+    in_place = shift != 0 and behind is not layout and not has_keys(layout, header)
+    header = front.read(layout.sectors.header) if in_place else header
     keyed = has_keys(layout, header)
     known = keyed or looks_prepared(layout, header)
     said = f"this image begins at sector {-shift} of its card" if shift < 0 else "the recording was found by its frames"
-    gone = f", and its first {found.frame} frames are gone" if found.frame else ""
+    # settings that stand where they should: what shifts the frames lies behind them, perhaps within the first one found
+    first = found.frame + 1 if in_place and known else found.frame
+    gone = f", and its first {first} frames are gone" if first else ""
     note = f"{said}{gone}" + ("" if known else "; what was set is unknown")
     settings = settings_of(layout, header) if known else {}
     return Card(
         layout, settings, None, keyed, State.RECORDED, build=found.build, notes=(note,), start=found.sector,
-        first_frame=found.frame,
+        first_frame=first,
     )  # fmt: skip

@@ -66,6 +66,9 @@ def _with_overwritten(
         written += [(tail, first)] if tail < first else []
         lost = _lost(recording.runs, [(first, end)])
         said.append(f"sectors {first} to {end - 1} hold {_content(source, first)} in place of {_counted(lost)}")
+    for first, end, said_of in _displaced(recording.runs):
+        written.append((first, end))
+        said.append(said_of)
     if not said:
         return recording
     return replace(recording, overwritten=tuple(merged(written)), warnings=(*recording.warnings, *said))
@@ -118,6 +121,44 @@ def _gaps(runs: Sequence[Run], holes: Sequence[tuple[int, int]]) -> Iterator[tup
     for first, stop in dict.fromkeys(holes):
         if any(run.sector <= first and stop <= run.end_sector for run in runs):
             yield first, stop
+
+
+def _displaced(runs: Sequence[Run]) -> Iterator[tuple[int, int, str]]:
+    """Buffers behind which the recording goes on elsewhere than it should, and what to say of each.
+
+    Sectors were left out of an image, or put in: behind the header of the buffer before that place, whose end nothing
+    vouches for. Of a frame with a footer it is the front. A lapped buffer takes the sectors of another.
+    """
+    usual = {n for run in runs if not run.odd for n in run.cut.sectors}
+    for before, after in pairwise(runs):
+        missing = after.first.written - before.end_place
+        start, needed = before.sector_of(before.count - 1), before.cut.sectors_for(before.length_of(before.count - 1))
+        off = 0
+        if missing == 0:
+            off = 0 if after.sector - start in usual else after.sector - start - needed
+        elif missing > 0 and not before.odd and before.matches(before.count + missing, after.first):
+            off = after.sector - before.sector_of(before.count + missing)
+        if before.cut.head:
+            torn = start, min(start + needed, max(after.sector, start + 1))
+            frame = before.last_frame
+        else:
+            torn = max(after.sector, before.end_sector), after.sector + needed
+            frame = after.first.frame
+            off = 0 if missing > 0 and off > 0 and not off % needed else off  # the frame before it is the torn one
+        if off:
+            said = f"before sector {after.sector} sectors of this image are missing, or were put in"
+            yield *torn, f"{said}: one buffer of frame {frame}, in which that was, is left out"
+
+
+def torn_before(recording: Recording, byte: int) -> Recording:
+    """The recording without the buffer in front of a byte, in which bytes are missing or too many."""
+    runs = [run for run in recording.runs if run.sector * SECTOR < byte]
+    if not runs or not runs[-1].cut.head:  # of whole frames the torn one is not found
+        return recording
+    run = runs[-1]
+    first = run.sector_of(buffer_at(run, min(byte // SECTOR, run.end_sector - 1)))
+    torn = (first, max(byte // SECTOR, first + 1))
+    return replace(recording, overwritten=tuple(merged([*recording.overwritten, torn])))
 
 
 def _blank_before(source: Readable, runs: Sequence[Run], sector: int) -> int:

@@ -116,9 +116,9 @@ def _beyond(footers: _Footers, last: int) -> tuple[int, int] | None:
     """(frame, sector it ends in) of the first frame behind a hole of any length, on the grid of the others or off."""
     end = footers.at(last)
     before = next((k for k in range(max(last - _WINDOW, 0), last) if footers.at(k) is not None), None)
-    if end is None or before is None:
+    if end is None:
         return None
-    period = (end[0] - (footers.at(before) or end)[0]) / (last - before)
+    period = 0.0 if before is None else (end[0] - (footers.at(before) or end)[0]) / (last - before)
     start = footers.sector_of(last + 1)
     step = footers.frame_sectors
     window = max(step, HOLE_WINDOW)

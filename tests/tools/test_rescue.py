@@ -72,6 +72,20 @@ def test_a_formatted_card(make_card, tmp_path, out, hole, died):
     assert got.images[0].frames >= len(set(left) & complete)
 
 
+@pytest.mark.parametrize("at", [0, 700_001])
+def test_an_image_off_the_sectors(make_card, tmp_path, out, at):
+    """Bytes are missing at its front, or within a buffer: what is behind stands on no sector."""
+    _, made = make_card(frames=12)
+    shifted = tmp_path / "shifted.img"
+    shifted.write_bytes(made.data[:at] + made.data[at + 100 :])
+    rescue(str(shifted), out)
+    numbers, video, _ = made.expected()
+    found = whole_frames(out)
+    hit = {b.frame_num for b in made.buffers if b.sector * SECTOR < at < (b.sector + b.n_sectors) * SECTOR}
+    assert set(found) == set(numbers.tolist()) - hit
+    assert all((video[number] == pixels).all() for number, pixels in found.items())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["v4-wirefree", "daq-wirefree", "v3-wirefree"])
 def test_an_intact_card_comes_back_as_it_is(make_card, out, kind):

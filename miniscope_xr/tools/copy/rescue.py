@@ -12,17 +12,21 @@ where it stopped.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from miniscope_xr.errors import NotACardError
+from miniscope_xr.card import OpenCard
+from miniscope_xr.errors import MiniscopeError, NotACardError
 from miniscope_xr.index.find import Extents, Finder
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
+from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.copy_map import CopyMap, card_marks
 from miniscope_xr.source.open import open_device
 from miniscope_xr.source.replace import remove, replace
+from miniscope_xr.source.spliced import open_spliced
 from miniscope_xr.tools.check.check import check
 from miniscope_xr.tools.check.result import CheckResult
 from miniscope_xr.tools.copy.fronts import newest, older, unclaimed
@@ -80,6 +84,17 @@ class Rescued:
         return sum(length for _, length in self.bad) // SECTOR
 
 
+def _on_its_sectors(path: str, layout: str | Layout | None) -> ByteSource:
+    """Open a card; an image from which bytes were left out, or into which some were put, as the reader sees it."""
+    source = open_device(path)
+    if source.size % SECTOR:
+        with contextlib.suppress(MiniscopeError), contextlib.closing(OpenCard(path, layout)) as card:
+            if card.splices:
+                source.close()
+                return open_spliced(path, card.splices)
+    return source
+
+
 def rescue(
     path: str,
     out: Path,
@@ -114,7 +129,7 @@ def rescue(
     part, map_file, _ = refuse_outputs(path, out, force)
     layouts = [load_layout(layout)] if layout is not None else list(builtin_layouts().values())
     finder = Finder(layouts)
-    source = open_device(path)
+    source = _on_its_sectors(path, layout)
     try:
         copy = CopyMap(source.size, card_marks(source))
         copy = copy if force else continued(copy, part, map_file)
