@@ -19,12 +19,14 @@ from miniscope_xr.layout.words import has_keys, settings_of
 def without_config(front: Front, card: Card, asked: bool) -> Card | None:
     """A recording whose config sector is damaged.
 
-    Not one whose config sector is zero, unless its layout was asked for: `prepare` writes that zero.
+    Not one whose config sector is zero, unless its layout was asked for: `prepare` writes that zero, and settings.
+    Where there are none either, the front was overwritten.
     """
     if card.state is not State.HEADERS_ONLY:
         return None
     data, bad = front.source.salvage((card.layout.sectors.config or 0) * SECTOR, SECTOR)
-    return _by_its_first_build(front, with_settings(front, card)) if asked or bad or any(data) else None
+    gone = bad or any(data) or not any(front.read(card.layout.sectors.header))
+    return _by_its_first_build(front, with_settings(front, card)) if asked or gone else None
 
 
 def by_buffers(front: Front, layouts: Sequence[Layout]) -> Card | None:

@@ -132,7 +132,9 @@ def _displaced(runs: Sequence[Run]) -> Iterator[tuple[int, int, str]]:
     usual = {n for run in runs if not run.odd for n in run.cut.sectors}
     for before, after in pairwise(runs):
         missing = after.first.written - before.end_place
-        start, needed = before.sector_of(before.count - 1), before.cut.sectors_for(before.length_of(before.count - 1))
+        start = before.sector_of(before.count - 1)
+        length = before.first.length if before.odd else before.length_of(before.count - 1)
+        needed = before.cut.sectors_for(length)
         off = 0
         if missing == 0:
             off = 0 if after.sector - start in usual else after.sector - start - needed
