@@ -19,6 +19,7 @@ from miniscope_xr.layout import SECTOR
 
 _MARKS = 64  # headers looked at in an uncounted run too long to look at all
 _LEARN = 96  # buffers looked at to learn how a frame is cut
+_BACK = 256  # buffers followed back from one behind a hole
 
 
 def starts(header: Header) -> bool:
@@ -266,6 +267,27 @@ class Walker:
         behind = range(header.written + 1, header.written + 2)  # it takes the sectors of the buffer it replaced
         return self.headers.find(sector + 1, sector + 1 + self.framing.full_sectors, behind, counts_on) is not None
 
+    def _behind_older(self, last: Run, sector: int, header: Header) -> bool:
+        """Whether the buffers in front of one behind a hole lead to it from one that is older than the end of a run.
+
+        Then what seemed a hole holds an older recording, of which it is too.
+        """
+        end = self.headers.at(last.sector_of(last.count - 1)) or last.first
+        sizes = sorted(set(last.cut.sectors))
+        for _ in range(_BACK):
+            before = ((sector - n, self.headers.at(sector - n)) for n in sizes if sector - n >= last.end_sector)
+            leads = (
+                (at, h) for at, h in before if h and h.written + 1 == header.written and h.count < header.count
+                and h.time <= header.time
+            )  # fmt: skip
+            sector, found = next(leads, (sector, None))
+            if found is None:
+                return False
+            header = found
+            if header.written < last.end_place or header.time < end.time:
+                return True
+        return False
+
     def _sectors_of(self, header: Header) -> int:
         return self.framing.sectors_for(header.length)
 
@@ -322,6 +344,7 @@ class Walker:
                 and self._follows(last, header)
                 and self.clock.fits(found, header)
                 and (self._confirmed(sector, header) or header.written + 1 == limit)
+                and not self._behind_older(last, sector, header)
             )
 
         sector = last.sector_of(last.count - 1)

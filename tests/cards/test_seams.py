@@ -22,3 +22,10 @@ def test_scanning_judges_as_bisecting_does(tmp_path: Path) -> None:
     for seed in range(40, 46):
         one, two = (seams.measure(seed, tmp_path, index) for index in ("bisect", "scan"))
         assert (one.found, one.verdict) == (two.found, two.verdict)
+
+
+@pytest.mark.slow
+def test_behind_what_seems_a_hole_but_is_an_older_recording_nothing_is_ours(tmp_path: Path) -> None:
+    """A DAQ's older recording that dropped less: its buffers come back to our counters and nearly our clock."""
+    pair = seams.measure(435, tmp_path)
+    assert (pair.verdict, pair.found) == ("exact", 155)
