@@ -37,6 +37,10 @@ def patient_store() -> Any:
             self._check_writable()
             await asyncio.to_thread(_write, self.root / key, value.as_buffer_like())
 
+        async def set_if_not_exists(self, key: str, value: Any) -> None:
+            if not await self.exists(key):
+                await self.set(key, value)
+
         async def delete(self, key: str) -> None:
             self._check_writable()
             path = self.root / key

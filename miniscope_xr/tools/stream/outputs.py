@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import re
+import secrets
 import shutil
 import stat
 import sys
@@ -171,12 +172,13 @@ def _part_of(final: Path) -> Iterator[Path]:
     """A temporary name beside ``final``, of which nothing is left."""
     with output_errors(final):
         # the suffix stays last: writers choose the format by it
-        handle, name = tempfile.mkstemp(prefix=f".{final.stem[:40]}-", suffix=f".part{final.suffix}", dir=final.parent)
+        handle, tried = tempfile.mkstemp(prefix=f".{final.stem[:40]}-", suffix=f".part{final.suffix}", dir=final.parent)
     os.close(handle)
-    part = Path(name)
+    remove(Path(tried))
     # The writer makes it anew, with the permissions of a new file; and a file that was cut to nothing, as writers do
-    # with one that is there, is put on the disk by ext4 before it is closed: half of the time of a copy.
-    remove(part)
+    # with one that is there, is put on the disk by ext4 before it is closed: half of the time of a copy. Its name is
+    # another one than was tried, as Windows may keep that until whoever looks at the file lets it go.
+    part = Path(tried).with_name(f".{final.stem[:40]}-{secrets.token_hex(4)}.part{final.suffix}")
     try:
         yield part
     finally:
