@@ -14,6 +14,7 @@ from miniscope_xr.source.local import Device
 from miniscope_xr.tools.copy import image
 from miniscope_xr.tools.simulate import Stall, blank
 
+from ..tools.test_copy import Bad
 from .conftest import MOMENT
 
 TOLD = ("--session", "s1", "--date", MOMENT, "--name", "{session}/{card}")
@@ -250,3 +251,26 @@ def test_all_of_them_in_one_store_too(day, tool, tmp_path):
     assert elsewhere.code == 2
     assert "no Zarr store" in elsewhere.err
     assert tool("collect", *day(1), into, *TOLD, "--cluster", "tcp://127.0.0.1:1").code == 2
+
+
+def test_what_ddrescue_got_after_all_is_taken_up(day, tool, tmp_path, monkeypatch):
+    """It writes into the copy and its map, as the summary says to; the check is made anew, the card is not read."""
+    (card,), into = day(1), tmp_path / "lab"
+    with monkeypatch.context() as patch:
+        patch.setattr(image, "open_device", Bad)
+        done = tool("collect", card, into, *TOLD)
+    assert done.code == 7
+    assert "3 sectors could not be read" in done.out
+    (copy,) = into.rglob("*.img")
+    whole = card.read_bytes()
+    with copy.open("r+b") as file:
+        for sector in Bad.bad:
+            file.seek(sector * 512)
+            file.write(whole[sector * 512 : (sector + 1) * 512])
+    beside_it = copy.with_name(copy.name + ".map")
+    beside_it.write_text(beside_it.read_text().replace("  -", "  +"))
+    again = tool("collect", card, into, *TOLD, "--json")
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["cards"][0]["did"] == ["checked"]
+    assert json.loads(beside(copy))["copy"]["sha256"] == hashlib.sha256(copy.read_bytes()).hexdigest()
+    assert data_of(card, copy)

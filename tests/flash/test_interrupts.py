@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from miniscope_xr.tools.flash import interrupts, jobs, operation, verbs
+from miniscope_xr.tools.flash import interrupts, jobs, operation, prepare, probe, verbs
 from miniscope_xr.tools.flash.journal import Journal, journals
 from miniscope_xr.tools.flash.target.linux import FileTarget
 from miniscope_xr.tools.flash.target.other import RawTarget
@@ -154,3 +154,36 @@ def test_threads_have_no_signals():
     thread.start()
     thread.join()
     assert done == [True]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_the_marks_of_a_proof_are_put_back_unless_somebody_insists(tool, card, monkeypatch, again):
+    """One Ctrl+C waits for what was there; a second one leaves it to `resume`, which finishes it."""
+    before, told = card.read_bytes(), []
+    words = ("gain=2", "record_length=1", "fs=5", "--discard-recording", card_id(card), "--json")
+    real = probe.put_back
+
+    def marked(*args):
+        raise KeyboardInterrupt
+
+    def put_back(target, before, progress=None):
+        hit()
+        hit() if again else None
+        real(target, before, lambda name, done, total: told.append((name, done, total)))
+
+    monkeypatch.setattr(interrupts, "_INSISTED", -1 if again else 60)
+    monkeypatch.setattr(prepare, "region_to_prove", lambda seen, plan: (1025 * 512, 960 << 10))
+    monkeypatch.setattr(probe, "_that_differ", marked)
+    monkeypatch.setattr(probe, "put_back", put_back)
+    result = tool("prepare", card, *words)
+    assert (result.code, result.json["card_changed"]) == ((6, True) if again else (5, False))
+    assert again or card.read_bytes() == before
+    assert told == [] if again else told[-1][1] == told[-1][2]
+    if not again:
+        assert "Ctrl+C again leaves it to `resume`" in told[0][0]
+        return
+    assert "interrupted a second time" in result.err
+    assert "`resume` wipes them and finishes it" in result.err
+    monkeypatch.undo()
+    assert tool("resume", card, "--discard-recording", card_id(card)).code == 0
+    assert not any(card.read_bytes()[1023 * 512 :])

@@ -210,6 +210,7 @@ def prove(target: Target, record: Sidecar, seen: Look, see: Progress) -> None:
             f"{seen.disk.path} was not prepared: something like a recording lies behind the end of the copy (up to "
             f"byte {seen.data_end}, the copy has {end}). `rescue` makes an image of all that is on the card"
         )
+    anew = f"Move {image.name} away and run the same command again: the card is copied anew"
     card, copy = hashlib.sha256(), hashlib.sha256()
     if not image.is_file():
         raise RefusedError(f"{seen.disk.path} was not prepared: its copy {image} is gone")
@@ -224,11 +225,13 @@ def prove(target: Target, record: Sidecar, seen: Look, see: Progress) -> None:
         whole = not file.read(1)
     _settle(image.parent)
     if not (whole and copy.hexdigest() == record.copy["sha256"]):
-        raise RefusedError(f"{seen.disk.path} was not prepared: {image} is not the copy any more that was made of it")
+        raise RefusedError(
+            f"{seen.disk.path} was not prepared: {image} is not the copy any more that was made of it. {anew}"
+        )
     if card.hexdigest() != copy.hexdigest():
         raise RefusedError(
             f"{seen.disk.path} was not prepared: it does not hold what {image} holds. Either it reads differently each "
-            "time (clean its contacts, try another reader), or somebody wrote to it meanwhile"
+            f"time (clean its contacts, try another reader), or somebody wrote to it meanwhile. {anew}"
         )
 
 

@@ -104,11 +104,15 @@ class Found:
     steps: list[str] = field(default_factory=list)
 
 
-def collect_one(card: CollectJob, wish: Wish, found: Found, see: Progress, cores: threading.Semaphore) -> Sidecar:
+def collect_one(
+    card: CollectJob, wish: Wish, found: Found, see: Progress, frames: Progress, cores: threading.Semaphore
+) -> Sidecar:
     """Do what is asked of one card; ``found`` is filled in on the way, so that it holds when something fails.
 
     Parameters
     ----------
+    see, frames
+        Told how far the copy is, in bytes, and what is made of it, in frames.
     cores
         Held while frames are worked on: a reader is its own bottleneck, the processor is everybody's.
 
@@ -119,7 +123,7 @@ def collect_one(card: CollectJob, wish: Wish, found: Found, see: Progress, cores
     """
     record = _record(card)
     _copy(card, record, wish, found, see)
-    with cores, watched(see):
+    with cores, watched(frames):
         result = _check(record, wish, found)
         if wish.report:
             _report(record, wish, found)
@@ -156,7 +160,8 @@ def _record(card: CollectJob) -> Sidecar:
 
 def _copy(card: CollectJob, record: Sidecar, wish: Wish, found: Found, see: Progress) -> None:
     image = record.image
-    if record.copy and image.is_file() and image.stat().st_size == record.copy.get("bytes"):
+    whole = record.copy and image.is_file() and image.stat().st_size == record.copy.get("bytes")
+    if whole and not _mended(record):
         record.save()
     else:
         fresh = not record.path.exists()
@@ -177,9 +182,23 @@ def _copy(card: CollectJob, record: Sidecar, wish: Wish, found: Found, see: Prog
         found.problems.append(f"{bad} sectors could not be read and are zero in the copy: {again}")
 
 
+def _mended(record: Sidecar) -> bool:
+    """Whether sectors that were missing in the copy are there by now: ddrescue went on with it, and its map says so."""
+    if not record.copy.get("bad_sectors"):
+        return False
+    try:
+        return sum(length for _, length in _map_of(record.image).bad) // SECTOR < int(record.copy["bad_sectors"])
+    except OSError:  # no map, or none that can be read
+        return False
+
+
+def _map_of(image: Path) -> CopyMap:
+    return CopyMap.parse(image.with_name(image.name + ".map").read_text(encoding="utf-8"), image)
+
+
 def _copied(card: str, image: Path, layout: str | None, found: Found, see: Progress) -> dict[str, Any]:
     if image.is_file():  # whole: only its record is missing
-        copy = CopyMap.parse(image.with_name(image.name + ".map").read_text(encoding="utf-8"), image)
+        copy = _map_of(image)
         bad, size, sha256 = copy.bad, image.stat().st_size, sum_up(image, see).hexdigest()
         note_sum(image, sha256)
     else:

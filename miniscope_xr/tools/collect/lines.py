@@ -9,10 +9,9 @@ from typing import Any
 
 from miniscope_xr.tools.flash import interrupts
 from miniscope_xr.tools.flash.operation import Progress
+from miniscope_xr.tools.flash.progress import PLACES
 
 _FORM = "{desc}: {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt} [{remaining}, {rate_fmt}]"
-_BYTES = {"looking for old data", "copying", "checksum", "comparing"}
-"""What is counted in bytes; everything else in frames or places."""
 
 
 class Stopped(Exception):
@@ -51,17 +50,20 @@ class Lines:
         """Whether it is to end: a signal arrived, or a card's work was interrupted."""
         return self._stop.is_set() or bool(interrupts.arrived())
 
-    def see(self, card: int) -> Progress:
-        """Return what the work on a card tells of its progress; it raises :class:`Stopped` once it is to end."""
+    def see(self, card: int, unit: str = "B") -> Progress:
+        """Return what the work on a card tells of its progress; it raises :class:`Stopped` once it is to end.
+
+        ``unit`` is what it counts: bytes, or ``frame``.
+        """
 
         def told(what: str, done: int, total: int) -> None:
             if self.stopped:
                 raise Stopped
-            self.show(card, what, done, total)
+            self.show(card, what, done, total, "place" if what in PLACES else unit)
 
         return told
 
-    def show(self, card: int, what: str, done: int, total: int) -> None:
+    def show(self, card: int, what: str, done: int, total: int, unit: str) -> None:
         """Show how far a card is."""
         anew = what != self._what[card]
         self._what[card] = what
@@ -69,7 +71,7 @@ class Lines:
             return
         bar = self._bars[card]
         if anew:
-            bar.unit, bar.unit_scale = ("B", True) if what in _BYTES else ("frame", False)
+            bar.unit, bar.unit_scale = unit, unit == "B"
             bar.set_description_str(f"{self._cards[card]}: {what}", refresh=False)
             bar.bar_format = _FORM
             bar.reset(total)

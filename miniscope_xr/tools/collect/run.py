@@ -297,7 +297,7 @@ class _Run:
         if card.base is None:
             return _nothing(card, self.wish, end)
         with parents_made(card.image), alone(card.image):
-            record = collect_one(card, self.wish, end.found, see, self._cores)
+            record = collect_one(card, self.wish, end.found, see, self.lines.see(place, "frame"), self._cores)
             if card.disk.path in self.agreed:
                 prepare_again(self.agreed[card.disk.path], record, end.found, see, self.lines)
         return None

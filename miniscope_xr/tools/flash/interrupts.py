@@ -9,12 +9,17 @@ after the last word signals are only noted (:func:`held`), and the operation ask
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
+import time
 from collections.abc import Iterator
 from types import FrameType
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Ctrl+C, a polite kill, and a terminal that was closed (or a connection that broke)."""
+
+
+_INSISTED = 0.5  # seconds from the first signal; a key that is held down repeats itself sooner
 
 
 class _State:
@@ -23,12 +28,16 @@ class _State:
     held = 0
     pending = False
     arrived = ""
+    since = math.inf
+    insisted = False
 
 
 def _note(number: int, frame: FrameType | None) -> None:
     """Interrupt at once, but only once, and not while a card is written."""
     first, _State.pending = not _State.pending, True
     _State.arrived = _State.arrived or signal.Signals(number).name
+    _State.since = min(_State.since, time.monotonic())
+    _State.insisted = _State.insisted or time.monotonic() - _State.since > _INSISTED
     if first and not _State.held:
         raise KeyboardInterrupt
 
@@ -49,7 +58,7 @@ def caught() -> Iterator[None]:
                 continue
             previous[number] = signal.signal(number, _note)
             if before is not _note:
-                _State.arrived = ""
+                _State.arrived, _State.since, _State.insisted = "", math.inf, False
     except ValueError:  # not the main thread: signals never arrive here
         pass
     try:
@@ -79,6 +88,11 @@ def hold() -> None:
 def arrived() -> str:
     """Return the name of the first signal that asked the command to end, also where it was told of it; else empty."""
     return _State.arrived
+
+
+def insisted() -> bool:
+    """Whether somebody pressed Ctrl+C again after a moment: then they do not want to wait for what is put back."""
+    return _State.insisted
 
 
 def ask() -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from miniscope_xr.errors import CardReadError
 from miniscope_xr.tools.flash import interrupts, probe, refuse, stale
 from miniscope_xr.tools.flash import journal as journals
 from miniscope_xr.tools.flash.contents import read_contents
@@ -97,9 +99,13 @@ def reopen(
     ------
     RefusedError
         It is another card, or something speaks against it now.
+    CardReadError
+        It is gone.
     """
     disk = identify(seen.disk.path, disks)
     refuse.check(disk, image=image, expect_size=expect_size)
+    if seen.disk.has_id and not disk.has_id:
+        raise CardReadError(errno.EIO, "does not answer any more: the card was pulled out, or its reader", disk.path)
     if (disk.card_id, disk.size, disk.diskseq) != (seen.disk.card_id, seen.disk.size, seen.disk.diskseq):
         raise RefusedError(
             f"{seen.disk.path} is another card than the one shown (now {disk.card_id}); look again with `list`"

@@ -17,6 +17,7 @@ any number), or nowhere. Reading back at once proves nothing: the last megabytes
 from __future__ import annotations
 
 import contextlib
+import errno
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.layout import SECTOR
 from miniscope_xr.tools.flash import interrupts
+from miniscope_xr.tools.flash.errors import CardWriteError
 from miniscope_xr.tools.flash.operation import STEP, Progress
 from miniscope_xr.tools.flash.target.linux import Target
 
@@ -203,17 +205,34 @@ def prove(
     try:
         return probe(target, places, random.SystemRandom().getrandbits(63) if seed is None else seed, progress)
     finally:
-        put_back(target, before)
+        put_back(target, before, progress)
 
 
-def put_back(target: Target, before: dict[int, bytes | int]) -> None:
-    """Write what was there (a number means that many zeros); one failure does not keep the rest from coming back."""
+def put_back(target: Target, before: dict[int, bytes | int], progress: Progress | None = None) -> None:
+    """Write what was there (a number means that many zeros); one failure does not keep the rest from coming back.
+
+    It takes what it takes (72 MB, and the marks), and a bar tells how long. One Ctrl+C, before or meanwhile, does not
+    end it: the card would not be as it was. A second one does; `resume` is then told of the rest by the journal.
+
+    Raises
+    ------
+    CardWriteError
+        Something could not be written, or somebody did not want to wait.
+    """
     failed: BaseException | None = None
+    done, total = 0, sum(data if isinstance(data, int) else len(data) for data in before.values())
     for at, data in before.items():
+        if interrupts.insisted():
+            raise CardWriteError(errno.EINTR, "interrupted a second time, while what was there was put back")
         try:
             target.write(at, bytes(data) if isinstance(data, int) else data)
         except OSError as error:
             failed = failed or error
+        done += data if isinstance(data, int) else len(data)
+        if progress:
+            again = "; Ctrl+C again leaves it to `resume`" if interrupts.arrived() else ""
+            with contextlib.suppress(OSError):  # a terminal that was closed
+                progress(f"putting back what was there{again}", done, total)
     with contextlib.suppress(OSError) if failed else contextlib.nullcontext():
         target.flush()
     if failed:
