@@ -62,6 +62,7 @@ class FrameAxis:
         self._start = np.array([s[0] for s in segments], np.int64)
         self._count = np.array([s[1] for s in segments], np.int64)
         self._run = [s[2] for s in segments]
+        self._run_of = np.array(self._run, np.int64)
         self._row = np.concatenate(([0], np.cumsum(self._count))).astype(np.int64)
         self._rows: list[int] = self._row.tolist()
         self._starts: list[int] = self._start.tolist()
@@ -187,6 +188,14 @@ class FrameAxis:
         """Buffer in run ``number`` that begins a frame."""
         run = self._runs[number]
         return (frame - run.first.frame) * len(run.cut) - run.first.index
+
+    def by_run(self, rows: Int) -> Iterator[tuple[int, Int]]:
+        """Run (or PIECES, BLANK), and which of some rows it carries, for each run that carries one of them."""
+        numbers = self._run_of[np.searchsorted(self._row, rows, side="right") - 1]
+        order = np.argsort(numbers, kind="stable")
+        for at in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
+            if len(at):
+                yield int(numbers[at[0]]), at
 
     def spans(self, rows: Int) -> Iterator[Span]:
         """Stretches of consecutive wanted rows that lie in one segment."""

@@ -9,6 +9,7 @@ import numpy as np
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.frames.axis import Int
 from miniscope_xr.frames.stencil import FooterStencil, Stencil
+from miniscope_xr.index.clock import Floats
 from miniscope_xr.index.excursions import ENDS, GOES_ON, RunClock
 from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.headers import read_rows
@@ -81,7 +82,7 @@ class BufferReader:
         return self.headers(source, run, i.reshape(-1)).reshape(i.shape), np.zeros(len(i), bool)
 
     def old(self, source: ByteSource, run: Run, i: Int, rows: Rows) -> Bools:
-        """Which buffers ``i`` of a run (one after the other), with these headers, are an older recording's.
+        """Which buffers ``i`` of a run, with these headers, are an older recording's.
 
         Where a write failed, what was there before stands in its place, and may have fitting counters: it does not
         keep the clock. Other headers are read only where the times in hand are not as expected.
@@ -107,9 +108,12 @@ class BufferReader:
             and behind["timestamp"] >= header["timestamp"]
         )
 
-    def suspects(self, run: Run, i: Int, rows: Rows) -> Bools:
-        """Which buffers ``i`` of a run, with these headers, are in frames that do not seem to keep the clock."""
-        return self._clock(run).suspects(i, self.framing.times(rows, run, i))
+    def strange(self, run: Run, frames: Int, times: Floats) -> Bools:
+        """Which whole frames of a run, with these times of their buffers, do not seem to keep the clock.
+
+        As :meth:`~miniscope_xr.index.excursions.RunClock.strange`.
+        """
+        return self._clock(run).strange(frames, times)
 
     def _clock(self, run: Run) -> RunClock:
         if run.sector not in self._clocks:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from miniscope_xr.errors import CardChangedError
-from miniscope_xr.frames.axis import BLANK, FrameAxis, Int, Piece
+from miniscope_xr.frames.axis import PIECES, FrameAxis, Int, Piece
 from miniscope_xr.frames.buffers import Buffer, BufferReader
 from miniscope_xr.frames.cache import HeaderTable
 from miniscope_xr.frames.stencil import Rows, Stencil, aligned_empty, tiles
@@ -77,6 +77,10 @@ class FrameReader:
         self.axis = FrameAxis(self.recording.runs, fill, until)
         self.count = len(self.axis)
         self._stencils: dict[int, Stencil | None] = {}
+        most = max((len(run.cut) for run in self.recording.runs), default=1)
+        self._header_words = most * self.dtype.itemsize // 4  # of a frame
+        fields = self.dtype.fields or {"timestamp": (self.dtype, 0)}
+        self._time_at = fields["timestamp"][1] // 4  # word of a header
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_stencils": {}}
@@ -116,8 +120,7 @@ class FrameReader:
 
     def header_table(self, count: int) -> HeaderTable:
         """Return room for the headers of ``count`` frames, for :meth:`pixels` to fill."""
-        most = max((len(run.cut) for run in self.recording.runs), default=1)
-        return HeaderTable.room(count, most * self.dtype.itemsize // 4)
+        return HeaderTable.room(count, self._header_words)
 
     def pixels(
         self, source: ByteSource, rows: Int, headers: HeaderTable | None = None
@@ -160,7 +163,7 @@ class FrameReader:
                 words = (headers or self.header_table(count)).words[span if headers else slice(None)]
                 words = words[:, : stencil.header_words]
                 doubtful = stencil.read(source, frame - stencil.run.first.frame, out[span], words)
-                doubtful = self._with_old(stencil.run, number, frame, doubtful, words)
+                doubtful = self._with_old(stencil.run, frame, doubtful, words)
                 doubtful = self._with_lapped(source, stencil.run, frame, doubtful, count)
                 doubtful = self._with_torn(stencil.run, frame, doubtful, count)
                 doubtful = self._with_overwritten(stencil.run, number, frame, doubtful, count)
@@ -171,22 +174,24 @@ class FrameReader:
         return assembled
 
     def _with_old(
-        self, run: Run, number: int, frame: int, doubtful: list[int], words: np.ndarray[Any, np.dtype[np.uint32]]
+        self, run: Run, frame: int, doubtful: list[int], words: np.ndarray[Any, np.dtype[np.uint32]]
     ) -> list[int]:
         """Rows to put together buffer by buffer: the doubtful ones, and those that do not seem to keep the clock."""
         if not self.framing.words:
             return doubtful
-        words[doubtful] = 0
-        i = self.axis.first_buffer(number, frame) + np.arange(len(words) * len(run.cut))
-        rows = np.ascontiguousarray(words).view(self.dtype).reshape(-1)
-        odd = self.buffers.suspects(run, i, rows).reshape(len(words), -1).any(axis=1)
-        return sorted({*doubtful, *np.flatnonzero(odd).tolist()}) if odd.any() else doubtful
+        times = words[:, self._time_at :: self.framing.words].astype(np.float64)
+        if doubtful:
+            times[doubtful] = np.nan
+        first = frame - run.first.frame
+        strange = self.buffers.strange(run, np.arange(first, first + len(words)), times)
+        return sorted({*doubtful, *np.flatnonzero(strange).tolist()}) if strange.any() else doubtful
 
     def _with_torn(self, run: Run, frame: int, doubtful: list[int], count: int) -> list[int]:
         """Rows to put together buffer by buffer: the doubtful ones, and the last of a recording the power cut off."""
+        if self.recording.torn is None or run is not self.recording.runs[-1]:
+            return doubtful
         last = run.last_frame - frame
-        torn = self.recording.torn is not None and run is self.recording.runs[-1] and 0 <= last < count
-        return sorted({*doubtful, last}) if torn else doubtful
+        return sorted({*doubtful, last}) if 0 <= last < count else doubtful
 
     def _with_overwritten(self, run: Run, number: int, frame: int, doubtful: list[int], count: int) -> list[int]:
         """Rows to put together buffer by buffer: the doubtful ones, and those with somebody else's bytes in them."""
@@ -340,31 +345,38 @@ class FrameReader:
             self.frame_num(rows), np.zeros(n, self.dtype), np.zeros(n, self.dtype),
             np.zeros(n, np.uint32), np.zeros(n, bool),
         )  # fmt: skip
-        for at, count, number, frame in self.axis.spans(rows):
-            span = slice(at, at + count)
-            if number == BLANK:
-                continue
-            doubtful: Sequence[int] = range(count)
+        table, doubtful = headers, np.zeros(0, np.int64)
+        if whole and self.buffers.salvage:
+            table, doubtful = self._look_at_all(source, rows, headers)
+        for number, at in self.axis.by_run(rows):
             if number >= 0:
-                table, doubtful = headers, ()
-                if whole and self.buffers.salvage:
-                    table, doubtful = self._look_at_all(source, number, frame, span, n, headers)
-                self._describe_fast(source, number, frame, span, rows, result, table)
-            for k in doubtful:
-                self._describe_slow(source, int(rows[at + k]), at + k, result)
+                self._describe_fast(source, number, at, rows, result, table)
+            elif number == PIECES:
+                doubtful = np.concatenate([doubtful, at])
+        for k in doubtful.tolist():
+            self._describe_slow(source, int(rows[k]), k, result)
         return result
 
-    def _look_at_all(
-        self, source: ByteSource, number: int, frame: int, span: slice, n: int, headers: HeaderTable | None
-    ) -> tuple[HeaderTable, Sequence[int]]:
-        """Headers of whole frames of a run, every sector of which can be read; and which frames are not like that."""
+    def _look_at_all(self, source: ByteSource, rows: Int, headers: HeaderTable | None) -> tuple[HeaderTable, Int]:
+        """Headers of some rows, every sector of which can be read; and which of the rows are not like that."""
+        table = self.header_table(len(rows))
+        doubtful: list[int] = []
+        for at, count, number, frame in self.axis.spans(rows):
+            if number >= 0:
+                found = self._look_at_span(source, number, frame, slice(at, at + count), table, headers)
+                doubtful += [at + k for k in found]
+        return table, np.array(doubtful, np.int64)
+
+    def _look_at_span(
+        self, source: ByteSource, number: int, frame: int, span: slice, table: HeaderTable, headers: HeaderTable | None
+    ) -> Sequence[int]:
+        """Put the headers of whole frames of a run into a table; return the frames to put together by the buffer."""
         count = span.stop - span.start
-        table = self.header_table(n)
         table.words[span] = 0
         table.known[span] = True
         stencil = self._stencil(number)
         if stencil is None:
-            return table, range(count)
+            return range(count)
         doubtful: list[int] = []
         seen = np.zeros(count, bool) if headers is None else headers.known[span]
         if headers is not None:
@@ -377,54 +389,62 @@ class FrameReader:
                 bad = stencil.read(source, frame + first - stencil.run.first.frame, out, words)
                 doubtful += [first + k for k in bad]
         table.words[span][doubtful] = 0
-        return table, self._with_torn(stencil.run, frame, doubtful, count)
+        return self._with_torn(stencil.run, frame, doubtful, count)
 
     def _describe_fast(
-        self, source: ByteSource, number: int, frame: int, span: slice, rows: Int, result: FrameRows,
-        headers: HeaderTable | None,
-    ) -> None:  # fmt: skip
+        self, source: ByteSource, number: int, at: Int, rows: Int, result: FrameRows, headers: HeaderTable | None
+    ) -> None:
+        """Describe whole frames of one run, all at once, however far apart they are.
+
+        Parameters
+        ----------
+        number
+            Of the run.
+        at
+            Which of ``rows`` are frames of it.
+        rows, result, headers
+            As for :meth:`describe`.
+        """
         run = self.recording.runs[number]
-        size = len(run.cut)
-        count = span.stop - span.start
-        i = (self.axis.first_buffer(number, frame) + np.arange(count * size)).reshape(count, size)
-        table, careful = self._headers_of(source, run, i, span, headers)
+        size, frames = len(run.cut), result.frame_num[at]
+        i = np.add.outer((frames - run.first.frame) * size - run.first.index, np.arange(size))
+        table, careful = self._headers_of(source, run, i, at, headers)
         good = self.framing.vouched(table, run, i)
         good &= ~self.buffers.old(source, run, i.reshape(-1), table.reshape(-1)).reshape(i.shape)
-        any_good = good.any(axis=1)
-        each = np.arange(count)
+        any_good, all_good = good.any(axis=1), good.all(axis=1)
+        each = np.arange(len(at))
         first, last = good.argmax(axis=1), size - 1 - good[:, ::-1].argmax(axis=1)
-        for ends, index in ((result.first, first), (result.last, last)):
-            ends[span] = table[each, index]
-            ends[span][~any_good] = np.zeros((), self.dtype)
+        result.first[at[any_good]] = table[each, first][any_good]
+        result.last[at[any_good]] = table[each, last][any_good]
         bits = np.uint32(1) << np.minimum(np.arange(size), 31).astype(np.uint32)
-        result.present[span] = (good[:, :32] * bits[:32]).sum(axis=1).astype(np.uint32)
-        result.complete[span] = good.all(axis=1) & tiles(run, self.payload, self.frame_bytes)
-        odd = self.framing.odd_lengths(table, run) & good.all(axis=1)
+        result.present[at] = (good[:, :32] * bits[:32]).sum(axis=1).astype(np.uint32)
+        result.complete[at] = all_good & tiles(run, self.payload, self.frame_bytes)
+        odd = self.framing.odd_lengths(table, run) & all_good
         odd |= careful | self.buffers.overwritten(run, i).any(axis=1)
-        early = i[~good]
-        odd[(early[self.buffers.earlier(source, run, early)] - i[0, 0]) // size] = True
-        for k in np.flatnonzero(odd | (self.framing.ends(run, i).max(axis=1) > source.size)):
-            self._describe_slow(source, int(rows[span.start + k]), span.start + int(k), result)
-        final = run.last_frame - frame
-        if 0 <= final < count:
+        if not all_good.all():
+            lacking = np.nonzero(~good)[0]
+            odd[lacking[self.buffers.earlier(source, run, i[~good])]] = True
+        for k in at[odd | (self.framing.ends(run, i).max(axis=1) > source.size)].tolist():
+            self._describe_slow(source, int(rows[k]), k, result)
+        for k in at[frames == run.last_frame].tolist():
             end = run.count - 1
             length = run.length_of(end)
-            result.complete[span.start + final] &= self.buffers.reached(run, end, length) == length
+            result.complete[k] &= self.buffers.reached(run, end, length) == length
 
     def _headers_of(
-        self, source: ByteSource, run: Run, i: Int, span: slice, headers: HeaderTable | None
+        self, source: ByteSource, run: Run, i: Int, at: Int, headers: HeaderTable | None
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, np.dtype[np.bool_]]]:
         """Headers of whole frames ``i`` (frames, buffers), and which frames are to be put together by the buffer.
 
         Those in hand came along with pixels and are no such frames; the rest comes from the card.
         """
-        if headers is None or not headers.known[span].any():
+        if headers is None or not (known := headers.known[at]).any():
             return self.buffers.table(source, run, i)
         width = i.shape[1] * self.dtype.itemsize // 4
-        table = np.ascontiguousarray(headers.words[span, :width]).view(self.dtype)
-        unknown, careful = ~headers.known[span], np.zeros(len(i), bool)
-        if unknown.any():
-            table[unknown], careful[unknown] = self.buffers.table(source, run, i[unknown])
+        table = np.ascontiguousarray(headers.words[at, :width]).view(self.dtype)
+        careful = np.zeros(len(i), bool)
+        if not known.all():
+            table[~known], careful[~known] = self.buffers.table(source, run, i[~known])
         return table, careful
 
     def _describe_slow(self, source: ByteSource, row: int, k: int, result: FrameRows) -> None:

@@ -7,7 +7,11 @@ large read over all of them; of what is read, only those places are kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.source.base import ByteSource, Through
@@ -23,29 +27,38 @@ class Ahead(Through):
         super().__init__(source)
         self._kept: dict[int, bytes] = {}
 
-    def fetch(self, places: Iterable[tuple[int, int]]) -> None:
-        """Read places (offset, length) that will be asked for; those behind the end, and bad ones, are left to that."""
-        wanted = sorted((at, n) for at, n in set(places) if at + n <= self.size and len(self._kept.get(at, b"")) < n)
-        first = 0
-        while first < len(wanted):
-            start, end = wanted[first][0], sum(wanted[first])
-            stop = first + 1
-            while stop < len(wanted):
-                at, n = wanted[stop]
-                if at - end > _NEAR or at + n - start > _PIECE:
-                    break
-                end, stop = max(end, at + n), stop + 1
-            if stop - first > 1:
-                self._keep(start, end, wanted[first:stop])
-            first = stop
+    def fetch(self, places: ArrayLike) -> None:
+        """Read places that will be asked for; those behind the end, and bad ones, are left to that.
 
-    def _keep(self, start: int, end: int, places: Sequence[tuple[int, int]]) -> None:
+        Parameters
+        ----------
+        places : int array, shape (n, 2)
+            Offset and length of each; of two at one offset the longer one counts.
+        """
+        at, n = np.asarray(places, np.int64).reshape(-1, 2).T
+        order = np.lexsort((n, at))
+        at, n = at[order], n[order]
+        wanted = (at + n <= self.size) & np.append(at[1:] != at[:-1], True)
+        if self._kept:
+            wanted &= [len(self._kept.get(a, b"")) < b for a, b in zip(at.tolist(), n.tolist(), strict=True)]
+        at, n = at[wanted], n[wanted]
+        ends = np.maximum.accumulate(at + n)
+        far = [*(np.flatnonzero(at[1:] - ends[:-1] > _NEAR) + 1).tolist(), len(at)]
+        first = 0
+        while first < len(at):
+            stop = min(int(np.searchsorted(ends, at[first] + _PIECE, side="right")), far[bisect_right(far, first)])
+            if stop - first > 1:
+                self._keep(at[first:stop], n[first:stop], int(ends[stop - 1]))
+            first = max(stop, first + 1)
+
+    def _keep(self, at: NDArray[np.int64], n: NDArray[np.int64], end: int) -> None:
+        start = int(at[0])
         try:
             data = self.source.read(start, end - start)
         except CardReadError:
             return
-        for at, n in places:
-            self._kept[at] = data[at - start : at - start + n]
+        pieces = [data[a:b] for a, b in zip((at - start).tolist(), (at + n - start).tolist(), strict=True)]
+        self._kept.update(zip(at.tolist(), pieces, strict=True))
 
     def read(self, offset: int, length: int) -> bytes:
         """Return up to ``length`` bytes; fewer only at the end."""
@@ -56,7 +69,6 @@ class Ahead(Through):
         """Return ``length`` bytes from each of many offsets, joined, where that can be done at once."""
         if not self._kept:
             return self.source.gather(offsets, length)
-        kept = [self._kept.get(offset, b"")[:length] for offset in offsets]
-        if all(len(piece) == length for piece in kept):
-            return b"".join(kept)
-        return self.source.gather(offsets, length)
+        kept = list(map(self._kept.get, offsets))
+        joined = b"" if None in kept else b"".join([piece[:length] for piece in kept if piece])
+        return joined if len(joined) == length * len(offsets) else self.source.gather(offsets, length)

@@ -141,6 +141,15 @@ def _levels(off: Floats, around: int) -> Floats:
     return levels
 
 
+def _rows_of(numbers: Ints) -> tuple[Ints, Ints]:
+    """Frame numbers in order, each once, and which of them each of some numbers is."""
+    row = numbers - numbers[0]
+    if row[-1] < len(row) and not (np.diff(row) >> 1).any():  # one frame after the other, as most often
+        return np.arange(numbers[0], numbers[-1] + 1), row
+    frames, row = np.unique(numbers, return_inverse=True)
+    return frames, row
+
+
 class RunClock:
     """Tells buffers of a run that stand where this recording's were to be written, but are an older one's.
 
@@ -169,38 +178,57 @@ class RunClock:
         self._whole = max(run.count - self._first, 0) // size
         self._tells = not run.odd and self._whole >= 3
         self._short = not run.odd and self._whole < 3  # too few frames to show a clock
-        self._model = model if model is not None and len(model.offsets) == size else None
+        self._expect(model if model is not None and len(model.offsets) == size else None)
         self._around = max(_AROUND, -(-build.failed_writes // size) + 4)
         self._chunks: dict[int, tuple[int, Bools]] = {}
         self._levels: dict[int, float] = {}  # ticks by which the clock is off, by frame
 
     def old(self, look: Look, i: Ints, times: Floats) -> Bools:
-        """Which buffers ``i`` of the run, one after the other, are an older recording's; ``times`` as from ``look``."""
+        """Which buffers ``i`` of the run are an older recording's; ``times`` as from ``look``."""
         found = np.zeros(len(i), bool)
         for k in np.flatnonzero(self.suspects(i, times)).tolist():
             found[k] = self.odd(look, int(i[k]))
         return found
 
     def suspects(self, i: Ints, times: Floats) -> Bools:
-        """Which of some buffers in a row are in a frame that is to be looked at, by their times alone."""
-        model = self._model
-        if self._short and len(i):
-            known = times[np.isfinite(times)]
-            return np.full(len(i), bool((np.diff(known) < 0).any()))
-        if not self._tells or model is None or not len(i):
-            return np.zeros(len(i), bool)
-        frame, index = np.divmod(i + self._run.first.index, self._size)
-        row = frame - frame[0]
-        table = np.full((int(row[-1]) + 1, self._size), np.nan)
-        table[row, index] = self._off(model, frame, index, times)
-        suspect = self._strange(table, self._level(int(frame[0] + frame[-1]) // 2))
-        if np.count_nonzero(suspect) > 2 * self._around:  # lost ticks, or a firmware that times its buffers otherwise
-            table -= _usual_offsets(table)
-            suspect = self._strange(table, _levels(table, self._around))
-        found: Bools = suspect[row]
+        """Which of some buffers are in a frame that is to be looked at, by their times alone."""
+        if not len(i):
+            return np.zeros(0, bool)
+        number, index = np.divmod(i + self._run.first.index, self._size)
+        frames, row = _rows_of(number)
+        table = np.full((len(frames), self._size), np.nan)
+        table[row, index] = times
+        found: Bools = self.strange(frames, table)[row]
         return found
 
-    def _strange(self, off: Floats, level: float | Floats) -> Bools:
+    def strange(self, frames: Ints, times: Floats) -> Bools:
+        """Which frames are to be looked at, by the times of their buffers alone.
+
+        Parameters
+        ----------
+        frames : int64, shape (n,)
+            Frames, counted from that of the run's first buffer.
+        times : float64, shape (n, buffers of a frame)
+            NaN where a header does not vouch for a buffer of the usual length.
+        """
+        model = self._model
+        if self._short:
+            known = times[np.isfinite(times)]
+            return np.full(len(frames), bool((np.diff(known) < 0).any()))
+        if not self._tells or model is None:
+            return np.zeros(len(frames), bool)
+        off = times - self._due - model.period * frames[:, None]
+        dense = int(frames[-1] - frames[0]) < 2 * len(frames)
+        level = self._level((frames[:1] + frames[-1:]) // 2 if dense else frames)
+        if np.abs(off - level[:, None]).max() <= _WITHIN / 2 * self._ticks:
+            return np.zeros(len(frames), bool)  # all are there and on time, as on most cards
+        strange = self._astray(off, level)
+        if dense and np.count_nonzero(strange) > 2 * self._around:  # lost ticks, or buffers are timed otherwise
+            off -= _usual_offsets(off)
+            strange = self._astray(off, _levels(off, self._around))
+        return strange
+
+    def _astray(self, off: Floats, level: Floats) -> Bools:
         """Which frames (rows of ticks by which buffers are off) are not of one piece, or not on their level."""
         high, low = np.fmax.reduce(off, axis=1), np.fmin.reduce(off, axis=1)
         with np.errstate(invalid="ignore"):
@@ -239,9 +267,9 @@ class RunClock:
         if end == ENDS and odd[-1:].any():
             odd &= ~self._interrupt_lost(left, model, start)
         if self._model is not None:
-            self._model = self._model._replace(offsets=model.offsets)
+            self._expect(self._model._replace(offsets=model.offsets))
             number, index = np.divmod(np.arange(start, stop) + self._run.first.index, self._size)
-            kept = self._off(self._model, number, index, times)[~odd]
+            kept = (times - self._due[index] - self._model.period * number)[~odd]
             kept = kept[np.isfinite(kept)]
             self._levels[chunk * _CHUNK + _CHUNK // 2] = float(np.median(kept)) if len(kept) else 0.0
         return start, odd
@@ -272,13 +300,19 @@ class RunClock:
         number, index = np.divmod(i + self._run.first.index, self._size)
         return times, times - model.offsets[index] - model.period * (number - number[0]), model
 
-    def _off(self, model: Model, frame: Ints, index: Ints, times: Floats) -> Floats:
-        """Ticks by which times are off the clock of the run's first buffer."""
+    def _expect(self, model: Model | None) -> None:
+        """Expect the buffers of the first frame at times of their own, and those of later frames periods later."""
         first = self._run.first
-        off: Floats = times - first.time - model.period * frame - (model.offsets[index] - model.offsets[first.index])
-        return off
+        self._model = model
+        self._due = np.zeros(0) if model is None else model.offsets - model.offsets[first.index] + first.time
 
-    def _level(self, frame: int) -> float:
-        """Ticks by which the clock is off around a frame, as far as that was looked at."""
-        near = min(self._levels, key=lambda at: abs(at - frame), default=None)
-        return 0.0 if near is None or frame < abs(near - frame) else self._levels[near]
+    def _level(self, frames: Ints) -> Floats:
+        """Ticks by which the clock is off around some frames, as far as that was looked at."""
+        if not self._levels:
+            return np.zeros(len(frames))
+        looked = np.array(sorted(self._levels))
+        behind = np.searchsorted(looked, frames).clip(1, max(len(looked) - 1, 1))
+        pair = looked[np.stack([behind - 1, np.minimum(behind, len(looked) - 1)])]
+        near = np.where(np.abs(pair[1] - frames) < np.abs(pair[0] - frames), pair[1], pair[0])
+        known = np.array([self._levels[k] for k in near.tolist()])
+        return np.where(frames < np.abs(near - frames), 0.0, known)

@@ -299,19 +299,22 @@ def _footer(front: Front, layout: Layout, build: Build, number: int) -> dict[str
     return take(layout.footer, last[-16:]) if len(last) == SECTOR else None
 
 
-def _begins(front: Front, layout: Layout, build: Build, number: int, alone: bool = False) -> bool:
+Footer = dict[str, int] | None
+
+
+def _begins(build: Build, number: int, first: Footer, second: Footer, alone: bool = False) -> bool:
     """Whether a frame has a footer, and the next one a later one (unless it may be ``alone``)."""
-    first, second = (_footer(front, layout, build, n) for n in (number, number + 1))
     if first is None or first["frame_num"] != number or first["timestamp"] <= 0:
         return False
     follows = second is not None and second["frame_num"] == number + 1 and second["timestamp"] > first["timestamp"]
     return first.get("line_count", build.height) in (build.height, build.width) and (follows or alone)
 
 
-def _hurt(front: Front, layout: Layout, build: Build) -> bool:
-    """Whether the first frame has a footer in which bits flipped: ``prepare`` would have left none."""
-    end = front.read(layout.sectors.data + build.frame_sectors - 1)
-    own, following = (_footer(front, layout, build, n) for n in (0, 1))
+def _hurt(end: bytes, own: Footer, following: Footer) -> bool:
+    """Whether the first frame, which ends with these bytes, has a footer in which bits flipped.
+
+    ``prepare`` would have left none.
+    """
     if own is None or following is None or len(set(end)) < 2:
         return False
     alike = [name for name in ("dma_complete", "line_count") if name in following]
@@ -323,8 +326,10 @@ def _hurt(front: Front, layout: Layout, build: Build) -> bool:
 def _whole_frames(front: Front, layout: Layout) -> Card:
     keyed = has_keys(layout, front.read(layout.sectors.header))
     for build in layout.builds:
-        if _begins(front, layout, build, 0, keyed) or (
-            _hurt(front, layout, build) and _begins(front, layout, build, 1)
+        first, second = (_footer(front, layout, build, n) for n in (0, 1))
+        end = front.read(layout.sectors.data + build.frame_sectors - 1)
+        if _begins(build, 0, first, second, keyed) or (
+            _hurt(end, first, second) and _begins(build, 1, second, _footer(front, layout, build, 2))
         ):
             return Card(layout, {}, None, keyed, State.RECORDED, build=build)
     return _unrecorded(front, layout)

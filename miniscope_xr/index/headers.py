@@ -90,7 +90,7 @@ class HeaderReader:
         self._ahead[run.sector, run.cut] = count
         i = np.arange(count)
         at = run.sectors_of(i) * SECTOR
-        places = [(offset, SECTOR) for offset in at.tolist()]
+        places = [np.stack([at, np.full(count, SECTOR)], axis=1)]
         ring, size = self.framing.repeats, len(run.cut)
         data_end = self.framing.head + np.array(run.cut.lengths)[(run.first.index - run.cut.first + i) % size]
         end = np.array(run.cut.sectors)[(run.first.index - run.cut.first + i) % size] * SECTOR
@@ -100,8 +100,8 @@ class HeaderReader:
             before[over] -= ring  # too short itself: what it left there is of the one before
         short, before = short[before >= 0], before[before >= 0]
         for k in (short, before):
-            places += zip((at[k] + data_end[short]).tolist(), (end - data_end)[short].tolist(), strict=True)
-        self.source.fetch(places)
+            places.append(np.stack([at[k] + data_end[short], (end - data_end)[short]], axis=1))
+        self.source.fetch(np.concatenate(places))
 
     def find(
         self, start: int, stop: int, written: range, accept: Callable[[Header], bool] = lambda header: True

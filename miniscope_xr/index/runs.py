@@ -119,18 +119,18 @@ class Run:
         """Frame number of the last buffer."""
         return self.frame_of(self.count - 1)
 
-    @property
+    @cached_property
     def _skipped(self) -> int:
         """Buffers of its cut that the run's first frame lacks."""
         return self.first.index - self.cut.first
 
     def frame_of(self, i: int) -> int:
         """Frame number of buffer ``i`` of the run."""
-        return self.first.frame + (self._skipped + i) // len(self.cut)
+        return self.first.frame + (self._skipped + i) // len(self.cut.lengths)
 
     def index_of(self, i: int) -> int:
         """Index in its frame of buffer ``i`` of the run."""
-        return self.cut.first + (self._skipped + i) % len(self.cut)
+        return self.cut.first + (self._skipped + i) % len(self.cut.lengths)
 
     def sector_of(self, i: int) -> int:
         """Sector of the header of buffer ``i`` of the run."""
@@ -140,17 +140,17 @@ class Run:
 
     def sectors_of(self, i: NDArray[np.int64]) -> NDArray[np.int64]:
         """Vectorised :meth:`sector_of`."""
-        frame, k = np.divmod(i + self._skipped, len(self.cut))
+        frame, k = np.divmod(i + self._skipped, len(self.cut.lengths))
         starts = np.array(self.cut.starts, np.int64)
         return self.sector - int(starts[self._skipped]) + frame * self.cut.frame_sectors + starts[k]
 
     def length_of(self, i: int) -> int:
         """Data bytes of buffer ``i`` of the run, as its header says."""
-        return self.cut.lengths[(self._skipped + i) % len(self.cut)]
+        return self.cut.lengths[(self._skipped + i) % len(self.cut.lengths)]
 
     def sector_count(self, i: int) -> int:
         """Sectors buffer ``i`` of the run really takes on the card."""
-        return self.cut.sectors[(self._skipped + i) % len(self.cut)]
+        return self.cut.sectors[(self._skipped + i) % len(self.cut.lengths)]
 
     def matches(self, i: int, header: Header | None) -> bool:
         """Whether ``header`` has the counters that arithmetic expects of buffer ``i``.

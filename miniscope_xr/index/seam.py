@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
+from miniscope_xr.index.clock import Floats, Ints
 from miniscope_xr.index.evidence import CLOCK_STEP
 from miniscope_xr.index.place import Places, Verdict
 from miniscope_xr.index.runs import Header, Run
@@ -26,6 +27,7 @@ from miniscope_xr.index.runs import Header, Run
 _SAMPLES = 64  # frames sampled along a run
 _CLOSE = 1 << 16  # buffers up to which each is held against the clock of the others
 _WINDOW = 16  # frames on each side of a suspected step
+_PART = 1 << 14  # frames held against one another at once
 _NEAR = 64  # frames read one by one around a suspected step
 
 
@@ -129,19 +131,21 @@ class SeamSearch(Places):
         times = np.array([h.time for _, h in known], float)
         steps = np.diff(times) / np.diff(frames)
         odd = np.abs(steps - np.mean(steps)) * np.diff(frames)
-        for n in range(1, len(frames) - (2 if more_follows else 1) + 1):
-            if abs(_jump(frames, times, n)) <= self._noise(n, len(frames)):
-                continue
-            # the windows see a step early: the step itself is where the two sides differ most
-            near = range(n, min(n + _WINDOW, len(frames) - (1 if more_follows else 0)))
-            best = max(near, key=lambda m: abs(_jump(frames, times, m)) / self._noise(m, len(frames)))
-            sharp = n - 1 + int(np.argmax(odd[n - 1 : n - 1 + _WINDOW]))
-            return int(frames[sharp if odd[sharp] > 2 * CLOCK_STEP * self.ticks else best - 1])
-        return None
+        n = np.arange(1, len(frames))
+        jumps, noise = np.abs(_jumps(frames, times)), self._noise(n, len(frames))
+        beyond = np.flatnonzero(jumps > noise)
+        if not len(beyond) or beyond[0] + 1 > len(frames) - (2 if more_follows else 1):
+            return None
+        # the windows see a step early: the step itself is where the two sides differ most
+        first = int(beyond[0])
+        near = slice(first, min(first + _WINDOW, len(frames) - (2 if more_follows else 1)))
+        best = first + 1 + int(np.argmax(jumps[near] / noise[near]))
+        sharp = first + int(np.argmax(odd[first : first + _WINDOW]))
+        return int(frames[sharp if odd[sharp] > 2 * CLOCK_STEP * self.ticks else best - 1])
 
-    def _noise(self, n: int, count: int) -> float:
-        """Ticks by which the clock may seem to jump before frame ``n`` of ``count`` by jitter and whole-ms times."""
-        fewer = min(n, count - n, _WINDOW)
+    def _noise(self, n: Ints, count: int) -> Floats:
+        """Ticks by which the clock may seem to jump before frames ``n`` of ``count`` by jitter and whole-ms times."""
+        fewer = np.minimum(np.minimum(n, count - n), _WINDOW)
         return (1.8 + 4.0 / fewer) * self.ticks
 
     def _other_state(self, a: Header, behind: Sequence[tuple[int, Header]]) -> bool:
@@ -206,17 +210,27 @@ class SeamSearch(Places):
         ])  # fmt: skip
 
 
-def _jump(frames: np.ndarray[Any, Any], times: np.ndarray[Any, Any], n: int) -> float:
-    """Step of the clock before frame ``n``: two straight lines of one slope, fitted on both sides."""
-    sides = [np.s_[max(n - _WINDOW, 0) : n], np.s_[n : n + _WINDOW]]
-    slope = spread = 0.0
-    means = []
-    for side in sides:
-        k, t = frames[side], times[side]
-        means.append((k.mean(), t.mean()))
-        slope += float(((k - k.mean()) * (t - t.mean())).sum())
-        spread += float(((k - k.mean()) ** 2).sum())
-    if not spread:
-        return 0.0
-    (k0, t0), (k1, t1) = means
-    return float((t1 - t0) - slope / spread * (k1 - k0))
+def _jumps(frames: Floats, times: Floats) -> Floats:
+    """Steps of the clock before frames 1, 2, ...: two straight lines of one slope, fitted on both sides of each.
+
+    Parameters
+    ----------
+    frames, times : float64, shape (n,)
+
+    Returns
+    -------
+    float64, shape (n - 1,)
+    """
+    pad = np.full(_WINDOW, np.nan)
+    k, t = (sliding_window_view(np.concatenate([pad, values, pad]), _WINDOW) for values in (frames, times))
+    found = []
+    for start in range(1, len(frames), _PART):  # window number n ends in front of frame n
+        part = slice(start, min(start + _PART, len(frames)) + _WINDOW)
+        mean_k, mean_t = np.nanmean(k[part], axis=1), np.nanmean(t[part], axis=1)
+        off_k, off_t = k[part] - mean_k[:, None], t[part] - mean_t[:, None]
+        both, own = np.nansum(off_k * off_t, axis=1), np.nansum(off_k * off_k, axis=1)
+        spread = own[:-_WINDOW] + own[_WINDOW:]
+        slope = (both[:-_WINDOW] + both[_WINDOW:]) / np.where(spread > 0, spread, np.inf)
+        steps = mean_t[_WINDOW:] - mean_t[:-_WINDOW] - slope * (mean_k[_WINDOW:] - mean_k[:-_WINDOW])
+        found.append(np.where(spread > 0, steps, 0.0))
+    return np.concatenate(found)

@@ -67,6 +67,9 @@ class _Footers:
 
     def last_sectors(self, n: int) -> Sequence[int]:
         """Sectors that end the first ``n`` frames."""
+        if len(self.pieces) == 1:
+            first, step = self.start // SECTOR, self.frame_sectors
+            return range(first + step - 1, first + step - 1 + n * step, step)
         return [self.sector_of(k) + self.frame_sectors - 1 for k in range(n)]
 
     def at(self, k: int) -> tuple[int, int] | None:
@@ -75,6 +78,21 @@ class _Footers:
             at = self.footer_of(k)
             self._seen[k] = self._parse(k, self.source.read(at, FOOTER) if at >= 0 else b"")
         return self._seen[k]
+
+    def look_at(self, frames: range) -> None:
+        """Read the footers of some frames all at once."""
+        unseen = [k for k in frames if k not in self._seen]
+        places = [self.footer_of(k) for k in unseen]
+        self.source.fetch([(at, FOOTER) for at in places])
+        data = self.source.gather(places, FOOTER)
+        if data is None:
+            return  # one of them cannot be read: each as it is asked for
+        rows = np.frombuffer(data, self.dtype)
+        named = "line_count" in (self.dtype.names or ())
+        lines = rows["line_count"] if named else np.full(len(rows), self.lines[1])
+        good = (rows["frame_num"] == np.array(unseen, np.int64)) & np.isin(lines, self.lines)
+        found = zip(unseen, good.tolist(), zip(rows["timestamp"].tolist(), lines.tolist(), strict=True), strict=True)
+        self._seen.update((k, footer if there else None) for k, there, footer in found)
 
     def moved(self, k: int, sector: int) -> None:
         """From frame ``k`` on, which ends in a sector, frames stand elsewhere."""
@@ -195,7 +213,7 @@ def index_footers(
         end = _end_by_length(footers, n, seconds) if seconds else n
         every = end <= _ALL or exhaustive
         if every:
-            footers.source.fetch((footers.footer_of(k), FOOTER) for k in range(begin, end))
+            footers.look_at(range(begin, end))
         fs = build.fs
         looked = range(begin, end) if every else suspect_stretch(footers.at, end, fs)
         seam, doubtful = seam_by_clock(footers.at, looked, fs)
