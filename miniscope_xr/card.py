@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.errors import BlankCardError, CardReadError, NotACardError, OptionError, PathTypeError, RecordingError
+from miniscope_xr.frames.axis import Int
 from miniscope_xr.frames.buffers import BufferReader
 from miniscope_xr.frames.cache import HeaderTables, Recent
+from miniscope_xr.frames.describe import FrameRows
 from miniscope_xr.frames.due import DueTimes
 from miniscope_xr.frames.pool import PoolBufferReader
-from miniscope_xr.frames.reader import FrameReader, FrameRows, Int
+from miniscope_xr.frames.reader import FrameReader
 from miniscope_xr.index.build import build_index
 from miniscope_xr.index.byte_shift import begins_off, goes_on_at, zeros_before
 from miniscope_xr.index.front import Card

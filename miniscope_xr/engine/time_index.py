@@ -19,7 +19,7 @@ from xarray.indexes import Index, PandasIndex
 
 from miniscope_xr.engine.arrays import FrameColumn
 from miniscope_xr.engine.quarantine import CardVariable, indexing
-from miniscope_xr.frames.reader import Int
+from miniscope_xr.frames.axis import Int
 
 _MANY = 64  # labels for which reading all headers is no more work than bisecting for each
 

@@ -10,7 +10,7 @@ from miniscope_xr.errors import CardReadError
 from miniscope_xr.frames.axis import Int
 from miniscope_xr.frames.stencil import FooterStencil, Stencil
 from miniscope_xr.index.clock import Floats
-from miniscope_xr.index.excursions import ENDS, GOES_ON, RunClock
+from miniscope_xr.index.excursions import ENDS, GOES_ON, Look, RunClock
 from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.headers import read_rows
 from miniscope_xr.index.recording import Recording
@@ -90,7 +90,7 @@ class BufferReader:
         if not self.framing.words:
             return np.zeros(len(i), bool)  # a footer has the time at which its frame was written
         times = self.framing.times(rows, run, i)
-        found = self._clock(run).old(lambda k: self.framing.times(self.headers(source, run, k), run, k), i, times)
+        found = self._clock(run).old(self._look(source, run), i, times)
         for k in np.flatnonzero(self.framing.odd_length(rows, run, i) & self.framing.vouched(rows, run, i)).tolist():
             found[k] |= self._leads_away(source, run, int(i[k]), rows[k])
         return found
@@ -114,6 +114,10 @@ class BufferReader:
         As :meth:`~miniscope_xr.index.excursions.RunClock.strange`.
         """
         return self._clock(run).strange(frames, times)
+
+    def _look(self, source: ByteSource, run: Run) -> Look:
+        """What reads the times of buffers of a run, where its clock has to look at more than is in hand."""
+        return lambda i: self.framing.times(self.headers(source, run, i), run, i)
 
     def _clock(self, run: Run) -> RunClock:
         if run.sector not in self._clocks:

@@ -25,7 +25,7 @@ from miniscope_xr.errors import CardReadError
 from miniscope_xr.frames.axis import Int
 from miniscope_xr.frames.buffers import Bools, Buffer, BufferReader, Rows
 from miniscope_xr.frames.stencil import LATE, PoolStencil, Stencil
-from miniscope_xr.index.clock import Model, learn
+from miniscope_xr.index.clock import Model
 from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.runs import Run
@@ -35,7 +35,6 @@ from miniscope_xr.source.base import ByteSource
 _FURTHER = 3  # rings behind a buffer in which the one that filled its slot again is looked for
 _ALIKE = 16  # bytes in a row that two buffers do not share by chance
 _FRONT = 4  # the same at the very start, where a slot is filled first
-_LEARN = 64  # frames from which the clock is learnt, where a buffer is suspect
 
 WHOLE, SUSPECT, TORN = "whole", "suspect", "torn"
 
@@ -45,7 +44,6 @@ class PoolBufferReader(BufferReader):
 
     def __init__(self, recording: Recording, framing: Framing, salvage: bool) -> None:
         super().__init__(recording, framing, salvage)
-        self._models: dict[int, Model | None] = {}
         self._step = framing.step or framing.full_sectors
 
     @property
@@ -103,16 +101,10 @@ class PoolBufferReader(BufferReader):
 
     def _model(self, source: ByteSource, run: Run) -> Model | None:
         """The frame clock of a run, learnt once; of one too short to tell, that of the longest. None: nothing tells."""
-        size = len(run.cut)
-        if run.count < 4 * size:
+        if run.count < 4 * len(run.cut):
             like = (other for other in self.recording.runs if other.cut == run.cut)
             run = max(like, key=lambda other: other.count, default=run)
-        if run.sector not in self._models:
-            first = (-run.first.index) % size
-            i = first + np.arange(min((run.count - first) // size, _LEARN) * size)
-            times = self.framing.times(self.headers(source, run, i), run, i)
-            self._models[run.sector] = None if run.odd else learn(times.reshape(-1, size), run.cut.lengths)
-        return self._models[run.sector]
+        return self._clock(run).learnt(self._look(source, run))
 
     def _waited(self, source: ByteSource, run: Run, header: Rows, began: int) -> bool:
         """Whether a write began when it did because a buffer was complete then: behind an overflow a later one."""

@@ -23,6 +23,7 @@ _SIDE = 20  # buffers on each side whose clock counts
 _NEAR = 8  # the same where nothing else tells
 _FEW = 3  # buffers that do not show a clock by themselves
 _KEPT = 256  # chunks
+_LEARN = 64  # frames that show the clock of a run
 _WITHIN, _BETWEEN = 2.0, 2.5  # ms by which buffers of a frame, and frames, may be off each other before it is looked at
 _MANY = 16  # buffers in a row: of more the clock behind them has to be the same as before
 ENDS, GOES_ON, UNKNOWN = "recording ends", "recording goes on", "unknown"
@@ -181,6 +182,8 @@ class RunClock:
         self._expect(model if model is not None and len(model.offsets) == size else None)
         self._around = max(_AROUND, -(-build.failed_writes // size) + 4)
         self._chunks: dict[int, tuple[int, Bools]] = {}
+        self._learnt: Model | None = None
+        self._looked = False  # for it
         self._levels: dict[int, float] = {}  # ticks by which the clock is off, by frame
 
     def old(self, look: Look, i: Ints, times: Floats) -> Bools:
@@ -235,6 +238,14 @@ class RunClock:
             strange: Bools = high - low > _WITHIN * self._ticks
             strange |= np.abs((high + low) / 2 - level) > _BETWEEN * self._ticks
         return strange
+
+    def learnt(self, look: Look) -> Model | None:
+        """The clock as the run's first frames show it, looked at once; None where they are too few."""
+        if not self._looked:
+            i = self._first + np.arange(min(self._whole, _LEARN) * self._size)
+            self._learnt = None if self._run.odd else learn(look(i).reshape(-1, self._size), self._run.cut.lengths)
+            self._looked = True
+        return self._learnt
 
     def odd(self, look: Look, i: int) -> bool:
         """Whether buffer ``i`` of the run is an older recording's, by the clock of the buffers around it."""
