@@ -131,8 +131,7 @@ class SeamSearch(Places):
         times = np.array([h.time for _, h in known], float)
         steps = np.diff(times) / np.diff(frames)
         odd = np.abs(steps - np.mean(steps)) * np.diff(frames)
-        n = np.arange(1, len(frames))
-        jumps, noise = np.abs(_jumps(frames, times)), self._noise(n, len(frames))
+        jumps, noise = np.abs(_jumps(frames, times)), self._noise(np.arange(1, len(frames)), len(frames))
         beyond = np.flatnonzero(jumps > noise)
         if not len(beyond) or beyond[0] + 1 > len(frames) - (2 if more_follows else 1):
             return None
