@@ -105,7 +105,7 @@ class SeamSearch(Places):
         marks = sorted({round(k * step) for k in range(_SAMPLES + 1)})
         known = [(k, header) for k in marks if (header := at(k)) is not None]
         for n, ((low, a), (high, _)) in enumerate(pairwise(known)):
-            if self._other_state(a, known[n + 1 :]):
+            if self._other_state(a, known[n + 1 : n + 3]):
                 return self._bisect(low, high, lambda k, a=a: self._differs(a, at(k)))  # type: ignore[misc]
         for (k0, a), (k1, b), (k2, c) in zip(known, known[1:], known[2:], strict=False):
             bend = (c.time - b.time) / (k2 - k1) - (b.time - a.time) / (k1 - k0)
@@ -123,7 +123,7 @@ class SeamSearch(Places):
         """
         known = [(k, h) for k, h in enumerate(headers) if h is not None]
         for n, (k, a) in enumerate(known[:-1]):
-            if self._other_state(a, known[n + 1 :]):
+            if self._other_state(a, known[n + 1 : n + 3]):
                 return k
         if len(known) < 3:
             return None
