@@ -33,8 +33,10 @@ class Breaks(Evidence):
             return False
         if self._recharged(a, b):
             return False
-        if b.dropped > a.dropped and self.drop_step and excess == 0 and (b.written + b.dropped) % self.drop_step:
-            return False
+        if b.dropped > a.dropped and self.drop_step and excess == 0:
+            since = (b.written + b.dropped) % self.drop_step  # buffers since the drop: as many as are missing, at most
+            if since > max(b.written - before.end_place, 0):
+                return False
         return self._same_clock(runs, number) if self._regular(after) else self._single_fits(runs, number)
 
     def _linked_across(self, runs: list[Run], number: int) -> bool | None:

@@ -71,6 +71,7 @@ def _with_overwritten(
         said.append(said_of)
     if not said:
         return recording
+    written += recording.overwritten
     return replace(recording, overwritten=tuple(merged(written)), warnings=(*recording.warnings, *said))
 
 

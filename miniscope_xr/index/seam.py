@@ -191,11 +191,12 @@ class SeamSearch(Places):
         jump = self._step(run, stop) or 0.0
         if abs(jump) <= 2 * CLOCK_STEP * self.ticks:  # so small a step among jitter is not placed to the frame
             certain = max(frame - 2, 0)
+            step = f"the frame clock steps by {abs(jump) / self.ticks:.1f} ms"
+            what = step if abs(jump) > self.ticks else "the focus or the battery changes"
             a, b = run.frame_of(certain * size + 1), run.frame_of(min((frame + 3) * size, run.count - 1))
             return Verdict((0, certain * size + 1), [
-                f"the frame clock steps by {abs(jump) / self.ticks:.1f} ms between frames {a} and {b}: an older "
-                f"recording begins there; these frames are doubtful, and only what is certain is returned; until={b} "
-                "returns them"
+                f"{what} between frames {a} and {b}: an older recording begins there; these frames are doubtful, and "
+                f"only what is certain is returned; until={b} returns them"
             ])  # fmt: skip
         for i in range(start, stop + 1):
             deviation = self._deviation(run, i, start)

@@ -6,7 +6,7 @@ same grid with the same frame numbers. The frame clock and the record length set
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -240,7 +240,21 @@ def index_footers(
         old_among(footers.at, range(begin, end), range(end, min(n, end + _ALL)), build.fs) if looked_at else frozenset()
     )
     runs = _runs(footers, begin, end, old)
-    return [Recording(0, runs, width, lines, status, warnings=tuple(warnings))], holes
+    blank = tuple(_blank_fronts(footers, range(begin + 1, end))) if looked_at else ()
+    return [Recording(0, runs, width, lines, status, overwritten=blank, warnings=tuple(warnings))], holes
+
+
+def _blank_fronts(footers: _Footers, frames: range) -> Iterator[tuple[int, int]]:
+    """Blank sectors in which frames behind missing ones begin: what took those reaches into the next one."""
+    for k in frames:
+        if footers.at(k) is None or footers.at(k - 1) is not None:
+            continue
+        at = footers.byte_of(k)
+        data = footers.source.read(at, footers.frame_bytes - FOOTER)
+        for value in (b"\0", b"\xff"):
+            reach = (len(data) - len(data.lstrip(value))) // SECTOR
+            if reach:
+                yield at // SECTOR, at // SECTOR + reach
 
 
 def _runs(footers: _Footers, begin: int, end: int, old: frozenset[int] = frozenset()) -> tuple[Run, ...]:

@@ -198,3 +198,11 @@ def test_an_image_without_its_first_sectors_is_read(start: int, made: Any, tmp_p
     assert whole == untouched(card, 0, 0)
     ds = open_card(tmp_path / "card.img")
     assert ("led" in ds.attrs) == (start <= 1022)
+
+
+def test_a_hole_that_reaches_into_a_whole_frame_costs_that_frame_too(made: Any, tmp_path: Path, open_card: Any) -> None:
+    card = made("v3")
+    data = np.frombuffer(card.data, np.uint8).copy()
+    first = card.buffers[5].sector
+    data[first * SECTOR : (first + 250) * SECTOR] = 0  # frame 5, and the front of frame 6, whose footer is there
+    assert judged(card, data, tmp_path / "card.img", open_card) == untouched(card, first, first + 250)

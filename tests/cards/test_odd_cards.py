@@ -231,3 +231,12 @@ def test_a_card_full_of_first_headers_is_not_a_thousand_recordings(tmp_path: Pat
 def test_a_remote_stop_before_another_recording(tmp_path: Path) -> None:
     card = simulate("daq-wirefree", frames=30, events=[IRStop(700), RecordAgain(12)], seed=17)
     assert differences(card, tmp_path / "card.img") == []
+
+
+def test_a_drop_somewhere_among_failed_writes_is_no_older_recording(tmp_path: Path) -> None:
+    """Behind the hole the counters are not at a multiple of the drop step: the buffers since the drop are missing."""
+    events = [Stall(374, 400), FailedWrite(32, 12), PowerLoss(buffer=70)]
+    card = simulate(frames=23, events=events, start_offset_ms=0, seed=8)
+    assert {b.words[6] for b in card.buffers[:31]} == {0} != {b.words[6] for b in card.buffers[44:]}
+    for index in ("bisect", "scan"):
+        assert differences(card, tmp_path / "card.img", index=index) == []
