@@ -454,9 +454,12 @@ def in_theme(page: Page, theme: str) -> None:
         page.click("#theme")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(
+    ("theme", "width"),
+    [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390), ("light", 640), ("dark", 320)],
+)
 def test_both_themes_and_widths(page, lossy, theme, width):
+    """A phone, a screen, and a screen at 200 % and 400 %."""
     shown = page(lossy, width=width)
     in_theme(shown, theme)
     ground = shown.run("return getComputedStyle(document.body).backgroundColor")

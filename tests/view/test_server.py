@@ -37,9 +37,10 @@ def test_the_page_and_its_parts_are_served(viewing):
         assert asker.get(name.decode()).status == 200
 
 
-def test_the_page_is_small_and_names_no_other_server():
+def test_the_page_is_small_still_and_names_no_other_server():
     files = list(PAGE.iterdir())
     assert sum(path.stat().st_size for path in files) < 300_000
+    assert not [path.name for path in files if re.search("transition|animation|smooth", path.read_text("utf-8"))]
     for path in files:
         addresses = re.findall(r"(?:https?:)?//[a-z0-9.-]+\.[a-z]+", path.read_text(encoding="utf-8"))
         assert not [a for a in addresses if a != "http://www.w3.org"], path.name  # a namespace, never fetched

@@ -116,6 +116,9 @@ def test_a_page_loaded_again_in_the_middle_shows_how_it_goes(
     assert begun.wait(30)
     driver.refresh()
     shown.until(lambda: shown.parts("#prepare .saying") and "leave the card in" in saying(shown), "it shows nothing")
+    driver.get("about:blank")
+    driver.back()
+    shown.until(lambda: shown.parts("#prepare .saying") and "leave the card in" in saying(shown), "nothing after back")
     assert not shown.part("#prepare .pick").is_displayed()
     on.set()
     shown.until(lambda: "take the card out" in saying(shown), "it was never done")
@@ -159,7 +162,14 @@ def test_a_loop_device(page: Any, empty: Path) -> None:  # noqa: F811
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_every_view_is_accessible_and_fits(page: Any, make_card: Any, theme: str, width: int) -> None:  # noqa: F811
+def test_every_view_is_accessible_and_fits(
+    page: Any,  # noqa: F811
+    make_card: Any,
+    slow_writes: Any,  # noqa: F811
+    theme: str,
+    width: int,
+) -> None:
+    begun, on = slow_writes
     path = Path(make_card(frames=20)[0])
     shown = page(width=width)
     in_theme(shown, theme)
@@ -183,6 +193,17 @@ def test_every_view_is_accessible_and_fits(page: Any, make_card: Any, theme: str
     confirm(shown, "00000000")
     shown.until(lambda: told(shown), "it was not refused")
     looks_right()
+    confirm(shown, shown.part("#prepare .give-up-id").text)
+    assert begun.wait(30)
+    shown.until(lambda: "leave the card in" in saying(shown), "no word of the writing")
+    looks_right()
+    shown.click("#prepare .stop")
+    on.set()
+    shown.until(lambda: shown.part("#prepare .state").get_attribute("data-phase") == "failed", "it was not stopped")
+    looks_right()
+    shown.click("#prepare .next")
+    begin(shown, path)
+    go_on(shown)
     confirm(shown, shown.part("#prepare .give-up-id").text)
     shown.until(lambda: "take the card out" in saying(shown), "it was never done")
     looks_right()

@@ -2,6 +2,7 @@
 
 import { Backdrop, curve, extent, themed } from "./drawing.js";
 
+const CURVES = { battery: ["blue", "--accent"], focus: ["grey", "--soft"], drops: ["red", "--lost"] };
 const BAND = { lost: 14, partial: 28 };
 
 export class Line {
@@ -57,9 +58,8 @@ export class Line {
       pen.fillStyle = themed(this.canvas, "--partial");
       for (const row of this.about.partial) pen.fillRect(x(row) - 1, BAND.lost + 1, 2, BAND.partial - BAND.lost - 2);
       const xs = this.about.rows.map(x);
-      const colours = { battery: themed(this.canvas, "--accent"), focus: themed(this.canvas, "--soft"), drops: themed(this.canvas, "--lost") };
       for (const [name, { values }] of Object.entries(this.about.curves)) {
-        pen.strokeStyle = colours[name];
+        pen.strokeStyle = themed(this.canvas, CURVES[name][1]);
         pen.lineWidth = 1.3;
         curve(pen, xs, values, BAND.partial + 8, height - 6, extent(values));
       }
@@ -76,7 +76,7 @@ export class Line {
     ];
     for (const [name, { values, units }] of Object.entries(curves)) {
       const [low, high] = extent(values);
-      if (Number.isFinite(low)) said.push(`${name} ${+low.toFixed(2)} to ${+high.toFixed(2)} ${units}`.trim());
+      if (Number.isFinite(low)) said.push(`${CURVES[name][0]} line: ${name} ${+low.toFixed(2)} to ${+high.toFixed(2)} ${units}`.trim());
     }
     return said.filter(Boolean).join(" · ");
   }

@@ -90,7 +90,7 @@ export class Panel {
     on("larger", "click", () => this.picture.scale(this.picture.zoom * 1.4));
     on("smaller", "click", () => this.picture.scale(this.picture.zoom / 1.4));
     on("fit", "click", () => this.picture.fit());
-    new ResizeObserver(() => this.picture.fitted && this.picture.fit()).observe(this.part("screen"));
+    new ResizeObserver(() => this.picture.fitted && this.picture.fit()).observe(this.part("seen"));
     on("grid", "change", (event) => {
       this.picture.grid = event.target.checked;
       this.picture.drawMarks();

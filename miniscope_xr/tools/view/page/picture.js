@@ -61,7 +61,7 @@ export class Picture {
 
   fit() {
     if (!this.width) return;
-    const room = this.canvas.parentElement.clientWidth || this.width;
+    const room = this.canvas.parentElement.parentElement.clientWidth || this.width; // the screen is as wide as the picture
     const tall = 0.7 * window.innerHeight; // the line under it stays in sight
     this.scale(Math.max(Math.min(room / this.width, tall / this.height, 3), 0.25));
     this.fitted = true;
