@@ -166,3 +166,24 @@ def test_a_scheduler_without_workers(
     monkeypatch.setattr(cluster_module, "_PATIENCE", 3)
     with pytest.raises(OutputError, match="dask worker"):
         archive([make_card(frames=3)[0]], tmp_path / "a.zarr", cluster=cluster.address)
+
+
+def test_the_scheduler_is_gone_in_the_middle(
+    cluster: Cluster, make_card: Any, blocks_of_ten_frames: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said, and does not keep anybody waiting; the rest is written later, here, with the same bytes."""
+    card, _ = make_card(frames=300, **SMALL)
+    cluster.worker("only")
+    with distributed.Client(cluster.address, set_as_default=False) as client:
+        client.wait_for_workers(1, timeout=START)
+    monkeypatch.setattr(cluster_module, "_PATIENCE", 10)  # for the scheduler to come back
+
+    def see(what: str, done: int, total: int) -> None:
+        if done:
+            cluster.processes[0].kill()
+
+    with watched(see), pytest.raises(OutputError, match=r"scheduler is gone.*run it again"):
+        archive([card], tmp_path / "there.zarr", cluster=cluster.address)
+    assert 0 < archive([card], tmp_path / "there.zarr", workers=1, progress=False) <= 300
+    archive([card], tmp_path / "here.zarr", workers=1, progress=False)
+    assert files(tmp_path / "there.zarr") == files(tmp_path / "here.zarr")

@@ -55,6 +55,8 @@ def why_it_failed(error: BaseException, store: str) -> OutputError:
     """What a person is told of an error that is the cluster's and not the card's."""
     kind: Any = type(error).__name__
     hint = {
+        "CancelledError": "the scheduler is gone, or was started anew, and what was being written with it",
+        "FutureCancelledError": "the scheduler is gone, or was started anew, and what was being written with it",
         "KilledWorker": "workers ended again and again while they wrote one block, perhaps for want of memory",
         "ModuleNotFoundError": f"a worker lacks a library ({error}): it needs miniscope-xr[archive] too",
     }.get(kind, f"a worker failed ({kind}: {error})")
