@@ -51,6 +51,7 @@ ENDED = Event()  # somebody ends this, as `timeout` does
 NO_REPORT = "ended without a report"
 AGAIN = 3  # failed tests of one process that are run once more: if it is more, it is not by chance
 TOGETHER = 90  # seconds: files that take less together share a process, which needs ten to begin
+PROCESSES = 16  # more than these are not begun for all that is known to take its time: that may have been a busy day
 
 
 def files_below(wanted: list[str]) -> list[str]:
@@ -74,12 +75,14 @@ def of_tier(tier: str, files: list[str]) -> list[str]:
 def batches(files: list[str], seconds: dict[str, float]) -> list[list[str]]:
     """What each process runs: those that take long first and alone, short ones together."""
     found: list[list[str]] = []
+    together = max(TOGETHER, sum(seconds.get(file, 0) for file in files) / PROCESSES)
+    takes_now = {file: seconds.get(file, 10 * together if DISKS in file else together) for file in files}
     room = 0.0
-    for file in sorted(files, key=lambda f: -seconds.get(f, TOGETHER)):
-        takes = seconds.get(file, TOGETHER)
-        if takes > room or Path(file.split("::")[0]).name == DISKS:
+    for file in sorted(files, key=lambda f: -takes_now[f]):
+        takes = takes_now[file]
+        if takes > room or DISKS in file:
             found.append([])
-            room = TOGETHER
+            room = together
         found[-1].append(file)
         room -= takes
     return found
