@@ -12,6 +12,7 @@ import xarray as xr
 pytest.importorskip("dask")
 
 from miniscope_xr.errors import OptionError, OutputExistsError
+from miniscope_xr.tools.cli import main
 from miniscope_xr.tools.clock.join import join
 from miniscope_xr.tools.simulate import Stall, simulate
 
@@ -109,3 +110,47 @@ def test_what_is_no_one_film_is_refused(both: list[xr.Dataset], tmp_path: Path) 
 def test_a_time_index_is_no_hindrance(cards: list[Path]) -> None:
     with xr.open_dataset(cards[0], engine="miniscope", time_index=True) as a:
         assert join([a, a]).sizes["frame"] == 2 * a.sizes["frame"]
+
+
+class TestAtATerminal:
+    @pytest.mark.slow
+    def test_cards_are_exported_as_one(
+        self, cards: list[Path], both: list[xr.Dataset], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        h5py = pytest.importorskip("h5py")
+        out = tmp_path / "whole.h5"
+        assert main(["export", str(cards[0]), str(out), "--join", str(cards[1]), "--apart", "60"]) == 0
+        assert "2 recordings in a row, 60 s apart, as given" in capsys.readouterr().out
+        with h5py.File(out) as file:
+            np.testing.assert_array_equal(file["mov"][...], np.concatenate([ds.video.values for ds in both]))
+
+    @pytest.mark.slow
+    def test_aligned_ones_each_with_its_clock(self, cards: list[Path], tmp_path: Path) -> None:
+        """Given the wrong way round; the clocks put them in order."""
+        h5py = pytest.importorskip("h5py")
+        clocks = []
+        for card, began in zip(cards, ("15:10:00", "15:09:00"), strict=True):
+            clocks.append(str(card.with_suffix(".json")))
+            assert main(["align", str(card), clocks[-1], "--start", f"2026-03-14T{began}Z", "--force", "--quiet"]) == 0
+        words = ["export", str(cards[0]), str(tmp_path / "a.h5"), "--join", str(cards[1]), "--quiet"]
+        assert main([*words, *(word for clock in clocks for word in ("--clock", clock))]) == 0
+        with h5py.File(tmp_path / "a.h5") as file:
+            assert file["mov"].shape[0] == 30 + xr.open_dataset(cards[0], engine="miniscope").sizes["frame"]
+            np.testing.assert_array_equal(np.unique(file["headers/recording"][:30]), [0])
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["--apart", "30"], "give the others with --join"),
+            (["--join", "3"], "--recording 3: this card holds 0"),
+            (["--join", "gone.img"], "gone.img: there is no file"),
+            (["--join", "0", "--clock", "a.json"], "1 times for 2 recordings"),
+            (["--join", "0", "--until", "5"], "cannot be given together with --join"),
+        ],
+    )
+    def test_what_cannot_be_is_refused(
+        self, words: list[str], said: str, cards: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["export", str(cards[1]), str(tmp_path / "a.h5"), *words]) != 0
+        assert said in capsys.readouterr().err
+        assert not (tmp_path / "a.h5").exists()

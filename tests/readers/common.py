@@ -45,9 +45,9 @@ def same_pixels(found: Any) -> None:
     assert (array == TRUTH["video"]).all(), f"{(array != TRUTH['video']).any(axis=(1, 2)).sum()} frames differ"
 
 
-def session() -> Path:
-    """The one session in the Miniscope-DAQ folder."""
-    (found,) = (FOLDER / "daq").glob("*/*")
+def session(name: str = "daq") -> Path:
+    """The one session in a Miniscope-DAQ folder; ``both`` has a behaviour camera too."""
+    (found,) = (FOLDER / name).glob("*/*")
     return found
 
 

@@ -41,6 +41,60 @@ def interface() -> str:
         return f"pixels exact; device {series.imaging_plane.device.name}"
 
 
+@check("neuroconv", "MiniscopeConverter(folder with both cameras, its userConfig.json) to NWB")
+def converter() -> str:
+    from neuroconv.converters import MiniscopeConverter
+    from pynwb import NWBHDF5IO
+
+    made = MiniscopeConverter(str(session("both")), str(session("both") / "userConfig.json"))
+    path = FOLDER / "converted.nwb"
+    made.run_conversion(nwbfile_path=str(path), metadata=made.get_metadata(), overwrite=True)
+    with NWBHDF5IO(str(path), "r") as io:
+        file = io.read()
+        (scope,) = [s for s in file.acquisition.values() if s.neurodata_type == "OnePhotonSeries"]
+        (camera,) = [s for s in file.acquisition.values() if s.neurodata_type == "ImageSeries"]
+        same_pixels(scope.data[...].transpose(0, 2, 1))
+        np.testing.assert_allclose(scope.timestamps[...], TRUTH["time"] + 0.5, atol=0.0011)
+        np.testing.assert_allclose(camera.timestamps[...], np.arange(1800) / 30, atol=0.0011)
+        device = scope.imaging_plane.device
+        assert (device.neurodata_type, device.frameRate, device.gain) == ("Miniscope", "20FPS", "1")
+    return "pixels exact; both cameras' time stamps exact, one zero; device Miniscope with its settings"
+
+
+@check("neuroconv", "MiniscopeBehaviorInterface(folder with both cameras) to NWB")
+def behaviour() -> str:
+    from neuroconv.datainterfaces import MiniscopeBehaviorInterface
+    from pynwb import NWBHDF5IO
+
+    made = MiniscopeBehaviorInterface(folder_path=str(session("both").parent))
+    metadata = made.get_metadata()
+    metadata["NWBFile"]["session_start_time"] = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
+    path = FOLDER / "behaviour.nwb"
+    made.run_conversion(nwbfile_path=str(path), metadata=metadata, overwrite=True)
+    with NWBHDF5IO(str(path), "r") as io:
+        (series,) = io.read().acquisition.values()
+        np.testing.assert_allclose(series.timestamps[...], np.arange(1800) / 30, atol=0.0011)
+    return "1800 time stamps exact"
+
+
+@check("pynwb", "validate() and read the NWB export with both cameras")
+def validate_both() -> str:
+    import pynwb
+
+    path = str(FOLDER / "both.nwb")
+    problems = pynwb.validate(path=path)
+    assert not problems, problems
+    with pynwb.NWBHDF5IO(path, "r") as io:
+        file = io.read()
+        same_pixels(file.acquisition["OnePhotonSeries"].data[...].transpose(0, 2, 1))
+        (camera,) = [s for s in file.acquisition.values() if type(s).__name__ == "ImageSeries"]
+        (there,) = camera.external_file[:]
+        assert (FOLDER / there).exists(), there
+        apart = file.acquisition["OnePhotonSeries"].timestamps[0] - camera.timestamps[0] - TRUTH["time"][0]
+        np.testing.assert_allclose(apart, 0.5, atol=0.0011)
+    return "no error; pixels exact; the behaviour video by its name, both on one clock"
+
+
 @check("pynwb", "validate() and read the NWB export")
 def validate() -> str:
     import pynwb
@@ -72,9 +126,18 @@ def inspect() -> str:
 
 @check("nwbinspector", "inspect the NWB export that was told of its session")
 def inspect_told() -> str:
+    return _inspected("session.nwb")
+
+
+@check("nwbinspector", "inspect the NWB export with both cameras")
+def inspect_both() -> str:
+    return _inspected("both.nwb")
+
+
+def _inspected(name: str) -> str:
     from nwbinspector import Importance, inspect_nwbfile
 
-    found = list(inspect_nwbfile(nwbfile_path=str(FOLDER / "session.nwb")))
+    found = list(inspect_nwbfile(nwbfile_path=str(FOLDER / name)))
     warned = [m.message for m in found if m.importance.value > Importance.BEST_PRACTICE_SUGGESTION.value]
     assert not warned, warned
     return f"nothing critical, no violation, no warning; {len(found)} suggestions"
@@ -82,13 +145,23 @@ def inspect_told() -> str:
 
 @check("dandi", "organize, then validate the NWB export that was told of its session")
 def dandi() -> str:
+    return _organized("session.nwb")
+
+
+@check("dandi", "organize, then validate the NWB export with both cameras")
+def dandi_both() -> str:
+    return _organized("both.nwb", "--media-files-mode", "copy")
+
+
+def _organized(name: str, *words_more: str) -> str:
     place = FOLDER / "dandiset"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     about = "identifier: DANDI:000027\nname: a session\ndescription: one recording of a wire-free Miniscope\n"
     (place / "dandiset.yaml").write_text(about, encoding="utf-8")
     program = str(Path(sys.executable).with_name("dandi"))
-    for words in (["organize", "-d", place, "-f", "copy", FOLDER / "session.nwb"], ["validate", place]):
+    organize = ["organize", "-d", place, "-f", "copy", *words_more, FOLDER / name]
+    for words in (organize, ["validate", place]):
         done = subprocess.run([program, *map(str, words)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     (file,) = place.rglob("*.nwb")

@@ -84,6 +84,28 @@ def make_card(folder: Path) -> xr.Dataset:
     return xr.open_dataset(card.write(folder / "card.img"), engine="miniscope")
 
 
+BEGAN = 1_773_500_966.0
+"""When the behaviour camera began, in s since 1970: half a second before the Miniscope."""
+FILMED = 1800
+
+
+def film(folder: Path) -> Path:
+    """A behaviour camera's folder as Miniscope-DAQ writes it: 60 s at 30 frames/s."""
+    import cv2
+
+    folder.mkdir()
+    shapes = np.indices((120, 160)).sum(axis=0)
+    out = cv2.VideoWriter(str(folder / "0.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 30, (160, 120))
+    for k in range(FILMED):
+        out.write(np.repeat(((shapes + k) % 256).astype(np.uint8)[..., np.newaxis], 3, axis=2))
+    out.release()
+    rows = "".join(f"{k},{round(k * 1000 / 30)},0\n" for k in range(FILMED))
+    (folder / "timeStamps.csv").write_text("Frame Number,Time Stamp (ms),Buffer Index\n" + rows, encoding="ascii")
+    began = {"deviceName": "BehavCam", "recordingStartTime": {"msecSinceEpoch": round(1000 * BEGAN)}}
+    (folder / "metaData.json").write_text(json.dumps(began), encoding="utf-8")
+    return folder
+
+
 def export_all(folder: Path) -> None:
     """Write every format, and what a reader must find."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -97,6 +119,11 @@ def export_all(folder: Path) -> None:
         ds.miniscope.export(folder / "session.nwb", **SESSION)
         ds.miniscope.export(folder / "minian", to="minian")
         ds.miniscope.export(folder / "daq", to="miniscope-daq", animal="m1")
+        aligned = ds.miniscope.align(pairs=[(0, BEGAN + 0.5), (50, BEGAN + 50.5)])
+        camera = film(folder / "BehavCam")
+        aligned.miniscope.export(folder / "both", to="miniscope-daq", animal="m1", camera=camera)
+        told = {name: value for name, value in SESSION.items() if name != "start"}
+        aligned.miniscope.export(folder / "both.nwb", camera=camera, **told)
         from miniscope_xr.tools.stream.timing import frame_rate
 
         np.savez(

@@ -393,7 +393,13 @@ class TestMiniscopeDaq:
         assert session == tmp_path / "out" / "2026_03_14" / "15_09_26"
         files = {p.relative_to(session).as_posix() for p in session.rglob("*") if p.is_file()}
         videos = {f"Miniscope/{k}.avi" for k in range(-(-ds.sizes["frame"] // 16))}
-        others = {"metaData.json", "notes.csv", "Miniscope/metaData.json", "Miniscope/timeStamps.csv"}
+        others = {
+            "metaData.json",
+            "userConfig.json",
+            "notes.csv",
+            "Miniscope/metaData.json",
+            "Miniscope/timeStamps.csv",
+        }
         assert files == videos | others
 
     def test_its_files_in_a_row_are_the_movie(self, session: Path, ds: xr.Dataset) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,7 @@ import xarray as xr
 
 from miniscope_xr.errors import OptionError
 from miniscope_xr.source.words import example_device
-from miniscope_xr.tools.clock.align import with_clock
-from miniscope_xr.tools.clock.saved import read_clock
+from miniscope_xr.tools.cli.joined import Session
 from miniscope_xr.tools.export import export as write
 from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.options import ABOUT
@@ -113,8 +113,10 @@ class Export(_Selection):
     start: str | None
     codec: str | None
     compression: int | None
-    clock: str | None
+    clock: list[str] | None
     camera: str | None
+    join: list[str] | None
+    apart: float | None
 
 
 @dataclass(frozen=True)
@@ -174,10 +176,13 @@ def export(args: Export, about: Mapping[str, str | None]) -> int:
         "fps": args.fps, "start": args.start, "codec": args.codec, "camera": args.camera,
         "compression": args.compression, **about
     }  # fmt: skip
-    with _open(args) as ds:
+    if args.join and args.until is not None:
+        raise OptionError("--until ends one recording; it cannot be given together with --join")
+    opening = {"layout": args.layout, "until": args.until, "gaps": args.gaps, "errors": args.errors}
+    session = Session(args.card, args.recording, args.join or (), args.clock or (), args.apart, opening)
+    with ExitStack() as stack:
+        ds = session.opened(stack)
         count = ds.sizes["frame"]
-        if args.clock is not None:
-            ds = with_clock(ds, read_clock(args.clock))
         made = write(
             ds, args.out, args.to, force=args.force, **args.part, progress=not args.quiet,
             **{name: value for name, value in told.items() if value is not None},
@@ -185,6 +190,8 @@ def export(args: Export, about: Mapping[str, str | None]) -> int:
     _say_beyond(args, count)
     if not args.quiet:
         print(f"wrote {made}")
+        if args.join:
+            print(f"  {len(args.join) + 1} recordings in a row, {ds.attrs['joined']}")
     return 0
 
 
@@ -228,7 +235,15 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--start", metavar="TIME", help="when the recording began, e.g. 2026-03-14T15:09:26")
     parser.add_argument("--codec", help="of a miniscope-daq folder: FFV1 (default) or GREY")
     parser.add_argument("--compression", type=int, metavar="LEVEL", help="netcdf, hdf5, tiff: 0 (none) to 9 (smallest)")
-    parser.add_argument("--clock", metavar="JSON", help="times by another clock, which `align` wrote")
+    parser.add_argument(
+        "--clock", metavar="JSON", action="append",
+        help="times by another clock, which `align` wrote; with --join once for each recording, in their order",
+    )  # fmt: skip
+    parser.add_argument(
+        "--join", metavar="CARD", action="append",
+        help="another recording of the same session, which is put behind: a card, or a number: of the same card",
+    )  # fmt: skip
+    parser.add_argument("--apart", type=float, metavar="S", help="s between joined recordings, where it is known")
     parser.add_argument(
         "--camera", metavar="VIDEO", help="behaviour video or camera's folder, to lie beside the recording"
     )

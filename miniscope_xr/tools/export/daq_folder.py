@@ -26,6 +26,7 @@ from miniscope_xr.tools.video.codecs import normal_codec
 from miniscope_xr.tools.video.write import check_even, write_rows
 
 FRAMES_PER_FILE = 1000
+USER_CONFIG = "userConfig.json"
 _NAME = "Miniscope"
 _CAMERA = "BehavCam"
 
@@ -103,6 +104,16 @@ def _device(job: ExportJob, codec: str) -> dict[str, Any]:
     }
 
 
+def _user_config(job: ExportJob, device: dict[str, Any]) -> dict[str, Any]:
+    """Which cameras there are, as a program asks that converts all of a session (neuroconv's MiniscopeConverter)."""
+    scope = {name: device[name] for name in ("deviceType", "deviceID", "compression", "framesPerFile", "gain", "led0")}
+    return {
+        "dataDirectory": "",
+        "directoryStructure": [],
+        "devices": {"miniscopes": {_NAME: scope}, "cameras": {} if job.camera is None else {_CAMERA: {"deviceID": 1}}},
+    }
+
+
 def _videos(job: ExportJob, folder: Path, codec: str) -> None:
     """Write the AVIs, as many side by side as there are cores."""
     count = job.footage.count
@@ -141,12 +152,18 @@ def _camera(job: ExportJob, camera: Camera) -> None:
         "deviceName": _CAMERA, "deviceType": "behaviour camera", "deviceID": 1, "deviceDirectory": "",
         "framesPerFile": max(camera.counts), "frameRate": f"{max(round(camera.rate), 1)}FPS",
     }  # fmt: skip
-    own = {k: v for k, v in described.items() if k not in ("deviceDirectory", "framesPerFile", "deviceName")}
+    ours = (
+        "deviceDirectory",
+        "framesPerFile",
+        "deviceName",
+        "recordingStartTime",
+    )  # that is the session's, and another
+    own = {k: v for k, v in described.items() if k not in ours}
     _write_json(folder / "metaData.json", {**known, **own})
 
 
 def write(job: ExportJob) -> None:
-    """Write the session's metaData.json and notes.csv, and the Miniscope's folder of AVIs and time stamps."""
+    """Write what describes the session, and the Miniscope's folder of AVIs and time stamps."""
     codec = normal_codec(job.codec)
     if codec not in ("FFV1", "GREY"):
         raise OptionError(f"codec={job.codec!r}: a Miniscope-DAQ folder holds FFV1 or GREY")
@@ -159,8 +176,10 @@ def write(job: ExportJob) -> None:
     write_time_stamps(folder / "timeStamps.csv", times, footage.slots, footage.numbers, footage.status)
     if job.camera is not None:
         _camera(job, job.camera)
-    _write_json(folder / "metaData.json", _device(job, codec))
+    device = _device(job, codec)
+    _write_json(folder / "metaData.json", device)
     _write_json(job.path / "metaData.json", _session(job))
+    _write_json(job.path / USER_CONFIG, _user_config(job, device))
     with (job.path / "notes.csv").open("w", encoding="utf-8", newline="") as file:
         file.write("Time Stamp (ms), Note\n")  # with the space, as Miniscope-DAQ writes it
         notes = csv.writer(file, lineterminator="\n")
