@@ -150,7 +150,7 @@ def dandi() -> str:
 
 @check("dandi", "organize, then validate the NWB export with both cameras")
 def dandi_both() -> str:
-    return _organized("both.nwb", "--media-files-mode", "copy")
+    return _organized("both.nwb", "--update-external-file-paths", "--media-files-mode", "copy")
 
 
 def _organized(name: str, *words_more: str) -> str:
