@@ -164,7 +164,10 @@ def fronts_changed(card: Path, copy: Path) -> None:
         file.write(b"\x07")
 
 
-@pytest.mark.parametrize("meanwhile", [spoilt_copy, other_card, longer_copy, lost_copy, fronts_changed])
+SLOW = [pytest.param(how, marks=pytest.mark.slow) for how in (longer_copy, lost_copy, fronts_changed)]
+
+
+@pytest.mark.parametrize("meanwhile", [spoilt_copy, other_card, *SLOW])
 def test_without_the_proof_nothing_is_erased(ready, tool, tmp_path, meanwhile, monkeypatch):
     card, words = ready
     real, then = again.prepare_again, []
@@ -211,6 +214,7 @@ def test_the_card_is_read_under_the_descriptor_that_erases(ready, tool, monkeypa
     assert compared >= set(range(0, copy.stat().st_size, 1 << 20))
 
 
+@pytest.mark.slow
 def test_interrupted_in_the_middle(ready, tool, monkeypatch, tmp_path):
     card, words = ready
     monkeypatch.setattr(operation, "STEP", 64 << 10)
@@ -237,6 +241,7 @@ def test_interrupted_in_the_middle(ready, tool, monkeypatch, tmp_path):
     assert "was collected and prepared" in last.out
 
 
+@pytest.mark.slow
 def test_killed_between_the_end_of_the_wipe_and_its_record(ready, tool, monkeypatch):
     card, words = ready
     real = jobs.carry_out

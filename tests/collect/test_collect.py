@@ -182,6 +182,7 @@ def test_told_anew_what_carries_it_is_made_anew(day, tool, tmp_path):
     assert (into / "s1.img").stat().st_mtime_ns == copied.st_mtime_ns
 
 
+@pytest.mark.slow
 def test_a_copy_that_reads_back_differently_is_no_copy(day, tool, tmp_path, monkeypatch):
     (card,), into = day(1), tmp_path / "lab"
     real = image.fill
@@ -202,6 +203,7 @@ def test_a_copy_that_reads_back_differently_is_no_copy(day, tool, tmp_path, monk
     assert data_of(card, copy)
 
 
+@pytest.mark.slow
 def test_pulled_and_put_back(day, tool, tmp_path, monkeypatch):
     (card,), into = day(1, frames=150), tmp_path / "lab"
 
@@ -253,6 +255,7 @@ def test_all_of_them_in_one_store_too(day, tool, tmp_path):
     assert tool("collect", *day(1), into, *TOLD, "--cluster", "tcp://127.0.0.1:1").code == 2
 
 
+@pytest.mark.slow
 def test_what_ddrescue_got_after_all_is_taken_up(day, tool, tmp_path, monkeypatch):
     """It writes into the copy and its map, as the summary says to; the check is made anew, the card is not read."""
     (card,), into = day(1), tmp_path / "lab"

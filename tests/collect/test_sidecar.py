@@ -87,6 +87,7 @@ def test_nwb_has_it(copy, tmp_path):
         assert io.read().subject.subject_id == "other"
 
 
+@pytest.mark.slow
 def test_a_daq_folder_has_it(copy, tmp_path):
     pytest.importorskip("cv2", exc_type=ImportError)
     with xr.open_dataset(copy, engine="miniscope") as ds:
@@ -98,7 +99,10 @@ def test_a_daq_folder_has_it(copy, tmp_path):
     assert "0,sleepy" in (out / "notes.csv").read_text()
 
 
-@pytest.mark.parametrize(("to", "name"), [("zarr", "a.zarr"), ("netcdf", "a.nc"), ("hdf5", "a.h5"), ("minian", "a")])
+SLOW = [pytest.param(to, name, marks=pytest.mark.slow) for to, name in (("netcdf", "a.nc"), ("minian", "a"))]
+
+
+@pytest.mark.parametrize(("to", "name"), [("zarr", "a.zarr"), ("hdf5", "a.h5"), *SLOW])
 def test_arrays_have_it(copy, tmp_path, to, name):
     pytest.importorskip({"netcdf": "h5netcdf", "hdf5": "h5py"}.get(to, "zarr"))
     with xr.open_dataset(copy, engine="miniscope") as ds:

@@ -128,6 +128,7 @@ def test_one_at_a_time_under_one_name(day, tool, tmp_path):
     assert not (into / ".s1.img.lock").exists()
 
 
+@pytest.mark.slow
 def test_two_that_do_not_fit_beside_each_other(day, tool, tmp_path, monkeypatch):
     """It is said before anything is read; the one that fits is copied."""
     cards, into = day(2, frames=60), tmp_path / "lab"
