@@ -50,7 +50,7 @@ def until(true: Callable[[], Any]) -> None:
 
 def keep(driver: Any, path: Path, selector: str) -> None:
     """A picture of a part of the page, all of it."""
-    wide, around = driver.execute_script("return [window.outerWidth, window.outerHeight - window.innerHeight]")
+    wide, around = driver.execute_script("return [window.innerWidth, window.outerHeight - window.innerHeight]")
     driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
     part = driver.find_element("css selector", selector)
     for _ in range(4):  # a taller window has a larger picture
