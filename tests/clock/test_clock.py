@@ -223,6 +223,8 @@ class TestAlign:
             ({"pairs": [(0, 1)], "pulses": [1]}, "pairs and pulses: give one"),
             ({"pairs": [(0, 1, 2)]}, "rows of two times"),
             ({"pairs": [(0, "noon")]}, "expected seconds or times"),
+            ({"pairs": [(0, 1.7e12), (1.9e6, 1.7e12 + 1.9e6)]}, "are both columns in seconds"),
+            ({"pairs": [(1.7e9, 0), (1.7e9 + 19, 19)]}, "the card's first"),
             ({"pairs": [(0, 1.7e9), (1, 1.7e9 + 1)], "start": "2026-03-14"}, "leave start out"),
             ({"start": "noon"}, "expected seconds or times"),
         ],

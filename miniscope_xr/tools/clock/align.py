@@ -82,6 +82,10 @@ class _Seen:
     source: str
 
 
+_NEAR = 600.0
+"""s before or behind a recording in which pairs may lie, however short it is."""
+
+
 @dataclass(frozen=True)
 class _Recording:
     """The card's clock: time of every frame, and from one to the next, in s."""
@@ -187,7 +191,9 @@ def find_clock(ds: xr.Dataset, **options: Unpack[AlignOptions]) -> Clock:
 
 def _seen(recording: _Recording, options: AlignOptions) -> _Seen:
     if options.get("pairs") is not None:
-        return _pairs(options["pairs"])
+        seen = _pairs(options["pairs"])
+        _refuse_elsewhere(recording, seen)
+        return seen
     if options.get("video") is not None:
         return _video(recording, Path(options["video"]), options)
     return _pulses(recording, _column(options["pulses"], "pulses"), options.get("card"))
@@ -201,6 +207,17 @@ def _recording(ds: xr.Dataset) -> _Recording:
         raise ClockError("no frame of this recording has a time")
     filled = filled_times(times, frame_numbers(ds, slice(None))) / 1000.0
     return _Recording(filled, 1 / frame_rate(ds) if len(filled) > 1 else 0.05)
+
+
+def _refuse_elsewhere(recording: _Recording, seen: _Seen) -> None:
+    """Times in ms, or the two columns exchanged, fit a line as well as those that were meant."""
+    known = seen.card[np.isfinite(seen.card)]
+    apart = max(recording.length, _NEAR)
+    if len(known) and not recording.start - apart <= float(np.median(known)) <= float(recording.times[-1]) + apart:
+        raise ClockError(
+            f"{seen.source}: the card's times are around {float(np.median(known)):g}, but the recording goes from "
+            f"{recording.start:g} to {float(recording.times[-1]):g} s: are both columns in seconds, the card's first?"
+        )
 
 
 def _column(given: Any, what: str) -> Column:
