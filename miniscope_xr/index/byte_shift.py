@@ -42,7 +42,7 @@ def begins_off(source: ByteSource, layouts: Sequence[Layout]) -> int | None:
     def look(at: int) -> int | None:
         data = source.read(at * SECTOR, (window + 1) * SECTOR)
         heads = [n for n in _places(data, markers, 0) if n <= len(data) - SECTOR]
-        ends = [n for n in _places(data, (1,), 16 - SECTOR) if n >= 0] if finder.reach else []
+        ends = [n for n in _places(data, (1,), 16 - SECTOR) if 0 <= n <= len(data) - SECTOR] if finder.reach else []
         begins = np.concatenate([_told(finder, data, heads), _told(finder, data, ends) + SECTOR])
         off, counts = np.unique(begins % SECTOR, return_counts=True)
         good = (off > 0) & (counts >= _PROOF)

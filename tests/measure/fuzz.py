@@ -305,6 +305,11 @@ def vouching(data: bytes, seen: Seen, on_sectors: bool = True) -> dict[int, list
     # in front of the data, too: a card whose front is gone is opened by its buffers, wherever the first one lies
     if seen.layout.footer:
         size = seen.width * seen.height
+        if not on_sectors:  # the number is the last word of a frame, wherever that ends
+            for number in seen.frame_num.tolist():
+                ends = [at + 4 for at in _word_at(data, number) if at + 4 >= size]
+                found[number] = [(0, size, end - size) for end in ends]
+            return found
         for k, number in enumerate(table[:, -1].tolist()):
             if (k + 1) * SECTOR >= size:
                 found.setdefault(number, []).append((0, size, (k + 1) * SECTOR - size))
@@ -320,6 +325,15 @@ def vouching(data: bytes, seen: Seen, on_sectors: bool = True) -> dict[int, list
         if index < 64 and n <= payload:
             found.setdefault(number, []).append((index * payload, min(n, len(data) - offset), offset))
     return found
+
+
+def _word_at(data: bytes, word: int) -> Iterator[int]:
+    """Every byte at which a word stands behind a line count, as in a footer."""
+    at = data.find(word.to_bytes(4, "little"))
+    while at >= 0:
+        if int.from_bytes(data[at - 8 : at - 4], "little") < 4096:
+            yield at
+        at = data.find(word.to_bytes(4, "little"), at + 1)
 
 
 def _anywhere(data: bytes, header_words: Iterable[int]) -> Iterator[int]:
