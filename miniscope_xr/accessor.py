@@ -1,4 +1,4 @@
-"""``ds.miniscope``: from a recording to video, other programs' formats, figures."""
+"""``ds.miniscope``: from a recording to video, other programs' formats, figures, a short film kept in the notebook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What :func:`miniscope_xr.check` returns: problems, in sentences and numbers."""
+"""What ``miniscope_xr.check`` returns: problems, in sentences and numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames that never reached the card: before which row, how many, and which numbers they had.
+"""Frames that never reached the card: before which row and how many, by their numbers or (v3) by the clock alone.
 
 The one place where gaps are counted; video, exports, report, check and the page of ``view`` ask here.
 """

@@ -1,4 +1,4 @@
-"""One recording as the page sees it: of a card (:class:`SeenRecording`), or a Dataset (:mod:`.sliced`)."""
+"""One recording as the page sees it: of an open card (``SeenRecording``), or of a Dataset (``sliced.py``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page's own server: on 127.0.0.1 alone, for the page it opened and nobody else.
+"""The page's own server, on 127.0.0.1 alone: every request is checked to be of the page it opened, and answered.
 
 Every address begins with a random token. A request is answered only if it has the token, names this server as its host
 (a name that was made to lead to 127.0.0.1 is not answered), and comes from no other site's page. No file is sent but
