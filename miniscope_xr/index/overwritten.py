@@ -137,7 +137,8 @@ def _displaced(runs: Sequence[Run]) -> Iterator[tuple[int, int, str]]:
         length = before.first.length if before.odd else before.length_of(before.count - 1)
         needed = before.cut.sectors_for(length)
         off = 0
-        if missing == 0:
+        dropped = before.first.dropped != after.first.dropped
+        if missing == 0 and not dropped:  # beside a drop the firmware itself writes fewer sectors than a header says
             off = 0 if after.sector - start in usual else after.sector - start - needed
         elif missing > 0 and not before.odd and before.matches(before.count + missing, after.first):
             off = after.sector - before.sector_of(before.count + missing)

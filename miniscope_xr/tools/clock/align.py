@@ -134,7 +134,9 @@ class Clock:
         said = [
             f"{self.source}: the other clock is {abs(fit.ppm):.1f} millionths {'fast' if fit.ppm > 0 else 'slow'}",
             f"{int(fit.used.sum())} of {len(fit.card)} pairs fit, within {1000 * fit.spread:.1f} ms",
-            f"between the first and the last a frame's time is known to {1000 * error:.1f} ms (95 %)",
+            f"between the first and the last a frame's time is known to {1000 * error:.1f} ms (95 %)"
+            if np.isfinite(error)
+            else "how far off a frame's time may be is not known: two pairs fit any line, give a third",
             *(f"the other clock was set by {size:+.3f} s at {when:.1f} s of the card's" for when, size in fit.jumps),
         ]
         return "; ".join(said)

@@ -83,7 +83,7 @@ class ClockFit:
     def error(self, card: Array) -> Array:
         """How far off that may be: half of the interval that holds the true time in 95 of 100 cases, in s.
 
-        NaN where the drift is not known and the time is not that of the one event that is.
+        NaN where it is not known: of one pair at all other times, and of two about which nothing else is known.
         """
         card = np.asarray(card, float)
         if self.drift is None:
@@ -120,7 +120,8 @@ def fit_clocks(card: Any, other: Any, bound: float = 0.0) -> ClockFit:
     card, other
         Times in s of the same events by the card's clock and by the other one.
     bound
-        What the events themselves may be off, in s; it is the whole error where there are only two pairs.
+        What the events themselves may be off, in s; 0: it is not known. It is the whole error where there are only two
+        pairs, which fit any line: with 0 theirs is NaN.
 
     Raises
     ------
@@ -157,14 +158,15 @@ def _through_two(card: Array, other: Array, bound: float) -> ClockFit:
     """The line through two pairs: nothing is left over that would tell how sure they are, so ``bound`` has to.
 
     Pairs that are close together say less of the drift than that both are quartz clocks, so both count by how sure they
-    are. What delays one event (a light's driver, an exposure) delays the other: the offset is no surer than one.
+    are. What delays one event (a light's driver, an exposure) delays the other: the offset is no surer than one. Where
+    nobody says how sure the events are (a table's), neither is the error known: one of them may be wrong by a second.
     """
     span = float(card[1] - card[0])
     half = bound / 1.96
     seen, sure = float((other[1] - other[0]) / span) - 1, np.sqrt(2) * half / span
     _checked(float(np.sign(seen)) * max(abs(seen) - 3 * sure, 0.0))
     weight = _USUAL_DRIFT**2 / (_USUAL_DRIFT**2 + sure**2)
-    cover = np.diag([half**2, weight * sure**2])
+    cover = np.diag([half**2, weight * sure**2] if bound else [np.nan, np.nan])
     both = np.ones(2, bool)
     return ClockFit(
         float(card.mean()), float(other.mean()), float(weight * seen), card, other, both, 0.0, cover=cover
