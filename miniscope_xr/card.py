@@ -1,4 +1,4 @@
-"""An open card: its descriptor, its index, and the check that it is still the same card."""
+"""An open card: its descriptor, its index, whether it is still the same card, and frames read ahead in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frame axis of a recording: which frame numbers it has, and which run or pieces carry each."""
+"""The frame axis of a recording: the frames it has, also blank ones (``gaps="fill"``), and what carries each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which recordings a card holds, and the runs of buffers each is made of."""
+"""Which recordings a card holds, the runs of buffers each is made of, and how much of a torn last buffer there is."""
 
 from __future__ import annotations
 

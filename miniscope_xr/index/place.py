@@ -19,8 +19,8 @@ from statistics import median
 
 from miniscope_xr.index.breaks import Breaks
 from miniscope_xr.index.evidence import CLOCK_STEP
-from miniscope_xr.index.gaps import Gaps
 from miniscope_xr.index.runs import Run
+from miniscope_xr.index.unreached import Unreached
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Verdict:
     doubt: list[str] = field(default_factory=list)
 
 
-class Places(Breaks, Gaps):
+class Places(Breaks, Unreached):
     """Finds the place among a few at which an older recording begins."""
 
     written_low: int | None = None

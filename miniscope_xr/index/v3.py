@@ -18,7 +18,7 @@ from miniscope_xr.index.locate import FOOTER, footers_in
 from miniscope_xr.index.old_buffers import by_the_list, first_listed
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.runs import Header, Run
-from miniscope_xr.index.v3_clock import old_among, seam_by_clock, suspect_stretch
+from miniscope_xr.index.v3_seam import old_among, seam_by_clock, suspect_stretch
 from miniscope_xr.layout import SECTOR, Build
 from miniscope_xr.source.base import ByteSource
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from miniscope_xr.index.v3_clock import At, old_among, seam_by_clock
+from miniscope_xr.index.v3_seam import At, old_among, seam_by_clock
 
 
 def _card(times: Sequence[int]) -> At:

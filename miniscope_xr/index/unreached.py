@@ -24,7 +24,7 @@ _SIDE = 40  # buffers on each side whose clock is compared
 _FEW = 3  # fewer buffers show no clock
 
 
-class Gaps(Evidence):
+class Unreached(Evidence):
     """Looks for the beginning of an older recording where no leftovers tell."""
 
     def _gaps(self, run: Run) -> Iterator[range]:

@@ -1,4 +1,4 @@
-"""The frame clock of v3 recordings: where it steps, an older recording begins, or the card was slow.
+"""Where an older recording begins under a v3 one: the clock of its frames steps there, or the card was slow.
 
 A footer has the time at which the write of its frame began. A busy card makes some of them late, and frames are skipped
 behind those, by whole periods of the camera; another recording's clock is off by anything.
