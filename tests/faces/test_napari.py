@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from fnmatch import fnmatch
 from importlib import metadata, resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,8 +44,19 @@ def test_the_manifest_leads_to_the_reader(clean_card):
     assert done.stdout.splitlines() == ["miniscope-xr.read (60, 304, 304)"]
 
 
+def the_manifest():
+    return yaml.safe_load(resources.files("miniscope_xr").joinpath("napari.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", ["a.img", "/dev/sdb", "/dev/mmcblk0", "/dev/loop12", "/dev/disk4", "/dev/rdisk4"])
+def test_a_card_is_offered_to_the_reader_by_its_name(path):
+    """napari compares a path without its folders, its ending in small letters."""
+    (reader,) = the_manifest()["contributions"]["readers"]
+    assert any(fnmatch(Path(path).name, pattern) for pattern in reader["filename_patterns"])
+
+
 def test_the_manifest_names_what_there_is():
-    manifest = yaml.safe_load(resources.files("miniscope_xr").joinpath("napari.yaml").read_text(encoding="utf-8"))
+    manifest = the_manifest()
     (command,) = manifest["contributions"]["commands"]
     (contribution,) = manifest["contributions"]["readers"]
     assert contribution["command"] == command["id"]
