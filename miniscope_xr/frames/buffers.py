@@ -8,7 +8,7 @@ import numpy as np
 
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.frames.axis import Int
-from miniscope_xr.frames.stencil import FooterStencil, Stencil
+from miniscope_xr.frames.stencil import FooterStencil, Stencil, is_blank
 from miniscope_xr.index.clock import Floats
 from miniscope_xr.index.excursions import ENDS, GOES_ON, Look, RunClock
 from miniscope_xr.index.framing import Framing
@@ -19,6 +19,7 @@ from miniscope_xr.layout import SECTOR
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.salvage import Tolerant, is_gone
 
+_CHANCE = 4  # bytes in a row that are blank in a picture too
 Rows = np.ndarray[Any, Any]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -78,8 +79,22 @@ class BufferReader:
         return read_rows(Tolerant(source) if self.salvage else source, self.framing.dtype, places)
 
     def table(self, source: ByteSource, run: Run, i: Int) -> tuple[Rows, Bools]:
-        """Headers of whole frames ``i`` (frames, buffers), and which frames are to be read buffer by buffer anyway."""
-        return self.headers(source, run, i.reshape(-1)).reshape(i.shape), np.zeros(len(i), bool)
+        """Headers of whole frames ``i`` (frames, buffers), and which frames are to be read buffer by buffer anyway.
+
+        Those are the ones with a buffer behind which the sector of the next header is blank: a hole may begin in it.
+        """
+        if not self.framing.words:
+            return self.headers(source, run, i.reshape(-1)).reshape(i.shape), np.zeros(len(i), bool)
+        last = i[:, -1]
+        follows = np.append(np.diff(last) == i.shape[1], False)
+        ask = ~follows & (last + 1 < run.count)
+        rows = self.headers(source, run, np.concatenate([i.reshape(-1), last[ask] + 1]))
+        table, blank = rows[: i.size].reshape(i.shape), is_blank(rows["length"])
+        own = blank[: i.size].reshape(i.shape)
+        behind = np.zeros((len(i), 1), bool)
+        behind[follows, 0] = own[1:, 0][follows[:-1]]
+        behind[ask, 0] = blank[i.size :]
+        return table, (~own & np.concatenate([own[:, 1:], behind], axis=1)).any(axis=1)
 
     def old(self, source: ByteSource, run: Run, i: Int, rows: Rows) -> Bools:
         """Which buffers ``i`` of a run, with these headers, are an older recording's.
@@ -175,7 +190,29 @@ class BufferReader:
         if length and not data:
             return None  # the image ends right behind the header
         landed = min(len(data), self.reached(run, i, length))
+        if readable and landed == length and self._ends_in_a_hole(source, run, i, data):
+            readable = False
         return Buffer(header, data, landed, readable, readable and landed == length)
+
+    def _ends_in_a_hole(self, source: ByteSource, run: Run, i: int, data: bytes) -> bool:
+        """Whether a hole begins within a buffer: its header and first sectors are there, the rest was erased.
+
+        Blank bytes begin at a sector (what was erased is sectors, what is dark in a picture is not), and go on over the
+        header behind, which is looked at only then.
+        """
+        blank = data[-1:]
+        if blank not in (b"\x00", b"\xff") or i + 1 >= run.count:
+            return False
+        kept, head = len(data.rstrip(blank)), self.framing.head
+        hole = -(-(kept + head) // SECTOR) * SECTOR - head
+        if not 0 <= hole - kept <= _CHANCE < len(data) - hole:
+            return False
+        behind = bytearray(SECTOR)
+        try:
+            source.readv(run.sector_of(i + 1) * SECTOR, [memoryview(behind)])
+        except CardReadError:
+            return False
+        return behind == blank * SECTOR
 
     def earlier(self, source: ByteSource, run: Run, i: Int) -> Bools:
         """Which buffers ``i`` of a run a slow card let through one ring too early, in the place of another."""

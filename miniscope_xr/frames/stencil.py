@@ -59,6 +59,7 @@ class Stencil:
         slack = [s * SECTOR - head - n for s, n in zip(cut.sectors, cut.lengths, strict=True)]
         self._lead = slack[-1]  # before the first header of a frame, except at the start of a read
         self._more = 0  # bytes read behind the last frame
+        self._end = run.last_frame - run.first.frame
         # Each header is read together with the slack before it; its place in the scratch row is a whole word.
         self._asides: list[tuple[int, int]] = []
         self._payloads: list[slice] = []
@@ -93,6 +94,7 @@ class Stencil:
         now, later = (expected_headers(self.run, i + shift) | constant for shift in (0, size))
         base = np.stack(list(now.values()), axis=1)
         step = np.stack([later[name] - now[name] for name in now], axis=1)
+        self._marked = list(now).index("length")  # column of the first word of a frame
         columns = np.add.outer(words_at, [fields[name][1] // 4 for name in now]).reshape(-1)
         times = [name for name in ("write_timestamp", "timestamp") if "write_timestamp" in fields]
         self._columns = np.concatenate([columns, *(np.add(words_at, fields[name][1] // 4) for name in times)])
@@ -187,9 +189,14 @@ class Stencil:
             waited = found[:, counters.shape[1] : middle] - found[:, middle:]
             if waited.max() > LATE:
                 late = np.flatnonzero((waited > LATE).any(axis=1)).tolist()
+        last = len(out) - 1
+        if number + last < self._end and is_blank(out[last][-4:].view("<u4"))[0]:
+            late.append(last)  # what stands behind is not in hand
         if counters.tobytes() == wanted.tobytes():
             return late
-        return sorted({*np.flatnonzero((counters != wanted).any(axis=1)).tolist(), *late})
+        odd = np.flatnonzero((counters != wanted).any(axis=1))
+        holes = odd[is_blank(found[odd, self._marked])] - 1
+        return sorted({*odd.tolist(), *holes[holes >= 0].tolist(), *late})
 
 
 class PoolStencil(Stencil):
@@ -242,6 +249,12 @@ class FooterStencil(Stencil):
             found != self.run.first.frame + np.arange(number, number + len(out))
         ).tolist()
         return refused
+
+
+def is_blank(words: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which first words of headers are those of an erased sector: a hole may begin in the buffer before."""
+    found: np.ndarray[Any, np.dtype[np.bool_]] = (words == 0) | (words == 0xFFFFFFFF)
+    return found
 
 
 def cores() -> int:

@@ -90,6 +90,27 @@ def test_a_hole_costs_only_the_frames_it_hit(
     assert untouched(card, first, high) <= whole
 
 
+@pytest.mark.parametrize("fill", [0, 255])
+@pytest.mark.parametrize("kind", ["v4", "DAQ", "fw2026"])
+def test_a_buffer_within_which_a_hole_begins_is_not_whole(
+    kind: str, fill: int, made: Any, tmp_path: Path, open_card: Any
+) -> None:
+    """Counts and both ends fit, so that nothing is noticed at opening: the next header's sector is blank."""
+    card = made(kind)
+    frame = card.buffers[60].frame_num
+    own = [b for b in card.buffers if b.frame_num == frame]
+    for hit in (own[1], own[-1]):  # the next header is the frame's own, or the next frame's
+        data = np.frombuffer(card.data, np.uint8).copy()
+        first = hit.sector + hit.n_sectors // 2
+        data[first * SECTOR : (hit.sector + hit.n_sectors + 1) * SECTOR] = fill
+        whole = judged(card, data, tmp_path / "card.img", open_card)
+        assert frame not in whole
+        assert len(whole) >= len(card.expected()[0]) - 2
+        ds = open_card(tmp_path / "card.img")
+        alone = [bool(ds.complete[row]) for row in range(ds.sizes["frame"])]  # each by a read of its own
+        assert alone == ds.complete.values.tolist()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("word", range(12))
 @pytest.mark.parametrize("kind", ["v4", "v4 with a drop", "v4, battery died"])
