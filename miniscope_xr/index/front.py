@@ -247,7 +247,7 @@ def _header_length(front: Front, layout: Layout) -> int:
 
 def _header_length_behind_hole(front: Front, layout: Layout, buffer_bytes: int) -> int:
     """Words of the first buffer header behind writes that failed at the very start, 0 where there is none."""
-    longest = max((b.failed_writes for b in layout.builds), default=Build.failed_writes)
+    longest = Build.failed_writes  # of most builds: what lies further in may be any layout's
     data = front.read(layout.sectors.data, longest * buffer_bytes)
     words = np.frombuffer(data, "<u4", len(data) // SECTOR * SECTOR // 4).reshape(-1, SECTOR // 4)
     for length in layout.header_words or range(layout.min_words, 65):
