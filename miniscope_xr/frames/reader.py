@@ -22,17 +22,7 @@ from miniscope_xr.source.base import ByteSource
 
 
 class FrameReader(FrameDescriber):
-    """Frames of a recording by row of the frame axis.
-
-    Parameters
-    ----------
-    buffers : BufferReader
-        Of the recording.
-    fill : bool
-        Insert blank frames for missing frame numbers.
-    until : int or None
-        Last frame number to return.
-    """
+    """Frames of a recording by row of the frame axis; parameters as for :class:`FrameAssembler`."""
 
     def row_of(self, frame_num: int) -> int | None:
         """Row of a frame number, or None where it never reached the card."""
