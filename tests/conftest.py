@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -25,6 +26,12 @@ from tests.cards.expected_failures import EXPECTED_FAILURES
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("draw", deadline=None, print_blob=True)
 settings.load_profile("same")
+
+# A shell's background, and nohup, have signals ignored, and what is started inherits that: tests send these signals.
+for _name, _handler in {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}.items():
+    _number = getattr(signal, _name, None)  # Windows has no SIGHUP
+    if _number is not None and signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 pytest.register_assert_rewrite("tests.flash.life")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "cards"
