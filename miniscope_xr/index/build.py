@@ -12,7 +12,7 @@ from miniscope_xr.index.chains import NOT_HERE, Chains
 from miniscope_xr.index.clock import clock_of
 from miniscope_xr.index.detect import detect
 from miniscope_xr.index.front import Card
-from miniscope_xr.index.overwritten import with_overwritten
+from miniscope_xr.index.overwritten import blank_sectors, with_overwritten
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.runs import Header, Run
 from miniscope_xr.index.v3 import index_footers
@@ -32,10 +32,10 @@ class _Buffers(Chains):
         data = self.source.read(sector * SECTOR, n * SECTOR)
         if len(data) < n * SECTOR:
             return None, []
-        blank = _blank_sectors(data)
+        blank = blank_sectors(data)
         if blank and i >= len(run.cut):
             before = self.source.read(run.sector_of(i - len(run.cut)) * SECTOR, n * SECTOR)
-            blank = 0 if _blank_sectors(before) >= blank else blank
+            blank = 0 if blank_sectors(before) >= blank else blank
         old = not blank and (self._search(runs).link(run, i) is False or self._older_tail(run, i))
         if not blank and not old:
             return None, []
@@ -176,16 +176,6 @@ class _Buffers(Chains):
             n_recorded=limit, n_dropped=self.config.get("n_buffers_dropped", 0) if last else 0,
             ticks=self.facts.ticks(runs), torn=torn, clock=clock_of(runs, self.headers), warnings=tuple(warnings),
         )  # fmt: skip
-
-
-def _blank_sectors(data: bytes) -> int:
-    """Sectors at the end of ``data`` that hold nothing but zeros or nothing but 0xFF."""
-    for value in (0, 0xFF):
-        kept = len(data.rstrip(bytes([value])))
-        blank = (len(data) - -(-kept // SECTOR) * SECTOR) // SECTOR
-        if blank:
-            return blank
-    return 0
 
 
 def build_index(

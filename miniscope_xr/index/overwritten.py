@@ -172,11 +172,18 @@ def _blank_before(source: Readable, runs: Sequence[Run], sector: int) -> int:
         return sector
     start = run.sector_of(buffer_at(run, min(sector, run.end_sector) - 1))
     data = source.read(start * SECTOR, (sector - start) * SECTOR)
-    for value in (b"\0", b"\xff"):
-        kept = -(-len(data.rstrip(value)) // SECTOR)
-        if kept < len(data) // SECTOR:
-            return start + max(kept, 1)
-    return sector
+    blank = blank_sectors(data)
+    return start + max(len(data) // SECTOR - blank, 1) if blank else sector
+
+
+def blank_sectors(data: bytes) -> int:
+    """Sectors at the end of ``data`` that hold nothing but zeros or nothing but 0xFF."""
+    for value in (0, 0xFF):
+        kept = len(data.rstrip(bytes([value])))
+        blank = (len(data) - -(-kept // SECTOR) * SECTOR) // SECTOR
+        if blank:
+            return blank
+    return 0
 
 
 def _content(source: Readable, sector: int) -> str:
