@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from itertools import accumulate
@@ -118,12 +118,11 @@ class OpenCard:
             errors = "fill" if self.unread else errors
             self.splices: Splices = ()
             """Where this image is off the sectors of its card: bytes of it, and zeros that are put in before each."""
-            self._build = partial(
+            build = partial(
                 build_index, layout=layout, index=index, errors=errors, whole=whole, old_buffers=old_buffers
             )
-            self.index: Card = self._found(layout)
-            self._splice()
-            del self._build
+            self.index: Card = self._found(build, layout)
+            self._splice(build)
             self._source.remember(partial(_identity, self.index.layout, self.salvage))
         except NotACardError as error:
             said = _named(error, self.path, self._source)
@@ -133,33 +132,35 @@ class OpenCard:
             self._source.close()
             raise
 
-    def _found(self, layout: str | os.PathLike[str] | Mapping[str, Any] | Layout | None) -> Card:
+    def _found(
+        self, build: Callable[[ByteSource], Card], layout: str | os.PathLike[str] | Mapping[str, Any] | Layout | None
+    ) -> Card:
         """What is on the card; where its buffers are off the sectors, as if bytes missing before them were zeros.
 
         They are missing (or too many) before all of the image, if settings stand as far off the sectors as the buffers;
         else between those and the first buffers.
         """
         try:
-            return self._build(self._source)
+            return build(self._source)
         except NotACardError:
             layouts = list(builtin_layouts().values()) if layout is None else [load_layout(layout)]
             at = begins_off(self._source, layouts)
             if at is None:
                 raise
-            found = self._open_spliced((0, SECTOR - at % SECTOR))
+            found = self._open_spliced(build, (0, SECTOR - at % SECTOR))
             if not found.settings:
                 self.splices = ()
-                found = self._open_spliced((at, 2 * SECTOR - at % SECTOR))
+                found = self._open_spliced(build, (at, 2 * SECTOR - at % SECTOR))
             return found
 
-    def _open_spliced(self, splice: tuple[int, int]) -> Card:
+    def _open_spliced(self, build: Callable[[ByteSource], Card], splice: tuple[int, int]) -> Card:
         """What is on the card with zeros put in at one more place."""
         self.splices = (*self.splices, splice)
         self._source.close()
         self._source = OwnedSource(self.path, partial(open_spliced, splices=self.splices))
-        return self._build(self._source)
+        return build(self._source)
 
-    def _splice(self) -> None:
+    def _splice(self, build: Callable[[ByteSource], Card]) -> None:
         """Go on where the recording stands off the sectors, as bytes were left out of an image, or put in.
 
         Zeros are put in before each such place, and the buffer before it, in which the bytes are missing or too many,
@@ -167,7 +168,7 @@ class OpenCard:
         """
         while len(self.splices) < _MOST_SPLICES and (at := goes_on_at(self._source, self.index)) is not None:
             byte = at - sum(zeros for _, zeros in self.splices)
-            self.index = self._open_spliced((byte, zeros_before(at, self.index)))
+            self.index = self._open_spliced(build, (byte, zeros_before(at, self.index)))
         if self.splices:
             *others, last = self.index.recordings
             last = replace(last, warnings=(*last.warnings, *map(_off_sectors, self.splices)))

@@ -149,7 +149,7 @@ def _executor(blocks: list[Block], where: int | Executor | None) -> Any:
 
 def _results(blocks: list[Block], where: int | Executor | None) -> Iterator[int | MiniscopeError]:
     """Write all blocks; yield the frames of each, or why it failed."""
-    with _executor(blocks, where) as pool, contextlib.closing(_Leaving(pool)):
+    with _executor(blocks, where) as pool, _none_begun_later(pool):
         todo: Iterable[Any] = blocks if pool is None else as_completed(_submitted(pool, blocks))
         for item in todo:
             result: int | MiniscopeError
@@ -169,16 +169,14 @@ def _results(blocks: list[Block], where: int | Executor | None) -> Iterator[int 
     opened.cache_clear()
 
 
-class _Leaving:
+@contextlib.contextmanager
+def _none_begun_later(pool: Executor | None) -> Iterator[None]:
     """What has not begun when somebody leaves is not begun any more: Ctrl+C waits for no other block."""
-
-    def __init__(self, pool: Executor | None) -> None:
-        self._pool = pool
-
-    def close(self) -> None:
-        """Take back what has not begun; nothing where all is done."""
-        if isinstance(self._pool, ProcessPoolExecutor):
-            self._pool.shutdown(wait=False, cancel_futures=True)
+    try:
+        yield
+    finally:
+        if isinstance(pool, ProcessPoolExecutor):
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _submitted(pool: Executor, blocks: list[Block]) -> list[Future[int]]:
