@@ -15,14 +15,9 @@ from miniscope_xr.errors import OutputError
 from miniscope_xr.source import replace as replacing
 from miniscope_xr.source.replace import replace
 from miniscope_xr.tools.stream.outputs import whole_file
+from tests.source.refusing import refuse_renames
 
 Held = Callable[[int], None]
-
-
-class Refused(PermissionError):
-    """What Windows says of a file that is open."""
-
-    winerror = 32
 
 
 @pytest.fixture
@@ -30,17 +25,8 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Held:
     """Windows refuses the first renames."""
 
     def times(number: int) -> None:
-        real, left = os.replace, [number]
-
-        def refuses(made: Path, final: Path) -> None:
-            left[0] -= 1
-            if left[0] >= 0:
-                raise Refused(13, "used by another process")
-            real(made, final)
-
-        monkeypatch.setattr(replacing.os, "replace", refuses)
+        refuse_renames(monkeypatch, [number])
         monkeypatch.setattr(sys, "platform", "win32")
-        monkeypatch.setattr(replacing, "_PATIENCE", 0.3)
 
     return times
 

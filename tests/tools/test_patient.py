@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -10,30 +9,17 @@ import pytest
 
 from miniscope_xr.source import replace as replacing
 from miniscope_xr.tools.export.patient import patient_store, writable
+from tests.source.refusing import Refused, refuse_renames
 
 zarr = pytest.importorskip("zarr")
-
-
-class Refused(PermissionError):
-    """What Windows says of a file that is open."""
-
-    winerror = 32
 
 
 @pytest.fixture
 def refusals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Windows refuses this many renames."""
-    real, left = os.replace, [0]
-
-    def refuses(made: Path, final: Path) -> None:
-        left[0] -= 1
-        if left[0] >= 0:
-            raise Refused(13, "used by another process")
-        real(made, final)
-
-    monkeypatch.setattr(replacing.os, "replace", refuses)
+    left = [0]
+    refuse_renames(monkeypatch, left)
     monkeypatch.setattr(replacing, "is_held", lambda error: isinstance(error, Refused))
-    monkeypatch.setattr(replacing, "_PATIENCE", 0.3)
     return left
 
 
