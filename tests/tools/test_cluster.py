@@ -160,6 +160,23 @@ def test_nobody_there(make_card: Any, tmp_path: Path, monkeypatch: pytest.Monkey
     assert not (tmp_path / "a.zarr").exists()
 
 
+@pytest.mark.parametrize("stalls", [1, 100])
+def test_a_computer_too_busy_to_start_distributed_in_its_time(stalls: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """distributed then fails an assertion of its own; another moment may be better."""
+    asked: list[str] = []
+
+    def client(address: str, **options: Any) -> Any:
+        asked.append(address)
+        if len(asked) <= stalls:
+            raise AssertionError
+        raise OSError("connected, in this test")
+
+    monkeypatch.setattr(distributed, "Client", client)
+    said = "connected, in this test" if stalls == 1 else "too busy"
+    with pytest.raises(OutputError, match=said), cluster_module.cluster_executor("tcp://127.0.0.1:9"):
+        pass
+
+
 def test_a_scheduler_without_workers(
     cluster: Cluster, make_card: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

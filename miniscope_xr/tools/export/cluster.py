@@ -12,6 +12,7 @@ from miniscope_xr.errors import OptionError, OutputError
 from miniscope_xr.tools.stream.libraries import need
 
 _PATIENCE = 30  # seconds: for the scheduler to answer, and for the first worker
+_ATTEMPTS = 3
 
 
 @contextmanager
@@ -34,14 +35,7 @@ def cluster_executor(address: str) -> Iterator[Executor]:
         Nobody answers there, or no worker comes.
     """
     distributed = need("distributed", "cluster", "an archive on a cluster")
-    try:
-        client = distributed.Client(address, timeout=_PATIENCE, set_as_default=False)
-    except (OSError, TimeoutError) as error:
-        raise OutputError(
-            errno.ECONNREFUSED, f"no scheduler answers there ({error}); it is started with `dask scheduler`", address
-        ) from error
-    except (ValueError, TypeError) as error:
-        raise OptionError(f"cluster={address!r}: no address of a scheduler, such as tcp://10.0.0.5:8786") from error
+    client = _client(distributed, address)
     with client:
         try:
             client.wait_for_workers(1, timeout=_PATIENCE)
@@ -49,6 +43,21 @@ def cluster_executor(address: str) -> Iterator[Executor]:
             said = f"the scheduler has no workers; they are started with `dask worker {address}`"
             raise OutputError(errno.EAGAIN, said, address) from error
         yield client.get_executor(pure=False)
+
+
+def _client(distributed: Any, address: str) -> Any:
+    """Connect; again where a busy computer did not start distributed's thread within the ten seconds it allows."""
+    for _ in range(_ATTEMPTS):
+        try:
+            return distributed.Client(address, timeout=_PATIENCE, set_as_default=False)
+        except AssertionError:  # all that it says then
+            continue
+        except (OSError, TimeoutError) as error:
+            said = f"no scheduler answers there ({error}); it is started with `dask scheduler`"
+            raise OutputError(errno.ECONNREFUSED, said, address) from error
+        except (ValueError, TypeError) as error:
+            raise OptionError(f"cluster={address!r}: no address of a scheduler, such as tcp://10.0.0.5:8786") from error
+    raise OutputError(errno.EAGAIN, "this computer is too busy to start distributed: run it again to go on", address)
 
 
 def why_it_failed(error: BaseException, store: str) -> OutputError:
