@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from miniscope_xr.errors import OutputError
 from miniscope_xr.source.base import SECTOR, ByteSource
-from miniscope_xr.source.replace import remove, replace
+from miniscope_xr.source.replace import write_whole
 
 FRONT = (1022, 1023, 1024, 1025)
 """Sectors that tell cards apart: settings, counts and first header of every layout of ours."""
@@ -134,14 +133,4 @@ class CopyMap:
 
     def save(self, path: Path) -> None:
         """Write the map so that it is whole at any time: the old one stays until the new one is on the disk."""
-        temporary = path.with_name(path.name + ".tmp")
-        remove(temporary)  # never through a link that lies there
-        try:
-            with open(temporary, "x", encoding="utf-8") as file:
-                file.write(self.text())
-                file.flush()
-                os.fsync(file.fileno())
-            replace(temporary, path)
-        except BaseException:
-            remove(temporary)
-            raise
+        write_whole(path, self.text().encode())

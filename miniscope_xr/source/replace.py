@@ -31,6 +31,58 @@ def replace(made: Path, final: Path) -> None:
     _patiently(lambda: os.replace(made, final))  # noqa: PTH105
 
 
+def write_whole(path: Path, data: bytes | memoryview, part: Path | None = None, *, on_disk: bool = True) -> None:
+    """Write a small file so that it is there whole, or as it was.
+
+    Parameters
+    ----------
+    path
+        The file.
+    data
+        All of it.
+    part
+        What it is called until it is whole; by default ``path`` and ``.tmp``. Whatever lies there, as a kill leaves it,
+        is removed first, and a link of that name is not written through.
+    on_disk
+        Have it on the disk before it takes its name, so that this holds over a power cut, too.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; nothing is left of it.
+    """
+    part = part or path.with_name(path.name + ".tmp")
+    remove(part)
+    file = open(part, "xb")  # noqa: SIM115 (what is removed below is what was made here)
+    try:
+        with file:
+            file.write(data)
+            if on_disk:
+                file.flush()
+                os.fsync(file.fileno())
+        replace(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # why it failed is what is told
+            remove(part)
+        raise
+
+
+def settle(folder: Path) -> None:
+    """Have the names in a folder on the disk, too.
+
+    Raises
+    ------
+    OSError
+        The disk failed.
+    """
+    with contextlib.suppress(PermissionError):  # a folder cannot be opened on Windows
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
 def remove(path: Path) -> None:
     """Remove a file, or a link itself, if it is there.
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from miniscope_xr.errors import OptionError
+from miniscope_xr.source.replace import settle
 from miniscope_xr.tools.collect.job import CollectJob, Found
 from miniscope_xr.tools.collect.lines import Lines, Stopped
 from miniscope_xr.tools.collect.record import Sidecar
@@ -223,7 +224,7 @@ def prove(target: Target, record: Sidecar, seen: Look, see: Progress) -> None:
             copy.update(file.read(n))
             see("comparing", at + n, end)
         whole = not file.read(1)
-    _settle(image.parent)
+    settle(image.parent)  # before what the copy replaces is erased
     if not (whole and copy.hexdigest() == record.copy["sha256"]):
         raise RefusedError(
             f"{seen.disk.path} was not prepared: {image} is not the copy any more that was made of it. {anew}"
@@ -233,16 +234,6 @@ def prove(target: Target, record: Sidecar, seen: Look, see: Progress) -> None:
             f"{seen.disk.path} was not prepared: it does not hold what {image} holds. Either it reads differently each "
             f"time (clean its contacts, try another reader), or somebody wrote to it meanwhile. {anew}"
         )
-
-
-def _settle(folder: Path) -> None:
-    """Have the copy's name on the disk too, before what it replaces is erased."""
-    with contextlib.suppress(PermissionError):  # a folder cannot be opened on Windows
-        opened = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
 
 
 def interrupted(path: str, known: Sequence[Sidecar], backup_dir: str | None) -> Sidecar | None:

@@ -19,7 +19,7 @@ from typing import Any
 from miniscope_xr.engine import sidecar
 from miniscope_xr.errors import OutputError, OutputExistsError
 from miniscope_xr.source.copy_map import same_card
-from miniscope_xr.source.replace import remove, remove_tree, replace
+from miniscope_xr.source.replace import remove, remove_tree, write_whole
 from miniscope_xr.tools.stream.outputs import kind_of, output_errors
 
 _FORMAT = 1
@@ -86,17 +86,11 @@ class Sidecar:
             if value := getattr(self, name):
                 content[name] = dict(sorted(value.items())) if name == "made" else value
         data = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
-        temporary = self.path.with_name(self.path.name + ".tmp")
         with output_errors(self.path, "run it again to go on"):
             if self.path.is_file() and self.path.read_bytes() == data:
-                remove(temporary)
+                remove(self.path.with_name(self.path.name + ".tmp"))  # as a kill leaves it
                 return
-            remove(temporary)  # never through a link that lies there
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            replace(temporary, self.path)
+            write_whole(self.path, data)
 
     def begin(self, *names: str) -> None:
         """Say that outputs are about to be written."""

@@ -6,14 +6,13 @@ them for a moment would end it.
 
 from __future__ import annotations
 
-import os
 import sys
 import uuid
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from miniscope_xr.source.replace import remove, remove_tree, replace
+from miniscope_xr.source.replace import remove, remove_tree, write_whole
 from miniscope_xr.tools.stream.libraries import need
 
 
@@ -52,12 +51,5 @@ def patient_store() -> Any:
 def _write(path: Path, data: Any) -> None:
     """Write a file so that it is there whole, or as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        with open(part, "xb") as file:
-            file.write(data)
-        replace(part, path)
-    except BaseException:
-        if os.path.lexists(part):
-            remove(part)
-        raise
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")  # a cluster may write one chunk twice at a time
+    write_whole(path, data, part, on_disk=False)  # an archive marks what is there, and has thousands of these

@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from miniscope_xr.source.replace import remove, replace
+from miniscope_xr.source.replace import settle, write_whole
 from miniscope_xr.tools.flash import journal_format as text
 from miniscope_xr.tools.flash.errors import JournalError
 
@@ -40,20 +40,9 @@ def default_dir() -> Path:
 
 def save(path: Path, data: bytes) -> None:
     """Write a file so that it is there whole, or not at all, and read it back."""
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        remove(temporary)  # left by a crash; a link or pipe of this name is not written through
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        replace(temporary, path)
-        with contextlib.suppress(PermissionError):  # a folder cannot be opened on Windows
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        write_whole(path, data)
+        settle(path.parent)
         back = path.read_bytes()
     except OSError as error:
         raise JournalError(
