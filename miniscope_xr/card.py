@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.errors import BlankCardError, CardReadError, NotACardError, OptionError, PathTypeError, RecordingError
-from miniscope_xr.frames.axis import Int
 from miniscope_xr.frames.buffers import BufferReader
 from miniscope_xr.frames.cache import HeaderTables, Recent
 from miniscope_xr.frames.describe import FrameRows
@@ -28,6 +27,7 @@ from miniscope_xr.index.front import Card
 from miniscope_xr.index.overwritten import torn_before
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
+from miniscope_xr.layout.arrays import Ints
 from miniscope_xr.source import windows
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.magic import KIND_BYTES, file_kind
@@ -273,7 +273,7 @@ class OpenRecording:
         self.__dict__.update(state)
         self._reset()
 
-    def pixels(self, rows: Int) -> Image:
+    def pixels(self, rows: Ints) -> Image:
         """Pixels of some rows of the frame axis; the headers between them are kept for :meth:`describe`."""
         source = self.card.source()
         headers = self.frames.header_table(len(rows))
@@ -313,7 +313,7 @@ class OpenRecording:
     def _images(self, row: int, count: int) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
         return self.frames.images(self.card.source(), np.arange(row, row + count))
 
-    def describe(self, rows: Int, whole: bool = True) -> FrameRows:
+    def describe(self, rows: Ints, whole: bool = True) -> FrameRows:
         """Header rows; several coordinates of the same frames cost one read.
 
         ``whole=False`` does not look for unreadable sectors behind the headers (see :meth:`FrameReader.describe`).
@@ -324,7 +324,7 @@ class OpenRecording:
         keep = self.card.salvage and not whole  # they also tell which sectors could be read
         return known.get(rows, lambda: self.frames.describe(source, rows, self._header_tables.take(rows, keep), whole))
 
-    def times(self, rows: Int, end: bool = False) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def times(self, rows: Ints, end: bool = False) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Timestamps of some rows in ms: of a frame's first buffer on the card, or its last; else when it was due.
 
         NaN only in a recording in which no frame has a time.
@@ -344,7 +344,7 @@ class OpenRecording:
         first = self.frames.first_timestamp(source, row)
         return float(self.times(np.array([row]))[0]) if first is None else first // self.recording.ticks
 
-    def buffer_rows(self, rows: Int) -> np.ndarray[Any, Any]:
+    def buffer_rows(self, rows: Ints) -> np.ndarray[Any, Any]:
         """Headers of some buffers of the recording as they are on the card (structured array)."""
         source = self.card.source()
 
@@ -355,11 +355,11 @@ class OpenRecording:
 
         return self._buffer_rows.get(rows, read)
 
-    def buffer_sectors(self, rows: Int) -> Int:
+    def buffer_sectors(self, rows: Ints) -> Ints:
         """Sectors of some buffers."""
         return self._by_run(rows, lambda run, i: run.sectors_of(i), np.dtype(np.int64))
 
-    def _by_run(self, rows: Int, values: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    def _by_run(self, rows: Ints, values: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
         runs = self.recording.runs
         if len(runs) == 1:
             return np.asarray(values(runs[0], rows), dtype)

@@ -16,11 +16,10 @@ import numpy as np
 from miniscope_xr.card import OpenCard, OpenRecording, address
 from miniscope_xr.errors import EndOfRecordingError, NotOpenError, OptionError
 from miniscope_xr.layout import SECTOR, Layout, load_layout
+from miniscope_xr.layout.arrays import Bytes
 from miniscope_xr.layout.words import has_keys
 from miniscope_xr.source.open import open_device
 from miniscope_xr.source.remote import is_url
-
-Image = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class SDFrame:
         In card order; only headers that are on the card.
     """
 
-    frame: Image
+    frame: Bytes
     headers: list[BufferHeader]
 
     @property
@@ -240,10 +239,10 @@ class SDCard:
         self.positions.note(store, frame + 1)
 
     @overload
-    def read(self, return_header: Literal[False] = False) -> Image: ...
+    def read(self, return_header: Literal[False] = False) -> Bytes: ...
     @overload
     def read(self, return_header: Literal[True]) -> SDFrame: ...
-    def read(self, return_header: bool = False) -> Image | SDFrame:
+    def read(self, return_header: bool = False) -> Bytes | SDFrame:
         """Read the next frame.
 
         Returns
@@ -280,7 +279,7 @@ class SDCard:
             raise EndOfRecordingError(f"frame {frame} is behind the last frame ({store.frames.count - 1})")
         self._advance(store, frame)
 
-    def __iter__(self) -> Iterator[Image]:
+    def __iter__(self) -> Iterator[Bytes]:
         """Frames from the cursor on."""
         while self._cursor()[1] < self.frame_count:
             yield self.read()

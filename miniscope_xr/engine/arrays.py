@@ -11,8 +11,8 @@ from xarray.backends import BackendArray
 
 from miniscope_xr.card import OpenRecording
 from miniscope_xr.engine.quarantine import indexing
-from miniscope_xr.frames.axis import Int
 from miniscope_xr.layout import Field, words
+from miniscope_xr.layout.arrays import Ints
 
 _BATCH = 512  # frames in memory at once when only a part of each is wanted
 
@@ -49,7 +49,7 @@ class CardArray(BackendArray):
         """Return one row by a shorter way, where there is one."""
         return None
 
-    def read(self, rows: Int, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+    def read(self, rows: Ints, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
         """Values of some rows; ``rest`` indexes the other axes."""
         raise NotImplementedError
 
@@ -73,7 +73,7 @@ class Pixels(CardArray):
         """One frame."""
         return self.store.image(row)
 
-    def read(self, rows: Int, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+    def read(self, rows: Ints, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
         """Whole frames where all of them is wanted, else in batches of bounded memory."""
         if all(_is_all(k, n) for k, n in zip(rest, self.shape[1:], strict=True)):
             return self.store.pixels(rows)
@@ -104,7 +104,7 @@ class FrameColumn(CardArray):
         super().__init__(store, (store.frames.count,), dtype)
         self.name = name
 
-    def read(self, rows: Int, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+    def read(self, rows: Ints, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
         """Read the headers of these frames and take one value of each."""
         if self.name in ("time", "time_last"):
             return self._as_time(self.store.times(rows, end=self.name == "time_last"))
@@ -131,7 +131,7 @@ class FrameNumbers(CardArray):
     def __init__(self, store: OpenRecording) -> None:
         super().__init__(store, (store.frames.count,), np.dtype(np.int64))
 
-    def read(self, rows: Int, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+    def read(self, rows: Ints, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
         """Frame numbers of some rows."""
         return self.store.frames.frame_num(rows)
 
@@ -155,7 +155,7 @@ class FrameField(CardArray):
         super().__init__(store, (store.frames.count,), _field_dtype(item, scaled))
         self.item = item
 
-    def read(self, rows: Int, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+    def read(self, rows: Ints, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
         """Read the headers of these frames and take the field out of each."""
         found = self.store.describe(rows, whole=False)
         raw: np.ndarray[Any, Any] = words.value(self.item, found.first)
@@ -176,7 +176,7 @@ class BufferField(CardArray):
         super().__init__(store, (store.recording.n_buffers,), _field_dtype(item, scaled))
         self.item = item
 
-    def read(self, rows: Int, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+    def read(self, rows: Ints, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
         """Read these buffers' headers and take the field out of each."""
         raw = words.value(self.item, self.store.buffer_rows(rows))
         values: np.ndarray[Any, Any] = words.physical(self.item, raw) if self.dtype.kind == "f" else raw
@@ -192,6 +192,6 @@ class BufferSectors(CardArray):
     def __init__(self, store: OpenRecording) -> None:
         super().__init__(store, (store.recording.n_buffers,), np.dtype(np.int64))
 
-    def read(self, rows: Int, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+    def read(self, rows: Ints, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
         """Sectors of some buffers."""
         return self.store.buffer_sectors(rows)

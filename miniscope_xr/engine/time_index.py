@@ -19,7 +19,7 @@ from xarray.indexes import Index, PandasIndex
 
 from miniscope_xr.engine.arrays import FrameColumn
 from miniscope_xr.engine.quarantine import CardVariable, indexing
-from miniscope_xr.frames.axis import Int
+from miniscope_xr.layout.arrays import Ints
 
 _MANY = 64  # labels for which reading all headers is no more work than bisecting for each
 
@@ -27,7 +27,7 @@ _MANY = 64  # labels for which reading all headers is no more work than bisectin
 class RowTimes:
     """Times of some rows of a recording, each looked up once."""
 
-    def __init__(self, column: FrameColumn, rows: Int) -> None:
+    def __init__(self, column: FrameColumn, rows: Ints) -> None:
         self.rows = rows
         self._time_of = column.prober()
         self._known: dict[int, Any] = {}
@@ -73,7 +73,7 @@ class TimeIndex(Index):
         name: Hashable,
         dim: Hashable,
         column: FrameColumn | None,
-        rows: Int | None,
+        rows: Ints | None,
         plain: PandasIndex | None = None,
     ) -> None:
         self.name, self.dim = name, dim
@@ -237,7 +237,7 @@ def _plain(index: Any) -> PandasIndex:
     return plain
 
 
-def _places(near: Int, found: Any) -> Any:
+def _places(near: Ints, found: Any) -> Any:
     """Positions among all rows, from positions among the ``near`` ones."""
     if isinstance(found, slice) and found.step not in (None, 1):
         return near[found]

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from miniscope_xr.errors import CardChangedError
-from miniscope_xr.frames.axis import FrameAxis, Int, Piece
+from miniscope_xr.frames.axis import FrameAxis, Piece
 from miniscope_xr.frames.buffers import Buffer, BufferReader
 from miniscope_xr.frames.cache import HeaderTable
 from miniscope_xr.frames.stencil import Stencil, tiles
 from miniscope_xr.index.runs import Run
+from miniscope_xr.layout.arrays import Ints
 from miniscope_xr.source.base import ByteSource
 
 
@@ -27,7 +28,7 @@ class Assembled(NamedTuple):
     complete: bool
     there: np.ndarray[Any, np.dtype[np.bool_]]
     headers: np.ndarray[Any, Any]
-    places: Int
+    places: Ints
 
 
 class FrameAssembler:
@@ -61,7 +62,7 @@ class FrameAssembler:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_stencils": {}}
 
-    def frame_num(self, rows: Int) -> Int:
+    def frame_num(self, rows: Ints) -> Ints:
         """Frame numbers of some rows, by arithmetic."""
         return self.axis.frame_num(rows)
 
@@ -163,7 +164,7 @@ class FrameAssembler:
         return HeaderTable.room(count, self._header_words)
 
     def header_rows(
-        self, source: ByteSource, run: Run, i: Int
+        self, source: ByteSource, run: Run, i: Ints
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, np.dtype[np.bool_]]]:
         """Headers of buffers ``i`` of a run as they are on the card, and which of them vouch for their buffer."""
         rows = self.buffers.headers(source, run, i)

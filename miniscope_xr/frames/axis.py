@@ -5,14 +5,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from miniscope_xr.errors import OptionError
 from miniscope_xr.index.runs import Run
+from miniscope_xr.layout.arrays import Ints
 
-Int = np.ndarray[Any, np.dtype[np.int64]]
 PIECES, BLANK = -1, -2  # instead of a run's number
 _MAX_BLANKS = 1 << 24  # frames that gaps="fill" may insert
 
@@ -137,7 +137,7 @@ class FrameAxis:
         k = bisect_right(self._rows, row) - 1
         return k, self._starts[k] + row - self._rows[k]
 
-    def frame_num(self, rows: Int) -> Int:
+    def frame_num(self, rows: Ints) -> Ints:
         """Frame numbers of some rows."""
         segment = np.searchsorted(self._row, rows, side="right") - 1
         return self._start[segment] + rows - self._row[segment]
@@ -189,7 +189,7 @@ class FrameAxis:
         run = self._runs[number]
         return (frame - run.first.frame) * len(run.cut) - run.first.index
 
-    def by_run(self, rows: Int) -> Iterator[tuple[int, Int]]:
+    def by_run(self, rows: Ints) -> Iterator[tuple[int, Ints]]:
         """Run (or PIECES, BLANK), and which of some rows it carries, for each run that carries one of them."""
         numbers = self._run_of[np.searchsorted(self._row, rows, side="right") - 1]
         order = np.argsort(numbers, kind="stable")
@@ -197,7 +197,7 @@ class FrameAxis:
             if len(at):
                 yield int(numbers[at[0]]), at
 
-    def spans(self, rows: Int) -> Iterator[Span]:
+    def spans(self, rows: Ints) -> Iterator[Span]:
         """Stretches of consecutive wanted rows that lie in one segment."""
         if len(rows) == 1:
             row = int(rows[0])

@@ -7,21 +7,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from miniscope_xr.errors import CardReadError
-from miniscope_xr.frames.axis import Int
 from miniscope_xr.frames.stencil import FooterStencil, Stencil, is_blank
-from miniscope_xr.index.clock import Floats
-from miniscope_xr.index.excursions import ENDS, GOES_ON, Look, RunClock
+from miniscope_xr.index.excursions import ENDS, GOES_ON, RunClock, TimesOf
 from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.headers import read_rows
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.runs import Run, expected_headers
 from miniscope_xr.layout import SECTOR
+from miniscope_xr.layout.arrays import Array, Bools, Floats, Ints
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.salvage import Tolerant, is_gone
 
 _CHANCE = 4  # bytes in a row that are blank in a picture too
-Rows = np.ndarray[Any, Any]
-Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class Buffer(NamedTuple):
@@ -40,7 +37,7 @@ class Buffer(NamedTuple):
         All the data its header promises is there, and readable.
     """
 
-    header: Rows
+    header: Array
     data: bytes
     landed: int
     readable: bool
@@ -70,15 +67,15 @@ class BufferReader:
         """How whole frames of a run are read at once."""
         return (Stencil if self.framing.words else FooterStencil)(run, self.framing)
 
-    def headers(self, source: ByteSource, run: Run, i: Int) -> Rows:
+    def headers(self, source: ByteSource, run: Run, i: Ints) -> Array:
         """Headers of buffers ``i`` of a run as they are on the card."""
         return self.rows(source, self.framing.places(run, i))
 
-    def rows(self, source: ByteSource, places: Int) -> Rows:
+    def rows(self, source: ByteSource, places: Ints) -> Array:
         """Headers at some bytes of the card."""
         return read_rows(Tolerant(source) if self.salvage else source, self.framing.dtype, places)
 
-    def table(self, source: ByteSource, run: Run, i: Int) -> tuple[Rows, Bools]:
+    def table(self, source: ByteSource, run: Run, i: Ints) -> tuple[Array, Bools]:
         """Headers of whole frames ``i`` (frames, buffers), and which frames are to be read buffer by buffer anyway.
 
         Those are the ones with a buffer behind which the sector of the next header is blank: a hole may begin in it.
@@ -96,7 +93,7 @@ class BufferReader:
         behind[ask, 0] = blank[i.size :]
         return table, (~own & np.concatenate([own[:, 1:], behind], axis=1)).any(axis=1)
 
-    def old(self, source: ByteSource, run: Run, i: Int, rows: Rows) -> Bools:
+    def old(self, source: ByteSource, run: Run, i: Ints, rows: Array) -> Bools:
         """Which buffers ``i`` of a run, with these headers, are an older recording's.
 
         Where a write failed, what was there before stands in its place, and may have fitting counters: it does not
@@ -110,7 +107,7 @@ class BufferReader:
             found[k] |= self._leads_away(source, run, int(i[k]), rows[k])
         return found
 
-    def _leads_away(self, source: ByteSource, run: Run, i: int, header: Rows) -> bool:
+    def _leads_away(self, source: ByteSource, run: Run, i: int, header: Array) -> bool:
         """Whether the buffer that follows one of odd length stands where the run has none: both are another's."""
         sectors = self.framing.sectors_for(int(header["data_length"]))
         if i + 1 >= run.count or sectors == run.sector_count(i):
@@ -123,14 +120,14 @@ class BufferReader:
             and behind["timestamp"] >= header["timestamp"]
         )
 
-    def strange(self, run: Run, frames: Int, times: Floats) -> Bools:
+    def strange(self, run: Run, frames: Ints, times: Floats) -> Bools:
         """Which whole frames of a run, with these times of their buffers, do not seem to keep the clock.
 
         As :meth:`~miniscope_xr.index.excursions.RunClock.strange`.
         """
         return self._clock(run).strange(frames, times)
 
-    def _look(self, source: ByteSource, run: Run) -> Look:
+    def _look(self, source: ByteSource, run: Run) -> TimesOf:
         """What reads the times of buffers of a run, where its clock has to look at more than is in hand."""
         return lambda i: self.framing.times(self.headers(source, run, i), run, i)
 
@@ -141,7 +138,7 @@ class BufferReader:
             self._clocks[run.sector] = RunClock(run, recording.clock, recording.ticks, end, self.framing.build)
         return self._clocks[run.sector]
 
-    def overwritten(self, run: Run, i: Int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def overwritten(self, run: Run, i: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Which buffers ``i`` of a run lie, in part, under what was written over the card later (a file system)."""
         if not self.recording.overwritten:
             return np.zeros(i.shape, bool)
@@ -214,7 +211,7 @@ class BufferReader:
             return False
         return behind == blank * SECTOR
 
-    def earlier(self, source: ByteSource, run: Run, i: Int) -> Bools:
+    def earlier(self, source: ByteSource, run: Run, i: Ints) -> Bools:
         """Which buffers ``i`` of a run a slow card let through one ring too early, in the place of another."""
         ring = self.framing.ring
         found = np.zeros(len(i), bool)
@@ -224,7 +221,7 @@ class BufferReader:
             found[known] = self.framing.vouch(self.headers(source, run, places), self._expected_earlier(run, i[known]))
         return found
 
-    def _expected_earlier(self, run: Run, i: Int) -> dict[str, Int]:
+    def _expected_earlier(self, run: Run, i: Ints) -> dict[str, Ints]:
         expected = expected_headers(run, i)
         expected["write_buffer_count"] = expected["write_buffer_count"] - self.framing.ring
         return expected

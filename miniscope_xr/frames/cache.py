@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from miniscope_xr.frames.axis import Int
+from miniscope_xr.layout.arrays import Ints
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ class HeaderTables:
         self._frames = 0
         self._lock = threading.Lock()
 
-    def put(self, rows: Int, table: HeaderTable) -> None:
+    def put(self, rows: Ints, table: HeaderTable) -> None:
         """Keep the headers of a stretch of rows; other selections are not kept."""
         if not _follow(rows):
             return
@@ -63,7 +63,7 @@ class HeaderTables:
         table = self._tables.pop(first, None)
         self._frames -= 0 if table is None else len(table.known)
 
-    def take(self, rows: Int, keep: bool = False) -> HeaderTable | None:
+    def take(self, rows: Ints, keep: bool = False) -> HeaderTable | None:
         """Return what is known of a stretch of rows, and forget the tables that it covers unless told to ``keep``."""
         if not _follow(rows):
             return None
@@ -86,7 +86,7 @@ class HeaderTables:
         return table
 
 
-def _follow(rows: Int) -> bool:
+def _follow(rows: Ints) -> bool:
     """Whether each row follows the one before; one row alone is not worth keeping."""
     return len(rows) > 1 and int(rows[-1] - rows[0]) == len(rows) - 1 and bool((np.diff(rows) == 1).all())
 
@@ -100,20 +100,20 @@ class Recent(Generic[T]):
     def __init__(self, most: int) -> None:
         self._most = most
         self._rows = 0
-        self._known: OrderedDict[tuple[int, ...], tuple[Int, T]] = OrderedDict()
+        self._known: OrderedDict[tuple[int, ...], tuple[Ints, T]] = OrderedDict()
         self._lock = threading.Lock()
 
     @staticmethod
-    def _key(rows: Int) -> tuple[int, ...]:
+    def _key(rows: Ints) -> tuple[int, ...]:
         return (len(rows), int(rows[0]), int(rows[-1])) if len(rows) else ()
 
-    def find(self, rows: Int) -> T | None:
+    def find(self, rows: Ints) -> T | None:
         """Return the value for ``rows``, or None where it is not known."""
         with self._lock:
             asked, value = self._known.get(self._key(rows), (None, None))
         return value if asked is not None and np.array_equal(asked, rows) else None
 
-    def get(self, rows: Int, read: Callable[[], T]) -> T:
+    def get(self, rows: Ints, read: Callable[[], T]) -> T:
         """Return the value for ``rows``, read where it is not known."""
         value = self.find(rows)
         if value is None:
@@ -121,7 +121,7 @@ class Recent(Generic[T]):
             self.put(rows, value)
         return value
 
-    def put(self, rows: Int, value: T) -> None:
+    def put(self, rows: Ints, value: T) -> None:
         """Remember the value for ``rows``."""
         key = self._key(rows)
         with self._lock:

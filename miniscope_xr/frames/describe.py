@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.frames.assemble import FrameAssembler
-from miniscope_xr.frames.axis import PIECES, Int
+from miniscope_xr.frames.axis import PIECES
 from miniscope_xr.frames.cache import HeaderTable
 from miniscope_xr.frames.stencil import aligned_empty, tiles
 from miniscope_xr.index.runs import Run
+from miniscope_xr.layout.arrays import Ints
 from miniscope_xr.source.base import ByteSource
 
 
@@ -28,7 +29,7 @@ class FrameRows:
     zeros where it has none; ``present`` has bit b set where buffer b is on the card.
     """
 
-    frame_num: Int
+    frame_num: Ints
     first: np.ndarray[Any, Any]
     last: np.ndarray[Any, Any]
     present: np.ndarray[Any, np.dtype[np.uint32]]
@@ -38,7 +39,7 @@ class FrameRows:
 class FrameDescriber(FrameAssembler):
     """Describes frames of a recording, by row of the frame axis; parameters as for :class:`FrameAssembler`."""
 
-    def headers(self, source: ByteSource, row: int) -> tuple[np.ndarray[Any, Any], Int]:
+    def headers(self, source: ByteSource, row: int) -> tuple[np.ndarray[Any, Any], Ints]:
         """Vouched headers of one row's buffers in card order (structured array), and their index in the frame."""
         found, index = [np.zeros(0, self.dtype)], [np.zeros(0, np.int64)]
         for piece in self.pieces(row):
@@ -62,7 +63,7 @@ class FrameDescriber(FrameAssembler):
         return int(found.first["timestamp"][0]) if found.present[0] else None
 
     def describe(
-        self, source: ByteSource, rows: Int, headers: HeaderTable | None = None, whole: bool = True
+        self, source: ByteSource, rows: Ints, headers: HeaderTable | None = None, whole: bool = True
     ) -> FrameRows:
         """Headers, buffers and completeness of some rows, from the headers on the card (those in hand are not read).
 
@@ -86,7 +87,7 @@ class FrameDescriber(FrameAssembler):
             self._describe_slow(source, int(rows[k]), k, result)
         return result
 
-    def _look_at_all(self, source: ByteSource, rows: Int, headers: HeaderTable | None) -> tuple[HeaderTable, Int]:
+    def _look_at_all(self, source: ByteSource, rows: Ints, headers: HeaderTable | None) -> tuple[HeaderTable, Ints]:
         """Headers of some rows, every sector of which can be read; and which of the rows are not like that."""
         table = self.header_table(len(rows))
         doubtful: list[int] = []
@@ -121,7 +122,7 @@ class FrameDescriber(FrameAssembler):
         return self._with_torn(stencil.run, frame, doubtful, count)
 
     def _describe_fast(
-        self, source: ByteSource, number: int, at: Int, rows: Int, result: FrameRows, headers: HeaderTable | None
+        self, source: ByteSource, number: int, at: Ints, rows: Ints, result: FrameRows, headers: HeaderTable | None
     ) -> None:
         """Describe whole frames of one run, all at once, however far apart they are.
 
@@ -161,7 +162,7 @@ class FrameDescriber(FrameAssembler):
             result.complete[k] &= self.buffers.reached(run, end, length) == length
 
     def _headers_of(
-        self, source: ByteSource, run: Run, i: Int, at: Int, headers: HeaderTable | None
+        self, source: ByteSource, run: Run, i: Ints, at: Ints, headers: HeaderTable | None
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, np.dtype[np.bool_]]]:
         """Headers of whole frames ``i`` (frames, buffers), and which frames are to be put together by the buffer.
 

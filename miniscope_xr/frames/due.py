@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from miniscope_xr.frames.axis import Int
 from miniscope_xr.frames.reader import FrameReader
+from miniscope_xr.layout.arrays import Ints
 from miniscope_xr.source.base import ByteSource
 
 _MOST = 256  # rows looked at in one go while searching for a frame with a time
@@ -34,7 +34,7 @@ class DueTimes:
         self._source = source
         self._period = period
 
-    def at(self, rows: Int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def at(self, rows: Ints) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         """Return the timestamps at which the frames of some rows were due; NaN where no frame has a time at all."""
         due = np.full(len(rows), np.nan)
         before: tuple[int, int] | None = None

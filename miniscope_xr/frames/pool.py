@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.errors import CardReadError
-from miniscope_xr.frames.axis import Int
-from miniscope_xr.frames.buffers import Bools, Buffer, BufferReader, Rows
+from miniscope_xr.frames.buffers import Buffer, BufferReader
 from miniscope_xr.frames.stencil import LATE, PoolStencil, Stencil
 from miniscope_xr.index.clock import Model
 from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.runs import Run
 from miniscope_xr.layout import SECTOR, Build
+from miniscope_xr.layout.arrays import Array, Bools, Ints
 from miniscope_xr.source.base import ByteSource
 
 _FURTHER = 3  # rings behind a buffer in which the one that filled its slot again is looked for
@@ -56,7 +56,7 @@ class PoolBufferReader(BufferReader):
         """How whole frames of a run are read at once: with the header behind them, which says how long a write took."""
         return PoolStencil(run, self.framing, ended=run is self.recording.runs[-1])
 
-    def table(self, source: ByteSource, run: Run, i: Int) -> tuple[Rows, Bools]:
+    def table(self, source: ByteSource, run: Run, i: Ints) -> tuple[Array, Bools]:
         """Headers of whole frames ``i`` (frames, buffers), and which frames may have a torn buffer."""
         every = np.concatenate([i, i[:, -1:] + 1], axis=1)  # with the buffer behind each frame
         rows = self.headers(source, run, every.reshape(-1)).reshape(every.shape)
@@ -75,7 +75,7 @@ class PoolBufferReader(BufferReader):
         verdict = self._verdict(source, run, i, found)
         return None if verdict == TORN else found if verdict == WHOLE else found._replace(whole=False)
 
-    def _header_at(self, source: ByteSource, sector: int) -> Rows | None:
+    def _header_at(self, source: ByteSource, sector: int) -> Array | None:
         rows = self.rows(source, np.array([sector * SECTOR]))
         return rows if int(rows["length"][0]) == self.framing.marker else None
 
@@ -106,7 +106,7 @@ class PoolBufferReader(BufferReader):
             run = max(like, key=lambda other: other.count, default=run)
         return self._clock(run).learnt(self._look(source, run))
 
-    def _waited(self, source: ByteSource, run: Run, header: Rows, began: int) -> bool:
+    def _waited(self, source: ByteSource, run: Run, header: Array, began: int) -> bool:
         """Whether a write began when it did because a buffer was complete then: behind an overflow a later one."""
         model = self._model(source, run)
         if model is None:
@@ -115,7 +115,7 @@ class PoolBufferReader(BufferReader):
         after = (since - model.offsets) % model.period
         return bool((after <= max(self._build.write_clock) + 1).any())
 
-    def _filled_again(self, source: ByteSource, run: Run, header: Rows) -> float:
+    def _filled_again(self, source: ByteSource, run: Run, header: Array) -> float:
         """When the slot of a buffer was filled again: as the buffer seven behind it (of a ring of eight) was complete.
 
         By the frame clock: that buffer need not be on the card.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
+from miniscope_xr.layout.arrays import Ints
+
 _PAIRS = 48
 
-Numbers = np.ndarray[Any, np.dtype[np.int64]]
-RowClock = Callable[[Numbers], tuple[Numbers, Numbers]]
+RowClock = Callable[[Ints], tuple[Ints, Ints]]
 """Times in ms (negative: none) and frame numbers of some rows."""
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.frames.assemble import Assembled
-from miniscope_xr.frames.axis import Int
 from miniscope_xr.frames.cache import HeaderTable
 from miniscope_xr.frames.describe import FrameDescriber
-from miniscope_xr.frames.stencil import Rows, aligned_empty
+from miniscope_xr.frames.stencil import FrameRoom, aligned_empty
 from miniscope_xr.index.runs import Run
 from miniscope_xr.layout import SECTOR
+from miniscope_xr.layout.arrays import Ints
 from miniscope_xr.source.base import ByteSource
 
 
@@ -48,7 +48,7 @@ class FrameReader(FrameDescriber):
     # -- pixels ---------------------------------------------------------------------------------------
 
     def pixels(
-        self, source: ByteSource, rows: Int, headers: HeaderTable | None = None
+        self, source: ByteSource, rows: Ints, headers: HeaderTable | None = None
     ) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Pixels of some rows: uint8 (len(rows), height, width); bytes not on the card are 0.
 
@@ -59,7 +59,7 @@ class FrameReader(FrameDescriber):
         return out.reshape(len(rows), self.recording.height, self.recording.width)
 
     def pixels_or_nan(
-        self, source: ByteSource, rows: Int, headers: HeaderTable | None = None
+        self, source: ByteSource, rows: Ints, headers: HeaderTable | None = None
     ) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Pixels of some rows: float32 (len(rows), height, width), NaN where they are not on the card."""
         out = aligned_empty((len(rows), self.frame_bytes))
@@ -69,14 +69,14 @@ class FrameReader(FrameDescriber):
             values[k][~frame.there] = np.nan
         return values.reshape(len(rows), self.recording.height, self.recording.width)
 
-    def images(self, source: ByteSource, rows: Int) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
+    def images(self, source: ByteSource, rows: Ints) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
         """Pixels of some rows, each an array of its own: keeping one does not keep the others."""
         out = [aligned_empty((self.frame_bytes,)) for _ in rows]
         self._fill(source, rows, out)
         return [image.reshape(self.recording.height, self.recording.width) for image in out]
 
     def _fill(
-        self, source: ByteSource, rows: Int, out: Rows, headers: HeaderTable | None = None
+        self, source: ByteSource, rows: Ints, out: FrameRoom, headers: HeaderTable | None = None
     ) -> list[tuple[int, Assembled]]:
         """Read the pixels of some rows into as many rows of ``out``; return those put together buffer by buffer."""
         assembled = []

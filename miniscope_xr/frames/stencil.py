@@ -18,11 +18,10 @@ from miniscope_xr.errors import CardReadError
 from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.runs import Run, expected_headers
 from miniscope_xr.layout import SECTOR
+from miniscope_xr.layout.arrays import Bytes, Words
 from miniscope_xr.source.base import ByteSource
 
-Bytes = np.ndarray[Any, np.dtype[np.uint8]]
-Rows = Bytes | list[Bytes]
-Words = np.ndarray[Any, np.dtype[np.uint32]]
+FrameRoom = Bytes | list[Bytes]
 _PAGE = 4096
 _BATCHES_A_WORKER = 4  # fewer are not worth a thread
 _MOST_WORKERS = 4  # more share the same memory bandwidth
@@ -101,7 +100,7 @@ class Stencil:
         # words as on the card, so that sums wrap as they would there and whole batches compare as bytes
         self._base, self._step = base.reshape(-1).astype("<u4"), step.reshape(-1).astype("<u4")
 
-    def read(self, source: ByteSource, number: int, out: Rows, headers: Words | None = None) -> list[int]:
+    def read(self, source: ByteSource, number: int, out: FrameRoom, headers: Words | None = None) -> list[int]:
         """Read frames ``number`` on (counted from the run's first frame number) into the rows of ``out``.
 
         Parameters
@@ -124,7 +123,9 @@ class Stencil:
             parts = pool.map(lambda w: self._batches(source, number, out, starts[w::workers], headers), range(workers))
             return [row for part in parts for row in part]
 
-    def _batches(self, source: ByteSource, number: int, out: Rows, starts: range, headers: Words | None) -> list[int]:
+    def _batches(
+        self, source: ByteSource, number: int, out: FrameRoom, starts: range, headers: Words | None
+    ) -> list[int]:
         """Read the batches that begin at some rows of ``out``."""
         doubtful: list[int] = []
         stride = self._stride
@@ -154,7 +155,7 @@ class Stencil:
         spare.append((scratch, asides))
         return doubtful
 
-    def _pixels(self, out: Rows, start: int, count: int) -> Iterable[memoryview]:
+    def _pixels(self, out: FrameRoom, start: int, count: int) -> Iterable[memoryview]:
         """Where the payloads of a batch go."""
         if isinstance(out, list):
             return [row.data[payload] for row in out[start : start + count] for payload in self._payloads]
@@ -172,11 +173,11 @@ class Stencil:
         vectors[0] = aside[self._asides[0][0] + self._lead : self._asides[0][1]]
         return vectors
 
-    def _headers(self, scratch: Bytes, out: Rows) -> Words:
+    def _headers(self, scratch: Bytes, out: FrameRoom) -> Words:
         """The headers of the frames just read."""
         return scratch.view("<u4").take(self._headers_at, axis=1)
 
-    def _refused(self, scratch: Bytes, number: int, out: Rows, behind: Bytes) -> list[int]:
+    def _refused(self, scratch: Bytes, number: int, out: FrameRoom, behind: Bytes) -> list[int]:
         """Rows whose headers are not what arithmetic expects, or whose buffers waited long for the card."""
         words = scratch.view("<u4")
         found = words.take(self._columns, axis=1)
@@ -216,7 +217,7 @@ class PoolStencil(Stencil):
         self._more = self._lead + framing.head
         self._end = run.last_frame - run.first.frame if ended else -1
 
-    def _refused(self, scratch: Bytes, number: int, out: Rows, behind: Bytes) -> list[int]:
+    def _refused(self, scratch: Bytes, number: int, out: FrameRoom, behind: Bytes) -> list[int]:
         refused = super()._refused(scratch, number, out, behind)
         last = len(out) - 1
         if number + last != self._end and not self._in_time(behind, number + len(out)):
@@ -240,10 +241,10 @@ class FooterStencil(Stencil):
         self._dtype = framing.dtype
         self.header_words = self._dtype.itemsize // 4
 
-    def _headers(self, scratch: Bytes, out: Rows) -> Words:
+    def _headers(self, scratch: Bytes, out: FrameRoom) -> Words:
         return np.stack([row[-self._dtype.itemsize :] for row in out]).view("<u4")
 
-    def _refused(self, scratch: Bytes, number: int, out: Rows, behind: Bytes) -> list[int]:
+    def _refused(self, scratch: Bytes, number: int, out: FrameRoom, behind: Bytes) -> list[int]:
         found = self._headers(scratch, out).view(self._dtype)["frame_num"][:, 0]
         refused: list[int] = np.flatnonzero(
             found != self.run.first.frame + np.arange(number, number + len(out))

@@ -21,7 +21,7 @@ from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.salvage import Tolerant
 
 
-class _Buffers(Chains):
+class _BufferChains(Chains):
     """Builds the recordings of a card whose frames are split into buffers."""
 
     def _torn(self, runs: list[Run]) -> tuple[int | None, list[str]]:
@@ -211,7 +211,7 @@ def build_index(
     card = detect(source, layout)
     exhaustive = index == "scan"
     if card.config is not None:
-        buffers = _Buffers(source, card, card.config, exhaustive, whole, old_buffers)
+        buffers = _BufferChains(source, card, card.config, exhaustive, whole, old_buffers)
         found, holes = buffers.recordings(), buffers.walker.holes
     elif card.build is not None:
         found, holes = index_footers(source, card, card.build, exhaustive, whole, old_buffers)

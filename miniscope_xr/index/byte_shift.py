@@ -15,12 +15,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from miniscope_xr.index.clock import FrameClock
-from miniscope_xr.index.find import Finder, Ints
+from miniscope_xr.index.find import Finder
 from miniscope_xr.index.front import Card
 from miniscope_xr.index.headers import HeaderReader, gallop
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.runs import Header, Run
 from miniscope_xr.layout import SECTOR, Layout
+from miniscope_xr.layout.arrays import Ints
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.salvage import Tolerant
 

@@ -12,19 +12,17 @@ stand those of an older recording.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from miniscope_xr.index.headers import HeaderReader
 from miniscope_xr.index.runs import Header, Run
+from miniscope_xr.layout.arrays import Floats
 
 _JITTER = 3.0  # ticks by which a time may be off: whole ms, and interrupts that come late
 _WIDTH = 4.0  # ticks within which times of one kind lie
 
-Ints = np.ndarray[Any, np.dtype[np.int64]]
-Floats = np.ndarray[Any, np.dtype[np.float64]]
-Bools = np.ndarray[Any, np.dtype[np.bool_]]
 Ends = tuple[tuple[int, int], tuple[int, int]]
 
 

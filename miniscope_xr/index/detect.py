@@ -61,14 +61,14 @@ def prepared(source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, A
     return [with_settings(front, card) for card in preferred([card for card in cards if card.state.blank])]
 
 
-class _Seen(Protocol):
+class _ReadWith(Protocol):
     """What was read with a layout."""
 
     @property
     def layout(self) -> Layout: ...
 
 
-T = TypeVar("T", bound=_Seen)
+T = TypeVar("T", bound=_ReadWith)
 
 
 def preferred(found: Sequence[T]) -> list[T]:

@@ -7,11 +7,12 @@ from statistics import median
 
 import numpy as np
 
-from miniscope_xr.index.clock import Floats, Ints, Model, due
+from miniscope_xr.index.clock import Model, due
 from miniscope_xr.index.excursions import UNKNOWN, RunClock
 from miniscope_xr.index.headers import HeaderReader, read_rows
 from miniscope_xr.index.runs import Header, Run
 from miniscope_xr.layout import SECTOR
+from miniscope_xr.layout.arrays import Floats, Ints
 
 CLOCK_FRAMES = 8  # frames on each side whose clocks are compared
 CLOCK_STEP = 2.5  # timestamps are whole ms and interrupts jitter by about one: larger steps are no jitter

@@ -11,11 +11,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from miniscope_xr.index.clock import Bools, Floats, Ints, Model, learn
+from miniscope_xr.index.clock import Model, learn
 from miniscope_xr.index.runs import Run
 from miniscope_xr.layout import Build
+from miniscope_xr.layout.arrays import Bools, Floats, Ints
 
-Look = Callable[[Ints], Floats]
+TimesOf = Callable[[Ints], Floats]
 
 _CHUNK = 16  # frames judged at once
 _AROUND = 12  # frames looked at on each side of them
@@ -27,11 +28,9 @@ _LEARN = 64  # frames that show the clock of a run
 _WITHIN, _BETWEEN = 2.0, 2.5  # ms by which buffers of a frame, and frames, may be off each other before it is looked at
 _MANY = 16  # buffers in a row: of more the clock behind them has to be the same as before
 ENDS, GOES_ON, UNKNOWN = "recording ends", "recording goes on", "unknown"
-Kind = Build | type[Build]
-"""The build, or what most are like: how many writes fail in a row, and what an edge of a remote costs."""
 
 
-def excursions(left: Floats, tolerance: float, ticks: float, end: str, build: Kind = Build) -> Bools:
+def excursions(left: Floats, tolerance: float, ticks: float, end: str, build: Build | type[Build] = Build) -> Bools:
     """Which of some buffers in a row are off a clock that the buffers before and behind them keep.
 
     Parameters
@@ -172,7 +171,9 @@ class RunClock:
         As for :func:`excursions`.
     """
 
-    def __init__(self, run: Run, model: Model | None, ticks: float, end: str, build: Kind = Build) -> None:
+    def __init__(
+        self, run: Run, model: Model | None, ticks: float, end: str, build: Build | type[Build] = Build
+    ) -> None:
         size = len(run.cut)
         self._run, self._size, self._ticks, self._end, self._build = run, size, ticks, end, build
         self._first = (-run.first.index) % size  # first buffer 0
@@ -186,7 +187,7 @@ class RunClock:
         self._looked = False  # for it
         self._levels: dict[int, float] = {}  # ticks by which the clock is off, by frame
 
-    def old(self, look: Look, i: Ints, times: Floats) -> Bools:
+    def old(self, look: TimesOf, i: Ints, times: Floats) -> Bools:
         """Which buffers ``i`` of the run are an older recording's; ``times`` as from ``look``."""
         found = np.zeros(len(i), bool)
         for k in np.flatnonzero(self.suspects(i, times)).tolist():
@@ -239,7 +240,7 @@ class RunClock:
             strange |= np.abs((high + low) / 2 - level) > _BETWEEN * self._ticks
         return strange
 
-    def learnt(self, look: Look) -> Model | None:
+    def learnt(self, look: TimesOf) -> Model | None:
         """The clock as the run's first frames show it, looked at once; None where they are too few."""
         if not self._looked:
             i = self._first + np.arange(min(self._whole, _LEARN) * self._size)
@@ -247,7 +248,7 @@ class RunClock:
             self._looked = True
         return self._learnt
 
-    def odd(self, look: Look, i: int) -> bool:
+    def odd(self, look: TimesOf, i: int) -> bool:
         """Whether buffer ``i`` of the run is an older recording's, by the clock of the buffers around it."""
         if self._short:
             every = np.arange(self._run.count)
@@ -264,7 +265,7 @@ class RunClock:
         start, odd = self._chunks[chunk]
         return bool(0 <= i - start < len(odd) and odd[i - start])
 
-    def _judged(self, look: Look, chunk: int) -> tuple[int, Bools]:
+    def _judged(self, look: TimesOf, chunk: int) -> tuple[int, Bools]:
         """First of the buffers of a chunk of frames and of those around it, and which of them are odd."""
         frame = max(chunk * _CHUNK - self._around, 0)
         start = self._first + frame * self._size if frame else 0
@@ -295,7 +296,7 @@ class RunClock:
         return found
 
     def left(
-        self, look: Look, start: int, stop: int, known: Model | None = None
+        self, look: TimesOf, start: int, stop: int, known: Model | None = None
     ) -> tuple[Floats, Floats, Model] | None:
         """Times of buffers from the first of a frame on, ticks by which each is off a clock, and that clock.
 

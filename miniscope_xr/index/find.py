@@ -9,15 +9,14 @@ the end of the frame's last sector.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from miniscope_xr.index.runs import MAX_INDEX
 from miniscope_xr.layout import SECTOR, Layout
+from miniscope_xr.layout.arrays import Ints, Words
 
-Ints = np.ndarray[Any, np.dtype[np.int64]]
-Words = np.ndarray[Any, np.dtype[np.uint32]]
 WORDS = SECTOR // 4
 _FOOTER = 16  # bytes
 _SMALL = 64  # words of the longest header
@@ -43,7 +42,7 @@ class Extents(NamedTuple):
 NOTHING = Extents(*(np.zeros(0, np.int64) for _ in range(3)))
 
 
-class _Buffers(NamedTuple):
+class _HeaderWords(NamedTuple):
     """What a header of one first word must be like, whatever the build."""
 
     marker: int
@@ -55,7 +54,7 @@ class _Buffers(NamedTuple):
     at_length: int
 
 
-class _Footers(NamedTuple):
+class _FooterWords(NamedTuple):
     """Where a footer has its words (-1: not at all), and how large a frame can be."""
 
     sectors: int
@@ -82,8 +81,8 @@ class Finder:
     """
 
     def __init__(self, layouts: Sequence[Layout]) -> None:
-        self._buffers: dict[tuple[int, ...], _Buffers] = {}
-        self._footers: dict[tuple[int, ...], _Footers] = {}
+        self._buffers: dict[tuple[int, ...], _HeaderWords] = {}
+        self._footers: dict[tuple[int, ...], _FooterWords] = {}
         for layout in layouts:
             if layout.footer:
                 self._add_footers(layout)
@@ -101,7 +100,7 @@ class Finder:
             known = self._buffers.get(key)
             sectors = max(build.buffer_sectors, known.sectors if known else 0)
             payload = max(build.payload, known.payload if known else 0)
-            self._buffers[key] = _Buffers(build.marker, sectors, payload, words[0], words[1], words[2], length)
+            self._buffers[key] = _HeaderWords(build.marker, sectors, payload, words[0], words[1], words[2], length)
 
     def _add_footers(self, layout: Layout) -> None:
         at = WORDS - _FOOTER // 4
@@ -112,7 +111,7 @@ class Finder:
         for build in layout.builds:
             known = self._footers.get(tuple(words))
             largest = max(build.frame_sectors, known.sectors if known else 0)
-            self._footers[tuple(words)] = _Footers(largest, words[0], words[1], words[2], words[3])
+            self._footers[tuple(words)] = _FooterWords(largest, words[0], words[1], words[2], words[3])
 
     def __call__(self, sectors: Words, at: int = 0) -> Extents:
         """Find what begins (whole frames: ends) in some sectors.

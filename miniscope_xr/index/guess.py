@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.layout import SECTOR, WRITE_KEY, Layout, parse_layout
+from miniscope_xr.layout.arrays import Ints
 from miniscope_xr.source.base import ByteSource
-
-Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 _REACH = 16 << 20  # bytes of the card's front that are looked at
 _WORDS = 24  # of each sector

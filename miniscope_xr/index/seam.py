@@ -19,10 +19,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from miniscope_xr.index.clock import Floats, Ints
 from miniscope_xr.index.evidence import CLOCK_STEP
 from miniscope_xr.index.place import Places, Verdict
 from miniscope_xr.index.runs import Header, Run
+from miniscope_xr.layout.arrays import Floats, Ints
 
 _SAMPLES = 64  # frames sampled along a run
 _CLOSE = 1 << 16  # buffers up to which each is held against the clock of the others

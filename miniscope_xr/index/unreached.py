@@ -16,9 +16,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from miniscope_xr.index.clock import Floats
 from miniscope_xr.index.evidence import Evidence
 from miniscope_xr.index.runs import Run
+from miniscope_xr.layout.arrays import Floats
 
 _SIDE = 40  # buffers on each side whose clock is compared
 _FEW = 3  # fewer buffers show no clock

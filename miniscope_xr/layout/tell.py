@@ -16,11 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from miniscope_xr.layout.arrays import Bools, Ints
 from miniscope_xr.layout.model import Build, Layout
 from miniscope_xr.layout.words import header_words
-
-Ints = np.ndarray[Any, np.dtype[np.int64]]
-Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 _MOST = 0.75  # of the headers must agree: one flipped bit or one lap proves nothing
 _NEVER = 1 << 40  # more than any field holds

@@ -11,6 +11,7 @@ import xarray as xr
 
 from miniscope_xr.errors import OptionError
 from miniscope_xr.frames.stencil import cores
+from miniscope_xr.layout.arrays import Ints
 from miniscope_xr.tools.check.quality_findings import bleaching, focus_curve, sentences
 from miniscope_xr.tools.check.quality_frames import BLOCK, COLUMNS, Extremes, FrameMeasures, even_part
 from miniscope_xr.tools.check.quality_pixels import corner_light, defects, vignette
@@ -26,7 +27,6 @@ _SPARE = 4  # of a long recording every so many-th frame is enough for what its 
 _LONG = 2000
 _BATCH = 6_000_000  # bytes: enough frames for some threads
 
-_At = np.ndarray[Any, np.dtype[np.int64]]
 
 _ABOUT = {
     "mean": {"long_name": "mean of the frame", "units": "grey value"},
@@ -83,7 +83,7 @@ def quality(ds: xr.Dataset, progress: bool = True) -> xr.Dataset:
             ThreadPoolExecutor(cores()) as pool,
         ):
             measures = FrameMeasures(footage.height, footage.width, shifts, pool)
-            begun: deque[tuple[_At, list[Future[Any]]]] = deque()
+            begun: deque[tuple[Ints, list[Future[Any]]]] = deque()
             for rows, images in ahead:
                 good = _good(footage, rows)
                 whole = images if good.all() else images[good]
@@ -99,7 +99,7 @@ def quality(ds: xr.Dataset, progress: bool = True) -> xr.Dataset:
     return _dataset(footage, table, pixels, reference)
 
 
-def _finish(table: np.ndarray[Any, Any], rows: _At, found: list[Future[Any]]) -> None:
+def _finish(table: np.ndarray[Any, Any], rows: Ints, found: list[Future[Any]]) -> None:
     if found:
         table[rows] = np.concatenate([some.result() for some in found])
 

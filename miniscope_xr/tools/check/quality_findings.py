@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.check.result import clock, count
-
-Array = np.ndarray[Any, Any]
 
 _WINDOWS = 200  # stretches of the recording whose brightness is compared
 _QUIET = 0.25  # of the frames of a stretch: the darker ones, in which fewer cells flash

@@ -5,15 +5,13 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.check.quality_reduce import REDUCED, Reducer
 from miniscope_xr.tools.check.quality_shift import Shifts
 from miniscope_xr.tools.stream.footage import Images
-
-Array = np.ndarray[Any, Any]
 
 BLOCK = 4  # frames whose sums are made at once: what is made of them stays in the processor's cache
 _SOME = 32  # frames a thread measures at once

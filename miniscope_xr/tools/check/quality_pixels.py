@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from miniscope_xr.layout.arrays import Array
 
 _SIGMAS = 10  # of the spread among neighbours: nothing of a scene is that far off in one pixel alone
 _DARK, _BRIGHT = 0.5, 1.3  # of the neighbours' light: a pixel beyond is dead, or hot

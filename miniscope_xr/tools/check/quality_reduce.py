@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.stream.footage import Images
-
-Array = np.ndarray[Any, Any]
 
 REDUCED = 4
 """Pixels of the camera in one of the reduced picture, along each side."""

@@ -8,13 +8,10 @@ reference finds the rest; a pixel counts less the more it differs, for a cell th
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.check.quality_reduce import REDUCED
-
-Array = np.ndarray[Any, Any]
 
 # Lengths are in pixels of the reduced picture.
 _SIZES = (64, 60, 54, 48, 40, 36, 32, 30, 24, 20, 18, 16, 12, 8)  # sides that a transform does fast

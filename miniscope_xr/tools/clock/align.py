@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.errors import refuse_unknown
+from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.clock.fit import MOST_DRIFT, ClockError, ClockFit, fit_clocks
 from miniscope_xr.tools.clock.lights import Light, Region, find_light, steps_of
 from miniscope_xr.tools.clock.match import match_pulses
@@ -29,7 +30,6 @@ from miniscope_xr.tools.stream.timing import (
     milliseconds,
 )  # fmt: skip
 
-Array = np.ndarray[Any, Any]
 TimesGiven = str | os.PathLike[str] | Sequence[Any] | Array
 
 PAIR = "clock_pair"
@@ -73,7 +73,7 @@ class AlignOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _BothSaw:
     """What both clocks have seen: pairs of times, how far an event may be off, and where they come from."""
 
     card: Array
@@ -191,7 +191,7 @@ def find_clock(ds: xr.Dataset, **options: Unpack[AlignOptions]) -> Clock:
     return Clock(fit, seen.other.dated or start is not None, zero, said, str(options.get("video") or ""))
 
 
-def _seen(recording: _Recording, options: AlignOptions) -> _Seen:
+def _seen(recording: _Recording, options: AlignOptions) -> _BothSaw:
     if options.get("pairs") is not None:
         seen = _pairs(options["pairs"])
         _refuse_elsewhere(recording, seen)
@@ -211,7 +211,7 @@ def _recording(ds: xr.Dataset) -> _Recording:
     return _Recording(filled, 1 / frame_rate(ds) if len(filled) > 1 else 0.05)
 
 
-def _refuse_elsewhere(recording: _Recording, seen: _Seen) -> None:
+def _refuse_elsewhere(recording: _Recording, seen: _BothSaw) -> None:
     """Times in ms, or the two columns exchanged, fit a line as well as those that were meant."""
     known = seen.card[np.isfinite(seen.card)]
     apart = max(recording.length, _NEAR)
@@ -226,26 +226,26 @@ def _column(given: Any, what: str) -> Column:
     return read_pulses(Path(given)) if isinstance(given, str | os.PathLike) else seconds_of(given, what)
 
 
-def _pairs(given: Any) -> _Seen:
+def _pairs(given: Any) -> _BothSaw:
     if isinstance(given, str | os.PathLike):
         mine, other = read_pairs(Path(given))
-        return _Seen(mine, other, 0.0, f"pairs of {Path(given).name}")
+        return _BothSaw(mine, other, 0.0, f"pairs of {Path(given).name}")
     table = list(given)
     if not table or any(len(row) != 2 for row in table):
         raise ClockError("pairs: expected rows of two times, the card's and the other clock's")
     card = seconds_of([row[0] for row in table], "pairs")
-    return _Seen(card.seconds, seconds_of([row[1] for row in table], "pairs"), 0.0, "pairs")
+    return _BothSaw(card.seconds, seconds_of([row[1] for row in table], "pairs"), 0.0, "pairs")
 
 
-def _pulses(recording: _Recording, other: Column, card: Any) -> _Seen:
+def _pulses(recording: _Recording, other: Column, card: Any) -> _BothSaw:
     if card is not None:
         mine = _column(card, "card").seconds
         rows, theirs = match_pulses(mine, other.seconds, max(recording.period / 2, 0.005))
         said = f"{len(rows)} pulses, of {len(mine)} and {len(other.seconds)}, matched by their intervals"
-        return _Seen(np.sort(mine)[rows], Column(np.sort(other.seconds)[theirs], other.dated), 0.0, said)
+        return _BothSaw(np.sort(mine)[rows], Column(np.sort(other.seconds)[theirs], other.dated), 0.0, said)
     first, last = _as_long(other.seconds, recording.length, recording.period)
     ends = np.array([recording.start, recording.start + recording.length])
-    return _Seen(ends, Column(np.array([first, last]), other.dated), recording.period, "pulses at start and end")
+    return _BothSaw(ends, Column(np.array([first, last]), other.dated), recording.period, "pulses at start and end")
 
 
 def _as_long(times: Array, length: float, period: float) -> tuple[float, float]:
@@ -262,7 +262,7 @@ def _as_long(times: Array, length: float, period: float) -> tuple[float, float]:
     return float(times[found[0, 0]]), float(times[found[0, 1]])
 
 
-def _video(recording: _Recording, path: Path, options: AlignOptions) -> _Seen:
+def _video(recording: _Recording, path: Path, options: AlignOptions) -> _BothSaw:
     """Find the light in a behaviour video, and when it was seen."""
     steps = steps_of(path, options.get("region"), bool(options.get("progress", True)))
     table = Path(options["camera"]) if options.get("camera") else path
@@ -273,12 +273,12 @@ def _video(recording: _Recording, path: Path, options: AlignOptions) -> _Seen:
     if known is None:
         ends = np.array([recording.start, recording.start + recording.length])
         seen = np.array([_between(times, light.on[0]), _between(times, light.off[0])])
-        return _Seen(ends, Column(seen, times.dated), 2 * half + recording.period, _said(light, times, "status LED"))
+        return _BothSaw(ends, Column(seen, times.dated), 2 * half + recording.period, _said(light, times, "status LED"))
     mine = _column(known, "card").seconds
     flashes = np.array([_between(times, frame) for frame in light.on])
     rows, theirs = match_pulses(mine, flashes, 2 * half)
     said = _said(light, times, f"{len(rows)} of {len(flashes)} flashes")
-    return _Seen(np.sort(mine)[rows], Column(np.sort(flashes)[theirs], times.dated), 0.0, said)
+    return _BothSaw(np.sort(mine)[rows], Column(np.sort(flashes)[theirs], times.dated), 0.0, said)
 
 
 def _between(times: FrameTimes, frame: int) -> float:

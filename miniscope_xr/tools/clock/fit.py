@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.errors import OptionError
-
-Array = np.ndarray[Any, Any]
+from miniscope_xr.layout.arrays import Array
 
 MOST_DRIFT = 2e-3
 """Of two clocks against each other: 7 s an hour. No quartz is that far off; a unit that was mistaken is further."""

@@ -10,17 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from miniscope_xr.errors import OptionError
+from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.clock.fit import MOST_DRIFT, ClockError
 from miniscope_xr.tools.stream.camera import opened_film, parts_of, refuse_no_film
 from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import progress_bar
 
-Array = np.ndarray[Any, Any]
 Region = tuple[int, int, int, int]
 """x, y, width and height in px."""
 

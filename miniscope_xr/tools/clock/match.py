@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.clock.fit import ClockError
-
-Array = np.ndarray[Any, Any]
 
 _AHEAD = 4  # pulses between the two that make a gap: as many may be missing in a row
 _DRIFT = 5e-4  # that is looked for: 500 millionths

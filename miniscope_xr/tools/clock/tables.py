@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.clock.fit import ClockError
 from miniscope_xr.tools.stream.camera import UNIX, table_rows
 from miniscope_xr.tools.stream.timing import unix_seconds
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

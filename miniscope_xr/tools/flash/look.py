@@ -23,7 +23,7 @@ _BLOCK = 8 * SECTOR
 
 
 @dataclass(frozen=True)
-class SeenRecording:
+class FoundRecording:
     """A recording as one layout sees it; ``end`` is the byte behind what looks like its data."""
 
     contents: Contents
@@ -63,7 +63,7 @@ class Look:
     block: bytes
     start: bytes
     tail: bytes
-    found: tuple[SeenRecording, ...] = ()
+    found: tuple[FoundRecording, ...] = ()
     amid: tuple[AtEnd, ...] = ()
     head: bytes = b""
 
@@ -208,7 +208,7 @@ def look(
 
 def _recordings(
     target: Target, contents: Contents, progress: Progress | None, whole: bool
-) -> tuple[SeenRecording, ...]:
+) -> tuple[FoundRecording, ...]:
     """Look for a recording with the card's layout and with every other one, whichever was named."""
     seen: Mapping[str, Contents] = {
         contents.layout.id: contents,
@@ -227,7 +227,7 @@ def _recordings(
             end = begin + SECTOR
         counted = each.counts.get("n_buffers_recorded") and holds(each.layout, each.counts, target.size)
         if end > begin or counted:
-            found.append(SeenRecording(each, end))
+            found.append(FoundRecording(each, end))
     return tuple(found)
 
 

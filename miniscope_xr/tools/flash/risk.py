@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from miniscope_xr.layout.arrays import Floats
+
 BLOCK = 0.5
 """Seconds of which the longest wait is taken."""
 _UNSEEN = 0.03

@@ -7,8 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.check.result import clock
-from miniscope_xr.tools.report.collect import Array, LostTime
+from miniscope_xr.tools.report.collect import LostTime
 
 _W, _H = 1000, 100
 _POINTS = 800

@@ -12,6 +12,7 @@ import xarray as xr
 from miniscope_xr.card import address
 from miniscope_xr.engine.sidecar import told
 from miniscope_xr.errors import CardReadError, OptionError
+from miniscope_xr.layout.arrays import Array, Ints
 from miniscope_xr.tools.check.quality import quality
 from miniscope_xr.tools.check.result import clock
 from miniscope_xr.tools.stream.footage import Footage, Images
@@ -19,7 +20,7 @@ from miniscope_xr.tools.stream.gaps import Gap
 from miniscope_xr.tools.stream.outputs import progress_bar
 from miniscope_xr.tools.stream.selection import Picture, Preview, chosen, picture_of
 from miniscope_xr.tools.stream.summary import Projections, whole_frames
-from miniscope_xr.tools.stream.timing import BLANK, Times, frame_numbers, frame_rate, milliseconds
+from miniscope_xr.tools.stream.timing import BLANK, frame_numbers, frame_rate, milliseconds
 
 if TYPE_CHECKING:
     from miniscope_xr.engine.options import LayoutLike
@@ -31,8 +32,6 @@ _FRAMES = 1500
 _FILM_FRAMES = 160
 _SHEET = 12
 _BATCH = 25
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class Findings:
     """Whether sheet and film show dF/F."""
 
 
-def _sampled_rows(n: int, gaps: Sequence[Gap]) -> Times:
+def _sampled_rows(n: int, gaps: Sequence[Gap]) -> Ints:
     """Rows evenly over the recording with the row behind each, and those beside every gap (the first thousand of them).
 
     Rows come in pairs, so that what is drawn as the step from one frame to the next is one.
@@ -86,14 +85,14 @@ def _sampled_rows(n: int, gaps: Sequence[Gap]) -> Times:
     return np.unique(np.concatenate([rows, np.minimum(rows + 1, n - 1)]))
 
 
-def _gaps(gaps: Sequence[Gap], rows: Times, times: Array) -> list[LostTime]:
+def _gaps(gaps: Sequence[Gap], rows: Ints, times: Array) -> list[LostTime]:
     """Gaps at the times of the sampled rows on either side."""
     behind = np.array([gap.row for gap in gaps], np.int64)
     starts, stops = np.interp(np.maximum(behind - 1, 0), rows, times), np.interp(behind, rows, times)
     return [LostTime(float(a), float(b), gap) for a, b, gap in zip(starts, stops, gaps, strict=True)]
 
 
-def _series(ds: xr.Dataset, rows: Times, times: Array) -> dict[str, Array]:
+def _series(ds: xr.Dataset, rows: Ints, times: Array) -> dict[str, Array]:
     """Values to draw against the sampled times."""
     found: dict[str, Array] = {}
     table = ds.isel(frame=rows)
@@ -111,7 +110,7 @@ def _series(ds: xr.Dataset, rows: Times, times: Array) -> dict[str, Array]:
     return found
 
 
-def _blocks(count: int) -> Times:
+def _blocks(count: int) -> Ints:
     """Numbers of the batches that are looked at, spread evenly over the recording."""
     blocks = -(-count // _BATCH)
     return np.unique(np.linspace(0, blocks - 1, min(blocks, _FRAMES // _BATCH)).astype(np.int64))
@@ -149,7 +148,7 @@ def _projections(ds: xr.Dataset, progress: bool) -> Projections:
     return sums
 
 
-def _pictures(ds: xr.Dataset, rows: Times) -> Images:
+def _pictures(ds: xr.Dataset, rows: Ints) -> Images:
     images: Images = np.asarray(ds["video"].isel(frame=rows).values)
     return images
 

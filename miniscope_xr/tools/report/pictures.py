@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import Any
 
 import numpy as np
 
+from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.stream.footage import Images
 from miniscope_xr.tools.stream.libraries import need
-
-Array = np.ndarray[Any, Any]
 
 
 def contrast(image: Array) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Uint8Image = NDArray[np.uint8]
-Floats = NDArray[np.float32]
+Greys = NDArray[np.float32]
 Scenery = Callable[[int], Uint8Image]
 
 _MARGIN = 8  # pixels of brain around the picture, for the motion
@@ -40,7 +40,7 @@ def noise_camera(width: int, height: int, seed: int = 0) -> Scenery:
     return camera
 
 
-def _blur(picture: Floats, sigma: float) -> Floats:
+def _blur(picture: Greys, sigma: float) -> Greys:
     """Gaussian blur by FFT; the edges wrap around."""
     fy = np.fft.fftfreq(picture.shape[0])[:, None]
     fx = np.fft.rfftfreq(picture.shape[1])[None]
@@ -48,7 +48,7 @@ def _blur(picture: Floats, sigma: float) -> Floats:
     return np.fft.irfft2(np.fft.rfft2(picture) * pass_band, picture.shape).astype(np.float32)
 
 
-def _vessels(shape: tuple[int, int], rng: np.random.Generator) -> Floats:
+def _vessels(shape: tuple[int, int], rng: np.random.Generator) -> Greys:
     """How much light blood vessels take away (0 to 1): branching walks that turn slowly and get thinner."""
     dark = np.zeros(shape, np.float32)
     scale = min(shape)
@@ -71,7 +71,7 @@ def _vessels(shape: tuple[int, int], rng: np.random.Generator) -> Floats:
     return dark
 
 
-def _activity(neurons: int, rng: np.random.Generator) -> Floats:
+def _activity(neurons: int, rng: np.random.Generator) -> Greys:
     """Calcium of each neuron in each frame, (neurons, _PERIOD): rare bursts, fast rise, exponential decay."""
     rate = rng.uniform(0.004, 0.016, (neurons, 1))
     spikes = (rng.random((neurons, _PERIOD)) < rate) * rng.uniform(0.4, 1.3, (neurons, _PERIOD))

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.errors import OptionError
+from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.stream.libraries import need
-
-Array = np.ndarray[Any, Any]
 
 UNIX = 1e8
 """Seconds from which on a clock is taken to show the time of day: 1973 and later, since 1970."""

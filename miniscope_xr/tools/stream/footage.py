@@ -11,8 +11,9 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.errors import OptionError
+from miniscope_xr.layout.arrays import Bools, Ints
 from miniscope_xr.tools.stream.gaps import DROPPED, Gap, lost_frames
-from miniscope_xr.tools.stream.timing import BLANK, SLOT, Times, filled_times, frame_numbers, milliseconds
+from miniscope_xr.tools.stream.timing import BLANK, SLOT, filled_times, frame_numbers, milliseconds
 
 PRESENT = "buffers_present"
 
@@ -23,7 +24,6 @@ SMALL_BATCH_BYTES = 1_500_000
 _STRETCH = 1024  # frames whose columns are read at once: an encoder waits for each time that is done
 
 Images = np.ndarray[Any, np.dtype[np.uint8]]
-Flags = np.ndarray[Any, np.dtype[np.bool_]]
 FrameChoice = slice | Sequence[int] | None
 PathLike = str | os.PathLike[str]
 
@@ -109,36 +109,36 @@ class Footage:
         }
 
     @cached_property
-    def numbers(self) -> Times:
+    def numbers(self) -> Ints:
         """The device's frame numbers."""
         return frame_numbers(self.ds, slice(None))
 
     @property
-    def times(self) -> Times:
+    def times(self) -> Ints:
         """Time stamps in ms, of what was read."""
         return self.clock("time")
 
-    def clock(self, name: str) -> Times:
+    def clock(self, name: str) -> Ints:
         """Values of a column of times in ms, of what was read; a blank frame has the time it was due."""
         if name not in self.columns:
             return np.full(self.count, BLANK)
         return filled_times(milliseconds(self.columns[name]), self.numbers)
 
     @property
-    def slots(self) -> Times:
+    def slots(self) -> Ints:
         """Slots of the ring buffer, of what was read; -1 for a blank frame."""
         if SLOT not in self.columns:
             return np.zeros(self.count, np.int64)
         return np.where(self.blank, -1, self.columns[SLOT].astype(np.int64))
 
     @property
-    def blank(self) -> Flags:
+    def blank(self) -> Bools:
         """Which rows stand for frames that never reached the card, of what was read."""
         present = self.columns.get(PRESENT)
         return np.zeros(self.count, bool) if present is None else present == 0
 
     @property
-    def partial(self) -> Flags:
+    def partial(self) -> Bools:
         """Which frames lack some of their buffers, of what was read."""
         complete = self.columns.get("complete")
         return np.zeros(self.count, bool) if complete is None else ~complete.astype(bool) & ~self.blank

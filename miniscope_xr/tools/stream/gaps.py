@@ -14,7 +14,8 @@ import numpy as np
 
 from miniscope_xr.card import OpenRecording
 from miniscope_xr.frames.rate import clock_step
-from miniscope_xr.tools.stream.timing import BLANK, Times
+from miniscope_xr.layout.arrays import Ints
+from miniscope_xr.tools.stream.timing import BLANK
 
 DROPPED = "dropped_buffer_count"
 """Field of a device that counts what it drops: it numbers every frame of its camera."""
@@ -23,7 +24,7 @@ _UNEVEN = 0.25  # of a step: what differs more from the others is no step of one
 _SPAN = 1024  # frames over which the clocks of camera and device do not drift apart by a part of a frame
 _NEAR = 32  # frames of which every time is looked at
 
-TimesOf = Callable[[Times], Times]
+TimesOf = Callable[[Ints], Ints]
 """Reads the times of some rows in ms, :data:`BLANK` where there is none."""
 
 
@@ -54,7 +55,7 @@ class Gap:
 def recording_gaps(store: OpenRecording) -> list[Gap]:
     """Gaps of an open recording: by its frame numbers without a read, else by some hundred looks at its clock."""
 
-    def look(rows: Times) -> Times:
+    def look(rows: Ints) -> Ints:
         found = store.describe(rows, whole=False)
         times = found.first["timestamp"].astype(np.int64) // store.recording.ticks
         return np.where(found.present > 0, times, BLANK).astype(np.int64)
@@ -65,7 +66,7 @@ def recording_gaps(store: OpenRecording) -> list[Gap]:
 
 
 def lost_frames(
-    numbers: Times, places: Times, blank: np.ndarray[Any, np.dtype[np.bool_]], counts: bool, look: TimesOf
+    numbers: Ints, places: Ints, blank: np.ndarray[Any, np.dtype[np.bool_]], counts: bool, look: TimesOf
 ) -> list[Gap]:
     """Return the gaps between some rows of a recording.
 
@@ -85,7 +86,7 @@ def lost_frames(
     return clock_gaps(len(numbers), look)
 
 
-def counted_gaps(numbers: Times, places: Times, blank: np.ndarray[Any, np.dtype[np.bool_]]) -> list[Gap]:
+def counted_gaps(numbers: Ints, places: Ints, blank: np.ndarray[Any, np.dtype[np.bool_]]) -> list[Gap]:
     """Return the gaps that frame numbers show; a recording's numbers begin at 0.
 
     Parameters
@@ -153,7 +154,7 @@ class _Clock:
             row += _NEAR
         return self._end
 
-    def _even(self, steps: Times) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def _even(self, steps: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
         even: np.ndarray[Any, np.dtype[np.bool_]] = np.abs(steps - self._step) <= self._uneven
         return even
 

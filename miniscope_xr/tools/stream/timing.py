@@ -12,8 +12,8 @@ import xarray as xr
 
 from miniscope_xr.errors import OptionError
 from miniscope_xr.frames.rate import clock_step
+from miniscope_xr.layout.arrays import Ints
 
-Times = np.ndarray[Any, np.dtype[np.int64]]
 BLANK = np.iinfo(np.int64).min
 """Time of a frame that never reached the card."""
 
@@ -26,7 +26,7 @@ WALL, SHOWN, ERROR = "wall_time", "clock_time", "clock_error"
 COLUMNS = "Frame Number,Time Stamp (ms),Buffer Index,DAQ Frame Number"
 
 
-def milliseconds(values: Any) -> Times:
+def milliseconds(values: Any) -> Ints:
     """Convert times to int64 milliseconds, :data:`BLANK` where there is none."""
     times = np.asarray(values)
     if times.dtype.kind == "m":
@@ -36,12 +36,12 @@ def milliseconds(values: Any) -> Times:
     return times.astype(np.int64)
 
 
-def frame_numbers(ds: xr.Dataset, rows: Any) -> Times:
+def frame_numbers(ds: xr.Dataset, rows: Any) -> Ints:
     """Return the device's numbers of some frames (their place in the recording where the Dataset has lost them)."""
     if "frame_num" in ds.variables:
-        numbers: Times = np.asarray(ds["frame_num"].variable[rows].values, np.int64)
+        numbers: Ints = np.asarray(ds["frame_num"].variable[rows].values, np.int64)
         return numbers
-    places: Times = np.arange(ds.sizes["frame"], dtype=np.int64)[rows]
+    places: Ints = np.arange(ds.sizes["frame"], dtype=np.int64)[rows]
     return places
 
 
@@ -50,7 +50,7 @@ def measured_rate(ds: xr.Dataset) -> float | None:
     if "time" not in ds.variables:
         return None
 
-    def look(rows: Times) -> tuple[Times, Times]:
+    def look(rows: Ints) -> tuple[Ints, Ints]:
         return milliseconds(ds["time"].variable[rows].values), frame_numbers(ds, rows)
 
     step = clock_step(ds.sizes["frame"], look)
@@ -95,7 +95,7 @@ def frame_rate(ds: xr.Dataset, fps: float | str | None = None) -> float:
     return round(rate, 3)
 
 
-def filled_times(times: Times, numbers: Times) -> Times:
+def filled_times(times: Ints, numbers: Ints) -> Ints:
     """Fill holes: a frame that never reached the card gets the time its number stands for."""
     known = times != BLANK
     if known.all():
@@ -113,7 +113,7 @@ def filled_times(times: Times, numbers: Times) -> Times:
     return np.where(known, times, np.rint(filled)).astype(np.int64)
 
 
-def write_time_stamps(path: Path, times: Times, slots: Times, numbers: Times, status: Sequence[str] = ()) -> None:
+def write_time_stamps(path: Path, times: Ints, slots: Ints, numbers: Ints, status: Sequence[str] = ()) -> None:
     """Write the columns of a Miniscope's ``timeStamps.csv``, one row per frame of the video.
 
     Where a frame is not whole there is one column more, ``Frame Status``: ``complete``, ``partial`` (parts of it never
@@ -127,7 +127,7 @@ def write_time_stamps(path: Path, times: Times, slots: Times, numbers: Times, st
         file.writelines(f"{k},{','.join(row)}\n" for k, row in enumerate(zip(*texts, strict=True)))
 
 
-def warn_of_jumps(times: Times) -> None:
+def warn_of_jumps(times: Ints) -> None:
     """Warn where times go back: two recordings were joined, and each has its own clock."""
     known = times[times != BLANK]
     back = np.flatnonzero(np.diff(known) < 0)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from miniscope_xr.tools.view.given import Answer, Asked, Frames, Given
+from miniscope_xr.tools.view.given import Answer, Answering, Frames, Given
 from miniscope_xr.tools.view.seen import Seen, plain_numbers
 from miniscope_xr.tools.view.shelf import Shelf, candidates
 
@@ -38,7 +38,7 @@ class Answers:
         What else can be asked.
     """
 
-    def __init__(self, folder: Path, find: Callable[[int, int], Seen], more: Asked) -> None:
+    def __init__(self, folder: Path, find: Callable[[int, int], Seen], more: Answering) -> None:
         self._folder = folder
         self._find = find
         self._asked: dict[str, Callable[[Given], Answer | Frames]] = {

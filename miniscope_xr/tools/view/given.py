@@ -68,5 +68,5 @@ class Given:
         return value
 
 
-Asked = Mapping[str, Callable[[Given], Answer | Frames]]
+Answering = Mapping[str, Callable[[Given], Answer | Frames]]
 """What can be asked, by name."""

@@ -15,13 +15,13 @@ from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.engine.attrs import recording_attrs
 from miniscope_xr.errors import CardChangedError, OptionError, plain
 from miniscope_xr.frames.rate import clock_step
+from miniscope_xr.layout.arrays import Ints
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from miniscope_xr.tools.stream.gaps import Gap
 
-Rows = np.ndarray[Any, np.dtype[np.int64]]
 _USUAL = 20.0  # frames/s at which a recording without times is played
 
 
@@ -33,7 +33,7 @@ def plain_numbers(values: Any) -> list[float | None]:
 class Heads(NamedTuple):
     """What the headers say of some frames: their numbers, times in ms (NaN for none), and whether they are whole."""
 
-    numbers: Rows
+    numbers: Ints
     ms: np.ndarray[Any, np.dtype[np.float64]]
     whole: np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -73,15 +73,15 @@ class Seen(ABC):
         """Frames per second by the clock, of some hundred headers; None where it does not tell."""
 
     @abstractmethod
-    def pixels(self, rows: Rows) -> np.ndarray[Any, Any]:
+    def pixels(self, rows: Ints) -> np.ndarray[Any, Any]:
         """Pixels of some rows (rows, height, width): uint8, black where they are not on the card, or float32."""
 
     @abstractmethod
-    def holed(self, rows: Rows) -> np.ndarray[Any, Any]:
+    def holed(self, rows: Ints) -> np.ndarray[Any, Any]:
         """Pixels of some rows as real numbers, NaN where they are not on the card."""
 
     @abstractmethod
-    def heads(self, rows: Rows) -> Heads:
+    def heads(self, rows: Ints) -> Heads:
         """What the headers say of some rows."""
 
     @abstractmethod
@@ -100,7 +100,7 @@ class Seen(ABC):
     def opened(self) -> contextlib.AbstractContextManager[xr.Dataset]:
         """The frames for a file that is made of them."""
 
-    def rows(self, start: int, count: int) -> Rows:
+    def rows(self, start: int, count: int) -> Ints:
         """Rows ``start`` to ``start + count``, as far as the recording has them.
 
         Raises
@@ -142,13 +142,13 @@ class SeenRecording(Seen):
     def fps(self) -> float | None:
         """Frames per second by the card's clock."""
 
-        def look(rows: Rows) -> tuple[Any, Any]:
+        def look(rows: Ints) -> tuple[Any, Any]:
             return np.nan_to_num(self.store.times(rows), nan=-1), self.store.frames.frame_num(rows)
 
         step = clock_step(self.count, look)
         return None if step is None else round(1000 / step, 3)
 
-    def pixels(self, rows: Rows) -> np.ndarray[Any, Any]:
+    def pixels(self, rows: Ints) -> np.ndarray[Any, Any]:
         """Pixels of some rows: uint8 (rows, height, width), black where they are not on the card.
 
         Raises
@@ -161,11 +161,11 @@ class SeenRecording(Seen):
             raise self._changed()
         return pixels
 
-    def holed(self, rows: Rows) -> np.ndarray[Any, Any]:
+    def holed(self, rows: Ints) -> np.ndarray[Any, Any]:
         """Pixels as float32, NaN where they are not on the card."""
         return self._nan.pixels(rows)
 
-    def heads(self, rows: Rows) -> Heads:
+    def heads(self, rows: Ints) -> Heads:
         """What the headers say of some rows."""
         found = self.store.describe(rows)
         return Heads(found.frame_num, self.store.times(rows), found.complete)

@@ -13,11 +13,12 @@ import xarray as xr
 from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.errors import MiniscopeError, OptionError, plain
 from miniscope_xr.layout import builtin_layouts, load_layout
+from miniscope_xr.layout.arrays import Ints
 from miniscope_xr.tools.stream.footage import PRESENT
 from miniscope_xr.tools.stream.gaps import DROPPED, Gap, lost_frames
 from miniscope_xr.tools.stream.timing import BLANK, filled_times, frame_numbers, measured_rate, milliseconds
 from miniscope_xr.tools.view.findings import findings
-from miniscope_xr.tools.view.seen import Heads, Rows, Seen, settings_told
+from miniscope_xr.tools.view.seen import Heads, Seen, settings_told
 
 
 class SeenDataset(Seen):
@@ -61,19 +62,19 @@ class SeenDataset(Seen):
         """Frames per second by its times."""
         return measured_rate(self.ds)
 
-    def pixels(self, rows: Rows) -> np.ndarray[Any, Any]:
+    def pixels(self, rows: Ints) -> np.ndarray[Any, Any]:
         """Pixels of some rows: as they are where they are uint8, else float32."""
         some = slice(int(rows[0]), int(rows[-1]) + 1) if (np.diff(rows) == 1).all() else rows
         return np.asarray(self._video[some].values, np.float32 if self.real else np.uint8)
 
-    def holed(self, rows: Rows) -> np.ndarray[Any, Any]:
+    def holed(self, rows: Ints) -> np.ndarray[Any, Any]:
         """Pixels as real numbers; of uint8 nothing tells which are not on the card, so that all are NaN."""
         pixels = np.array(self.pixels(rows), np.float32)
         if not self.real:
             pixels[~self._whole(rows)] = np.nan
         return pixels
 
-    def heads(self, rows: Rows) -> Heads:
+    def heads(self, rows: Ints) -> Heads:
         """What the Dataset says of some rows."""
         numbers = frame_numbers(self.ds, rows)
         ms = np.full(len(rows), np.nan)
@@ -82,7 +83,7 @@ class SeenDataset(Seen):
             ms = np.where(times == BLANK, np.nan, filled_times(times, numbers))
         return Heads(numbers, ms, self._whole(rows))
 
-    def _whole(self, rows: Rows) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def _whole(self, rows: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
         if "complete" not in self.ds.variables:
             return np.ones(len(rows), bool)
         return np.asarray(self.ds["complete"].variable[rows].values, bool)
@@ -91,7 +92,7 @@ class SeenDataset(Seen):
         """Where frames of the recording are not on the card; what was cut out of the Dataset is not lost."""
         places = np.asarray(self.ds["frame"].values, np.int64)
 
-        def look(rows: Rows) -> Rows:
+        def look(rows: Ints) -> Ints:
             if "time" not in self.ds.variables:
                 return np.full(len(rows), BLANK)
             return milliseconds(self.ds["time"].variable[rows].values)
@@ -135,7 +136,7 @@ class SeenDataset(Seen):
         }  # fmt: skip
 
     @cached_property
-    def _numbers(self) -> Rows:
+    def _numbers(self) -> Ints:
         return frame_numbers(self.ds, slice(None))
 
     @cached_property
@@ -158,7 +159,7 @@ class SeenDataset(Seen):
         if (origin := self.__dict__.pop("_origin", None)) is not None:
             origin.card.close()
 
-    def _at(self, rows: Rows) -> Rows:
+    def _at(self, rows: Ints) -> Ints:
         """Where some rows of the recording are in this Dataset, as far as it has them."""
         assert self._origin is not None
         return np.flatnonzero(np.isin(self._numbers, self._origin.frames.frame_num(rows)) & ~self._blank)

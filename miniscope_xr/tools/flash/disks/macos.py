@@ -13,7 +13,7 @@ from miniscope_xr.source.macos import disk_name
 from miniscope_xr.source.words import LIST_DISKS
 from miniscope_xr.tools.flash.disks.base import Disk
 
-Runner = Callable[[Sequence[str]], bytes]
+CommandRunner = Callable[[Sequence[str]], bytes]
 
 
 def _run(command: Sequence[str]) -> bytes:
@@ -23,7 +23,7 @@ def _run(command: Sequence[str]) -> bytes:
 class MacDisks:
     """Disks as ``diskutil -plist`` tells; ``run`` can be replaced by recorded outputs."""
 
-    def __init__(self, run: Runner = _run) -> None:
+    def __init__(self, run: CommandRunner = _run) -> None:
         self._run = run
 
     def _ask(self, *words: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from miniscope_xr.source.windows import device_name
 from miniscope_xr.source.words import LIST_DISKS, as_administrator
 from miniscope_xr.tools.flash.disks.base import Disk
 
-Runner = Callable[[str], str]
+ScriptRunner = Callable[[str], str]
 _BETWEEN = "-----"
 """Stands between the answers of one PowerShell: to begin one takes longer than all that it is asked."""
 _DISK = "Number,FriendlyName,SerialNumber,BusType,Size,LogicalSectorSize,IsBoot,IsSystem,IsReadOnly"
@@ -32,7 +32,7 @@ def _run(script: str) -> str:
 class WindowsDisks:
     """Disks as ``Get-Disk`` and ``Get-Partition`` tell; ``run`` can be replaced by recorded outputs."""
 
-    def __init__(self, run: Runner = _run) -> None:
+    def __init__(self, run: ScriptRunner = _run) -> None:
         self._run = run
 
     def _ask(self, *commands: str) -> list[list[dict[str, Any]]]:
