@@ -1,4 +1,4 @@
-"""An open card: its descriptor, its index, whether it is still the same card, and frames read ahead in order."""
+"""An open card: its descriptor, its index, whether it is still the same card; frames read ahead, a bad one by itself."""
 
 from __future__ import annotations
 

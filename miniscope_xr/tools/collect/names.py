@@ -1,4 +1,4 @@
-"""Where the files of a card go: a template such as ``{animal}/{date}/{session}``, filled in and made safe.
+"""Where the files of a card go: a template such as ``{animal}/{date}/{session}``, filled in, safe, and no two the same.
 
 A name that one computer takes and another does not (``a:b``, ``NUL``, ``ends with a dot.``) would lose a copy on the
 way to a server; so every name is one that all systems take.

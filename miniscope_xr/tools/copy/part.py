@@ -1,4 +1,4 @@
-"""The unfinished image, ``OUT.img.part``, and its map: filled around bad sectors, and on from where it stopped."""
+"""The unfinished image, ``OUT.img.part``, and its map: room for it, what is read around bad sectors, going on later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Charts as scalable drawings that follow the page's colours; their words are text of the page."""
+"""Charts as scalable drawings in the page's colours; thinned, and with every spike kept."""
 
 from __future__ import annotations
 
