@@ -1,4 +1,4 @@
-"""An open card: its descriptor, its index, whether it is still the same card; frames read ahead, a bad one by itself."""
+"""An open card: its descriptor, its index, whether it is still the same card; frames read ahead, each bad one alone."""
 
 from __future__ import annotations
 
