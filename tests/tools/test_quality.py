@@ -14,7 +14,7 @@ pytest.importorskip("dask", reason="needs dask: pip install 'miniscope-xr[dask]'
 from miniscope_xr.errors import OptionError
 from miniscope_xr.tools.check.quality import quality
 from miniscope_xr.tools.check.quality_findings import bleaching, brightness_step, focus_curve
-from miniscope_xr.tools.check.quality_pixels import corner_light, vignette
+from miniscope_xr.tools.check.quality_pixels import corner_light, neighbours, vignette
 from miniscope_xr.tools.simulate import Stall, simulate
 from tests.forward import Film, filmed
 
@@ -138,6 +138,12 @@ class TestCamera:
             found.findings[0]
             == "7 dead pixels, at (y, x) (0, 0), (20, 280), (100, 100), (150, 151), (150, 153) and more"
         )
+
+    def test_neighbours_are_told_by_their_median(self) -> None:
+        picture = np.random.default_rng(0).integers(0, 30, (17, 23)).astype(float)
+        wide = np.pad(picture, 1, mode="reflect")
+        around = [wide[y : y + 17, x : x + 23] for y in range(3) for x in range(3) if (y, x) != (1, 1)]
+        np.testing.assert_array_equal(neighbours(picture), np.median(around, axis=0))
 
     def test_a_black_recording_is_not_all_dead(self) -> None:
         found = quality(filmed(lambda k: np.zeros((64, 64), np.uint8), 50), progress=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -34,6 +35,7 @@ from miniscope_xr.tools.report import write_report
 from miniscope_xr.tools.report.charts import chart, timeline
 from miniscope_xr.tools.report.collect import LostTime, clock
 from miniscope_xr.tools.stream.gaps import Gap
+from miniscope_xr.tools.stream.outputs import watched
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -326,3 +328,31 @@ class TestCommands:
         with pytest.raises(SystemExit) as stopped:
             run("video", "card.img", "a.avi", *words)
         assert stopped.value.code == 2
+
+
+class Enough(Exception):
+    """Whoever watches wants it to end."""
+
+
+@pytest.mark.slow
+def test_whoever_watches_can_end_it_at_every_kind_of_step(tmp_path: Path) -> None:
+    """What has no bar tells of itself too: a person who wants it to end waits for no film and no fit."""
+    card = simulate(frames=12).write(tmp_path / "card.img")
+    seen: list[tuple[str, int]] = []
+    with watched(lambda what, done, total: seen.append((what, done))):
+        write_report(card, tmp_path / "whole.html")
+    assert ("film", 12) in seen
+    kinds = dict.fromkeys(what for what, _ in seen)
+    assert set(kinds) >= {"report", "pictures", "quality", "film"}
+    assert sum(what == "quality" for what, _ in seen) > 4  # the reference and the findings are steps of their own
+    last = {what: max(k for k, step in enumerate(seen) if step[0] == what) for what in kinds}
+    for at in last.values():
+        looks = itertools.count()
+
+        def see(what: str, done: int, total: int, at: int = at, looks: itertools.count[int] = looks) -> None:
+            if next(looks) == at:
+                raise Enough
+
+        with pytest.raises(Enough), watched(see):
+            write_report(card, tmp_path / "ended.html")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["card.img", "whole.html"]

@@ -18,13 +18,14 @@ from miniscope_xr.tools.check.quality_pixels import corner_light, defects, vigne
 from miniscope_xr.tools.check.quality_reduce import REDUCED, Reducer
 from miniscope_xr.tools.check.quality_shift import Shifts
 from miniscope_xr.tools.stream.footage import Footage, Images
-from miniscope_xr.tools.stream.outputs import progress_bar
+from miniscope_xr.tools.stream.outputs import begin_step, progress_bar
 from miniscope_xr.tools.stream.readahead import read_ahead
 
 _REFERENCE = 48  # frames from all over the recording that make the picture shifts are measured against
 _LEAST = 64  # pixels of a side below which there is no telling how far a picture moved
 _SPARE = 4  # of a long recording every so many-th frame is enough for what its pixels are like on average
 _LONG = 2000
+_STEP = "quality"
 _BATCH = 6_000_000  # bytes: enough frames for some threads
 
 
@@ -71,7 +72,9 @@ def quality(ds: xr.Dataset, progress: bool = True) -> xr.Dataset:
     footage = Footage(ds, names, _BATCH)
     if min(footage.height, footage.width) < 4 * REDUCED:
         raise OptionError(f"frames of {footage.width}x{footage.height} are too small to be measured")
+    begin_step(_STEP)
     some = _whole_frames(ds)
+    begin_step(_STEP)
     shifts, reference = _reference(some)
     table = np.full((footage.count, len(COLUMNS)), np.nan)
     pixels = Extremes.of(footage.height, footage.width)
@@ -79,7 +82,7 @@ def quality(ds: xr.Dataset, progress: bool = True) -> xr.Dataset:
     ahead = read_ahead(footage.parts(), 2)
     try:
         with (
-            progress_bar(footage.count, "quality", show=progress) as bar,
+            progress_bar(footage.count, _STEP, show=progress) as bar,
             ThreadPoolExecutor(cores()) as pool,
         ):
             measures = FrameMeasures(footage.height, footage.width, shifts, pool)
@@ -96,6 +99,7 @@ def quality(ds: xr.Dataset, progress: bool = True) -> xr.Dataset:
                 _finish(table, *rows_and_found)
     finally:
         ahead.close()
+    begin_step(_STEP)
     return _dataset(footage, table, pixels, reference)
 
 
@@ -136,6 +140,7 @@ def _reference(some: Images) -> tuple[Shifts | None, np.ndarray[Any, Any]]:
     blocks = spoilt.reshape(spoilt.shape[0] // REDUCED, REDUCED, spoilt.shape[1] // REDUCED, REDUCED).any(axis=(1, 3))
     reducer = Reducer(BLOCK, *spoilt.shape)
     small = np.concatenate([reducer.add(some[at : at + BLOCK, y, x])[2].copy() for at in range(0, len(some), BLOCK)])
+    begin_step(_STEP)
     return Shifts(small, blocks), pixels.mean
 
 
@@ -143,6 +148,7 @@ def _dataset(
     footage: Footage, table: np.ndarray[Any, Any], pixels: Extremes, reference: np.ndarray[Any, Any]
 ) -> xr.Dataset:
     dead, hot = defects(pixels.mean, pixels.lowest, pixels.highest, pixels.frames)
+    begin_step(_STEP)
     light = vignette(pixels.mean)
     found = xr.Dataset(
         {name: ("frame", table[:, k], _ABOUT[name]) for k, name in enumerate(COLUMNS)},
@@ -154,6 +160,7 @@ def _dataset(
     found["vignette"] = ("y", "x"), light, {"long_name": "light against the brightest place", "units": "1"}
     found["reference"] = ("y", "x"), reference.astype(np.float32), {"long_name": "what shifts are measured against"}
     seconds = (footage.times - footage.times[0]) / 1000.0
+    begin_step(_STEP)
     fit = bleaching(seconds, table[:, 0])
     if fit is not None:
         found.attrs |= {"bleaching_percent_per_minute": fit.per_minute, "bleached_percent": fit.whole}

@@ -77,7 +77,7 @@ def write_report(
         **{name.replace("_", " ").capitalize(): text for name, text in shown.items()},
         **_stamped(card, result.layout if layout is None else layout),
     }
-    page = render(result, found, about)
+    page = render(result, found, about, progress)
     with whole_file(path, force) as part:
         part.write_text(page, encoding="utf-8")
 

@@ -17,7 +17,7 @@ from miniscope_xr.tools.check.quality import quality
 from miniscope_xr.tools.check.result import clock
 from miniscope_xr.tools.stream.footage import Footage, Images
 from miniscope_xr.tools.stream.gaps import Gap
-from miniscope_xr.tools.stream.outputs import progress_bar
+from miniscope_xr.tools.stream.outputs import begin_step, progress_bar
 from miniscope_xr.tools.stream.selection import Picture, Preview, chosen, picture_of
 from miniscope_xr.tools.stream.summary import Projections, whole_frames
 from miniscope_xr.tools.stream.timing import BLANK, frame_numbers, frame_rate, milliseconds
@@ -149,7 +149,9 @@ def _projections(ds: xr.Dataset, progress: bool) -> Projections:
 
 
 def _pictures(ds: xr.Dataset, rows: Ints) -> Images:
+    begin_step("pictures")
     images: Images = np.asarray(ds["video"].isel(frame=rows).values)
+    begin_step("pictures")
     return images
 
 
@@ -167,6 +169,7 @@ def collect(
     shown
         What its pictures show.
     """
+    begin_step("report")
     try:
         return _collect(card, layout, report, progress, "raise", shown or {})
     except CardReadError:
@@ -186,6 +189,7 @@ def _collect(
         rows, times = rows[times != BLANK], times[times != BLANK] / 1000.0
         start_ms = float(times[0]) * 1000 if len(times) else 0.0
         times = times - times[0] if len(times) else times
+        begin_step("report")
         part = chosen(ds, shown)
         picture = picture_of(part, shown.get("dff", False)) or Picture()
         place = np.asarray(part["frame"].values, np.int64)

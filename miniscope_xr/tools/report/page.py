@@ -151,10 +151,10 @@ def _dff(found: Findings) -> str:
     return " <small>dF/F: black -10 %, white 50 % above rest</small>" if found.dff else ""
 
 
-def _film(found: Findings) -> str:
+def _film(found: Findings, progress: bool) -> str:
     part = "" if len(found.film) == found.report.frames else "from the middle, "
     part = f"dF/F, {part}" if found.dff else part
-    film = make_player(found.film, found.film_labels, found.rate, "short film of the recording")
+    film = make_player(found.film, found.film_labels, found.rate, "short film of the recording", progress)
     return f"<article><h3>A short film <small>{part}at true speed</small></h3>{film.fragment}</article>"
 
 
@@ -183,11 +183,11 @@ def _settings(found: Findings) -> str:
     return f"<div><details><summary>Settings on the card</summary><table><tbody>{rows}</tbody></table></details></div>"
 
 
-def _recording(found: Findings, alone: bool) -> str:
+def _recording(found: Findings, alone: bool, progress: bool) -> str:
     title = "" if alone else f"<h2>Recording {found.report.number}</h2>"
     parts = [
         _facts(found), timeline(found.lost, found.seconds), _projections(found),
-        f'<div class="looks">{_film(found)}{_sheet(found)}</div>',
+        f'<div class="looks">{_film(found, progress)}{_sheet(found)}</div>',
         _quality(found), _charts(found), _gap_table(found), _settings(found),
     ]  # fmt: skip
     shown = "" if alone else _problems(found.report.problems)
@@ -200,12 +200,14 @@ def _about(about: Mapping[str, str]) -> str:
     return f'<dl class="about">{items}</dl>' if items else ""
 
 
-def render(result: CheckResult, found: list[Findings], about: Mapping[str, str] | None = None) -> str:
+def render(
+    result: CheckResult, found: list[Findings], about: Mapping[str, str] | None = None, progress: bool = False
+) -> str:
     """Return the whole page as text; ``about`` says what is known of the session, such as card, date and animal."""
     name = _text(Path(result.card).name)
     alone = len(found) == 1
     problems = result.all_problems if alone else list(result.problems)
-    body = "".join(_recording(one, alone) for one in found)
+    body = "".join(_recording(one, alone, progress) for one in found)
     count = "" if alone else f", {len(found)} recordings"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

@@ -10,6 +10,7 @@ import numpy as np
 
 from miniscope_xr.tools.report.pictures import contrast, data_uri, shrunk, stretched
 from miniscope_xr.tools.stream.footage import Images
+from miniscope_xr.tools.stream.outputs import progress_bar
 
 _WIDTH = 360
 
@@ -52,7 +53,7 @@ class Player:
         )
 
 
-def make_player(images: Images, labels: list[str], fps: float, title: str) -> Player:
+def make_player(images: Images, labels: list[str], fps: float, title: str, progress: bool = False) -> Player:
     """Build a player.
 
     Parameters
@@ -65,12 +66,18 @@ def make_player(images: Images, labels: list[str], fps: float, title: str) -> Pl
         Pictures per second.
     title
         What it shows, for those who cannot see it.
+    progress
+        Show a progress bar (on a terminal).
     """
-    small = shrunk(images, _WIDTH)
-    low, high = contrast(small[:: max(len(small) // 20, 1)])
-    pictures = [data_uri(stretched(np.asarray(image, np.float32), low, high), 60) for image in small]
+    low, high = contrast(shrunk(images[:: max(len(images) // 20, 1)], _WIDTH))
+    pictures = []
+    with progress_bar(len(images), "film", "picture", progress) as bar:
+        for image in images:
+            small = shrunk(image, _WIDTH)
+            pictures.append(data_uri(stretched(np.asarray(small, np.float32), low, high), 60))
+            bar.update(1)
     data = json.dumps({"images": pictures, "labels": labels, "fps": min(fps, 60)})
-    height, width = small.shape[1:]
+    height, width = small.shape
     return Player(
         f'<div class="player"><img alt="{html.escape(title)}" width="{width}" height="{height}" src="{pictures[0]}">'
         '<div><button type="button">Play</button>'

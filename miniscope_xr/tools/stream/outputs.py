@@ -215,6 +215,13 @@ def progress_bar(total: int, what: str, unit: str = "frame", show: bool = True) 
     )  # fmt: skip
 
 
+def begin_step(what: str) -> None:
+    """Tell who watches (:func:`watched`) that something short begins which has no bar: they may end the work here."""
+    watcher = _watcher.get()
+    if watcher is not None:
+        watcher(what, 0, 1)
+
+
 def _told(by: Watcher, total: int, what: str) -> Any:
     """A bar that nobody sees: ``by`` is told of it."""
     from tqdm import tqdm

@@ -13,6 +13,8 @@ from miniscope_xr.tools.stream.outputs import progress_bar
 from miniscope_xr.tools.stream.readahead import read_ahead
 
 _TEXTS = {"mean": "mean fluorescence", "max": "maximum fluorescence", "std": "standard deviation of fluorescence"}
+_FIT = 1 << 24
+"""Frames of which n times the sum of squares, at most 255**2 * n**2, fits 64 bits."""
 
 
 class Projections:
@@ -38,7 +40,10 @@ class Projections:
         n = max(self.count, 1)
         mean = self._sum / n
         # n * squares - sum^2 in exact integers: two large float numbers that nearly cancel would lose digits
-        exact = self._squares.astype(object) * n - self._sum.astype(object) ** 2
+        squares, total = self._squares, self._sum
+        if n > _FIT:
+            squares, total = squares.astype(object), total.astype(object)
+        exact = squares * n - total**2
         std = np.sqrt(exact.astype(np.float64)) / n
         return {"mean": mean, "max": self._max, "std": std}
 
