@@ -141,7 +141,7 @@ class OpenCard:
         else between those and the first buffers.
         """
         try:
-            return build(self._source)
+            return self._source.ask(build)
         except NotACardError:
             layouts = list(builtin_layouts().values()) if layout is None else [load_layout(layout)]
             at = begins_off(self._source, layouts)
@@ -158,7 +158,7 @@ class OpenCard:
         self.splices = (*self.splices, splice)
         self._source.close()
         self._source = OwnedSource(self.path, partial(open_spliced, splices=self.splices))
-        return build(self._source)
+        return self._source.ask(build)
 
     def _splice(self, build: Callable[[ByteSource], Card]) -> None:
         """Go on where the recording stands off the sectors, as bytes were left out of an image, or put in.

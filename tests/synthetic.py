@@ -202,6 +202,10 @@ class SyntheticCard:
         """Leave it to the caller to read one by one."""
         return None
 
+    def at_hand(self, offset: int) -> bool:
+        """Nothing of a real card is at once."""
+        return False
+
     def salvage(self, offset: int, length: int) -> tuple[bytes, list[tuple[int, int]]]:
         """Read; no sector of this card is bad."""
         return self.read(offset, length), []

@@ -2,7 +2,8 @@
 
 When a user meets this: a card whose battery died. Its counts were never written, so every header is looked at, and the
 leftovers behind every short buffer: eight small reads a frame. A card, and a server still more, is far quicker with one
-large read over all of them; of what is read, only those places are kept.
+large read over all of them; of what is read, only those places are kept. What is in memory already is left to be
+read as it is asked for.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Ahead(Through):
         self._kept: dict[int, bytes] = {}
 
     def fetch(self, places: ArrayLike) -> None:
-        """Read places that will be asked for; those behind the end, and bad ones, are left to that.
+        """Read places that will be asked for; those behind the end, in memory, and bad ones are left to that.
 
         Parameters
         ----------
@@ -47,7 +48,7 @@ class Ahead(Through):
         first = 0
         while first < len(at):
             stop = min(int(np.searchsorted(ends, at[first] + _PIECE, side="right")), far[bisect_right(far, first)])
-            if stop - first > 1:
+            if stop - first > 1 and not self.source.at_hand(int(ends[stop - 1]) - 1):
                 self._keep(at[first:stop], n[first:stop], int(ends[stop - 1]))
             first = max(stop, first + 1)
 

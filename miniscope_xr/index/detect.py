@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from miniscope_xr.errors import AmbiguousLayoutError, BlankCardError, NotACardError, UnsupportedCardError
-from miniscope_xr.index.front import Card, Front, State, judge, with_settings
+from miniscope_xr.index.begun import begun, judge
+from miniscope_xr.index.front import Card, Front, State, with_settings
 from miniscope_xr.index.lost_front import by_buffers, guessed, without_config
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
 from miniscope_xr.source.base import ByteSource, Readable
@@ -35,6 +36,12 @@ def detect(source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, Any
     """
     chosen = None if layout is None else load_layout(layout)
     front = Front(source)
+    layouts = [chosen] if chosen else list(builtin_layouts().values())
+    # most cards hold a recording, which is seen at once; what a blank one was prepared for takes longer to say
+    seen = [card for layout in layouts if (card := begun(front, layout, holes=chosen is not None))]
+    recorded = [card for card in (seen if chosen else _told_apart(front, seen)) if card.state is State.RECORDED]
+    if recorded:
+        return _the_one([with_settings(front, card) for card in preferred(recorded)])
     cards = [judge(front, chosen)] if chosen else _told_apart(front, _look_all(front))
     found = _recorded(front, cards, chosen is not None)
     if found is not None:
@@ -89,14 +96,15 @@ def _told_apart(front: Front, cards: list[Card]) -> list[Card]:
     if len(with_headers) < 2:
         return cards
 
-    def can_be(card: Card) -> bool:
-        family = builtin_layouts()[card.layout.id]
-        builds = [build for build in family.builds if build.header_words == card.words]
-        builds.sort(key=lambda build: build is not card.build)  # which fitted when it was looked for
-        return any(front.fits(family, build) for build in builds)
+    families = builtin_layouts()
 
-    fit = [card for card in with_headers if can_be(card)]
-    return [card for card in cards if not fit or card not in with_headers or card in fit]
+    def can_be(card: Card) -> bool:
+        family = families[card.layout.id]
+        builds = (build for build in family.builds if build.header_words == card.words)
+        return card.fits or any(front.fits(family, build) for build in builds)
+
+    cannot = {card.layout.id for card in with_headers if not can_be(card)}
+    return cards if len(cannot) == len(with_headers) else [card for card in cards if card.layout.id not in cannot]
 
 
 def _recorded(front: Front, cards: list[Card], asked: bool) -> Card | None:
@@ -104,10 +112,15 @@ def _recorded(front: Front, cards: list[Card], asked: bool) -> Card | None:
     found = [with_settings(front, card) for card in preferred([c for c in cards if c.state is State.RECORDED])]
     if not found:
         found = preferred([card for c in cards if (card := without_config(front, c, asked)) is not None])
+    return _the_one(found) if found else None
+
+
+def _the_one(found: list[Card]) -> Card:
+    """The only one of what was read with several layouts."""
     if len(found) > 1:
         ids = " or ".join(f"layout={card.layout.id!r}" for card in found)
         raise AmbiguousLayoutError(f"more than one layout fits this card; pass {ids}")
-    return found[0] if found else None
+    return found[0]
 
 
 def _blank_ones(cards: list[Card]) -> list[Card]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,7 @@ class Framing:
 
     def cut(self, lengths: tuple[int, ...]) -> Cut:
         """How a frame is cut into buffers of so many data bytes."""
-        return Cut(lengths, self.head, self.step)
+        return _cut(lengths, self.head, self.step)
 
     def sectors_for(self, length: int) -> int:
         """Sectors a buffer of ``length`` data bytes needs."""
@@ -149,3 +149,14 @@ class Framing:
             return np.zeros(len(table), bool)
         odd: NDArray[np.bool_] = (table["data_length"] != np.array(run.cut.lengths)).any(axis=1)
         return odd
+
+
+@lru_cache(maxsize=64)
+def framing_of(layout: Layout, words: int, payload: int) -> Framing:
+    """How such buffers are framed: the next card of the same firmware finds all of it worked out."""
+    return Framing(layout, words, payload)
+
+
+@lru_cache(maxsize=256)
+def _cut(lengths: tuple[int, ...], head: int, step: int) -> Cut:
+    return Cut(lengths, head, step)

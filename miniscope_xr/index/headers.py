@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -45,8 +46,7 @@ class HeaderReader:
         self._seen: dict[int, Header | None] = {}
         self._ahead: dict[tuple[int, Cut], int] = {}  # buffers of a run read ahead
         self._words = header_words(framing.layout, framing.words)
-        names = self._words.names
-        self._pick = itemgetter(*(names.index(name) if name in names else -1 for name in _NAMES))
+        self._pick = _picked(self._words.names)
 
     def parse(self, data: bytes | memoryview) -> Header | None:
         """The header at the start of ``data``, or None where no firmware header can be."""
@@ -141,6 +141,12 @@ class HeaderReader:
             if header is not None and accept(start + k, header):
                 return start + k, header
         return None
+
+
+@lru_cache(maxsize=256)
+def _picked(names: tuple[str, ...]) -> Callable[[Sequence[int]], tuple[int, ...]]:
+    """What takes the values of a :class:`Header` out of those of fields with these names and a -1 behind them."""
+    return itemgetter(*(names.index(name) if name in names else -1 for name in _NAMES))
 
 
 def read_rows(

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from miniscope_xr.index.front import Card, Front, State, examine, looks_prepared, with_settings
+from miniscope_xr.index.begun import examine
+from miniscope_xr.index.front import Card, Front, State, looks_prepared, with_settings
 from miniscope_xr.index.guess import guess
 from miniscope_xr.index.locate import Located, locate
 from miniscope_xr.layout import SECTOR, Build, Layout

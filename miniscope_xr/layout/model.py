@@ -198,7 +198,7 @@ class Build:
         return (self.payload,) * (self.buffers_a_frame - 1) + (min(self.payload, rest or self.payload),)
 
     def __hash__(self) -> int:
-        return hash((self.firmware, self.width, self.height, self.header_words, self.buffer_sectors))
+        return hash((self.firmware, self.width, self.header_words))
 
 
 Fields = Mapping[str, Field]
@@ -278,7 +278,8 @@ class Layout:
         return _of(self, build)
 
     def __hash__(self) -> int:
-        return hash((self.id, self.sectors, self.build))
+        build = self.build  # by what is quick to hash: layouts are looked up thousands of times
+        return hash((self.id, build and (build.firmware, build.width, build.header_words)))
 
 
 @lru_cache(maxsize=256)

@@ -57,6 +57,10 @@ class ByteSource(Readable, Protocol):
         """Return ``length`` bytes from each of many offsets, joined; None where that has to be done one by one."""
         ...
 
+    def at_hand(self, offset: int) -> bool:
+        """Whether what stands there is in memory: many small reads take less than a large one; False if unknown."""
+        ...
+
     def salvage(self, offset: int, length: int) -> tuple[bytes, Spans]:
         """Read around bad sectors: zero-filled bytes, and the spans that are unreadable."""
         ...
@@ -108,6 +112,10 @@ class Through:
     def gather(self, offsets: Sequence[int], length: int) -> bytes | None:
         """Return ``length`` bytes from each of many offsets, joined, where that can be done at once."""
         return self.source.gather(offsets, length)
+
+    def at_hand(self, offset: int) -> bool:
+        """Whether what stands there is in memory."""
+        return self.source.at_hand(offset)
 
     def salvage(self, offset: int, length: int) -> tuple[bytes, Spans]:
         """Read around bad sectors."""

@@ -90,6 +90,7 @@ class Device:
             raise NotACardError(f"{self.path!r} is not a path: {error}") from error
         # raw devices outside Linux move whole, aligned sectors only
         self._aligned_only = self.is_block and sys.platform != "linux"
+        self._at_any_byte = hasattr(os, "pread") and not self._aligned_only
 
     def __repr__(self) -> str:
         return f"<Device {self.path!r}, {self.size} bytes{', closed' if self._fd < 0 else ''}>"
@@ -148,7 +149,7 @@ class Device:
         )
 
     def _pread(self, offset: int, length: int) -> bytes:
-        if hasattr(os, "pread") and not self._aligned_only:
+        if self._at_any_byte:
             return os.pread(self._fd, length, offset)
         start = offset - offset % SECTOR
         end = min(-(-(offset + length) // SECTOR) * SECTOR, self.size)
@@ -159,7 +160,7 @@ class Device:
 
     def read(self, offset: int, length: int) -> bytes:
         """Return up to ``length`` bytes from ``offset``; fewer only at the end the card had when it was opened."""
-        length = max(0, min(length, self.size - offset))
+        length = min(length, self.size - offset)
         pieces = []
         done = 0
         while done < length:
@@ -171,11 +172,13 @@ class Device:
                 if around.bad:
                     raise self._error(error, *around.bad[0]) from error
                 piece = around.data
+            if len(piece) == length:
+                return piece  # all at once, as most often
             if not piece:
                 raise self._cut(offset + done)
             pieces.append(piece)
             done += len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return b"".join(pieces)
 
     def readv(self, offset: int, buffers: Sequence[Any]) -> int:
         """Fill ``buffers`` (at most 1024) from consecutive bytes at ``offset``; return the bytes read."""
@@ -196,13 +199,13 @@ class Device:
         One small read for each where the system holds them in memory already; where not, all that lies between them
         is read as well: a card is far quicker with one large read than with many small ones.
         """
-        one_by_one = hasattr(os, "pread") and not self._aligned_only
+        one_by_one = self._at_any_byte
         parts = []
         at = 0
         while at < len(offsets):
             stop = max(bisect_right(offsets, offsets[at] + _WINDOW, at), at + 1)
             near = offsets[at:stop]
-            part = None if one_by_one and self._in_memory(near[-1]) else self._sifted(near, length)
+            part = None if one_by_one and self._in_memory(near[-1]) is not False else self._sifted(near, length)
             if part is None and one_by_one:
                 with contextlib.suppress(OSError):
                     part = b"".join(map(os.pread, repeat(self._fd), repeat(length), near))
@@ -212,16 +215,20 @@ class Device:
             at = stop
         return b"".join(parts)
 
-    def _in_memory(self, offset: int) -> bool:
-        """Whether a read there needs no card; True where the system does not tell."""
+    def at_hand(self, offset: int) -> bool:
+        """Whether what stands there is in memory; False where the system does not tell."""
+        return self._in_memory(offset) is True
+
+    def _in_memory(self, offset: int) -> bool | None:
+        """Whether a read there needs no card; None where the system does not tell."""
         if not hasattr(os, "RWF_NOWAIT"):
-            return True
+            return None
         try:
             os.preadv(self._fd, [bytearray(1)], offset, os.RWF_NOWAIT)
         except BlockingIOError:
             return False
         except OSError:
-            return True
+            return None
         return True
 
     def _sifted(self, offsets: Sequence[int], length: int) -> bytes | None:

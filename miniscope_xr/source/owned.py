@@ -71,7 +71,7 @@ class OwnedSource:
 
     def remember(self, identify: Callable[[ByteSource], bytes]) -> None:
         """From now on expect of the card what ``identify`` reads of it now."""
-        self.identity = self._ask(identify)
+        self.identity = self.ask(identify)
         self._identify = identify
 
     def verify(self) -> None:
@@ -81,7 +81,7 @@ class OwnedSource:
         ------
         CardChangedError
         """
-        self._ask(self._verify)
+        self.ask(self._verify)
 
     def _verify(self, source: ByteSource) -> None:
         if self._identify is not None and self._identify(source) != self.identity:
@@ -156,7 +156,8 @@ class OwnedSource:
             self._unwanted = True
             self._close_idle()
 
-    def _ask(self, question: Callable[[ByteSource], T]) -> T:
+    def ask(self, question: Callable[[ByteSource], T]) -> T:
+        """Answer a question that takes many reads: the descriptor is held meanwhile, not for each of them."""
         source = self._acquire()
         try:
             return question(source)
@@ -168,17 +169,17 @@ class OwnedSource:
     @property
     def size(self) -> int:
         """Size in bytes when the card was first opened."""
-        return self._ask(lambda source: source.size) if self._size is None else self._size
+        return self.ask(lambda source: source.size) if self._size is None else self._size
 
     @property
     def changed(self) -> bool:
         """Whether an image was written to since its descriptor was opened."""
-        return self._ask(lambda source: source.changed)
+        return self.ask(lambda source: source.changed)
 
     @property
     def unread(self) -> Spans:
         """Places of a copy that could not be read from the card."""
-        return self._ask(lambda source: source.unread)
+        return self.ask(lambda source: source.unread)
 
     def read(self, offset: int, length: int) -> bytes:
         """Return up to ``length`` bytes; fewer only at the end."""
@@ -198,11 +199,15 @@ class OwnedSource:
 
     def gather(self, offsets: Sequence[int], length: int) -> bytes | None:
         """Return ``length`` bytes from each of many offsets, joined, where that can be done at once."""
-        return self._ask(lambda source: source.gather(offsets, length))
+        return self.ask(lambda source: source.gather(offsets, length))
+
+    def at_hand(self, offset: int) -> bool:
+        """Whether what stands there is in memory."""
+        return self.ask(lambda source: source.at_hand(offset))
 
     def salvage(self, offset: int, length: int) -> tuple[bytes, Spans]:
         """Read around bad sectors."""
-        return self._ask(lambda source: source.salvage(offset, length))
+        return self.ask(lambda source: source.salvage(offset, length))
 
 
 def make_room(most: int) -> None:

@@ -199,6 +199,10 @@ class RemoteSource:
         joined = b"".join(pieces)
         return joined if len(joined) == length * len(offsets) else None
 
+    def at_hand(self, offset: int) -> bool:
+        """Nothing of a server is."""
+        return False
+
     def _fetch_all(self, spans: list[list[int]]) -> list[bytes]:
         """Several requests, side by side."""
         if len(spans) == 1:

@@ -79,6 +79,10 @@ class Spliced(Through):
             places.append(parts[0][0])
         return self.source.gather(places, length)
 
+    def at_hand(self, offset: int) -> bool:
+        """Leave it unknown."""
+        return False
+
     def salvage(self, offset: int, length: int) -> tuple[bytes, Spans]:
         """Read around bad sectors."""
         pieces, bad = [], []

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from miniscope_xr import check
+from miniscope_xr.card import OpenCard
 from miniscope_xr.errors import CardReadError, NotACardError
 from miniscope_xr.index.ahead import Ahead
 from miniscope_xr.index.build import build_index
 from miniscope_xr.index.front import Card
 from miniscope_xr.source.base import Through
 from miniscope_xr.source.open import open_device
+from miniscope_xr.source.owned import OwnedSource
 from miniscope_xr.tools.simulate import PowerLoss, Stall, simulate
 
 SECTOR = 512
@@ -30,7 +32,7 @@ FRONT = {"v4": {"frames": 60}, "DAQ": {"layout": "daq-wirefree", "frames": 30}, 
 
 
 class Counted(Through):
-    """A card that counts its reads; every place of a gathered read counts."""
+    """A card, nothing of which is in memory, that counts its reads; every place of a gathered read counts."""
 
     def __init__(self, source: Any) -> None:
         super().__init__(source)
@@ -43,6 +45,9 @@ class Counted(Through):
     def gather(self, offsets: Any, length: int) -> bytes | None:
         self.reads += len(offsets)
         return self.source.gather(offsets, length)
+
+    def at_hand(self, offset: int) -> bool:
+        return False  # as of a card in a reader
 
 
 def opened(path: Path, **options: Any) -> tuple[Card, int]:
@@ -185,3 +190,32 @@ def test_reading_ahead_keeps_only_what_will_be_asked_for(tmp_path: Path) -> None
     assert source.read(8 * SECTOR, 48) == data[8 * SECTOR : 8 * SECTOR + 48].tobytes()
     with pytest.raises(CardReadError):
         source.read(9 * SECTOR, 48)
+
+
+class InMemory(Counted):
+    """An image that is in memory: a small read is as quick as any."""
+
+    def at_hand(self, offset: int) -> bool:
+        return True
+
+
+def test_of_what_is_in_memory_nothing_is_read_ahead(tmp_path: Path) -> None:
+    path = tmp_path / "card.img"
+    path.write_bytes(bytes(range(256)) * 128)
+    counted = InMemory(open_device(path))
+    ahead = Ahead(counted)
+    ahead.fetch([(k * SECTOR, 48) for k in range(0, 64, 4)])
+    assert counted.reads == 0
+    assert ahead.read(4 * SECTOR, 48) == bytes(range(48))
+    assert counted.reads == 1
+
+
+def test_opening_holds_the_descriptor_and_asks_for_it_few_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = simulate(frames=60, seed=1).write(tmp_path / "card.img")
+    asked: list[str] = []
+    acquire = OwnedSource._acquire
+    monkeypatch.setattr(OwnedSource, "_acquire", lambda self: asked.append(self.path) or acquire(self))
+    OpenCard(path).close()
+    assert len(asked) <= 4

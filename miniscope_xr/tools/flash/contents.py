@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from miniscope_xr.errors import AmbiguousLayoutError, MiniscopeError
+from miniscope_xr.index.begun import examine
 from miniscope_xr.index.detect import detect, preferred
-from miniscope_xr.index.front import Front, State, examine
+from miniscope_xr.index.front import Front, State
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
 from miniscope_xr.layout.stamp import Stamp, read_stamp
 from miniscope_xr.layout.words import has_keys, settings_of
@@ -42,6 +43,10 @@ class WholeSectors:
     def gather(self, offsets: Sequence[int], length: int) -> bytes | None:
         """Have it done one by one."""
         return None
+
+    def at_hand(self, offset: int) -> bool:
+        """Leave it unknown."""
+        return False
 
     def salvage(self, offset: int, length: int) -> tuple[bytes, Spans]:
         """Read sector by sector; what cannot be read is zero."""
