@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from miniscope_xr.engine import dataset
-from miniscope_xr.errors import OptionError, OutputError
+from miniscope_xr.errors import CardNotFoundError, OptionError, OutputError
 from miniscope_xr.tools.cli import main
 from miniscope_xr.tools.export import cluster as cluster_module
 from miniscope_xr.tools.export import store as store_module
@@ -41,17 +42,20 @@ class Cluster:
         with distributed.Client(scheduler_file=str(self.file), set_as_default=False) as client:
             self.address = str(client.scheduler.address)
 
-    def _start(self, what: str, *words: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", f"distributed.cli.{what}", *words, "--scheduler-file", str(self.file)]
+    def _start(self, what: str, *words: str, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        command = [*before, sys.executable, "-m", f"distributed.cli.{what}", *words, "--scheduler-file", str(self.file)]
         env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         quiet = subprocess.DEVNULL
         self.processes.append(subprocess.Popen(command, cwd=self.folder, env=env, stdout=quiet, stderr=quiet))
         return self.processes[-1]
 
-    def worker(self, name: str) -> subprocess.Popen[bytes]:
-        """Start a worker; without its nanny, which would start it again."""
+    def worker(self, name: str, blind: Path | None = None) -> subprocess.Popen[bytes]:
+        """Start a worker, without its nanny, which would start it again; with nothing in the folder ``blind``."""
         words = ["--no-nanny", "--nthreads", "1", "--name", name, "--host", "127.0.0.1", "--dashboard-address", ":0"]
-        return self._start("dask_worker", *words, "--local-directory", str(self.folder))
+        before = (
+            () if blind is None else ("unshare", "-m", "sh", "-c", f'mount -t tmpfs none "{blind}" && exec "$@"', "-")
+        )
+        return self._start("dask_worker", *words, "--local-directory", str(self.folder), before=before)
 
     @staticmethod
     def _wait(there: Callable[[], bool]) -> None:
@@ -148,6 +152,84 @@ def test_a_path_that_means_another_card_to_a_worker(
         archive([card], tmp_path / "a.zarr", cluster=cluster.address)
 
 
+@pytest.fixture
+def views() -> None:
+    """Processes may see other disks than this one."""
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("a process sees other disks for root on Linux only")
+
+
+def test_a_worker_that_finds_neither_card_nor_store(
+    cluster: Cluster, make_card: Any, blocks_of_ten_frames: None, views: None, tmp_path: Path
+) -> None:
+    """It is named before anything is made; what one that comes later fails at is written by the next run."""
+    card, _ = make_card(frames=300, **SMALL)
+    archive([card], tmp_path / "here.zarr", workers=1, progress=False)
+    folder, there = tmp_path / "seen", tmp_path / "there" / "a.zarr"
+    folder.mkdir()
+    card = card.rename(folder / card.name)
+    blind = cluster.worker("blind", folder)
+    with pytest.raises(CardNotFoundError, match=r"worker tcp://\S+ cannot read it .*the same paths as this computer"):
+        archive([card], there, cluster=cluster.address)
+    assert not there.parent.exists()
+    end(blind)
+    there.parent.mkdir()
+    other = cluster.worker("other", there.parent)
+    with pytest.raises(OutputError, match=r"worker tcp://\S+ does not find this store"):
+        archive([card], there, cluster=cluster.address)
+    assert not there.exists()
+    end(other)
+    first = cluster.worker("first")
+
+    def see(what: str, done: int, total: int) -> None:
+        if done and first.poll() is None:
+            first.kill()
+            cluster.worker("late and blind", folder)
+
+    with watched(see), pytest.raises(CardNotFoundError, match="a worker cannot read it"):
+        archive([card], there, cluster=cluster.address)
+    end(cluster.processes[-1])
+    cluster.worker("last")
+    assert 0 < archive([card], there, cluster=cluster.address) < 300
+    assert files(there) == files(tmp_path / "here.zarr")
+
+
+def end(worker: subprocess.Popen[bytes]) -> None:
+    worker.terminate()
+    worker.wait(timeout=START)
+
+
+def test_collect_has_the_archive_written_there(
+    cluster: Cluster, make_card: Any, blocks_of_ten_frames: None, views: None, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """What fails there loses no copy, and is gone on with; a scheduler that does not answer is told before any card."""
+    cards = [str(make_card(frames=frames, seed=frames, **SMALL)[0]) for frames in (30, 25)]
+    lab, store = tmp_path / "lab", tmp_path / "lab.zarr"
+    words = ["collect", *cards, "into", str(lab), "--session", "s", "--date", "2026-03-14T15:09:26"]
+    words += ["--name", "{session}/{card}", "--archive", str(store), "--cluster"]
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster_module, "_PATIENCE", 1)
+        assert main([*words, "tcp://127.0.0.1:9"]) == 5
+    assert "no scheduler answers" in capsys.readouterr().err
+    assert not lab.exists()
+    lab.mkdir()
+    blind = cluster.worker("blind", lab)
+    assert main([*words, cluster.address]) == 2
+    said = capsys.readouterr()
+    assert "2 of 2 cards collected" in said.out
+    assert "cannot read it" in said.err
+    assert not store.exists()
+    end(blind)
+    cluster.worker("seeing")
+    assert main([*words, cluster.address]) == 0
+    assert f"{store}: 55 frames written" in capsys.readouterr().out
+    assert main([*words, cluster.address]) == 0
+    assert f"{store}: all of it is there" in capsys.readouterr().out
+    archive(sorted(lab.rglob("*.img")), tmp_path / "here.zarr", workers=1, progress=False)
+    assert files(store) == files(tmp_path / "here.zarr")
+
+
 def test_nobody_there(make_card: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     card, _ = make_card(frames=3)
     monkeypatch.setattr(cluster_module, "_PATIENCE", 1)
@@ -173,7 +255,7 @@ def test_a_computer_too_busy_to_start_distributed_in_its_time(stalls: int, monke
 
     monkeypatch.setattr(distributed, "Client", client)
     said = "connected, in this test" if stalls == 1 else "too busy"
-    with pytest.raises(OutputError, match=said), cluster_module.cluster_executor("tcp://127.0.0.1:9"):
+    with pytest.raises(OutputError, match=said), cluster_module.scheduler("tcp://127.0.0.1:9"):
         pass
 
 
@@ -183,6 +265,7 @@ def test_a_scheduler_without_workers(
     monkeypatch.setattr(cluster_module, "_PATIENCE", 3)
     with pytest.raises(OutputError, match="dask worker"):
         archive([make_card(frames=3)[0]], tmp_path / "a.zarr", cluster=cluster.address)
+    assert not (tmp_path / "a.zarr").exists()
 
 
 def test_the_scheduler_is_gone_in_the_middle(

@@ -20,6 +20,7 @@ from miniscope_xr.tools.collect.run import Telling, collect_all, identified, in_
 from miniscope_xr.tools.collect.summary import Summary
 from miniscope_xr.tools.collect.table import CardTable
 from miniscope_xr.tools.export.archive import archive
+from miniscope_xr.tools.export.cluster import scheduler
 from miniscope_xr.tools.flash.commands import guarded
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.operation import Progress
@@ -90,6 +91,9 @@ def _check_before(args: Collecting) -> None:
     if args.archive is not None:
         need("zarr", "archive", "an archive")
         need("dask.array", "archive", "an archive")
+        if args.cluster is not None:
+            with scheduler(args.cluster):  # it answers
+                pass
     if args.report:
         need("PIL.Image", "report", "a report")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from miniscope_xr.card import address
 from miniscope_xr.errors import MiniscopeError, OptionError, OutputError
-from miniscope_xr.tools.export.cluster import cluster_executor, why_it_failed
+from miniscope_xr.tools.export.cluster import by_a_worker, refuse_blind, scheduler, why_it_failed
 from miniscope_xr.tools.export.store import (
     Block,
     opened,
@@ -102,13 +102,17 @@ def archive(
     if cluster is not None:
         if workers is not None:
             raise OptionError("workers are of this computer, cluster has its own; give one of them")
-        cards = [address(card) for card in cards]
         target = target if "://" in target else os.path.abspath(target)  # noqa: PTH100 (a URL is no path)
     need("dask.array", "archive", "an archive")
     zarr = need("zarr", "archive", "an archive")
-    far: Any = nullcontext(workers) if cluster is None else cluster_executor(cluster)
-    with far as where, store_made(zarr, target, zarr_format):
-        return _archive(zarr, cards, target, where, progress, zarr_format, options)
+    paths = [address(card) for card in cards]
+    if cluster is None:
+        with store_made(zarr, target, zarr_format):
+            return _archive(zarr, cards, target, workers, progress, zarr_format, options)
+    with scheduler(cluster) as client, store_made(zarr, target, zarr_format):
+        refuse_blind(client, paths, target)
+        # a block whose worker ends is given to another one; workers that come meanwhile get their share
+        return _archive(zarr, paths, target, client.get_executor(pure=False), progress, zarr_format, options)
 
 
 def _archive(
@@ -157,7 +161,7 @@ def _results(blocks: list[Block], where: int | Executor | None) -> Iterator[int 
                 with writing(blocks[0].store):
                     result = item.result() if isinstance(item, Future) else write_block(item)
             except MiniscopeError as error:
-                result = error
+                result = by_a_worker(error) if isinstance(where, Executor) else error
             except BrokenProcessPool:
                 why = "a worker was ended by the system, perhaps for want of memory; run it again with fewer workers"
                 result = OutputError(errno.ENOMEM, why, blocks[0].store)

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from concurrent.futures import Executor
-from contextlib import contextmanager
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
-from miniscope_xr.errors import OptionError, OutputError
+from miniscope_xr.errors import (
+    CardChangedError,
+    CardNotFoundError,
+    CardPermissionError,
+    MiniscopeError,
+    OptionError,
+    OutputError,
+)
+from miniscope_xr.source.copy_map import card_marks
+from miniscope_xr.source.open import open_device
+from miniscope_xr.source.replace import remove
 from miniscope_xr.tools.stream.libraries import need
 
 _PATIENCE = 30  # seconds: for the scheduler to answer, and for the first worker
+_SAME_PATHS = (
+    "workers read the images, and write the store, by the same paths as this computer: have both on a disk "
+    "that all of them mount at the same place"
+)
 _ATTEMPTS = 3
 
 
 @contextmanager
-def cluster_executor(address: str) -> Iterator[Executor]:
-    """Yield what hands work to the workers of a scheduler.
+def scheduler(address: str) -> Iterator[Any]:
+    """Yield a client of a scheduler that answers.
 
-    A block whose worker ends is given to another one; workers that come meanwhile get their share. With the end of the
-    block of code, or Ctrl+C in it, what has not begun is taken back.
+    With the end of the block of code, or Ctrl+C in it, what has not begun is taken back.
 
     Parameters
     ----------
@@ -32,17 +47,86 @@ def cluster_executor(address: str) -> Iterator[Executor]:
     OptionError
         That is no address.
     OutputError
-        Nobody answers there, or no worker comes.
+        Nobody answers there.
     """
     distributed = need("distributed", "cluster", "an archive on a cluster")
     client = _client(distributed, address)
     with client:
+        yield client
+
+
+def refuse_blind(client: Any, cards: Sequence[str], store: str) -> None:
+    """Refuse workers that do not find the cards or the store, or others under these names: before anything is made.
+
+    Parameters
+    ----------
+    client
+        Of the scheduler.
+    cards
+        Paths or URLs. One that this computer cannot read is nobody else's fault, and is left out.
+    store
+        Folder that is there, or a URL.
+
+    Raises
+    ------
+    CardNotFoundError, CardPermissionError, CardChangedError, OutputError
+        Names the worker, and what it does not find. Or no worker comes.
+    """
+    here = {card: marks for card, marks in _marks(cards).items() if isinstance(marks, str)}
+    for worker, seen in _looks(client, list(here), store).items():
+        if isinstance(seen, ImportError):
+            raise why_it_failed(seen, store)
+        if isinstance(seen, BaseException):  # it ended meanwhile: another one gets its work
+            continue
+        marks, has_store = seen
+        for card, found in marks.items():
+            if isinstance(found, MiniscopeError):
+                raise by_a_worker(found, f"worker {worker}")
+            if found != here[card]:
+                raise CardChangedError(errno.ESTALE, f"is another card to worker {worker}; {_SAME_PATHS}", card)
+        if not has_store:
+            raise OutputError(errno.ENOENT, f"worker {worker} does not find this store; {_SAME_PATHS}", store)
+
+
+def _looks(client: Any, cards: Sequence[str], store: str) -> dict[str, Any]:
+    """What each worker finds, or its error."""
+    try:
+        client.wait_for_workers(1, timeout=_PATIENCE)
+    except TimeoutError as error:
+        said = f"the scheduler has no workers; they are started with `dask worker {client.scheduler.address}`"
+        raise OutputError(errno.EAGAIN, said, store) from error
+    token = None if "://" in store else Path(store, f".seen-{uuid.uuid4().hex}")
+    try:
+        if token:
+            token.touch()  # a folder of this name on a disk of the worker's own does not have it
+        return dict(client.run(_look, cards, token, on_error="return"))
+    finally:
+        if token:
+            remove(token)
+
+
+def _marks(cards: Sequence[str]) -> dict[str, str | MiniscopeError]:
+    """Which card each of them is, or why it cannot be read."""
+    found: dict[str, str | MiniscopeError] = {}
+    for card in cards:
         try:
-            client.wait_for_workers(1, timeout=_PATIENCE)
-        except TimeoutError as error:
-            said = f"the scheduler has no workers; they are started with `dask worker {address}`"
-            raise OutputError(errno.EAGAIN, said, address) from error
-        yield client.get_executor(pure=False)
+            with closing(open_device(card)) as source:
+                found[card] = card_marks(source)
+        except MiniscopeError as error:
+            found[card] = error
+    return found
+
+
+def _look(cards: Sequence[str], token: Path | None) -> tuple[dict[str, str | MiniscopeError], bool]:
+    """On a worker: which cards it finds, and whether it has the store."""
+    return _marks(cards), token is None or os.path.lexists(token)
+
+
+def by_a_worker(error: MiniscopeError, worker: str = "a worker") -> MiniscopeError:
+    """Say of a card that cannot be opened who cannot: on this computer it is there."""
+    if isinstance(error, CardNotFoundError | CardPermissionError):
+        return type(error)(error.errno, f"{worker} cannot read it ({error.strerror}); {_SAME_PATHS}", error.filename)
+    return error
 
 
 def _client(distributed: Any, address: str) -> Any:
