@@ -30,8 +30,9 @@ _HAS_PREADV = hasattr(os, "preadv")
 
 def _open_error(path: str, error: OSError) -> Exception:
     if isinstance(error, FileNotFoundError):
+        hint = windows.hint_of_length(path, error) if sys.platform == "win32" else ""
         return CardNotFoundError(
-            errno.ENOENT, "there is no file or device here; check the path, or plug the card reader in", path
+            errno.ENOENT, f"there is no file or device here; check the path, or plug the card reader in{hint}", path
         )
     if isinstance(error, PermissionError):
         return CardPermissionError(error.errno, f"no permission to read it; {as_administrator()}", path)

@@ -10,9 +10,16 @@ import errno
 import os
 import re
 from functools import cache
+from pathlib import PureWindowsPath
 from typing import Any
 
+from miniscope_xr.errors import plain
+
 _DEVICE = re.compile(r"(?:[\\/]{2}[.?][\\/])?PhysicalDrive([0-9]{1,9})[\\/. ]*", re.IGNORECASE | re.ASCII)
+_OWN = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:[.:]|$)", re.IGNORECASE)
+_FORBIDDEN = re.compile(r'[\x00-\x1f<>:"|?*]')
+_TOO_LONG, _MOST = 206, 259
+"""ERROR_FILENAME_EXCED_RANGE; letters of a path where long ones are switched off."""
 _GET_LENGTH_INFO, _CHECK_VERIFY, _UPDATE_PROPERTIES = 0x7405C, 0x2D4800, 0x70140
 """IOCTL_DISK_GET_LENGTH_INFO, IOCTL_STORAGE_CHECK_VERIFY, IOCTL_DISK_UPDATE_PROPERTIES."""
 _CLOUD = (362, 363, 388, 389, 393, 395, 398, 404, 426)
@@ -35,6 +42,62 @@ def device_name(path: str) -> str | None:
     """
     match = _DEVICE.fullmatch(path)
     return rf"\\.\PhysicalDrive{int(match[1])}" if match else None
+
+
+def is_device(name: str) -> bool:
+    """Whether Windows, or an older one, takes a name for a device of its own, with whatever ending: ``aux.csv``."""
+    return _OWN.match(name) is not None
+
+
+def unusable(path: str) -> str:
+    r"""Say why Windows would not make the file or folder of this name, but something else; empty where it would.
+
+    A film called ``mouse 12:30.avi`` becomes a stream of a file ``mouse 12`` that no folder shows; ``aux.csv`` goes to
+    a device; ``day 3.`` is made as ``day 3``, and ``sub. /film.avi`` is not found.
+    """
+    place = PureWindowsPath(path)
+    if place.drive.startswith("\\\\.\\"):
+        return "this is a device; give the name of a file"
+    for name in place.parts[1:] if place.anchor else place.parts:
+        if found := _FORBIDDEN.search(name):
+            return f"Windows takes no {plain(found[0])!r} in a name ({plain(name)!r}); leave it out"
+        if is_device(name):
+            return f"{plain(name)!r} is the name of a device to Windows; give another name"
+        if name != ".." and name.endswith((".", " ")):
+            return f"Windows drops dots and spaces at the end of a name ({plain(name)!r}); leave them out"
+    return ""
+
+
+def hint_of_length(path: str | os.PathLike[str], error: OSError, most: int = _MOST) -> str:
+    """Say that a path may be too long: long ones are off, it was not found, and has more than so many letters.
+
+    Parameters
+    ----------
+    path, error
+        What was tried, and what Windows said.
+    most
+        Letters; of an output fewer, as files with longer names are made beside it.
+    """
+    whole = os.path.abspath(path)  # noqa: PTH100
+    unknown = error.errno in (errno.ENOENT, errno.EINVAL) or getattr(error, "winerror", None) == _TOO_LONG
+    if not unknown or len(whole) <= most or whole.startswith("\\\\?\\") or _long_paths():
+        return ""
+    return (
+        f" (its path has {len(whole)} letters; long paths are switched off on this computer, so that it takes up to "
+        f"{_MOST}, for what is made beside a file too: take a folder nearer to C:\\)"
+    )
+
+
+def _long_paths() -> bool:
+    """Whether this Windows takes longer paths."""
+    import winreg  # of Windows alone
+
+    known: Any = winreg
+    try:
+        with known.OpenKey(known.HKEY_LOCAL_MACHINE, r"SYSTEM\CurrentControlSet\Control\FileSystem") as key:
+            return bool(known.QueryValueEx(key, "LongPathsEnabled")[0])
+    except OSError:
+        return False
 
 
 def real_path(path: str) -> str:
@@ -63,6 +126,7 @@ def kernel32() -> Any:
             (handle, dword, pointer, dword, pointer, dword, ctypes.POINTER(dword), pointer), ctypes.c_int,
         ),
         "CloseHandle": ((handle,), ctypes.c_int),
+        "GetConsoleMode": ((handle, ctypes.POINTER(dword)), ctypes.c_int),
     }  # fmt: skip
     for name, (arguments, result) in types.items():
         call = getattr(k, name)
@@ -91,6 +155,17 @@ def _handle(fd: int) -> int:
     import msvcrt
 
     return int(msvcrt.get_osfhandle(fd))  # type: ignore[attr-defined, unused-ignore]
+
+
+def is_nul(stream: Any) -> bool:
+    """Whether a stream that calls itself a terminal is none: a console has a mode, ``NUL`` has not."""
+    import ctypes
+
+    mode = ctypes.c_uint32()
+    try:
+        return not kernel32().GetConsoleMode(_handle(stream.fileno()), ctypes.byref(mode))
+    except (OSError, ValueError, AttributeError):  # no stream of the system's
+        return False
 
 
 def disk_size(fd: int) -> int:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 
 import pytest
 
@@ -19,6 +20,14 @@ from miniscope_xr.tools.flash.errors import BusyError
 from .test_collect import TOLD, content, data_of
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+windows = pytest.mark.skipif(os.name == "posix", reason="a signal of Windows")
+
+
+def hit(number: int) -> None:
+    """Send a signal (on Windows `os.kill` is none), and wait until the main thread has noted it."""
+    signal.raise_signal(number)
+    while not interrupts.arrived():
+        time.sleep(0.001)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +35,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
     [
         ("SIGINT", "stopped by Ctrl+C"),
         pytest.param("SIGTERM", "stopped by another program or the system (SIGTERM)", marks=[posix, pytest.mark.slow]),
+        pytest.param("SIGBREAK", "stopped by Ctrl+Break", marks=[windows, pytest.mark.slow]),
         pytest.param("SIGHUP", "stopped, since the terminal was closed", marks=[posix, pytest.mark.slow]),
     ],
 )
@@ -39,7 +49,7 @@ def test_whoever_stops_it_is_named_and_it_goes_on(day, tool, tmp_path, monkeypat
         if copy.done == 1 << 20:
             both.wait(30)
             if source.path == str(one):
-                os.kill(os.getpid(), getattr(signal, name))
+                hit(getattr(signal, name))
             both.wait(30)
         places.append((source.path, copy.done))
         return real(source, copy)
@@ -64,7 +74,7 @@ def test_a_reader_that_does_not_answer_keeps_nobody(day, tool, tmp_path, monkeyp
 
     def piece(source, copy):
         if source.path == str(dead):
-            os.kill(os.getpid(), signal.SIGINT)
+            hit(signal.SIGINT)
             answer.wait(60)
             ended.set()
         return real(source, copy)

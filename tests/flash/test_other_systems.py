@@ -276,11 +276,15 @@ def test_what_powershell_answers(monkeypatch):
         (subprocess.CompletedProcess([], 0, b"{", b""), "failed: "),
         (subprocess.CompletedProcess([], 0, b"", b""), "1 of 3 questions"),
         (OSError(2, "no such program"), "no such program"),
+        (subprocess.TimeoutExpired([], 60), "failed: no answer within 60 s; "),
+        (subprocess.CompletedProcess([], 5, b"", b""), "failed: exit status 5; "),
     ],
 )
 def test_a_powershell_that_fails(monkeypatch, end, message):
+    """It is said in a sentence, which has nothing of the script."""
+
     def run(command, **named):
-        if isinstance(end, OSError):
+        if isinstance(end, Exception):
             raise end
         assert named["check"]
         end.args = command
@@ -288,8 +292,9 @@ def test_a_powershell_that_fails(monkeypatch, end, message):
         return end
 
     monkeypatch.setattr(disks_windows.subprocess, "run", run)
-    with pytest.raises(NotACardError, match=re.escape(message)):
+    with pytest.raises(NotACardError, match=re.escape(message)) as raised:
         WindowsDisks().identify(r"\\.\PhysicalDrive2")
+    assert "ConvertTo-Json" not in str(raised.value)
 
 
 class Calls:

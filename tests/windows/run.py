@@ -115,7 +115,7 @@ def run_once(environment: Environment, prefix: Path, files: list[str], words: li
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", f"faulthandler_timeout={limit // 2}"]
     options += [f"--junitxml=Z:{report}", *words]
     command = environment.command("-m", "pytest", *files, *options)
-    env = environment.environ(prefix)
+    env = environment.environ(prefix) | {"MINISCOPE_XR_SHARE": new_share(prefix)}
     if any(DISKS in file for file in files):
         readers = prefix.parent / f"{prefix.name}.disks"
         readers.write_bytes(b"")
@@ -124,6 +124,14 @@ def run_once(environment: Environment, prefix: Path, files: list[str], words: li
             env["MINISCOPE_XR_LOOP"] = f"Z:{loop}".replace("/", "\\") if loop else ""
             return run_pytest(environment, prefix, files, command, env, limit)
     return run_pytest(environment, prefix, files, command, env, limit)
+
+
+def new_share(prefix: Path) -> str:
+    r"""Make an empty folder of another computer, as Windows' programs see it: ``\\nas\lab``."""
+    share = prefix / "dosdevices" / "unc" / "nas" / "lab"
+    shutil.rmtree(share, ignore_errors=True)
+    share.mkdir(parents=True)
+    return r"\\nas\lab"
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from miniscope_xr.errors import MiniscopeError, message_of
 from miniscope_xr.source.local import Device
 from miniscope_xr.source.words import example_device
 from miniscope_xr.tools.cli.program import main as command_line
+from miniscope_xr.tools.flash.ask import is_person
 from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import BUSY, DONE, PROBLEMS, REFUSED, USAGE
 from miniscope_xr.tools.flash.journal import journals
@@ -249,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     list_.look()
     if args.write:
         list_.change()
-    if sys.stdin is not None and sys.stdin.isatty():
+    if is_person(sys.stdin):
         list_.by_hand()
     print(f"{len(list_.steps)} steps, {len(list_.wrong)} not as expected; the report: {args.report}")
     return PROBLEMS if list_.wrong else DONE

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from miniscope_xr.errors import OptionError, plain
 from miniscope_xr.tools.export.options import ABOUT, facts
+from miniscope_xr.tools.flash.ask import is_person
 
 SESSION = {
     "animal": "name of the animal",
@@ -124,7 +125,7 @@ def terminal() -> Callable[[str], str] | None:
     OptionError
         The input ended.
     """
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not is_person(sys.stdin):
         return None
 
     def ask(question: str) -> str:

@@ -11,8 +11,10 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+from miniscope_xr.source.replace import patiently
 from miniscope_xr.tools.flash.errors import BusyError
 from miniscope_xr.tools.stream.outputs import output_errors
 
@@ -48,7 +50,7 @@ def _taken(path: Path) -> int | None:
     """Open and lock the file; None where another process has it."""
     while True:
         flags = os.O_RDWR | os.O_CREAT | _TEMPORARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-        fd = os.open(path, flags, 0o666)
+        fd = patiently(partial(os.open, path, flags, 0o666))  # Windows may still be about to remove it
         try:
             locked = _lock(fd)
             if locked and (_TEMPORARY or _is_still(fd, path)):

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from miniscope_xr.errors import OptionError, plain
+from miniscope_xr.source.windows import is_device
 
 DEFAULT = "{animal}/{date}/{session}"
 _LONGEST = 150  # bytes of one name: endings come behind it, and systems take 255
 _ODD = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
-_TAKEN = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # devices of Windows
 
 
 def fields_of(template: str) -> list[str]:
@@ -67,7 +67,7 @@ def safe(text: str) -> str:
     name = name.encode("utf-8", "replace")[:_LONGEST].decode("utf-8", "ignore").strip()
     name = re.sub(r"[. ]+$", lambda end: "_" * len(end[0]), name)
     name = re.sub(r"^[.~-]", "_", name)
-    return f"_{name}" if _TAKEN.match(name) or not name else name
+    return f"_{name}" if is_device(name) or not name else name
 
 
 def name_of(template: str, values: Mapping[str, str]) -> PurePosixPath:

@@ -107,7 +107,7 @@ class Outcome:
 
 def _by() -> str:
     """Who ended it, as far as a signal tells."""
-    words = {"": "", "SIGINT": " by Ctrl+C", "SIGHUP": ", since the terminal was closed"}
+    words = {"": "", "SIGINT": " by Ctrl+C", "SIGBREAK": " by Ctrl+Break", "SIGHUP": ", since the terminal was closed"}
     return words.get(interrupts.arrived(), f" by another program or the system ({interrupts.arrived()})")
 
 

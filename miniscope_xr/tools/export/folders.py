@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from miniscope_xr.errors import OutputError, OutputExistsError
-from miniscope_xr.source.replace import remove_tree, replace
+from miniscope_xr.source.replace import new_folder, remove_tree, replace
 from miniscope_xr.tools.stream.outputs import kind_of, output_errors, parents_made
 
 _OURS = (".zgroup", "zarr.json", "metaData.json", "timestamps.csv")
@@ -57,7 +56,7 @@ def whole_folder(path: Path, force: bool = False) -> Iterator[Path]:
 def _holder(path: Path) -> Iterator[Path]:
     """A folder beside ``path``, of which nothing is left."""
     with output_errors(path):
-        holder = Path(tempfile.mkdtemp(prefix=f".{path.stem[:40]}-", suffix=".part", dir=path.parent))
+        holder = new_folder(path.parent, f".{path.stem[:40]}-", ".part")
     try:
         yield holder
     finally:

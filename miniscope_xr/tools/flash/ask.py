@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from miniscope_xr.errors import OptionError, plain
 from miniscope_xr.layout import SECTOR
+from miniscope_xr.source import windows
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.look import Look
 from miniscope_xr.tools.flash.operation import Change
@@ -76,6 +78,13 @@ def check_card_option(card: str | None, yes: bool, card_id: str) -> None:
         raise RefusedError(f"--card {card} is not this card; it is {card_id}. Look again with `list`", card_id=card_id)
 
 
+def is_person(source: Any) -> bool:
+    """Whether a stream comes from a terminal. To Windows ``NUL`` is one too, which is what a planned task is given."""
+    if not getattr(source, "isatty", lambda: False)():
+        return False
+    return sys.platform != "win32" or not windows.is_nul(source)
+
+
 def confirm(card_id: str, yes: bool, streams: Mapping[str, object] | None = None) -> None:
     """Let the user type the last four characters of the card id.
 
@@ -88,7 +97,7 @@ def confirm(card_id: str, yes: bool, streams: Mapping[str, object] | None = None
         return
     streams = streams or {}
     source = streams.get("in", sys.stdin)
-    if not getattr(source, "isatty", lambda: False)():
+    if not is_person(source):
         raise RefusedError(f"nobody is there to ask; if this is the card: --yes --card {card_id}", card_id=card_id)
     question = f"Type the last four characters of the card id {plain(card_id)} to go on: "
     clear()

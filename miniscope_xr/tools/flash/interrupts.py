@@ -15,8 +15,10 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""Ctrl+C, a polite kill, and a terminal that was closed (or a connection that broke)."""
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+_SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+"""Ctrl+C, a polite kill, a terminal that was closed (or a connection that broke); Windows' Ctrl+Break, its polite kill.
+"""
 
 
 _INSISTED = 0.5  # seconds from the first signal; a key that is held down repeats itself sooner
@@ -44,7 +46,7 @@ def _note(number: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def caught() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP interrupts too; of several signals only the first raises, so that its handling is whole.
+    """Make the other signals interrupts too; of several signals only the first raises, so that its handling is whole.
 
     One that is ignored stays so: `nohup`, or a script that runs this in the background, wants it to go on.
     """

@@ -13,6 +13,7 @@ import errno
 import os
 import re
 import stat
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from miniscope_xr.source.replace import settle, write_whole
+from miniscope_xr.source.windows import unusable
 from miniscope_xr.tools.flash import journal_format as text
 from miniscope_xr.tools.flash.errors import JournalError
 
@@ -122,6 +124,8 @@ def _next_number(backup_dir: Path) -> int:
 def new_folder(backup_dir: Path, card_id: str, verb: str) -> Path:
     """Make a fresh folder for one operation, numbered behind all others."""
     parent = backup_dir / re.sub(r"[^\w.-]", "_", card_id)
+    if sys.platform == "win32" and (why := unusable(str(parent))):
+        raise JournalError(errno.EINVAL, f"the backup folder cannot be made: {why}", str(parent))
     try:
         parent.mkdir(parents=True, exist_ok=True)
         number = _next_number(backup_dir)

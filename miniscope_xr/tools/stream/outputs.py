@@ -10,19 +10,19 @@ import contextlib
 import errno
 import os
 import re
-import secrets
 import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from miniscope_xr.errors import MiniscopeError, OutputError, OutputExistsError
-from miniscope_xr.source.replace import is_held, remove, replace
+from miniscope_xr.source import windows
+from miniscope_xr.source.replace import is_held, new_name, remove, replace
 
+_MOST = 220  # letters of a path on Windows: names of files beside an output are up to 40 longer
 _BLOCK = 4096  # bytes; less than this is free on a full disk
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -31,7 +31,7 @@ _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
 )
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # "s3://bucket/film.avi", as a Path writes it
+_ADDRESS = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]+:{re.escape(os.sep)}")  # "s3://bucket/film.avi", as a Path writes it
 
 
 @contextlib.contextmanager
@@ -45,6 +45,7 @@ def output_errors(path: Path, then: str = "nothing was kept") -> Iterator[None]:
         code = error.errno or (errno.ENOSPC if is_full(path) else errno.EIO)  # numpy: "92416 requested and 512 written"
         text = error.strerror or (os.strerror(code) if code == errno.ENOSPC else str(error))
         text += " (is it open in another program, or write-protected?)" if is_held(error) else ""
+        text += windows.hint_of_length(path, error, _MOST) if sys.platform == "win32" else ""
         raise OutputError(code, f"cannot be written: {text}; {then}", str(path)) from error
 
 
@@ -66,6 +67,8 @@ def kind_of(path: Path) -> str:
     OutputError
         The system does not let us look, or nothing can have such a name.
     """
+    if sys.platform == "win32" and (why := windows.unusable(str(path))):
+        raise OutputError(errno.EINVAL, why, str(path))
     with output_errors(path):
         try:
             mode = os.lstat(path).st_mode
@@ -82,11 +85,11 @@ def kind_of(path: Path) -> str:
 
 def refuse_special(path: Path) -> None:
     """Raise OutputExistsError where something that is no regular file has this name; nothing forces it."""
-    if os.name == "posix" and _ADDRESS.match(str(path)):
+    if _ADDRESS.match(str(path)):
         raise OutputExistsError(
             errno.EINVAL, "is an address; an output is a file on this computer: write it, then upload it", str(path)
         )
-    kind = kind_of(path)
+    kind = kind_of(path) or ("" if path.name else "a drive or a folder of another computer")
     if kind not in ("", "a file"):
         raise OutputExistsError(
             errno.EEXIST, f"is {kind}; an output is a new file or a regular one: give another name", str(path)
@@ -117,7 +120,9 @@ def refuse_source(path: Path, *sources: str | os.PathLike[str] | None) -> None:
 def refuse_too_large(path: Path, size: int) -> None:
     """Raise OutputError where the disk of ``path`` has no room for ``size`` bytes: better now than hours later."""
     with output_errors(path):
-        there = next(folder for folder in path.absolute().parents if folder.exists())
+        there = next((folder for folder in path.absolute().parents if folder.exists()), None)
+        if there is None:
+            raise FileNotFoundError(errno.ENOENT, f"there is no {path.absolute().anchor} on this computer")
         free = shutil.disk_usage(there).free
     if free < size:
         raise OutputError(
@@ -172,13 +177,12 @@ def _part_of(final: Path) -> Iterator[Path]:
     """A temporary name beside ``final``, of which nothing is left."""
     with output_errors(final):
         # the suffix stays last: writers choose the format by it
-        handle, tried = tempfile.mkstemp(prefix=f".{final.stem[:40]}-", suffix=f".part{final.suffix}", dir=final.parent)
-    os.close(handle)
-    remove(Path(tried))
+        tried, part = (new_name(final.parent, f".{final.stem[:40]}-", f".part{final.suffix}") for _ in range(2))
+        os.close(os.open(tried, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        remove(tried)
     # The writer makes it anew, with the permissions of a new file; and a file that was cut to nothing, as writers do
     # with one that is there, is put on the disk by ext4 before it is closed: half of the time of a copy. Its name is
     # another one than was tried, as Windows may keep that until whoever looks at the file lets it go.
-    part = Path(tried).with_name(f".{final.stem[:40]}-{secrets.token_hex(4)}.part{final.suffix}")
     try:
         yield part
     finally:

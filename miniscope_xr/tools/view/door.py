@@ -7,11 +7,13 @@ place from the page's own.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import time
 from collections import OrderedDict
 from http.server import ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any
 
 MOST_STRANGERS = 128
@@ -55,12 +57,21 @@ class Door(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 32
+    allow_reuse_address = os.name == "posix"  # to Windows it means that two programs may have one port
 
     def __init__(self, port: int, handler: Any) -> None:
         self.pages = Pages()
         self._strangers: OrderedDict[socket.socket, None] = OrderedDict()
         self._lock = threading.Lock()
         super().__init__(("127.0.0.1", port), handler)
+
+    def server_bind(self) -> None:
+        """Take the port, so that no other program gets what is meant for us; nobody is asked what we are called."""
+        alone = getattr(socket, "SO_EXCLUSIVEADDRUSE", None)
+        if alone is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, alone, 1)
+        TCPServer.server_bind(self)  # not HTTPServer's: to look up a name takes seconds in some networks
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer a connection in a thread; of too many strangers the oldest is sent away."""

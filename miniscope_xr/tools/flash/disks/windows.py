@@ -48,9 +48,9 @@ class WindowsDisks:
             except (subprocess.CalledProcessError, OSError, ValueError):
                 return self._answers(script, len(commands))
         except (subprocess.SubprocessError, OSError, ValueError) as error:
-            said = (getattr(error, "stderr", None) or b"").decode("utf-8", errors="replace").split("\n")[0].strip()
-            why = f"{error} {said}".strip()
-            raise NotACardError(f"PowerShell `{script}` failed: {why}; {as_administrator()}") from error
+            raise NotACardError(
+                f"PowerShell, which tells of the disks, failed: {_why(error)}; {as_administrator()}"
+            ) from error
 
     def _answers(self, script: str, wanted: int) -> list[list[dict[str, Any]]]:
         found = [json.loads(text) if text.strip() else [] for text in self._run(script).split(_BETWEEN)]
@@ -89,6 +89,16 @@ class WindowsDisks:
             model=str(disk.get("FriendlyName") or "").strip(), serial=str(disk.get("SerialNumber") or "").strip(),
             mounts=tuple(mounts), partitions=tuple(_part(name, p) for p in parts),
         )  # fmt: skip
+
+
+def _why(error: Exception) -> str:
+    """What PowerShell said, without the whole of what it was asked."""
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"no answer within {error.timeout:.0f} s"
+    if isinstance(error, subprocess.CalledProcessError):
+        said = (error.stderr or b"").decode("utf-8", errors="replace").split("\n")[0].strip()
+        return f"exit status {error.returncode}. {said}".strip(". ")
+    return str(error)
 
 
 def _json(command: str, fields: str) -> str:
