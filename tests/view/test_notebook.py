@@ -188,9 +188,12 @@ def test_it_takes_the_notebook_s_theme(shown, lossy):
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-def test_it_fits_and_has_names(shown, lossy, width):
+@pytest.mark.parametrize(("width", "theme"), [(390, "light"), (1280, "light"), (1280, "dark")])
+def test_it_fits_and_has_names(shown, lossy, width, theme):
     (widget,) = shown(lossy, width=width)
+    widget.run("document.body.dataset.jpThemeLight = arguments[0]", str(theme == "light").lower())
+    host = "return window.widgets[0].el.firstElementChild.dataset.theme"
+    widget.until(lambda: widget.run(host) == theme, "it never took the theme")
     widget.click(".add")
     widget.until(lambda: widget.part(".save").is_enabled(), "the trace never ended")
     assert widget.run("return document.documentElement.scrollWidth <= window.innerWidth")
