@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from itertools import pairwise
 
 import numpy as np
@@ -177,13 +179,67 @@ def test_goes_on_where_it_stopped(make_card, tmp_path, out, kind, at):
 def test_goes_on_after_a_full_disk(make_card, tmp_path):
     card, _ = make_card(frames=200)
     with small_disk(tmp_path / "small", 6 << 20) as disk:
-        with pytest.raises(OutputError, match="make room and run it again"):
-            rescue(str(card), disk / "out.img")
+        with pytest.MonkeyPatch.context() as patch:  # somebody else fills it meanwhile
+            patch.setattr(rescuing, "room_for", lambda *_: contextlib.nullcontext())
+            with pytest.raises(OutputError, match="make room and run it again"):
+                rescue(str(card), disk / "out.img")
         assert list(disk.iterdir()) == []  # less than a GB was read: nothing of it is certainly on the disk
         grow(disk, 64 << 20)
         rescue(str(card), disk / "out.img")
         with xr.open_dataset(card, engine="miniscope") as a, xr.open_dataset(disk / "out.img", engine="miniscope") as b:
             xr.testing.assert_identical(a.load(), b.load())
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Have this many bytes free on the disk."""
+    usage = shutil.disk_usage("/")
+
+    def left(number):
+        monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=number))
+
+    return left
+
+
+def test_a_disk_without_room_is_told_before_anything_is_written(make_card, tmp_path, out, free):
+    """Room for the whole card is enough; with less, what counts is how far recordings reach."""
+    _, made = make_card(frames=30)
+    card = tmp_path / "large.img"
+    card.write_bytes(made.data + bytes(16 << 20))
+    with card.open("r+b") as file:  # no hole: of these it is known that they need no room
+        file.seek(len(made.data))
+        file.write(b"\xa5" * (16 << 20))
+    free(1 << 20)
+    with pytest.raises(OutputError, match=r"takes up to 0\.00 GB more, and 0\.00 GB are free"):
+        rescue(str(card), out)
+    assert sorted(tmp_path.glob("out*")) == []
+    free(len(made.data) + (4 << 20))
+    assert rescue(str(card), out).images[0].frames == 30
+
+
+@pytest.mark.slow
+def test_no_room_for_the_older_ones(make_card, tmp_path, out, free):
+    """The newest is there already, and stays; of the others nothing half written."""
+    _, long = make_card(frames=60, seed=1)
+    _, short = make_card(frames=20, seed=2)
+    card = bytearray(long.data)
+    card[: short.end_sector() * SECTOR] = short.data[: short.end_sector() * SECTOR]
+    path = tmp_path / "used.img"
+    path.write_bytes(bytes(card))
+    refuse = rescuing.older
+
+    def older(*args):
+        free(1000)
+        return refuse(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rescuing, "older", older)
+        with pytest.raises(
+            OutputError, match=r"takes .* are free on this disk; nothing was written: .*out-older1\.img"
+        ):
+            rescue(str(path), out, everything=True)
+    assert len(whole_frames(out)) == 20
+    assert sorted(file.name for file in tmp_path.glob("out-*")) == []
 
 
 def test_bad_sectors_are_listed(make_card, tmp_path, out, capsys, monkeypatch):

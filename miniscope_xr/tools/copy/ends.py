@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.errors import CardReadError, NotACardError, OptionError
@@ -10,7 +10,7 @@ from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.salvage import Tolerant
 from miniscope_xr.tools.flash.operation import Progress
-from miniscope_xr.tools.flash.stale import find_extent
+from miniscope_xr.tools.flash.stale import find_extents
 
 MARGIN = 1 << 20
 """Bytes copied behind the recordings: what lies there tells a reader how the last one ended."""
@@ -35,18 +35,13 @@ def _frames_end(card: OpenCard, frames: int) -> int:
     return end_byte(OpenRecording(card, card.index.recordings[0]), frames)
 
 
-def _data_end(source: ByteSource, layouts: Iterable[Layout], progress: Progress | None) -> int:
+def data_end(source: ByteSource, layouts: Sequence[Layout], progress: Progress | None) -> int:
     """Byte behind everything that looks like a recording in one of these layouts; 0 if nothing does.
 
     It is the search by which ``prepare`` says what would be lost, so that a copy never holds less.
     """
-    readable, end = Tolerant(source), 0
-    for layout in layouts:
-        start = layout.sectors.data * SECTOR
-        if source.size > start:
-            found = find_extent(readable, layout, progress)
-            end = max(end, found if found > start else 0)
-    return end
+    ends = find_extents(Tolerant(source), layouts, progress)
+    return max((ends[each.id] for each in layouts if ends[each.id] > each.sectors.data * SECTOR), default=0)
 
 
 def recording_end(
@@ -65,7 +60,7 @@ def recording_end(
         raise
     except ValueError as error:  # no card, blank, ambiguous: what it holds may still be a recording without its front
         known = [load_layout(layout)] if layout else list(builtin_layouts().values())
-        found = _data_end(source, known, progress) if frames is None else 0
+        found = data_end(source, known, progress) if frames is None else 0
         if not found or not isinstance(error, NotACardError):
             raise
         return found + MARGIN
@@ -73,6 +68,6 @@ def recording_end(
         if frames is not None:
             return _frames_end(card, frames)
         end = card.index.recordings[-1].end_sector * SECTOR
-        return max(end, _data_end(source, [card.index.layout], progress)) + MARGIN
+        return max(end, data_end(source, [card.index.layout], progress)) + MARGIN
     finally:
         card.close()

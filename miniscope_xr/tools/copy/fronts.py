@@ -17,6 +17,7 @@ from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.replace import remove, replace
 from miniscope_xr.tools.copy.gather import covered, stretches
 from miniscope_xr.tools.copy.part import STEP, open_part, refuse_outputs
+from miniscope_xr.tools.stream.outputs import output_errors, refuse_too_large
 
 _FRONT = range(1022, 1026)
 
@@ -112,21 +113,23 @@ def older(
 ) -> list[tuple[int, int]]:
     """Make the image of the newest of the recordings that are left; returns its buffers, none where nothing opens."""
     part, *_ = refuse_outputs(None, older, force)
-    with open_part(part, anew=True) as made:
-        begin, end = int(rest.first.min()), int(rest.end.max())
-        keep = covered(rest, 0, end)
-        for first, count in claimed:
-            keep[first : first + count] = False
-        for a, b in stretches(keep):
-            for at in range(a * SECTOR, b * SECTOR, STEP):
-                file.seek(at)
-                made.seek(at)
-                made.write(file.read(min(STEP, b * SECTOR - at)))
-        made.truncate(end * SECTOR)
-        blank = {sector: bytes(SECTOR) for sector in _FRONT if sector < begin}
-        found = _open_best(made, part, [blank, *_fresh(layouts, blank)])
-    if found:
-        replace(part, older)
-    else:
-        remove(part)
+    begin, end = int(rest.first.min()), int(rest.end.max())
+    keep = covered(rest, 0, end)
+    for first, count in claimed:
+        keep[first : first + count] = False
+    refuse_too_large(older, int(keep.sum()) * SECTOR)
+    try:
+        with output_errors(older), open_part(part, anew=True) as made:
+            for a, b in stretches(keep):
+                for at in range(a * SECTOR, b * SECTOR, STEP):
+                    file.seek(at)
+                    made.seek(at)
+                    made.write(file.read(min(STEP, b * SECTOR - at)))
+            made.truncate(end * SECTOR)
+            blank = {sector: bytes(SECTOR) for sector in _FRONT if sector < begin}
+            found = _open_best(made, part, [blank, *_fresh(layouts, blank)])
+        if found:
+            replace(part, older)
+    finally:
+        remove(part)  # where it did not become the image
     return found or []

@@ -90,7 +90,7 @@ _LOOKING = threading.Lock()
 
 
 @contextlib.contextmanager
-def room_for(part: Path, copy: CopyMap, card: str) -> Iterator[None]:
+def room_for(part: Path, copy: CopyMap, card: str, says: str = "the copy takes") -> Iterator[None]:
     """Refuse a copy that its disk has no room for, beside the others that are under way: now, not hours later.
 
     Parameters
@@ -101,6 +101,8 @@ def room_for(part: Path, copy: CopyMap, card: str) -> Iterator[None]:
         What it is going to hold.
     card
         What is copied. Of a sparse file its holes need no room.
+    says
+        Of what is needed.
 
     Raises
     ------
@@ -121,7 +123,7 @@ def room_for(part: Path, copy: CopyMap, card: str) -> Iterator[None]:
             beside = f", of which the other copies of this run take {others / 1e9:.2f} GB" if others else ""
             raise OutputError(
                 errno.ENOSPC,
-                f"the copy takes {needed / 1e9:.2f} GB more, and {free / 1e9:.2f} GB are free on this disk{beside}; "
+                f"{says} {needed / 1e9:.2f} GB more, and {free / 1e9:.2f} GB are free on this disk{beside}; "
                 f"{UNFINISHED}",
                 str(part),
             )

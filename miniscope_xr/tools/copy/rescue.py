@@ -15,11 +15,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_field
 from pathlib import Path
 from typing import Any
 
 from miniscope_xr.card import OpenCard
-from miniscope_xr.errors import MiniscopeError, NotACardError
+from miniscope_xr.errors import MiniscopeError, NotACardError, OutputError
 from miniscope_xr.index.find import Extents, Finder
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
 from miniscope_xr.source.base import ByteSource
@@ -29,9 +30,10 @@ from miniscope_xr.source.replace import remove, replace
 from miniscope_xr.source.spliced import open_spliced
 from miniscope_xr.tools.check.check import check
 from miniscope_xr.tools.check.result import CheckResult
+from miniscope_xr.tools.copy.ends import data_end
 from miniscope_xr.tools.copy.fronts import newest, older, unclaimed
 from miniscope_xr.tools.copy.gather import gather
-from miniscope_xr.tools.copy.part import UNFINISHED, continued, open_part, refuse_outputs
+from miniscope_xr.tools.copy.part import UNFINISHED, continued, open_part, refuse_outputs, room_for
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.stream.outputs import output_errors
 
@@ -133,6 +135,7 @@ def rescue(
     try:
         copy = CopyMap(source.size, card_marks(source))
         copy = copy if force else continued(copy, part, map_file)
+        _refuse_tight(source, path, part, copy, layouts, progress)
         try:
             with output_errors(part, UNFINISHED), open_part(part, anew=not copy.done) as file:
                 found = gather(source, file, finder, copy, map_file, progress)
@@ -153,6 +156,21 @@ def rescue(
     finally:
         source.close()
     return Rescued(tuple(made), len(found.first), left, tuple(copy.bad))
+
+
+def _refuse_tight(
+    source: ByteSource, path: str, part: Path, copy: CopyMap, layouts: Sequence[Layout], progress: Progress | None
+) -> None:
+    """Refuse where the disk has no room: for the whole card, or at least for it up to where recordings reach.
+
+    How much of that is buffers is known once it was read; most cards are full from the front on.
+    """
+    says = "the image takes up to"
+    with contextlib.suppress(OutputError), room_for(part, copy, path, says):
+        return
+    end = min(max(data_end(source, layouts, progress), copy.done), copy.end)
+    with room_for(part, replace_field(copy, end=end), path, says):
+        pass
 
 
 def _images(
