@@ -26,6 +26,10 @@ class Behaviour:
     camera_noise: float = 2.0
     second: Any = None
     """Another light's share of each frame, at (60, 200)."""
+    room: Any = None
+    """How bright the room is in each frame (1: as it began)."""
+    channel: int | None = None
+    """The one colour of the light (0: blue); None: white."""
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(self.seed)
@@ -43,6 +47,13 @@ class Behaviour:
         self._waver = rng.uniform(0, 2 * np.pi, 4), rng.uniform(0.02, 0.4, 4)
 
     def __call__(self, k: int) -> np.ndarray:
+        """Frame ``k`` as the camera gives it: uint8 (height, width, 3)."""
+        colours = [
+            self._seen(k, self.channel in (None, channel)) for channel in range(3 if self.channel is not None else 1)
+        ]
+        return np.stack([colours[min(channel, len(colours) - 1)] for channel in range(3)], axis=2)
+
+    def _seen(self, k: int, light: bool) -> np.ndarray:
         rng = np.random.default_rng((self.seed, k))
         picture = self._floor.copy()
         y, x = self.path[k]
@@ -54,9 +65,11 @@ class Behaviour:
                 strong = 60 + 40 * np.sin(self._waver[0][n] + self._waver[1][n] * k)
                 self._add(picture, gx, gy, 3.0, strong)
         at = (x + 12, y - 6) if self.where is None else self.where
-        self._add(picture, *at, self.radius, self.strength * float(self.lit[k]))
+        self._add(picture, *at, self.radius, self.strength * float(self.lit[k]) * light)
         if self.second is not None:
             self._add(picture, 60, 200, self.radius, self.strength * float(self.second[k]))
+        if self.room is not None:
+            picture *= float(self.room[k])
         picture += self.camera_noise * np.roll(self._noise, int(rng.integers(0, self._noise.size)))
         return np.clip(picture, 0, 255).astype(np.uint8)
 
@@ -72,7 +85,7 @@ class Behaviour:
         film = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, (WIDTH, HEIGHT))
         assert film.isOpened()
         for k in range(self.frames):
-            film.write(np.repeat(self(k)[..., np.newaxis], 3, axis=2))
+            film.write(self(k))
         film.release()
         return path
 

@@ -88,6 +88,32 @@ class TestFit:
         assert fit.error(np.array([(before + after) / 2]))[0] > abs(size)
         assert fit.used.all()
 
+    def test_order_and_what_is_there_again_do_not_matter(self) -> None:
+        """A pair that a table has twenty times makes nothing surer, and a row without a time is none."""
+        rng = np.random.default_rng(5)
+        card = np.sort(rng.uniform(0, HOUR, 40))
+        other = 3 + 1.00003 * card + rng.normal(0, 0.004, 40)
+        once = fit_clocks(card, other)
+        rows = rng.permutation(np.append(np.arange(40), np.repeat([3, 17], 20)))
+        again = fit_clocks([*card[rows], np.nan, 5.0], [*other[rows], 7.0, np.nan])
+        for name in ("card", "other", "used", "cover"):
+            np.testing.assert_array_equal(getattr(again, name), getattr(once, name))
+        assert (again.offset, again.drift, again.spread) == (once.offset, once.drift, once.spread)
+
+    @pytest.mark.slow
+    def test_the_error_holds_with_gaps_in_the_table(self) -> None:
+        held = []
+        at = np.linspace(0, HOUR, 50)
+        for seed in range(400):
+            rng = np.random.default_rng(seed)
+            card = rng.uniform(0, HOUR, 40)
+            other = 3 + 1.00003 * card + rng.normal(0, 0.004, 40)
+            card[::5] = np.nan
+            rows = rng.permutation(np.repeat(np.arange(40), rng.integers(1, 5, 40)))
+            fit = fit_clocks(card[rows], other[rows])
+            held.append((np.abs(fit.at(at) - (3 + 1.00003 * at)) <= fit.error(at)).mean())
+        assert 0.93 <= np.mean(held) <= 0.97
+
     def test_a_steady_clock_has_no_jump(self) -> None:
         for seed in range(20):
             rng = np.random.default_rng(seed)
@@ -152,6 +178,19 @@ class TestMatch:
         with pytest.raises(ClockError, match="not of the same events"):
             match_pulses(first, second, 0.02)
 
+    def test_pulses_that_bounce_are_not_guessed_at(self) -> None:
+        """One clock has each pulse twice, a moment apart: nobody knows which of both is the other's."""
+        truth = Truth(6)
+        for lists in ((truth.card, np.append(truth.other, truth.other + 0.2)),
+                      (np.append(truth.card, truth.card + 0.2), truth.other)):  # fmt: skip
+            with pytest.raises(ClockError, match=r"fit twice, 0\.\d+ s apart"):
+                match_pulses(*lists, 0.025)
+        mine, theirs = match_pulses(*(np.append(times, times + 0.2) for times in (truth.card, truth.other)), 0.025)
+        assert len(mine) > 1.7 * len(truth.pulses) * 0.8
+        both = np.sort(np.append(truth.other, truth.other + 0.2))[theirs]
+        off = both - truth.at(np.sort(np.append(truth.card, truth.card + 0.2))[mine])
+        assert np.median(np.abs(off)) < 0.02
+
     def test_one_list_may_begin_before_the_other(self) -> None:
         truth = Truth(3)
         later = truth.other[truth.other > truth.at(1800)]
@@ -210,6 +249,31 @@ class TestAlign:
         ds = align(recording(), pulses=ttl)  # it begins one frame before the first is complete
         np.testing.assert_allclose(ds.clock_time.values[[0, -1]], [100.05, 120.0], atol=0.002)
         assert 0.04 < ds.attrs["clock_error"] < 0.1
+
+    @pytest.mark.parametrize(("pairs", "after"), [(6, 1), (6, 3), (12, 8), (40, 20)])
+    @pytest.mark.parametrize("leap", [1.0, -1.0])
+    def test_daylight_saving_time_is_no_jump(self, pairs: int, after: int, leap: float) -> None:
+        """Times of a camera without their zone, over the hour at which clocks are put forward or back."""
+        card = np.sort(np.random.default_rng(pairs).uniform(0, 18, pairs))
+        shown = card + 3600 * leap * (np.arange(pairs) >= pairs - after)
+        began = np.datetime64("2026-03-29T01:59:50")
+        with pytest.raises(ClockError, match="daylight saving time"):
+            align(recording(), pairs=list(zip(card, began + (shown * 1e6).astype("timedelta64[us]"), strict=True)))
+
+    def test_a_clock_that_was_set_is_a_jump(self) -> None:
+        card = np.arange(0, 19, 0.5)
+        ds = align(recording(), pairs=np.stack([card, card + 12.5 * (card > 9)], axis=1))
+        assert len(ds.attrs["clock_jumps"]) == 1
+
+    def test_a_table_with_empty_cells(self, tmp_path: Path) -> None:
+        (tmp_path / "t.csv").write_text("card,other\n0.5,7.5\n1,\n5,12\n,3\n9,nan\n10,17\n")
+        ds = align(recording(), pairs=tmp_path / "t.csv")
+        assert ds.clock_pair_card.values.tolist() == [0.5, 5, 10]
+        dates = [f"2026-03-14T15:00:{s:02}" for s in (7, 12, 17)]
+        ds = align(recording(), pairs=[(0, dates[0]), (2, ""), (5, dates[1]), (3, "NaT"), (10, dates[2])])
+        assert ds.sizes["clock_pair"] == 3
+        whole = np.array(["2026-03-14T15:00:07", "NaT", "2026-03-14T15:00:27"], "datetime64[ns]")
+        assert align(recording(), pulses=whole).sizes["clock_pair"] == 2
 
     def test_pulses_that_fit_nothing_say_so(self) -> None:
         with pytest.raises(ClockError, match=r"no two pulses are 20\.00 s apart"):

@@ -66,6 +66,66 @@ def test_a_light_of_another_length_is_not_taken(tmp_path: Path) -> None:
         align(recording(LENGTH), video=video(tmp_path, spans=((2, 6),)), progress=False)
 
 
+ROOM = {
+    "turned up": 1 + 0.5 * (TIMES > 8),
+    "up for as long as the recording": 1 + 0.6 * ((TIMES >= 1) & (TIMES < 11)),
+    "the camera's exposure goes down with it": 1 - 0.15 * share(TIMES, 1 / FPS, (ON, OFF)),
+}
+
+
+@pytest.mark.parametrize("room", ROOM)
+def test_the_room_s_light_is_not_the_led(room: str, tmp_path: Path) -> None:
+    ds = align(recording(LENGTH), video=video(tmp_path, room=ROOM[room]), progress=False)
+    assert np.abs(off_by(ds)).max() <= 1 / FPS
+
+
+def test_the_room_s_light_alone_is_no_light(tmp_path: Path) -> None:
+    for room in (ROOM["up for as long as the recording"], np.where(TIMES < 6, 0.1, 1)):
+        with pytest.raises(ClockError, match="no light was found"):
+            align(recording(LENGTH), video=video(tmp_path, spans=(), room=room), progress=False)
+
+
+@pytest.mark.parametrize("channel", [0, 2], ids=["blue", "red"])
+def test_a_coloured_led(channel: int, tmp_path: Path) -> None:
+    ds = align(recording(LENGTH), video=video(tmp_path, channel=channel), progress=False)
+    assert np.abs(off_by(ds)).max() <= 1 / FPS
+
+
+def test_glare_around_it(tmp_path: Path) -> None:
+    """Saturated, and seen in the blocks beside it."""
+    ds = align(recording(LENGTH), video=video(tmp_path, strength=800, radius=4), progress=False)
+    assert np.abs(off_by(ds)).max() <= 1.5 / FPS
+
+
+@pytest.mark.parametrize("spans", [((-1, OFF),), ((ON, 99),)], ids=["on before the video", "never off"])
+def test_a_light_of_which_one_end_is_not_seen_is_not_taken(spans: Any, tmp_path: Path) -> None:
+    with pytest.raises(ClockError, match="no light was found"):
+        align(recording(LENGTH), video=video(tmp_path, spans=spans), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("frames", "said"), [(4, "4 frames are too few"), (40, r"1\.3 s long and the recording 10\.0 s"), (0, "film.avi")]
+)
+def test_a_video_shorter_than_the_recording_says_so(frames: int, said: str, tmp_path: Path) -> None:
+    film = Behaviour(share(TIMES, 1 / FPS, (ON, OFF)), frames).write(tmp_path / "film.avi", FPS)
+    with pytest.raises(OptionError, match=said):
+        align(recording(LENGTH), video=film, progress=False)
+
+
+@pytest.mark.parametrize("strength", [0.4, 2.5])
+def test_another_light_on_for_as_long_is_not_guessed_at(strength: float, tmp_path: Path) -> None:
+    """Another animal's scope, begun by the same remote for as long, nearer to the camera or further away."""
+    second = strength * share(TIMES, 1 / FPS, (1.5, 11.5))
+    with pytest.raises(ClockError, match="two lights in the video"):
+        align(recording(LENGTH), video=video(tmp_path, second=second), progress=False)
+
+
+def test_other_lights_do_not_matter(tmp_path: Path) -> None:
+    for second in (np.arange(FRAMES) % 7 < 3, np.arange(FRAMES) < 4):
+        ds = align(recording(LENGTH), video=video(tmp_path, second=second), progress=False)
+        assert np.abs(off_by(ds)).max() <= 1 / FPS
+
+
 def test_two_lights_are_told_apart_by_their_region(tmp_path: Path) -> None:
     film = video(tmp_path, second=share(TIMES, 1 / FPS, (1.5, 11.5)))
     with pytest.raises(ClockError, match="give the region"):
@@ -85,6 +145,32 @@ def test_flashes_are_matched_to_the_card_s_by_their_intervals(tmp_path: Path) ->
     ds = align(recording(LENGTH), video=video(tmp_path, spans=spans), card=card[1:], progress=False)
     assert ds.attrs["clock_pairs"] == 7
     np.testing.assert_allclose(ds.clock_pair_other - ds.clock_pair_card, 2, atol=1 / FPS)
+    assert ds.attrs["clock_error"] >= 0.5 / FPS  # what a video's frames leave open
+
+
+CARD = np.cumsum([0.5, 0.9, 0.7, 1.1, 0.6, 1.3, 0.8, 1.0])
+FLASHES = [(2 + t, 2.2 + t) for t in CARD]
+
+
+def test_of_several_flashing_lights_the_card_s_is_taken(tmp_path: Path) -> None:
+    """The brighter one blinks by itself."""
+    film = video(tmp_path, spans=FLASHES, second=1.5 * (np.arange(FRAMES) % 20 < 10))
+    ds = align(recording(LENGTH), video=film, card=CARD, progress=False)
+    assert "x 240, y 32" in ds.attrs["clock_source"]
+    np.testing.assert_allclose(ds.clock_pair_other - ds.clock_pair_card, 2, atol=1 / FPS)
+    film = video(tmp_path, spans=FLASHES, second=share(TIMES, 1 / FPS, *((a + 1, b + 1) for a, b in FLASHES)))
+    with pytest.raises(ClockError, match="two lights"):  # both do as the card says
+        align(recording(LENGTH), video=film, card=CARD, progress=False)
+
+
+def test_missing_flashes_do_no_harm_and_doubled_ones_are_not_guessed_at(tmp_path: Path) -> None:
+    few = [span for k, span in enumerate(FLASHES) if k not in (2, 5)]
+    ds = align(recording(LENGTH), video=video(tmp_path, spans=few), card=CARD, progress=False)
+    assert ds.attrs["clock_pairs"] == 6
+    np.testing.assert_allclose(ds.clock_pair_other - ds.clock_pair_card, 2, atol=1 / FPS)
+    twice = [(a + late, a + late + 0.1) for a, _ in FLASHES for late in (0, 0.2)]
+    with pytest.raises(ClockError, match=r"fit twice, 0\.20 s apart"):
+        align(recording(LENGTH), video=video(tmp_path, spans=twice), card=CARD, progress=False)
 
 
 def test_a_camera_s_folder_gives_dates(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import xarray as xr
 from miniscope_xr.errors import refuse_unknown
 from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.clock.fit import MOST_DRIFT, ClockError, ClockFit, fit_clocks
-from miniscope_xr.tools.clock.lights import Light, Region, find_light, steps_of
+from miniscope_xr.tools.clock.lights import Light, find_lights, one_light
 from miniscope_xr.tools.clock.match import match_pulses
+from miniscope_xr.tools.clock.steps import Region, steps_of
 from miniscope_xr.tools.clock.tables import Column, read_pairs, read_pulses, seconds_of
 from miniscope_xr.tools.stream.camera import FrameTimes, camera_times, nominal_rate
 from miniscope_xr.tools.stream.timing import (
@@ -82,6 +83,8 @@ class _BothSaw:
     source: str
 
 
+_MOST_LIGHTS = 8  # whose flashes are compared with the card's
+_HALF_HOUR = 1800.0  # s: by a multiple of it go the clocks of two time zones apart
 _NEAR = 600.0
 """s before or behind a recording in which pairs may lie, however short it is."""
 
@@ -187,6 +190,7 @@ def find_clock(ds: xr.Dataset, **options: Unpack[AlignOptions]) -> Clock:
     if start is not None and seen.other.dated:
         raise ClockError("start: the other clock shows the date and time by itself; leave start out")
     fit = fit_clocks(seen.card, seen.other.seconds, seen.bound)
+    _refuse_hours(fit, seen.source)
     said = seen.source if fit.drift is not None else f"{seen.source}; {_START_ONLY}"
     return Clock(fit, seen.other.dated or start is not None, zero, said, str(options.get("video") or ""))
 
@@ -222,8 +226,24 @@ def _refuse_elsewhere(recording: _Recording, seen: _BothSaw) -> None:
         )
 
 
+def _refuse_hours(fit: ClockFit, source: str) -> None:
+    """Where daylight saving time begins or ends, nobody has set the clock: half of its times would be an hour wrong."""
+    off = [(size, when) for when, size in fit.jumps]
+    off += zip(fit.residuals[~fit.used].tolist(), fit.card[~fit.used].tolist(), strict=True)
+    for size, when in off:
+        halves = round(size / _HALF_HOUR)
+        if halves and abs(size - halves * _HALF_HOUR) < max(4 * fit.spread, 0.1):
+            raise ClockError(
+                f"{source}: the other clock's times leap by {size:+.2f} s at {when:.1f} s of the card's, as they do "
+                "where daylight saving time begins or ends and in another time zone; write all of them with their zone "
+                "(2026-03-29T01:30:00+01:00), or in seconds since 1970"
+            )
+
+
 def _column(given: Any, what: str) -> Column:
-    return read_pulses(Path(given)) if isinstance(given, str | os.PathLike) else seconds_of(given, what)
+    """Times of pulses, of those that have one."""
+    found = read_pulses(Path(given)) if isinstance(given, str | os.PathLike) else seconds_of(given, what)
+    return Column(found.seconds[np.isfinite(found.seconds)], found.dated)
 
 
 def _pairs(given: Any) -> _BothSaw:
@@ -268,17 +288,33 @@ def _video(recording: _Recording, path: Path, options: AlignOptions) -> _BothSaw
     table = Path(options["camera"]) if options.get("camera") else path
     times = camera_times(table, steps.count, nominal_rate(path))
     known = options.get("card")
-    light = find_light(steps, times.seconds, None if known is not None else recording.length)
+    lights = find_lights(steps, times.seconds, None if known is not None else recording.length)
     half = float(np.median(np.diff(times.seconds))) / 2
     if known is None:
+        light = one_light(lights)
         ends = np.array([recording.start, recording.start + recording.length])
         seen = np.array([_between(times, light.on[0]), _between(times, light.off[0])])
         return _BothSaw(ends, Column(seen, times.dated), 2 * half + recording.period, _said(light, times, "status LED"))
     mine = _column(known, "card").seconds
-    flashes = np.array([_between(times, frame) for frame in light.on])
-    rows, theirs = match_pulses(mine, flashes, 2 * half)
+    light, flashes, rows, theirs = _flashes(lights, times, mine, 2 * half)
     said = _said(light, times, f"{len(rows)} of {len(flashes)} flashes")
-    return _BothSaw(np.sort(mine)[rows], Column(np.sort(flashes)[theirs], times.dated), 0.0, said)
+    return _BothSaw(np.sort(mine)[rows], Column(flashes[theirs], times.dated), half, said)
+
+
+def _flashes(lights: list[Light], times: FrameTimes, mine: Array, jitter: float) -> tuple[Light, Array, Array, Array]:
+    """The light whose flashes are the card's, their times, and which are which (:func:`match_pulses`)."""
+    fit: list[tuple[Light, Array, Array, Array]] = []
+    wrong: list[ClockError] = []
+    for light in lights[:_MOST_LIGHTS]:
+        flashes = np.sort([_between(times, frame) for frame in light.on])
+        try:
+            fit.append((light, flashes, *match_pulses(mine, flashes, jitter)))
+        except ClockError as error:
+            wrong.append(error)
+    if not fit:
+        raise wrong[0]  # what the clearest light lacks
+    one_light([light for light, *_ in fit])
+    return fit[0]
 
 
 def _between(times: FrameTimes, frame: int) -> float:

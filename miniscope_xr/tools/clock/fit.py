@@ -117,7 +117,8 @@ def fit_clocks(card: Any, other: Any, bound: float = 0.0) -> ClockFit:
     Parameters
     ----------
     card, other
-        Times in s of the same events by the card's clock and by the other one.
+        Times in s of the same events by the card's clock and by the other one, in any order; pairs with a NaN are left
+        out, and one that is there again counts once.
     bound
         What the events themselves may be off, in s; 0: it is not known. It is the whole error where there are only two
         pairs, which fit any line: with 0 theirs is NaN.
@@ -131,8 +132,7 @@ def fit_clocks(card: Any, other: Any, bound: float = 0.0) -> ClockFit:
     if card.shape != other.shape:
         raise ClockError(f"{len(card)} times of the card and {len(other)} of the other clock: pairs are expected")
     known = np.isfinite(card) & np.isfinite(other)
-    order = np.argsort(card[known], kind="stable")
-    card, other = card[known][order], other[known][order]
+    card, other = np.unique(np.stack([card[known], other[known]]), axis=1)  # a pair told twice says no more than once
     if not len(card):
         raise ClockError("no pair of times: give at least one event that both clocks have seen")
     if len(np.unique(card)) == 1:
@@ -148,7 +148,7 @@ def _checked(drift: float) -> float:
     if abs(drift) > MOST_DRIFT:
         raise ClockError(
             f"the clocks go apart by {abs(drift):.2%} of the time, which no clock does: are both times in seconds, and "
-            "of the same events?"
+            "of the same events? Was a clock set meanwhile, as for daylight saving time?"
         )
     return drift
 

@@ -1,39 +1,25 @@
 """Lights in a behaviour video: the status LED that is on while a recording runs, a remote's flash, pulses.
 
-One pass over the video, with little memory: of every frame only how bright the brightest point of each block is,
-against what surrounds it, and of that only the sudden changes. A light switches on and off by the same amount; what
-moves does not.
+They are looked for among the sudden changes of the picture (:mod:`miniscope_xr.tools.clock.steps`). A light switches
+on and off by the same amount; what moves does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from miniscope_xr.errors import OptionError
 from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.clock.fit import MOST_DRIFT, ClockError
-from miniscope_xr.tools.stream.camera import opened_film, parts_of, refuse_no_film
-from miniscope_xr.tools.stream.libraries import need
-from miniscope_xr.tools.stream.outputs import progress_bar
+from miniscope_xr.tools.clock.steps import HALVES, LEAST, STRETCH, Region, Steps
 
-Region = tuple[int, int, int, int]
-"""x, y, width and height in px."""
-
-BLOCK = 16  # px of a side
-STRETCH = 5  # frames
-_AROUND = 9  # px of a side of what a point is compared with
-_LEAST = 14  # grey values by which a light stands out when it is on
 _ALIKE = 0.35  # by how much of their size the steps of one light differ
 _STAYS = 0.85  # of the time a light can be seen while it is on; else something stands before it
 _SOME, _WINDOWS = 1500, 25  # stretches and windows by which is told what is usual
 _TRIED = 8  # pairs of steps, the highest first
 _LATE = 0.25  # s: by how much a light may be on longer or shorter than its recording, beside the clocks' drift
 _MOST_PAIRS = 4_000_000  # of steps of a block: more come from something else
-_HALVES = 3  # frames over which a light may come or go: compression smears it
 
 
 @dataclass(frozen=True)
@@ -55,104 +41,14 @@ class Light:
     size: float
     where: Region | None
 
-
-def frames_of(path: Path) -> Iterator[Array]:
-    """Yield the grey frames of a video, or of the numbered videos of a folder in their order."""
-    cv2 = need("cv2", "video", "reading a behaviour video")
-    for part in parts_of(path):
-        with opened_film(part) as film:
-            refuse_no_film(film, part)
-            while True:
-                there, image = film.read()
-                if not there:
-                    break
-                yield image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    @property
+    def place(self) -> str:
+        """The same in words."""
+        return "no fixed place" if self.where is None else f"x {self.where[0]}, y {self.where[1]}"
 
 
-@dataclass
-class Steps:
-    """Sudden changes of the blocks of a video: which frame, which block, how many grey values."""
-
-    frame: Array
-    block: Array
-    size: Array
-    count: int
-    shape: tuple[int, int]
-    """Blocks along y and x."""
-    levels: Array
-    """How far every block stood out on the whole in each stretch of :data:`STRETCH` frames (stretch, block)."""
-    edge: int = BLOCK
-
-
-def steps_of(path: Path, region: Region | None = None, progress: bool = True) -> Steps:
-    """Look at a video once and keep the sudden changes of its blocks.
-
-    Parameters
-    ----------
-    path
-        A video, or a camera's folder.
-    region
-        Only this part of the picture, as one block; None looks everywhere.
-    progress
-        Show a progress bar (on a terminal).
-    """
-    past: list[Array] = []
-    stretch: list[Array] = []
-    levels: list[Array] = []
-    found: list[tuple[Array, Array, Array]] = []
-    count, shape = 0, (1, 1)
-    with progress_bar(0, f"light in {path.name}", show=progress) as bar:
-        for image in frames_of(path):
-            points = _points(image, region)
-            shape = points.shape
-            flat = points.reshape(-1).astype(np.int16)
-            past, stretch = [*past[-_HALVES:], flat], [*stretch, flat]
-            if len(stretch) == STRETCH:
-                levels.append(np.clip(np.median(stretch, axis=0), 0, 255).astype(np.uint8))
-                stretch = []
-            if len(past) > _HALVES:
-                found.append(_changes(past, count - 1))
-            count += 1
-            bar.update(1)
-    if count < 2 * _HALVES:
-        raise ClockError(f"{path}: {count} frames are too few to find a light in")
-    frames, blocks, sizes = (np.concatenate(each) for each in zip(*found, strict=True))
-    whole = np.array(levels, np.uint8).reshape(-1, shape[0] * shape[1])
-    return Steps(frames, blocks, sizes, count, shape, whole)
-
-
-def _points(image: Array, region: Region | None) -> Array:
-    """How far the brightest point of each block stands out of what surrounds it."""
-    cv2 = need("cv2", "video", "reading a behaviour video")
-    if region is not None:
-        x, y, width, height = region
-        if x < 0 or y < 0 or width < 1 or height < 1 or y + height > image.shape[0] or x + width > image.shape[1]:
-            raise OptionError(f"region={region}: the picture is {image.shape[1]} px wide and {image.shape[0]} px high")
-        return np.array([[image[y : y + height, x : x + width].mean()]])
-    smooth = cv2.blur(image, (3, 3))
-    out = cv2.subtract(smooth, cv2.blur(image, (_AROUND * 2 + 1, _AROUND * 2 + 1)))
-    height, width = (size // BLOCK * BLOCK for size in image.shape)
-    if not height or not width:
-        return np.array([[float(out.max())]])
-    points: Array = out[:height, :width].reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK).max(axis=(1, 3))
-    return points
-
-
-def _changes(past: list[Array], frame: int) -> tuple[Array, Array, Array]:
-    """Blocks that changed between the frames ``frame`` - 1 and ``frame``, and did not waver on either side.
-
-    ``past`` is the frames ``frame`` - 2 to ``frame`` + 1: a change may be half done in one frame.
-    """
-    before, last, now, after = past
-    whole = after - before
-    step = now - last
-    sudden = (np.abs(step) * 2 >= np.abs(whole)) & (np.abs(whole) >= _LEAST / 2) & (np.sign(step) == np.sign(whole))
-    blocks = np.flatnonzero(sudden)
-    return np.full(len(blocks), frame, np.int64), blocks, whole[blocks]
-
-
-def find_light(steps: Steps, seconds: Array, lit: float | None) -> Light:
-    """Find the light among the changes.
+def find_lights(steps: Steps, seconds: Array, lit: float | None) -> list[Light]:
+    """Find the lights among the changes: those that can be told apart, the clearest first.
 
     Parameters
     ----------
@@ -166,7 +62,7 @@ def find_light(steps: Steps, seconds: Array, lit: float | None) -> Light:
     Raises
     ------
     ClockError
-        There is none, or there are several that could be it.
+        There is none.
     """
     if len(seconds) < steps.count:
         raise ClockError(f"the video has {steps.count} frames, and {len(seconds)} of them have a time")
@@ -180,21 +76,47 @@ def find_light(steps: Steps, seconds: Array, lit: float | None) -> Light:
     if not found and lit is not None and steps.shape != (1, 1):
         light = _moving(steps, seconds, lit)
         if light is not None:
-            return Light(light[1], light[2], light[3], None)
+            return [Light(light[1], light[2], light[3], None)]
     if not found:
-        wanted = "flashes" if lit is None else f"is on for {lit:.1f} s, as the recording was"
-        raise ClockError(
-            f"no light was found in the video: nothing {wanted}. Give its region (x, y, width, height), or pairs"
-        )
+        raise ClockError(_nothing(steps, seconds, lit))
     found.sort(key=lambda one: (-one[0], one[1]))
-    score, block, on, off, size = found[0]
-    for other in found[1:]:
-        if other[0] > 0.6 * score and not _same(on, off, other[2], other[3]):
-            raise ClockError(
-                "two lights in the video go on and off at different times: one at "
-                f"{_place(steps, block)}, one at {_place(steps, other[1])}; give the region of the right one"
-            )
-    return Light(on, off, size, _region(steps, block))
+    lights: list[Light] = []
+    for _, block, on, off, size in found:
+        if not any(_same(light.on, light.off, on, off) for light in lights):
+            lights.append(Light(on, off, size, _region(steps, block)))
+    return lights
+
+
+def _nothing(steps: Steps, seconds: Array, lit: float | None) -> str:
+    """Say why there is none."""
+    filmed = float(seconds[steps.count - 1] - seconds[0])
+    if lit is not None and filmed < lit:
+        return (
+            f"the video is {filmed:.1f} s long and the recording {lit:.1f} s: the light cannot be seen going on at its "
+            "start and off at its end. Give the whole video (a camera's folder), or pairs"
+        )
+    wanted = "flashes" if lit is None else f"is on for {lit:.1f} s, as the recording was,"
+    return (
+        f"no light was found in the video: nothing {wanted} while the room's light stays as it is. "
+        "Give its region (x, y, width, height), or pairs"
+    )
+
+
+def one_light(lights: list[Light]) -> Light:
+    """Return the light that was found.
+
+    Raises
+    ------
+    ClockError
+        There are several that could be it.
+    """
+    if len(lights) > 1:
+        first, second = (light.place for light in lights[:2])
+        raise ClockError(
+            "two lights in the video go on and off at different times: one at "
+            f"{first}, one at {second}; give the region of the right one"
+        )
+    return lights[0]
 
 
 def _same(on: Array, off: Array, others_on: Array, others_off: Array) -> bool:
@@ -210,11 +132,6 @@ def _region(steps: Steps, block: int) -> Region | None:
     return block % steps.shape[1] * steps.edge, block // steps.shape[1] * steps.edge, steps.edge, steps.edge
 
 
-def _place(steps: Steps, block: int) -> str:
-    region = _region(steps, block)
-    return "no fixed place" if region is None else f"x {region[0]}, y {region[1]}"
-
-
 def _flashing(frames: Array, sizes: Array) -> tuple[float, Array, Array, float] | None:
     """(score, on, off, size) of a block that goes on and off by the same amount again and again, else None."""
     up, down = sizes > 0, sizes < 0
@@ -222,7 +139,7 @@ def _flashing(frames: Array, sizes: Array) -> tuple[float, Array, Array, float] 
         return None
     size = float(np.median(np.abs(sizes)[np.abs(sizes) >= 0.5 * np.abs(sizes).max()]))
     good = np.abs(np.abs(sizes) - size) <= _ALIKE * size
-    if size < _LEAST or good.mean() < 0.7:
+    if size < LEAST or good.mean() < 0.7:
         return None
     frames, up = frames[good], up[good]
     if float((up[1:] != up[:-1]).mean()) < 0.8:  # on, off, on, off
@@ -234,7 +151,7 @@ def _merged(frames: Array, sizes: Array) -> tuple[Array, Array]:
     """One step where the same one was seen in frames that follow each other: the steepest."""
     if not len(frames):
         return frames, sizes
-    new = np.append(True, (np.diff(frames) > _HALVES) | (np.sign(sizes[1:]) != np.sign(sizes[:-1])))
+    new = np.append(True, (np.diff(frames) > HALVES) | (np.sign(sizes[1:]) != np.sign(sizes[:-1])))
     group = np.cumsum(new) - 1
     best = np.full(group[-1] + 1, -1)
     for k in np.argsort(np.abs(sizes), kind="stable").tolist():
@@ -246,7 +163,7 @@ def _lit_once(
     frames: Array, sizes: Array, seconds: Array, lit: float, level: Array
 ) -> tuple[float, Array, Array, float] | None:
     """The step up and the step down that lie as far apart as the recording is long, with a light between them."""
-    ups, downs = np.flatnonzero(sizes >= _LEAST), np.flatnonzero(sizes <= -_LEAST)
+    ups, downs = np.flatnonzero(sizes >= LEAST), np.flatnonzero(sizes <= -LEAST)
     if not len(ups) or not len(downs) or len(ups) * len(downs) > _MOST_PAIRS:
         return None
     apart = seconds[frames[downs]][np.newaxis] - seconds[frames[ups]][:, np.newaxis]
@@ -311,8 +228,8 @@ def _moving(steps: Steps, seconds: Array, lit: float) -> tuple[float, Array, Arr
     on = np.zeros(count, bool)
     on[start : start + length] = True
     size = float(np.median(level[on]) - np.median(level[~on]))
-    shown = level > np.median(level[~on]) + max(size / 4, _LEAST / 2)  # it is weaker between two blocks
-    if size < _LEAST or shown[on].mean() < _STAYS or shown[~on].mean() > 1 - _STAYS:
+    shown = level > np.median(level[~on]) + max(size / 4, LEAST / 2)  # it is weaker between two blocks
+    if size < LEAST or shown[on].mean() < _STAYS or shown[~on].mean() > 1 - _STAYS:
         return None
     edges = []
     for stretch, sign in ((start, 1), (start + length, -1)):

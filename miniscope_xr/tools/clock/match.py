@@ -16,6 +16,7 @@ from miniscope_xr.tools.clock.fit import ClockError
 _AHEAD = 4  # pulses between the two that make a gap: as many may be missing in a row
 _DRIFT = 5e-4  # that is looked for: 500 millionths
 _MOST = 400_000  # pairs of gaps that are looked at
+_BESIDE = 30  # times the jitter: further off lies another line
 _RIVAL = 0.7  # of the best offset's pulses: another offset with so many is as good
 
 
@@ -63,14 +64,34 @@ def match_pulses(card: Any, other: Any, jitter: float) -> tuple[Array, Array]:
         if len(line[0]) > _RIVAL * len(best[0])
         and sum(pair in together for pair in zip(*(rows.tolist() for rows in line), strict=True)) < len(best[0]) / 2
     ]
-    if rivals:
-        offsets = [float(np.median(other[theirs] - card[rows])) for rows, theirs in (best, rivals[0])]
-        apart = abs(offsets[1] - offsets[0])
+    offsets = [float(np.median(other[theirs] - card[rows])) for rows, theirs in (best, *rivals[:1])]
+    apart = abs(offsets[1] - offsets[0]) if rivals else _echo(card, other, best, jitter)
+    if apart:
         raise ClockError(
-            f"the pulses fit twice, {apart:.2f} s apart, because they come at even intervals; say when one of them "
-            "was on both clocks (pairs)"
+            f"the pulses fit twice, {apart:.2f} s apart: they come at even intervals, or one clock has each of them "
+            "twice; say when one of them was on both clocks (pairs)"
         )
     return best
+
+
+def _echo(card: Array, other: Array, best: tuple[Array, Array], jitter: float) -> float:
+    """How far from a line nearly as many pulses are together as on it, as where a switch bounces; 0: nowhere.
+
+    Only near the line: others further off are lines of their own.
+    """
+    rows, theirs = best
+    rate, at = np.polyfit(card[rows] - card[0], other[theirs] - card[rows], 1)
+    shown = card + at + rate * (card - card[0])
+    low, high = (np.searchsorted(other, shown + side * _BESIDE * jitter) for side in (-1, 1))
+    which = np.repeat(np.arange(len(card)), high - low)
+    within = np.arange(len(which)) - np.repeat(np.cumsum(high - low) - (high - low), high - low)
+    apart = np.sort(other[low[which] + within] - shown[which])
+    apart = apart[np.abs(apart) > 3 * jitter]
+    together = np.searchsorted(apart, apart + 2 * jitter, side="right") - np.arange(len(apart))
+    if not len(apart) or together.max() <= _RIVAL * len(rows):
+        return 0.0
+    first = int(np.argmax(together))
+    return abs(float(np.median(apart[first : first + together[first]])))
 
 
 def _gaps(times: Array) -> tuple[Array, Array]:

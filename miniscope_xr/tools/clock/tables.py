@@ -24,27 +24,38 @@ class Column:
 
 
 def seconds_of(values: Any, what: str) -> Column:
-    """Times in s: numbers are seconds, text is a number or a date and time (without a zone: this computer's)."""
+    """Times in s: numbers are seconds, text is a number or a date and time (without a zone: this computer's).
+
+    NaN where there is none: an empty cell, NaN or NaT.
+    """
     array = np.asarray(values)
     if array.dtype.kind == "M":
-        return Column(unix_seconds(array), True)
+        array = array.reshape(-1)
+        return Column(np.where(np.isnat(array), np.nan, unix_seconds(array)), True)
     if array.dtype.kind == "m":
-        return Column(array.astype("timedelta64[us]").astype(np.int64) / 1e6, False)
+        array = array.reshape(-1)
+        return Column(np.where(np.isnat(array), np.nan, array.astype("timedelta64[us]").astype(np.int64) / 1e6), False)
     if array.dtype.kind in "OUS":
         return _texts([str(value).strip() for value in array.reshape(-1).tolist()], what)
     seconds = array.astype(float).reshape(-1)
-    return Column(seconds, bool(len(seconds)) and bool(np.nanmin(seconds) > UNIX))
+    known = seconds[np.isfinite(seconds)]
+    return Column(seconds, bool(len(known)) and bool(known.min() > UNIX))
 
 
 def _texts(values: list[str], what: str) -> Column:
     try:
-        return seconds_of(np.array([float(value) for value in values]), what)
+        return seconds_of(np.array([float(value or "nan") for value in values]), what)
     except ValueError:
         pass
     try:
-        return Column(np.array([datetime.fromisoformat(value).timestamp() for value in values]), True)
+        return Column(np.array([_since_1970(value) for value in values]), True)
     except ValueError as error:
         raise ClockError(f"{what}: expected seconds or times such as 2026-03-14T15:09:26.500 ({error})") from error
+
+
+def _since_1970(text: str) -> float:
+    """Seconds of a date and time; NaN for an empty cell, or what programs write in its place."""
+    return np.nan if text.lower() in ("", "nan", "nat", "none") else datetime.fromisoformat(text).timestamp()
 
 
 def read_pairs(path: Path) -> tuple[Array, Column]:
