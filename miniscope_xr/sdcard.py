@@ -71,6 +71,9 @@ class Positions(Mapping[int, int]):
     def note(self, store: OpenRecording, frame: int) -> None:
         """Remember that the cursor was at ``frame``."""
         self._store = store
+        if self._stretches and self._stretches[-1][1] == frame:  # one frame after the other, as most often
+            self._stretches[-1] = self._stretches[-1][0], frame + 1
+            return
         k = bisect_right(self._stretches, (frame, frame + 1))
         before = self._stretches[k - 1] if k else (0, -1)
         if before[0] <= frame < before[1]:
@@ -234,10 +237,6 @@ class SDCard:
             return None
         return self._f.frames.position(self._frame)
 
-    def _advance(self, store: OpenRecording, frame: int) -> None:
-        self._frame = frame + 1
-        self.positions.note(store, frame + 1)
-
     @overload
     def read(self, return_header: Literal[False] = False) -> Bytes: ...
     @overload
@@ -261,7 +260,8 @@ class SDCard:
             raise EndOfRecordingError(f"frame {frame} is behind the last frame ({store.frames.count - 1})")
         image = store.frame(frame)
         headers = self._headers(store, frame) if return_header else []
-        self._advance(store, frame)
+        self._frame = frame + 1
+        self.positions.note(store, frame + 1)
         return SDFrame(image, headers) if return_header else image
 
     @staticmethod
@@ -277,7 +277,8 @@ class SDCard:
         store, frame = self._cursor()
         if frame >= store.frames.count:
             raise EndOfRecordingError(f"frame {frame} is behind the last frame ({store.frames.count - 1})")
-        self._advance(store, frame)
+        self._frame = frame + 1
+        self.positions.note(store, frame + 1)
 
     def __iter__(self) -> Iterator[Bytes]:
         """Frames from the cursor on."""

@@ -13,7 +13,7 @@ from miniscope_xr.frames.buffers import Buffer, BufferReader
 from miniscope_xr.frames.cache import HeaderTable
 from miniscope_xr.frames.stencil import Stencil, tiles
 from miniscope_xr.index.runs import Run
-from miniscope_xr.layout.arrays import Ints
+from miniscope_xr.layout.arrays import Array, Ints
 from miniscope_xr.source.base import ByteSource
 
 
@@ -99,7 +99,8 @@ class FrameAssembler:
         present = 0
         covered = np.zeros(self._slots, bool)
         there = np.zeros(self.frame_bytes, bool)
-        headers, indexes = [np.zeros(0, self.dtype)], []
+        headers: list[Array] = []
+        indexes = []
         # Of two copies of one buffer the earlier one was read from the ring sooner after its capture, so it
         # goes on top; the later one may hold what the camera wrote over the slot since.
         for piece in reversed(self.pieces(row)):
@@ -124,7 +125,7 @@ class FrameAssembler:
                 "opened; open it again",
                 source.path,
             )
-        return Assembled(present, complete, there, np.concatenate(headers[::-1]), np.array(indexes[::-1], np.int64))
+        return Assembled(present, complete, there, self._joined(headers[::-1]), np.array(indexes[::-1], np.int64))
 
     def _copies(self, source: ByteSource, run: Run, piece: Piece) -> list[tuple[int, Buffer]]:
         """The buffers of a piece in card order, and before them those that were let through one ring too early.
@@ -144,9 +145,15 @@ class FrameAssembler:
         found = [(i, buffer) for i in places if (buffer := self.buffers.buffer(source, run, i)) is not None]
         if not found:
             return []
-        i, rows = np.array([i for i, _ in found]), np.concatenate([buffer.header for _, buffer in found])
-        old = self.buffers.old(source, run, i, rows)
-        return [each for each, odd in zip(found, old, strict=True) if not odd]
+        i, rows = np.array([i for i, _ in found]), self._joined([buffer.header for _, buffer in found])
+        ours = self.buffers.ours(source, run, i, rows)
+        return [each for each, own in zip(found, ours, strict=True) if own]
+
+    def _joined(self, headers: list[Array]) -> Array:
+        """Some headers as one array; as bytes, since numpy compares every field of each before it joins them."""
+        return (
+            headers[0] if len(headers) == 1 else np.frombuffer(b"".join(row.tobytes() for row in headers), self.dtype)
+        )
 
     def _put(self, out: np.ndarray[Any, Any], start: int, data: bytes) -> int:
         """Put the data of a buffer in its place; what is too long for the frame is left out."""
@@ -168,4 +175,4 @@ class FrameAssembler:
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, np.dtype[np.bool_]]]:
         """Headers of buffers ``i`` of a run as they are on the card, and which of them vouch for their buffer."""
         rows = self.buffers.headers(source, run, i)
-        return rows, self.framing.vouched(rows, run, i) & ~self.buffers.old(source, run, i, rows)
+        return rows, self.buffers.ours(source, run, i, rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,19 +94,26 @@ class BufferReader:
         behind[ask, 0] = blank[i.size :]
         return table, (~own & np.concatenate([own[:, 1:], behind], axis=1)).any(axis=1)
 
-    def old(self, source: ByteSource, run: Run, i: Ints, rows: Array) -> Bools:
-        """Which buffers ``i`` of a run, with these headers, are an older recording's.
+    def ours(self, source: ByteSource, run: Run, i: Ints, rows: Array) -> Bools:
+        """Which buffers ``i`` of a run are there and are this recording's, by these headers.
 
         Where a write failed, what was there before stands in its place, and may have fitting counters: it does not
         keep the clock. Other headers are read only where the times in hand are not as expected.
         """
+        good = self.framing.vouched(rows, run, i)
         if not self.framing.words:
-            return np.zeros(len(i), bool)  # a footer has the time at which its frame was written
-        times = self.framing.times(rows, run, i)
-        found = self._clock(run).old(self._look(source, run), i, times)
-        for k in np.flatnonzero(self.framing.odd_length(rows, run, i) & self.framing.vouched(rows, run, i)).tolist():
-            found[k] |= self._leads_away(source, run, int(i[k]), rows[k])
-        return found
+            return good  # a footer has the time at which its frame was written
+        odd, clock = self.framing.odd_length(rows, run, i), self._clock(run)
+        away = (
+            [k for k in np.flatnonzero(good & odd).tolist() if self._leads_away(source, run, int(i[k]), rows[k])]
+            if odd.any()
+            else []
+        )
+        if not clock.mute:
+            times = np.where(good & ~odd, rows["timestamp"].astype(np.float64), np.nan)
+            good &= ~clock.old(self._look(source, run), i, times)
+        good[away] = False
+        return good
 
     def _leads_away(self, source: ByteSource, run: Run, i: int, header: Array) -> bool:
         """Whether the buffer that follows one of odd length stands where the run has none: both are another's."""
@@ -126,6 +134,10 @@ class BufferReader:
         As :meth:`~miniscope_xr.index.excursions.RunClock.strange`.
         """
         return self._clock(run).strange(frames, times)
+
+    def on_time(self, run: Run, frame: int, times: Sequence[int]) -> bool:
+        """Whether one whole frame of a run, with these times of its buffers, keeps the clock as expected."""
+        return self._clock(run).on_time(frame, times)
 
     def _look(self, source: ByteSource, run: Run) -> TimesOf:
         """What reads the times of buffers of a run, where its clock has to look at more than is in hand."""

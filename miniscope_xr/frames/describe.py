@@ -139,8 +139,7 @@ class FrameDescriber(FrameAssembler):
         size, frames = len(run.cut), result.frame_num[at]
         i = np.add.outer((frames - run.first.frame) * size - run.first.index, np.arange(size))
         table, careful = self._headers_of(source, run, i, at, headers)
-        good = self.framing.vouched(table, run, i)
-        good &= ~self.buffers.old(source, run, i.reshape(-1), table.reshape(-1)).reshape(i.shape)
+        good = self.buffers.ours(source, run, i.reshape(-1), table.reshape(-1)).reshape(i.shape)
         any_good, all_good = good.any(axis=1), good.all(axis=1)
         each = np.arange(len(at))
         first, last = good.argmax(axis=1), size - 1 - good[:, ::-1].argmax(axis=1)

@@ -85,8 +85,11 @@ class FrameReader(FrameDescriber):
             doubtful: Sequence[int] = range(count)
             if stencil is not None:
                 span = slice(at, at + count)
-                words = (headers or self.header_table(count)).words[span if headers else slice(None)]
-                words = words[:, : stencil.header_words]
+                words = None
+                if headers is not None:
+                    words = headers.words[span, : stencil.header_words]
+                elif self.framing.words:  # their times are looked at; a footer's are not
+                    words = np.empty((count, stencil.header_words), "<u4")
                 doubtful = stencil.read(source, frame - stencil.run.first.frame, out[span], words)
                 doubtful = self._with_old(stencil.run, frame, doubtful, words)
                 doubtful = self._with_lapped(source, stencil.run, frame, doubtful, count)
@@ -99,15 +102,18 @@ class FrameReader(FrameDescriber):
         return assembled
 
     def _with_old(
-        self, run: Run, frame: int, doubtful: list[int], words: np.ndarray[Any, np.dtype[np.uint32]]
+        self, run: Run, frame: int, doubtful: list[int], words: np.ndarray[Any, np.dtype[np.uint32]] | None
     ) -> list[int]:
         """Rows to put together buffer by buffer: the doubtful ones, and those that do not seem to keep the clock."""
-        if not self.framing.words:
+        if words is None or not self.framing.words:
             return doubtful
-        times = words[:, self._time_at :: self.framing.words].astype(np.float64)
+        ticks = words[:, self._time_at :: self.framing.words]
+        first = frame - run.first.frame
+        if len(ticks) == 1 and (doubtful or self.buffers.on_time(run, first, ticks[0].tolist())):
+            return doubtful
+        times = ticks.astype(np.float64)
         if doubtful:
             times[doubtful] = np.nan
-        first = frame - run.first.frame
         strange = self.buffers.strange(run, np.arange(first, first + len(words)), times)
         return sorted({*doubtful, *np.flatnonzero(strange).tolist()}) if strange.any() else doubtful
 

@@ -242,14 +242,13 @@ class FooterStencil(Stencil):
         self.header_words = self._dtype.itemsize // 4
 
     def _headers(self, scratch: Bytes, out: FrameRoom) -> Words:
-        return np.stack([row[-self._dtype.itemsize :] for row in out]).view("<u4")
+        ends = np.concatenate([row[-self._dtype.itemsize :] for row in out])
+        return ends.view("<u4").reshape(len(out), -1)
 
     def _refused(self, scratch: Bytes, number: int, out: FrameRoom, behind: Bytes) -> list[int]:
-        found = self._headers(scratch, out).view(self._dtype)["frame_num"][:, 0]
-        refused: list[int] = np.flatnonzero(
-            found != self.run.first.frame + np.arange(number, number + len(out))
-        ).tolist()
-        return refused
+        found = self._headers(scratch, out).view(self._dtype)["frame_num"][:, 0].tolist()
+        first = self.run.first.frame + number
+        return [k for k, frame in enumerate(found) if frame != first + k]
 
 
 def is_blank(words: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -6,7 +6,7 @@ keep the clock of what is before and behind them, which is one clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -181,6 +181,8 @@ class RunClock:
         self._tells = not run.odd and self._whole >= 3
         self._short = not run.odd and self._whole < 3  # too few frames to show a clock
         self._expect(model if model is not None and len(model.offsets) == size else None)
+        self.mute = not self._short and (not self._tells or self._model is None)
+        """Nothing is suspect, whatever the times."""
         self._around = max(_AROUND, -(-build.failed_writes // size) + 4)
         self._chunks: dict[int, tuple[int, Bools]] = {}
         self._learnt: Model | None = None
@@ -196,9 +198,13 @@ class RunClock:
 
     def suspects(self, i: Ints, times: Floats) -> Bools:
         """Which of some buffers are in a frame that is to be looked at, by their times alone."""
-        if not len(i):
-            return np.zeros(0, bool)
+        if self.mute or not len(i):
+            return np.zeros(len(i), bool)
         number, index = np.divmod(i + self._run.first.index, self._size)
+        if self._model is not None and not self._short and not self._levels:
+            off = np.abs(times - self._due[index] - self._model.period * number)
+            if np.fmax.reduce(off) <= _WITHIN / 2 * self._ticks:
+                return np.zeros(len(i), bool)  # as strange() says then
         frames, row = _rows_of(number)
         table = np.full((len(frames), self._size), np.nan)
         table[row, index] = times
@@ -224,13 +230,26 @@ class RunClock:
         off = times - self._due - model.period * frames[:, None]
         dense = int(frames[-1] - frames[0]) < 2 * len(frames)
         level = self._level((frames[:1] + frames[-1:]) // 2 if dense else frames)
-        if np.abs(off - level[:, None]).max() <= _WITHIN / 2 * self._ticks:
-            return np.zeros(len(frames), bool)  # all are there and on time, as on most cards
+        if np.fmax.reduce(np.abs(off - level[:, None]), axis=None) <= _WITHIN / 2 * self._ticks:
+            return np.zeros(len(frames), bool)  # all that are there are on time, as on most cards
         strange = self._astray(off, level)
         if dense and np.count_nonzero(strange) > 2 * self._around:  # lost ticks, or buffers are timed otherwise
             off -= _usual_offsets(off)
             strange = self._astray(off, _levels(off, self._around))
         return strange
+
+    def on_time(self, frame: int, times: Sequence[int]) -> bool:
+        """Whether :meth:`strange` cannot say anything of one frame all of whose buffers are there.
+
+        In plain numbers: of the frames that are read one by one, each takes no longer for it.
+        """
+        if self.mute or self._short or self._levels or self._model is None:
+            return self.mute
+        later, most = self._model.period * frame, _WITHIN / 2 * self._ticks
+        for time, due in zip(times, self._dues, strict=True):  # noqa: SIM110 a generator takes as long again
+            if abs(time - due - later) > most:
+                return False
+        return True
 
     def _astray(self, off: Floats, level: Floats) -> Bools:
         """Which frames (rows of ticks by which buffers are off) are not of one piece, or not on their level."""
@@ -317,6 +336,7 @@ class RunClock:
         first = self._run.first
         self._model = model
         self._due = np.zeros(0) if model is None else model.offsets - model.offsets[first.index] + first.time
+        self._dues: list[float] = self._due.tolist()
 
     def _level(self, frames: Ints) -> Floats:
         """Ticks by which the clock is off around some frames, as far as that was looked at."""

@@ -23,6 +23,7 @@ from miniscope_xr.layout import SECTOR, Build
 from miniscope_xr.source.base import ByteSource
 
 _ALL = 4096  # frames up to which every footer is read at opening
+_MANY = 256  # footers read at once by index="scan"
 _AHEAD = 16  # frames looked at behind one that was never written
 _WINDOW = 24  # frames in front of a hole that tell the period
 
@@ -81,7 +82,8 @@ class _Footers:
 
     def look_at(self, frames: range) -> None:
         """Read the footers of some frames all at once."""
-        unseen = [k for k in frames if k not in self._seen]
+        inside = self.source.size - FOOTER
+        unseen = [k for k in frames if k not in self._seen and 0 <= self.footer_of(k) <= inside]
         places = [self.footer_of(k) for k in unseen]
         self.source.fetch([(at, FOOTER) for at in places])
         data = self.source.gather(places, FOOTER)
@@ -115,6 +117,8 @@ def _extent(footers: _Footers, first: int, exhaustive: bool) -> int:
     """The frame behind those in a row from ``first`` on whose footers count up; some between were never written."""
     low, step = first, 1
     while low + 1 < footers.most:
+        if exhaustive:
+            low = _in_a_row(footers, low)
         high = min(low + (1 if exhaustive else step), footers.most)
         if high < footers.most and footers.at(high) is not None:
             low, step = high, 2 * step
@@ -128,6 +132,18 @@ def _extent(footers: _Footers, first: int, exhaustive: bool) -> int:
             break
         low, step = resumed, 1
     return low + 1
+
+
+def _in_a_row(footers: _Footers, low: int) -> int:
+    """The last of the frames in a row from ``low`` on whose footers are there: every one is looked at."""
+    while low + 1 < footers.most:
+        some = range(low + 1, min(low + 1 + _MANY, footers.most))
+        footers.look_at(some)
+        gone = next((k for k in some if footers.at(k) is None), None)
+        if gone is not None:
+            return gone - 1
+        low = some[-1]
+    return low
 
 
 def _beyond(footers: _Footers, last: int) -> tuple[int, int] | None:

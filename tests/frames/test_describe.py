@@ -67,6 +67,19 @@ def test_a_frame_off_the_clock_is_strange_among_whatever_frames_it_is_asked_for(
     assert (found.reshape(-1, 2).any(axis=1) == (asked == 60)).all()
 
 
+def test_one_frame_alone_is_judged_as_among_others() -> None:
+    """The short way for one frame says nothing that the long one would not."""
+    run, model = run_of(200)
+    clock, told = RunClock(run, model, 1.0, GOES_ON), set()
+    for frame in (0, 3, 60, 199):
+        for first, second in ((0, 0), (1, 0), (-1, 1), (3, 3), (0, 5), (19, 19), (-40, -40)):
+            times = 100 + 50.0 * frame + np.array([[0.0 + first, 20.0 + second]])
+            on_time = clock.on_time(frame, times[0].tolist())
+            assert not (on_time and clock.strange(np.array([frame]), times).any())
+            told.add((on_time, first, second))
+    assert {(True, 0, 0), (True, -1, 1), (False, 0, 5), (False, 19, 19)} <= told
+
+
 def test_lost_ticks_make_no_frame_strange_where_they_stay_lost() -> None:
     run, model = run_of(200)
     asked = np.arange(200)
