@@ -41,7 +41,8 @@ class Ahead(Through):
         at, n = at[order], n[order]
         wanted = (at + n <= self.size) & np.append(at[1:] != at[:-1], True)
         if self._kept:
-            wanted &= [len(self._kept.get(a, b"")) < b for a, b in zip(at.tolist(), n.tolist(), strict=True)]
+            known = [len(self._kept.get(a, b"")) for a in at.tolist()]
+            wanted &= np.array(known, np.int64) < n
         at, n = at[wanted], n[wanted]
         ends = np.maximum.accumulate(at + n)
         far = [*(np.flatnonzero(at[1:] - ends[:-1] > _NEAR) + 1).tolist(), len(at)]

@@ -85,6 +85,8 @@ class _Footers:
         inside = self.source.size - FOOTER
         unseen = [k for k in frames if k not in self._seen and 0 <= self.footer_of(k) <= inside]
         places = [self.footer_of(k) for k in unseen]
+        if not unseen:
+            return
         self.source.fetch([(at, FOOTER) for at in places])
         data = self.source.gather(places, FOOTER)
         if data is None:
