@@ -219,8 +219,9 @@ def _config(front: np.ndarray[Any, Any], pixels: int, buffer_bytes: int) -> tupl
         for k in range(15):
             fits = pixels <= row[k] * row[k + 1] <= pixels + buffer_bytes  # one build loses the end of each frame
             if k not in (size, size - 1) and 8 <= row[k] <= 4096 and 8 <= row[k + 1] <= 4096 and fits:
-                rest = [at for at in range(16) if at not in (k, k + 1, size) and at > size]
-                return int(sector), {"width": k, "height": k + 1, "buffer_size": size, "n_buffers_recorded": rest[0]}
+                rest = next((at for at in range(size + 1, 16) if at not in (k, k + 1)), None)
+                if rest is not None:  # where nothing follows the buffer size it is another number
+                    return int(sector), {"width": k, "height": k + 1, "buffer_size": size, "n_buffers_recorded": rest}
     return None, {}
 
 

@@ -18,7 +18,8 @@ from miniscope_xr.index.locate import FOOTER, footers_in
 from miniscope_xr.index.old_buffers import by_the_list, first_listed
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.runs import Header, Run
-from miniscope_xr.index.v3_seam import old_among, seam_by_clock, suspect_stretch
+from miniscope_xr.index.v3_excursions import old_among
+from miniscope_xr.index.v3_seam import same_clock_behind, seam_by_clock, suspect_stretch
 from miniscope_xr.layout import SECTOR, Build
 from miniscope_xr.source.base import ByteSource
 
@@ -212,6 +213,49 @@ def _complete(footers: _Footers, end: int, seconds: int, begin: int = 0) -> bool
     return last[0] + 3 * period + 50 >= seconds * 1000
 
 
+def _end_by_clock(
+    footers: _Footers, frames: range, seconds: int, exhaustive: bool, fs: float | None
+) -> tuple[int, list[str]]:
+    """The frame behind the last one of the newest recording, as the record length and the clock tell; what to say.
+
+    Parameters
+    ----------
+    footers
+    frames
+        Those whose footers count up.
+    seconds
+        The record length; 0: not known.
+    exhaustive
+        Look at every footer.
+    fs
+        Frames per second of the camera, where the build says that.
+    """
+    begin, n = frames.start, frames.stop
+    end = _end_by_length(footers, n, seconds) if seconds else n
+    every = end <= _ALL or exhaustive
+    if every:
+        footers.look_at(range(begin, end))
+    looked = range(begin, end) if every else suspect_stretch(footers.at, end, fs)
+    seam, doubtful = seam_by_clock(footers.at, looked, fs)
+    told = []
+    if seam is not None:
+        told.append(f"an older recording lies behind this one, from frame {seam} on, and is not returned")
+    if doubtful is not None:
+        told.append(
+            f"the frame clock changes at frame {doubtful}: a slow card, or an older recording from there on; "
+            f"if it is one, pass until={doubtful - 1}"
+        )
+    if told or end == n:
+        return end if seam is None else max(seam, begin + 1), told
+    same = same_clock_behind(footers.at, range(max(begin, end - _ALL), end), range(end, n))
+    if same is not None:
+        told.append(
+            "the frames behind the record length are of an older recording, and have the same frame clock as frames "
+            f"{same} to {end - 1}: whether it begins there, or at one of these, is in doubt"
+        )
+    return end, told
+
+
 def index_footers(
     source: ByteSource, card: Card, build: Build, exhaustive: bool, whole: bool, old_buffers: bool
 ) -> tuple[list[Recording], list[tuple[int, int]]]:
@@ -228,21 +272,8 @@ def index_footers(
         end = max(listed, begin + 1)
         warnings.append(by_the_list(f"frame {end - 1}" if listed < n else None))
     elif not whole:
-        end = _end_by_length(footers, n, seconds) if seconds else n
-        every = end <= _ALL or exhaustive
-        if every:
-            footers.look_at(range(begin, end))
-        fs = build.fs
-        looked = range(begin, end) if every else suspect_stretch(footers.at, end, fs)
-        seam, doubtful = seam_by_clock(footers.at, looked, fs)
-        if seam is not None:
-            end = max(seam, begin + 1)
-            warnings.append(f"an older recording lies behind this one, from frame {seam} on, and is not returned")
-        if doubtful is not None:
-            warnings.append(
-                f"the frame clock changes at frame {doubtful}: a slow card, or an older recording from there on; "
-                f"if it is one, pass until={doubtful - 1}"
-            )
+        end, told = _end_by_clock(footers, range(begin, n), seconds, exhaustive, build.fs)
+        warnings += told
     first = next((found for k in range(begin, end) if (found := footers.at(k)) is not None), None)
     lines = build.height if first is None else first[1]
     width = footers.frame_bytes // lines

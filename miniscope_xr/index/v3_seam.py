@@ -6,30 +6,16 @@ behind those, by whole periods of the camera; another recording's clock is off b
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 from statistics import median
-from typing import Any
 
 import numpy as np
 
+from miniscope_xr.index.v3_excursions import FINE, TOLERANCE, At, Floats, Ints, camera_period, excursions
+
 _MARKS = 32  # places at which the clock of a longer recording is looked at
 _WINDOW = 24  # frames on each side whose clock is compared
-_NEAR = 6  # frames on each side of one whose clock it should keep
-_TOLERANCE = 3.0  # ms
-_FINE = 1.5  # ms by which times of a clock that does not stray may be off, whole ms as they are
-
-At = Callable[[int], tuple[int, int] | None]
-"""(time in ms, line count) of a frame; None where its footer is not there."""
-
-
-def _camera_period(step: float, fs: float | None) -> float:
-    """Time from one camera frame to the next, where each frame on the card comes ``step`` after the one before.
-
-    A build with a single buffer writes every second frame of its camera, so that a stall may last any whole number of
-    *camera* frames: 350 ms where frames follow each other in 100 ms, and the camera runs at 20 frames/s.
-    """
-    return step / max(round(step * fs / 1000), 1) if fs else step
+_ALIKE = 3  # frames in a row that agree to show a clock
 
 
 def suspect_stretch(at: At, n: int, fs: float | None) -> range:
@@ -41,7 +27,7 @@ def suspect_stretch(at: At, n: int, fs: float | None) -> range:
     period = median(b[0] - a[0] for a, b in pairwise(start)) if len(start) > 2 else 0
     if period <= 0:
         return range(0)
-    camera = _camera_period(period, fs)
+    camera = camera_period(period, fs)
 
     def phase(k: int) -> float:
         times = [found[0] - period * j for j in range(k, k + _WINDOW) if (found := at(j)) is not None]
@@ -58,7 +44,7 @@ def suspect_stretch(at: At, n: int, fs: float | None) -> range:
     marks = np.linspace(0, n - _WINDOW, _MARKS + 1, dtype=int).tolist()
     drift = median(wrapped(a, b) / (b - a) for a, b in pairwise(marks))
     for low, high in pairwise(marks):
-        if not change(low, high, drift) > _TOLERANCE:
+        if not change(low, high, drift) > TOLERANCE:
             continue
         while high - low > 4 * _WINDOW:
             middle = (low + high) // 2
@@ -74,9 +60,11 @@ def seam_by_clock(at: At, frames_there: range, fs: float | None) -> tuple[int | 
         return None, None
     frames = np.array([k for k, _ in known])
     times = np.array([t for _, t in known], float)
+    ours = ~excursions(frames, times, fs)
+    frames, times = frames[ours], times[ours]
     steps = np.diff(times) / np.diff(frames)
     middle = float(median(steps.tolist()))
-    usual = np.abs(steps - middle) <= _TOLERANCE
+    usual = np.abs(steps - middle) <= TOLERANCE
     mean = float(steps[usual].mean()) if usual.any() else middle
     back = np.flatnonzero(np.diff(times) < 0)
     if min(middle, mean) <= 0 or len(back):
@@ -84,27 +72,24 @@ def seam_by_clock(at: At, frames_there: range, fs: float | None) -> tuple[int | 
     # a short recording with jitter tells its period to a few percent: a seam is one by both estimates
     (seam, doubtful), (other, also) = (_step(frames, times, period, fs) for period in (middle, mean))
     if seam is not None and seam == other:
-        return seam, _small_step(frames[frames < seam], times[frames < seam], fs)
+        before = [k for k in (doubtful, also) if k is not None]
+        return seam, min(before) if before else _small_step(frames[frames < seam], times[frames < seam], fs)
     first, second = seam or doubtful, other or also
     if first is not None and second is not None:
         return None, min(first, second)
     return None, _small_step(frames, times, fs)
 
 
-def _small_step(
-    frames: np.ndarray[Any, np.dtype[np.int64]], times: np.ndarray[Any, np.dtype[np.float64]], fs: float | None
-) -> int | None:
+def _small_step(frames: Ints, times: Floats, fs: float | None) -> int | None:
     """First frame at which a clock that hardly strays steps by less than others stray: no proof, but a doubt."""
     steps = np.diff(times) / np.diff(frames)
     middle = float(np.median(steps))
     off = np.abs(steps - middle)
-    if len(steps) < 2 or not (off <= _TOLERANCE).any():
+    if len(steps) < 2 or not (off <= TOLERANCE).any():
         return None
-    tolerance = _FINE + 2 * float(
-        np.percentile(off[off <= _TOLERANCE], 66)
-    )  # of most frames: not of those behind stalls
+    tolerance = FINE + 2 * float(np.percentile(off[off <= TOLERANCE], 66))  # of most frames: not of those behind stalls
     usual = off <= tolerance
-    if tolerance >= _TOLERANCE:
+    if tolerance >= TOLERANCE:
         return None
     found = [_step(frames, times, period, fs, tolerance) for period in (middle, float(steps[usual].mean()))]
     first = [seam or doubtful for seam, doubtful in found]
@@ -112,15 +97,15 @@ def _small_step(
 
 
 def _step(
-    frames: np.ndarray[Any, np.dtype[np.int64]],
-    times: np.ndarray[Any, np.dtype[np.float64]],
+    frames: Ints,
+    times: Floats,
     period: float,
     fs: float | None,
-    tolerance: float = _TOLERANCE,
+    tolerance: float = TOLERANCE,
 ) -> tuple[int | None, int | None]:
     """First frame at which the clock steps by no whole number of periods; and the first at which it may."""
     steps = np.diff(times) / np.diff(frames)
-    phase, camera = times - period * frames, _camera_period(period, fs)
+    phase, camera = times - period * frames, camera_period(period, fs)
     doubtful = None
     for n_th in np.flatnonzero(np.abs(steps - period) * np.diff(frames) > tolerance) + 1:
         before, was_settled = _settled_phase(phase[max(n_th - _WINDOW, 0) : n_th][::-1], tolerance)
@@ -130,16 +115,20 @@ def _step(
             continue  # late writes, or frames the firmware skipped (which leave no gap in the number)
         k = int(frames[n_th])
         if settled and was_settled:
-            return k, None
+            return k, doubtful
         doubtful = k if doubtful is None else doubtful
     return None, doubtful
 
 
-def _settled_phase(phase: np.ndarray[Any, np.dtype[np.float64]], tolerance: float) -> tuple[float, bool]:
+def _settled_phase(phase: Floats, tolerance: float) -> tuple[float, bool]:
     """Phase of the frame clock over the nearest frames most of which agree on it, and whether they do.
 
-    Behind a stall some writes are late, and frames are skipped only behind those: the clock is what comes after.
+    Behind a stall some writes are late, and frames are skipped only behind those: the clock is what comes after. A card
+    that catches up does not make several in a row late by as much.
     """
+    near = phase[:_ALIKE]
+    if len(near) == _ALIKE and np.ptp(near) <= min(tolerance, FINE):
+        return float(np.median(near)), True
     for size in range(_WINDOW // 3, _WINDOW + 1, _WINDOW // 3):
         near = phase[:size]
         middle = float(np.sort(near)[(len(near) - 1) // 2])
@@ -148,52 +137,25 @@ def _settled_phase(phase: np.ndarray[Any, np.dtype[np.float64]], tolerance: floa
     return float(phase.min()), False
 
 
-def old_among(at: At, own: range, behind: range, fs: float | None) -> frozenset[int]:
-    """Frames of a recording in whose place an older one's stand, as writes failed there.
+def same_clock_behind(at: At, frames: range, behind: range) -> int | None:
+    """First of the last frames of a recording that keep one clock with what lies behind its end; None if they do not.
 
-    They are off the clock of the frames around them. A busy card makes frames late too, but it catches up: not two in a
-    row by as much, and not by as much as the older recording's frames ``behind`` the end are.
-
-        frame      4    5    6    7    8      30   31      the older recording's frames come 12 ms after ours
-        time     264  314  376  426  464    1576 1626      6 and 7 are its
+    What lies there is an older recording. If it happens to have the same clock, nothing shows where it begins: at the
+    end, or at any of these.
     """
-    mine = [(k, found[0]) for k in own if (found := at(k)) is not None]
-    theirs = [(k, found[0]) for k in behind[:_WINDOW] if (found := at(k)) is not None]
-    if len(mine) < 4:
-        return frozenset()
-    frames, times = (np.array(part, float) for part in zip(*mine, strict=True))
-    period = float(np.median(np.diff(times) / np.diff(frames)))
-    if period <= 0:
-        return frozenset()
-    camera, phase = _camera_period(period, fs), times - period * frames
-    old = median(t - period * k for k, t in theirs) if len(theirs) > 2 else float("nan")
-    steps = np.flatnonzero(_apart(np.diff(phase), 0.0, camera) > _FINE)
-    near = {k for step in steps.tolist() for k in range(max(step + 1 - _NEAR, 0), min(step + 1 + _NEAR, len(phase)))}
-    astray = np.zeros(len(phase), bool)
-    for k in near:
-        astray[k] = _astray(phase, k, camera)
-
-    def alike(a: int, b: int) -> bool:
-        same = 0 <= b < len(phase) and bool(astray[b]) and frames[b] - frames[a] == b - a
-        return same and bool(abs(phase[a] - phase[b]) <= _FINE)
-
-    return frozenset(
-        int(frames[k])
-        for k in np.flatnonzero(astray).tolist()
-        if _apart(phase[k], old, camera) <= _FINE or alike(k, k - 1) or alike(k, k + 1)
-    )
-
-
-def _apart(phase: Any, level: float, camera: float) -> Any:
-    """Ms between phases, whole periods aside."""
-    return np.abs((phase - level + camera / 2) % camera - camera / 2)
-
-
-def _astray(phase: np.ndarray[Any, np.dtype[np.float64]], k: int, camera: float) -> bool:
-    """Whether a frame is off the clock that most of those around it, on both sides, keep."""
-    before, after = phase[max(k - _NEAR, 0) : k], phase[k + 1 : k + 1 + _NEAR]
-    near = np.concatenate([before, after])
-    level = near[int(np.argmin([_apart(near, each, camera).sum() for each in near]))]
-    kept = _apart(near, level, camera) <= _FINE
-    both = kept[: len(before)].any() and kept[len(before) :].any()
-    return bool(_apart(phase[k], level, camera) > _TOLERANCE and 2 * kept.sum() > len(near) and both)
+    near = range(max(frames.start, frames.stop - _WINDOW), frames.stop), behind[:_WINDOW]
+    times = [[(k, found[0]) for k in part if (found := at(k)) is not None] for part in near]
+    if min(map(len, times)) < _ALIKE:
+        return None
+    period = median((b - a) / (j - i) for part in times for (i, a), (j, b) in pairwise(part))
+    ours, theirs = ([t - period * k for k, t in part] for part in times)
+    if abs(median(ours[-_ALIKE:]) - median(theirs[:_ALIKE])) > FINE:
+        return None
+    level, first = theirs[0], frames.stop
+    for k in reversed(frames):
+        found = at(k)
+        if found is not None:
+            if abs(found[0] - period * k - level) > TOLERANCE:
+                break
+            level, first = found[0] - period * k, k
+    return first if first < frames.stop else None

@@ -12,7 +12,7 @@ import xarray as xr
 import yaml
 
 from miniscope_xr.errors import NotACardError
-from miniscope_xr.index.guess import guess
+from miniscope_xr.index.guess import _config, guess
 from miniscope_xr.layout import builtin_layouts, load_layout
 from miniscope_xr.source.local import Device
 from miniscope_xr.tools.cli import main
@@ -110,3 +110,12 @@ def test_a_simulated_card_of_every_build_is_understood(tmp_path: Path) -> None:
             assert found is not None, (layout.id, build.firmware)
             own = found.layout.builds[0]
             assert (own.header_words, own.whole_buffers) == (build.header_words, build.whole_buffers)
+
+
+def test_a_buffer_size_at_the_end_of_a_sector_is_no_config() -> None:
+    front = np.zeros((3, 128), np.uint32)
+    front[1, 3:6] = 64, 64, 0
+    front[1, 15] = 2048
+    assert _config(front, 64 * 64, 2048) == (None, {})
+    front[2, :4] = 64, 64, 20, 2048
+    assert _config(front, 64 * 64, 2048) == (2, {"width": 0, "height": 1, "buffer_size": 3, "n_buffers_recorded": 4})

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from miniscope_xr.index.v3_seam import At, old_among, seam_by_clock
+from miniscope_xr.index.v3_excursions import At, old_among
+from miniscope_xr.index.v3_seam import same_clock_behind, seam_by_clock
 
 
 def _card(times: Sequence[int]) -> At:
@@ -53,3 +54,37 @@ def test_a_small_step_of_a_clock_that_never_strays_is_a_doubt() -> None:
 def test_a_clock_that_strays_by_a_ms_is_in_no_doubt(stray: list[int]) -> None:
     times = [t + stray[k % len(stray)] for k, t in enumerate(_clock(64, range(60)))]
     assert seam_by_clock(_card(times), range(60), None) == (None, None)
+
+
+def test_a_frame_that_comes_too_early_or_later_than_the_next_is_of_another_recording() -> None:
+    times = _clock(41, range(20))
+    times[2], times[3] = 138, 482  # 3 ms early where no other strays, and later than the next
+    assert old_among(_card(times), range(20), range(20, 20), None) == {2, 3}
+    assert seam_by_clock(_card(times), range(20), None) == (None, None)
+
+
+def test_behind_two_old_frames_the_recording_goes_on() -> None:
+    times = _clock(49, range(20))
+    times[1] += 8
+    times[2] += 7
+    assert old_among(_card(times), range(20), range(20, 20), None) == {1, 2}
+    assert seam_by_clock(_card(times), range(20), None) == (None, None)
+
+
+def test_a_seam_right_before_a_stall_of_the_older_recording() -> None:
+    older = [1123, 1173, 1223, 1530, 1538, *_clock(323, range(26, 30))]
+    assert seam_by_clock(_card(_clock(33, range(21)) + older), range(30), 20) == (21, None)
+
+
+def test_an_older_recording_behind_the_record_length_with_the_same_clock_is_a_doubt() -> None:
+    skipped = _clock(55, range(9)) + _clock(153, range(9, 37))  # two periods skipped, or the older one's
+    assert same_clock_behind(_card(skipped), range(17), range(17, 37)) == 9
+    other = _clock(55, range(17)) + _clock(62, range(17, 37))
+    assert same_clock_behind(_card(other), range(17), range(17, 37)) is None
+    assert same_clock_behind(_card(other), range(17), range(17, 18)) is None  # a frame is no clock
+
+
+def test_a_frame_early_by_the_jitter_of_the_camera_is_ours() -> None:
+    times = _clock(60, range(7)) + _clock(60, range(7, 19))
+    times[:7] = [61, 90, 140, 209, 260, 309, 360]  # 1 and 2 are another recording's
+    assert old_among(_card(times), range(19), range(19, 19), None) == {1, 2}

@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import sys
 import tempfile
 from collections import Counter
@@ -38,6 +39,7 @@ from miniscope_xr.layout import builtin_layouts
 from miniscope_xr.tools.simulate import Event, PowerLoss, SimulatedCard, Stall, simulate
 from miniscope_xr.tools.simulate.lives import live
 
+_DOUBT = re.compile("doubt|exclude|slow card")
 EXACT, CUT, WHOLE, SHORT, MISSED = "exact", "doubtful, cut", "doubtful, whole", "short", "missed"
 BUILDS = [
     (layout.id, build.firmware)
@@ -104,7 +106,7 @@ def judge(card: SimulatedCard, found: Recording) -> str:
     """Verdict on what the reader returns of a pair."""
     mine = [b for b in card.buffers if b.recording == 0]
     whole = sum(b.status != "torn" for b in mine)
-    doubtful = any("doubt" in said or "older" in said for said in found.warnings)
+    doubtful = any(_DOUBT.search(said) for said in found.warnings)
     if whole <= found.n_buffers <= len(mine):
         return EXACT
     if found.n_buffers < whole:
