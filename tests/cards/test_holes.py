@@ -227,3 +227,27 @@ def test_a_hole_that_reaches_into_a_whole_frame_costs_that_frame_too(made: Any, 
     first = card.buffers[5].sector
     data[first * SECTOR : (first + 250) * SECTOR] = 0  # frame 5, and the front of frame 6, whose footer is there
     assert judged(card, data, tmp_path / "card.img", open_card) == untouched(card, first, first + 250)
+
+
+@pytest.mark.parametrize("kind", ["v4", "DAQ", "fw2026"])
+def test_a_front_that_was_zeroed_up_to_the_data_hides_no_frame(
+    kind: str, made: Any, tmp_path: Path, open_card: Any
+) -> None:
+    """Neither settings nor config, as on a card on which nothing was recorded: but the buffers are there."""
+    card = made(kind)
+    data = np.frombuffer(card.data, np.uint8).copy()
+    data[: card.layout.sectors.data * SECTOR] = 0
+    assert judged(card, data, tmp_path / "card.img", open_card) == untouched(card, 0, 0)
+
+
+@pytest.mark.parametrize("gone", [1, 7, 21])
+def test_a_2026_card_without_its_front_says_what_is_gone(gone: int, tmp_path: Path, open_card: Any) -> None:
+    """Its buffers all take 40 sectors, and its config sector would have the count only of a stop."""
+    card = simulate("v4-wirefree-2026", frames=8, seed=6)
+    data = np.frombuffer(card.data, np.uint8).copy()
+    end = card.buffers[gone - 1].sector + 3  # within a buffer
+    data[: end * SECTOR] = 0xFF
+    assert judged(card, data, tmp_path / "card.img", open_card) == untouched(card, 0, end)
+    ds = open_card(tmp_path / "card.img")
+    assert f"its first {gone} buffers are gone" in " ".join(ds.attrs["warnings"])
+    assert "led" not in ds.attrs
