@@ -123,6 +123,18 @@ def test_the_daq_folder_has_both_cameras_on_one_clock(aligned: xr.Dataset, camer
     assert device["deviceType"] == "WebCam"
     assert device["framesPerFile"] == 50
     assert (device["ROI"]["width"], device["ROI"]["height"]) == (64, 48)  # neuroconv cannot do without
+    for name, frames in (("Miniscope", aligned.sizes["frame"]), ("BehavCam", 80)):
+        _as_element_miniscope_reads(made / name, frames)
+
+
+def _as_element_miniscope_reads(folder: Path, frames: int) -> None:
+    """DataJoint's element-miniscope: size and a whole number as rate from metaData.json, stamps from *every* table."""
+    device = json.loads((folder / "metaData.json").read_text())
+    assert all(isinstance(device["ROI"][side], int) for side in ("width", "height"))
+    assert int(device["frameRate"].replace("FPS", "")) > 0
+    tables = sorted(folder.glob("*.csv"))
+    rows = [row for table in tables for row in list(csv.reader(table.read_text().splitlines()))[1:]]
+    assert np.array(rows, float).shape[0] == frames
 
 
 @pytest.mark.slow

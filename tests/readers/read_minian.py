@@ -16,6 +16,19 @@ def load() -> str:
     return f"pixels exact, {found.dtype}"
 
 
+@check("minian", "load_videos(each camera of the folder with both)")
+def load_both() -> str:
+    from minian.utilities import load_videos
+
+    same_pixels(
+        load_videos(str(session("both") / "Miniscope"), pattern=r"[0-9]+\.avi$", dtype=np.uint8).compute().values
+    )
+    film = load_videos(str(session("both") / "BehavCam"), pattern=r"[0-9]+\.avi$", dtype=np.uint8)
+    rows = (session("both") / "BehavCam" / "timeStamps.csv").read_text().splitlines()
+    assert film.shape == (len(rows) - 1, 120, 160), film.shape
+    return f"pixels exact; {len(film)} frames of the behaviour video, a time stamp each"
+
+
 @check("minian", "open_minian(minian export)")
 def opened() -> str:
     from minian.utilities import open_minian

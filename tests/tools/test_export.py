@@ -419,6 +419,12 @@ class TestMiniscopeDaq:
             rows = list(csv.DictReader(file))
         assert [int(r["DAQ Frame Number"]) for r in rows] == ds["frame_num"].values.tolist()
         assert [int(r["Time Stamp (ms)"]) for r in rows] == ds["timestamp"].values.tolist()
+        complete = [int(r.get("Frame Complete", 1)) for r in rows]
+        assert complete == ds["complete"].values.tolist()
+        assert 0 in complete
+        assert np.isfinite(
+            np.array([list(r.values()) for r in rows], float)
+        ).all()  # programs read all of it as numbers
         device = json.loads((session / "Miniscope" / "metaData.json").read_text())
         assert device["ROI"] == {"leftEdge": 0, "topEdge": 0, "width": 304, "height": 304}
         assert device["frameRate"] == "20FPS"

@@ -173,7 +173,7 @@ def write(job: ExportJob) -> None:
     folder.mkdir(parents=True)
     _videos(job, folder, codec)
     times = np.rint(1000 * job.since_start()).astype(np.int64)
-    write_time_stamps(folder / "timeStamps.csv", times, footage.slots, footage.numbers, footage.status)
+    write_time_stamps(folder / "timeStamps.csv", times, footage.slots, footage.numbers, footage.status, words=False)
     if job.camera is not None:
         _camera(job, job.camera)
     device = _device(job, codec)

@@ -113,17 +113,22 @@ def filled_times(times: Ints, numbers: Ints) -> Ints:
     return np.where(known, times, np.rint(filled)).astype(np.int64)
 
 
-def write_time_stamps(path: Path, times: Ints, slots: Ints, numbers: Ints, status: Sequence[str] = ()) -> None:
+def write_time_stamps(
+    path: Path, times: Ints, slots: Ints, numbers: Ints, status: Sequence[str] = (), words: bool = True
+) -> None:
     """Write the columns of a Miniscope's ``timeStamps.csv``, one row per frame of the video.
 
     Where a frame is not whole there is one column more, ``Frame Status``: ``complete``, ``partial`` (parts of it never
-    reached the card) or ``blank`` (none did; its buffer index is -1).
+    reached the card) or ``blank`` (none did; its buffer index is -1). Without ``words`` it is ``Frame Complete``, 1 or
+    0: what reads a Miniscope-DAQ folder, such as DataJoint's element-miniscope, takes every cell for a number.
     """
     marked = any(word != "complete" for word in status)
+    name = "Frame Status" if words else "Frame Complete"
+    marks = list(status) if words else [str(int(word == "complete")) for word in status]
     columns = [filled_times(times, numbers), slots, numbers]
-    texts = [[str(value) for value in column.tolist()] for column in columns] + ([list(status)] if marked else [])
+    texts = [[str(value) for value in column.tolist()] for column in columns] + ([marks] if marked else [])
     with path.open("w", encoding="ascii", newline="\n") as file:
-        file.write(COLUMNS + (",Frame Status" if marked else "") + "\n")
+        file.write(COLUMNS + (f",{name}" if marked else "") + "\n")
         file.writelines(f"{k},{','.join(row)}\n" for k, row in enumerate(zip(*texts, strict=True)))
 
 
