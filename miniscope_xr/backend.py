@@ -10,12 +10,13 @@ import xarray as xr
 from xarray.backends import BackendEntrypoint
 
 import miniscope_xr.accessor  # noqa: F401 - registers ds.miniscope
-from miniscope_xr.card import OpenCard, address
+from miniscope_xr.card import OpenCard
 from miniscope_xr.engine.dataset import buffers_dataset, card_dataset, open_card, recording_dataset
 from miniscope_xr.engine.joined import refuse_by_coordinates
 from miniscope_xr.engine.options import Options
 from miniscope_xr.index.detect import detect
 from miniscope_xr.source.local import Device
+from miniscope_xr.source.open import address
 
 _NOT_OF_A_TREE = ("recording", "time_index", "group")
 

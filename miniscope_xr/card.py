@@ -5,16 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import cached_property, partial
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from miniscope_xr.errors import BlankCardError, CardReadError, NotACardError, OptionError, PathTypeError, RecordingError
+from miniscope_xr.errors import BlankCardError, CardReadError, NotACardError, OptionError, RecordingError
 from miniscope_xr.frames.buffers import BufferReader
 from miniscope_xr.frames.cache import HeaderTables, Recent
 from miniscope_xr.frames.describe import FrameRows
@@ -22,40 +19,21 @@ from miniscope_xr.frames.due import DueTimes
 from miniscope_xr.frames.pool import PoolBufferReader
 from miniscope_xr.frames.reader import FrameReader
 from miniscope_xr.index.build import build_index
-from miniscope_xr.index.byte_shift import begins_off, goes_on_at, zeros_before
+from miniscope_xr.index.byte_shift import begins_off, goes_on_at, told_of_splices, zeros_before
 from miniscope_xr.index.front import Card
-from miniscope_xr.index.overwritten import torn_before
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
 from miniscope_xr.layout.arrays import Ints
-from miniscope_xr.source import windows
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.magic import KIND_BYTES, file_kind
-from miniscope_xr.source.open import open_device
+from miniscope_xr.source.open import address, open_device
 from miniscope_xr.source.owned import OwnedSource
-from miniscope_xr.source.remote import is_url
 from miniscope_xr.source.salvage import Tolerant
 from miniscope_xr.source.spliced import Splices, open_spliced
 
 _AHEAD = 32  # frames
 _MOST_SPLICES = 16
 _KEPT = 1 << 16  # rows, of about 100 bytes
-
-
-def address(path: Any) -> str:
-    """Where a card is: an absolute path, or a URL as it was given.
-
-    Raises
-    ------
-    PathTypeError
-        What was given is no path: bytes, an open file, a number.
-    """
-    if not isinstance(path, str | os.PathLike) or not isinstance(name := os.fspath(path), str):
-        kind = "bytes" if isinstance(path, bytes | bytearray | memoryview) else type(path).__name__
-        raise PathTypeError(f"expected the path of a card or image, or a URL (text or pathlib.Path), not {kind}")
-    if sys.platform == "win32" and (drive := windows.device_name(name)):
-        return drive
-    return name if is_url(name) or not name else os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111
 
 
 def _named(error: NotACardError, path: str, source: ByteSource) -> str:
@@ -73,17 +51,6 @@ def _identity(layout: Layout, tolerant: bool, source: ByteSource) -> bytes:
     start = min(sectors.header, sectors.data if sectors.config is None else sectors.config)
     readable = Tolerant(source) if tolerant else source
     return readable.read(start * SECTOR, (sectors.data + 1 - start) * SECTOR)
-
-
-def _off_sectors(splice: tuple[int, int]) -> str:
-    """Say where an image is off the sectors of its card."""
-    byte, zeros = splice
-    if not byte:
-        return f"this image is off the sectors of its card: it is read as if {zeros} bytes more stood before it"
-    return (
-        f"behind byte {byte} this image is off the sectors of its card: in the buffer before it bytes are missing, or "
-        "were put in"
-    )
 
 
 class OpenCard:
@@ -170,12 +137,7 @@ class OpenCard:
             byte = at - sum(zeros for _, zeros in self.splices)
             self.index = self._open_spliced(build, (byte, zeros_before(at, self.index)))
         if self.splices:
-            *others, last = self.index.recordings
-            last = replace(last, warnings=(*last.warnings, *map(_off_sectors, self.splices)))
-            zeros = accumulate((n for _, n in self.splices), initial=0)
-            for (byte, _), before in zip(self.splices, zeros, strict=False):
-                last = torn_before(last, byte + before)
-            self.index = replace(self.index, recordings=(*others, last))
+            self.index = told_of_splices(self.index, self.splices)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OpenCard:
         """A copied dataset is of the same card: nothing here changes once it is open."""

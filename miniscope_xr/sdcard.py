@@ -13,12 +13,12 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from miniscope_xr.card import OpenCard, OpenRecording, address
+from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.errors import EndOfRecordingError, NotOpenError, OptionError
 from miniscope_xr.layout import SECTOR, Layout, load_layout
 from miniscope_xr.layout.arrays import Bytes
 from miniscope_xr.layout.words import has_keys
-from miniscope_xr.source.open import open_device
+from miniscope_xr.source.open import address, open_device
 from miniscope_xr.source.remote import is_url
 
 

@@ -83,16 +83,26 @@ class BufferReader:
         """
         if not self.framing.words:
             return self.headers(source, run, i.reshape(-1)).reshape(i.shape), np.zeros(len(i), bool)
-        last = i[:, -1]
-        follows = np.append(np.diff(last) == i.shape[1], False)
-        ask = ~follows & (last + 1 < run.count)
-        rows = self.headers(source, run, np.concatenate([i.reshape(-1), last[ask] + 1]))
-        table, blank = rows[: i.size].reshape(i.shape), is_blank(rows["length"])
-        own = blank[: i.size].reshape(i.shape)
-        behind = np.zeros((len(i), 1), bool)
-        behind[follows, 0] = own[1:, 0][follows[:-1]]
-        behind[ask, 0] = blank[i.size :]
-        return table, (~own & np.concatenate([own[:, 1:], behind], axis=1)).any(axis=1)
+        rows, every = self.with_behind(source, run, i, run.count)
+        blank: Bools = is_blank(rows["length"])
+        blank[every >= run.count] = False
+        torn: Bools = np.logical_or.reduce(~blank[:, :-1] & blank[:, 1:], axis=1)
+        return rows[:, :-1], torn
+
+    def with_behind(self, source: ByteSource, run: Run, i: Ints, end: int) -> tuple[Array, Ints]:
+        """Headers of whole frames ``i`` and of the buffer behind each frame (frames, buffers + 1), and which they are.
+
+        Of frames in a row each header is read once; zeros stand for what would be buffer ``end`` or later.
+        """
+        every = np.concatenate([i, i[:, -1:] + 1], axis=1)
+        follows = np.append(i[1:, 0] == every[:-1, -1], False)
+        ask = ~follows & (every[:, -1] < end)
+        read = self.headers(source, run, np.concatenate([i.reshape(-1), every[ask, -1]]))
+        rows = np.zeros(every.shape, read.dtype)
+        rows[:, :-1] = read[: i.size].reshape(i.shape)
+        rows[ask, -1] = read[i.size :]
+        rows[:-1, -1][follows[:-1]] = rows[1:, 0][follows[:-1]]
+        return rows, every
 
     def ours(self, source: ByteSource, run: Run, i: Ints, rows: Array) -> Bools:
         """Which buffers ``i`` of a run are there and are this recording's, by these headers.

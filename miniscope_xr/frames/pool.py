@@ -58,8 +58,7 @@ class PoolBufferReader(BufferReader):
 
     def table(self, source: ByteSource, run: Run, i: Ints) -> tuple[Array, Bools]:
         """Headers of whole frames ``i`` (frames, buffers), and which frames may have a torn buffer."""
-        every = np.concatenate([i, i[:, -1:] + 1], axis=1)  # with the buffer behind each frame
-        rows = self.headers(source, run, every.reshape(-1)).reshape(every.shape)
+        rows, every = self.with_behind(source, run, i, run.count + 1)
         late = rows["write_timestamp"].astype(np.int64) - rows["timestamp"] > LATE
         good = rows["write_buffer_count"] == run.first.written + every
         odd = late | ~good | (rows["length"] != self.framing.marker)

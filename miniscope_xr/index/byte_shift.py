@@ -11,6 +11,8 @@ which the bytes are missing or too many: it is behind it that the recording goes
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import accumulate
 
 import numpy as np
 
@@ -18,12 +20,14 @@ from miniscope_xr.index.clock import FrameClock
 from miniscope_xr.index.find import Finder
 from miniscope_xr.index.front import Card
 from miniscope_xr.index.headers import HeaderReader, gallop
+from miniscope_xr.index.overwritten import torn_before
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.runs import Header, Run
 from miniscope_xr.layout import SECTOR, Layout
 from miniscope_xr.layout.arrays import Ints
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.salvage import Tolerant
+from miniscope_xr.source.spliced import Splices
 
 _REACH = 1 << 20  # bytes put in or left out; and a buffer on each side
 _LOST = 1 << 12  # buffers that may be missing
@@ -169,3 +173,24 @@ def _frames_go_on(source: ByteSource, card: Card, recording: Recording) -> int |
         if counts_on and times == sorted(times):
             return behind
     return None
+
+
+def told_of_splices(card: Card, splices: Splices) -> Card:
+    """A card whose last recording says where its image is off the sectors, and lacks the buffers that are cut there."""
+    *others, last = card.recordings
+    last = replace(last, warnings=(*last.warnings, *map(_off_sectors, splices)))
+    zeros = accumulate((n for _, n in splices), initial=0)
+    for (byte, _), before in zip(splices, zeros, strict=False):
+        last = torn_before(last, byte + before)
+    return replace(card, recordings=(*others, last))
+
+
+def _off_sectors(splice: tuple[int, int]) -> str:
+    """Say where an image is off the sectors of its card."""
+    byte, zeros = splice
+    if not byte:
+        return f"this image is off the sectors of its card: it is read as if {zeros} bytes more stood before it"
+    return (
+        f"behind byte {byte} this image is off the sectors of its card: in the buffer before it bytes are missing, or "
+        "were put in"
+    )

@@ -166,6 +166,25 @@ def _describe(
     table: np.ndarray[Any, Any], marker: int, sectors: Ints, rows: Ints, words: dict[str, int], head: int, whole: bool,
     ring: int,
 ) -> Guess:  # fmt: skip
+    """Make a draft layout of what was inferred, and say it in a sentence.
+
+    Parameters
+    ----------
+    table
+        First words of every sector that was looked at, from the front of the card on.
+    marker
+        First word of the headers.
+    sectors, rows
+        Where headers were found, and their words.
+    words
+        Word of each field in a header.
+    head
+        Length of a header in words.
+    whole
+        Every buffer takes as many sectors as a full one.
+    ring
+        Buffers in the firmware's ring; 0 where it did not show.
+    """
     payload = int(rows[:, words["data_length"]].max())
     buffer_bytes = payload + 4 * head
     frames, sizes = rows[:, words["frame_num"]], rows[:, words["data_length"]]

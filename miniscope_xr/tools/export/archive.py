@@ -13,8 +13,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from miniscope_xr.card import address
 from miniscope_xr.errors import MiniscopeError, OptionError, OutputError
+from miniscope_xr.source.open import address
 from miniscope_xr.tools.export.cluster import by_a_worker, refuse_blind, scheduler, why_it_failed
 from miniscope_xr.tools.export.store import (
     Block,

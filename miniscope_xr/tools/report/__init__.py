@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from miniscope_xr.card import address
 from miniscope_xr.engine.sidecar import told
 from miniscope_xr.errors import refuse_unknown
 from miniscope_xr.layout import SECTOR, Layout, load_layout
 from miniscope_xr.layout.stamp import read_stamp
-from miniscope_xr.source.open import open_device
+from miniscope_xr.source.open import address, open_device
 from miniscope_xr.tools.check.check import check
 from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import refuse_existing, refuse_source, whole_file

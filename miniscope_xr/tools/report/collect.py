@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from miniscope_xr.card import address
 from miniscope_xr.engine.sidecar import told
 from miniscope_xr.errors import CardReadError, OptionError
 from miniscope_xr.layout.arrays import Array, Ints
+from miniscope_xr.source.open import address
 from miniscope_xr.tools.check.quality import quality
 from miniscope_xr.tools.check.result import clock
 from miniscope_xr.tools.stream.footage import Footage, Images

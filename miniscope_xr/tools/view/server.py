@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from miniscope_xr.card import address
 from miniscope_xr.errors import MiniscopeError, OptionError, message_of, plain
+from miniscope_xr.source.open import address
 from miniscope_xr.tools.view.answers import PageAnswers
 from miniscope_xr.tools.view.door import Door
 from miniscope_xr.tools.view.given import Frames

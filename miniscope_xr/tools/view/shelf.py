@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from miniscope_xr.card import OpenCard, address
+from miniscope_xr.card import OpenCard
 from miniscope_xr.errors import MiniscopeError, OptionError, plain
+from miniscope_xr.source.open import address
 from miniscope_xr.tools.flash import refuse
 from miniscope_xr.tools.flash.disks.find import present
 from miniscope_xr.tools.view.seen import Seen, SeenRecording, settings_told
