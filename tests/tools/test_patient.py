@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +47,27 @@ def test_one_that_stays_open_is_an_error_and_nothing_is_left(tmp_path: Path, ref
     with pytest.raises(PermissionError):
         array[:] = 1
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_an_array_of_which_a_chunk_is_open_goes_when_that_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An archive has flags that go once a recording is whole: the last chunk was written a moment ago."""
+    group = zarr.open_group(patient_store()(tmp_path / "a.zarr"), mode="w")
+    group.create_array("a", shape=(2,), chunks=(1,), dtype="u1")[:] = 1
+    left, real = [3], shutil.rmtree
+
+    def refuses(path: Path, *rest: Any, **named: Any) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise Refused(13, "used by another process")
+        real(path, *rest, **named)
+
+    monkeypatch.setattr(shutil, "rmtree", refuses)
+    monkeypatch.setattr(replacing, "is_held", lambda error: isinstance(error, Refused))
+    del group["a"]
+    assert left[0] == -1
+    assert not (tmp_path / "a.zarr" / "a").exists()
 
 
 def test_which_stores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from miniscope_xr.source import replace as replacing
 from miniscope_xr.tools.cli import main
 from miniscope_xr.tools.flash.disks.find import identify
 
@@ -39,6 +40,7 @@ class Scanner(threading.Thread):
             for place, _, names in os.walk(self.folder):
                 for name in names:
                     self._look(Path(place, name))
+                    self._let_go(time.monotonic() - HELD)  # however long the whole walk takes on a slow computer
             self._let_go(time.monotonic() - HELD)
             time.sleep(0.002)
         self._let_go(float("inf"))
@@ -65,6 +67,7 @@ def scanner(tmp_path: Path, make_card: Any, monkeypatch: pytest.MonkeyPatch) -> 
     make_card(frames=40)[0].rename(tmp_path / "card.img")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(replacing, "_PATIENCE", 60)  # beside a busy computer's scanner, too
     for name in ("HOME", "XDG_DATA_HOME", "LOCALAPPDATA"):
         monkeypatch.setenv(name, str(tmp_path))
     made = Scanner(tmp_path)

@@ -6,13 +6,14 @@ them for a moment would end it.
 
 from __future__ import annotations
 
+import shutil
 import sys
 import uuid
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from miniscope_xr.source.replace import remove, remove_tree, write_whole
+from miniscope_xr.source.replace import patiently, remove, write_whole
 from miniscope_xr.tools.stream.libraries import need
 
 
@@ -43,9 +44,19 @@ def patient_store() -> Any:
         async def delete(self, key: str) -> None:
             self._check_writable()
             path = self.root / key
-            await asyncio.to_thread(remove_tree if path.is_dir() else remove, path)
+            await asyncio.to_thread(_remove_folder if path.is_dir() else remove, path)
+
+        async def delete_dir(self, prefix: str) -> None:
+            self._check_writable()
+            if (self.root / prefix).is_dir():
+                await asyncio.to_thread(_remove_folder, self.root / prefix)
 
     return PatientStore
+
+
+def _remove_folder(path: Path) -> None:
+    """Remove all of it: what is left of an array would be read as one."""
+    patiently(lambda: shutil.rmtree(path))
 
 
 def _write(path: Path, data: Any) -> None:
