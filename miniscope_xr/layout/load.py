@@ -80,14 +80,20 @@ def layout_names() -> Iterator[str]:
         yield from layout.aliases
 
 
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def _load_file(path: Path) -> Layout:
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):  # a pipe waits, /dev/zero has no end
-            raise fail(str(path), "is no regular file; a layout is a YAML file")
-        if found.st_size > _MAX_LAYOUT_BYTES:
+        # a pipe waits, /dev/zero has no end; and what this is when it is opened counts, not what it was a moment before
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise fail(str(path), "is no regular file; a layout is a YAML file")
+            content = file.read(_MAX_LAYOUT_BYTES + 1)
+        if len(content) > _MAX_LAYOUT_BYTES:
             raise fail(str(path), "is too large for a layout file; is this a card image?")
-        return _parse_text(path.read_text(encoding="utf-8"), path.name)
+        return _parse_text(content.decode("utf-8").replace("\r\n", "\n"), path.name)
     except OSError as error:
         raise fail(str(path), f"cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

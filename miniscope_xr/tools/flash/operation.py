@@ -165,8 +165,7 @@ def run(
     watched.known = known
     with interrupts.held():
         try:
-            if not resumed:
-                journal.write("intent")
+            journal.write(journal.phase if resumed else "intent")  # it can be written, or nothing is
             for i, change in enumerate(changes):
                 target.same()
                 if i:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import mmap
 import os
+import stat
 import struct
 import sys
 import time
@@ -74,6 +75,8 @@ class FileTarget:
             flags |= getattr(os, "O_DIRECT", 0) | (os.O_EXCL if write else 0)
         try:
             self._fd = os.open(self.path, flags)
+            if not self._is_still(disk):  # a link, and it leads somewhere else by now
+                raise RefusedError(f"{self.path} is not what it was a moment ago; look again with `list`")
             if write:
                 self._lock()
             self.size = disk.size if self._image else self._ask(_BLKGETSIZE64, 8)
@@ -88,6 +91,11 @@ class FileTarget:
         except BaseException:
             self.close()
             raise
+
+    def _is_still(self, disk: Disk) -> bool:
+        found = os.fstat(self._fd)
+        same = not self._image or disk.inode in ("", f"{found.st_dev}:{found.st_ino}")
+        return same and stat.S_ISREG(found.st_mode) == self._image
 
     def _lock(self) -> None:
         import fcntl
