@@ -17,11 +17,9 @@ EXPECTED_FAILURES: dict[str, tuple[str, ...]] = {}
 NOT_SIMULATED = frozenset(
     {
         "t51_v4_12_lost_irq_over_old",
-        "t52_v4_12_remote_flash",
         "t53_daq_11_seam_behind_doubt",
         "t54_v4_12_lowbatt_restarts",
         "t55_v4_10_failed_write_over_old",
-        "t56_v4_10wip_new_card",
         "u01s_clean",
         "u02s_timed",
         "u06s_overflow",

@@ -125,6 +125,30 @@ MADE = {
         "seconds": 3,
         "settings": {"gain": 2, "led": 12},
     },
+    "t52_v4_12_remote_flash": {
+        "frames": 30,
+        "settings": {**V4, "record_length": 0},
+        "write_keys": True,
+        "start_offset_ms": 42.3,
+        "readout_ms": 28.35,
+        "battery_first_ms": 300,
+        "events": [
+            simulate.RemoteEdge(385.2, ms=13.7),
+            simulate.RemoteEdge(405.9, ms=12.6),
+            simulate.RemoteEdge(425, ms=12.7),
+            simulate.PowerLoss(buffer=74),
+        ],
+    },
+    "t56_v4_10wip_new_card": {
+        "build": "3787c5c",
+        "frames": 20,
+        "settings": {**V4, "record_length": 0},
+        "write_keys": True,
+        "start_offset_ms": 16.6,
+        "readout_ms": 43.5,
+        "sector_ms": 0.03,
+        "events": [simulate.PowerLoss(buffer=100, torn_sectors=31)],
+    },
     "l1_truncated_mid_payload": {**A, "events": [simulate.Truncate(4279128)]},
 }
 BLANK = {

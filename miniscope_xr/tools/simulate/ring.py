@@ -191,12 +191,14 @@ class Ring:
 
     def _set_header(self, length: int) -> None:
         """Do what setBufferHeader does, at the end of the current step."""
-        t, slot = self.edge_at(self.step.end) or self.step.end, self.count % self.spec.build.ring
+        held, slot = self.edge_at(self.step.end), self.count % self.spec.build.ring
+        t = held or self.step.end
+        time = self.clock(t) - (held is not None)  # the tick that waits, too, is counted behind this interrupt
         self.busy_until = max(self.busy_until, t)
         self.put(
             slot, length=self.spec.build.marker, linked_list=slot, frame_num=self.frame, data_length=length,
             buffer_count=self.count, frame_buffer_count=self.index, write_buffer_count=self.written,
-            dropped_buffer_count=self.dropped, timestamp=self.clock(t), ewl=self.ewl, orientation_0=0, orientation_1=0,
+            dropped_buffer_count=self.dropped, timestamp=time, ewl=self.ewl, orientation_0=0, orientation_1=0,
             battery_voltage=self.spec.battery_at(t, self.ir_presses), **self._more_words(t),
         )  # fmt: skip
 
