@@ -62,8 +62,8 @@ def backup(seen: Look, backup_dir: Path, target: Target, verb: str, changes: Seq
 def verify_shown(target: Target, seen: Look) -> None:
     """Refuse if the card is not as it was when the user was asked."""
     contents = read_contents(target, seen.layout)
-    now = (read_twice(target, 0, len(seen.start)), *read_block(target, contents.layout), contents.recording)
-    if now != (seen.start, seen.block_offset, seen.block, seen.contents.recording):  # settings alone are of many cards
+    start = read_twice(target, 0, len(seen.start))
+    if (start, *read_block(target, contents.layout)) != (seen.start, seen.block_offset, seen.block):  # and first data
         raise RefusedError(
             f"{seen.disk.path} changed since it was shown (another card, or another program wrote); look again"
         )
