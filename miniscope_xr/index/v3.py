@@ -84,8 +84,8 @@ class _Footers:
     def look_at(self, frames: range) -> None:
         """Read the footers of some frames all at once."""
         inside = self.source.size - FOOTER
-        unseen = [k for k in frames if k not in self._seen and 0 <= self.footer_of(k) <= inside]
-        places = [self.footer_of(k) for k in unseen]
+        wanted = {k: at for k in frames if k not in self._seen and 0 <= (at := self.footer_of(k)) <= inside}
+        unseen, places = list(wanted), list(wanted.values())
         if not unseen:
             return
         self.source.fetch([(at, FOOTER) for at in places])
