@@ -35,6 +35,9 @@ from miniscope_xr.index.runs import Run
 from miniscope_xr.layout import SECTOR, Layout
 from miniscope_xr.layout.stamp import read_stamp
 from miniscope_xr.source.base import ByteSource
+from miniscope_xr.source.regular import read_regular
+
+_MOST = 1 << 28  # bytes; the list of a card of 64 GB has 25 million
 
 
 @dataclass(frozen=True)
@@ -122,14 +125,8 @@ def find_list(header: bytes, folder: Path | None = None) -> OldBuffers | None:
         return None
     for place in _places() if folder is None else [folder]:
         with contextlib.suppress(OSError, ValueError):
-            return OldBuffers.from_bytes(_content(place / f"{stamp.session}.npz"))
+            return OldBuffers.from_bytes(read_regular(place / f"{stamp.session}.npz", _MOST))
     return None
-
-
-def _content(path: Path) -> bytes:
-    """Read a regular file; a pipe of this name is not waited for."""
-    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
-        return file.read() if path.is_file() else b""
 
 
 def first_old(old: OldBuffers, sectors: Sequence[int], read: Callable[[int], bytes]) -> int:

@@ -7,7 +7,6 @@ structs and, from those, into numpy dtypes.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib import resources
@@ -20,6 +19,7 @@ from miniscope_xr.errors import LayoutError, did_you_mean
 from miniscope_xr.layout.checks import fail, shortened
 from miniscope_xr.layout.model import Layout
 from miniscope_xr.layout.schema import parse_layout
+from miniscope_xr.source.regular import read_regular
 
 _MAX_LAYOUT_BYTES = 1 << 20
 _MAX_VALUES = 100_000  # of a layout file, repetitions by YAML's aliases counted: a few lines can mean billions
@@ -80,24 +80,18 @@ def layout_names() -> Iterator[str]:
         yield from layout.aliases
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
 def _load_file(path: Path) -> Layout:
     try:
-        # a pipe waits, /dev/zero has no end; and what this is when it is opened counts, not what it was a moment before
-        with open(path, "rb", opener=_without_waiting) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise fail(str(path), "is no regular file; a layout is a YAML file")
-            content = file.read(_MAX_LAYOUT_BYTES + 1)
-        if len(content) > _MAX_LAYOUT_BYTES:
-            raise fail(str(path), "is too large for a layout file; is this a card image?")
-        return _parse_text(content.decode("utf-8").replace("\r\n", "\n"), path.name)
+        content = read_regular(path, _MAX_LAYOUT_BYTES)
     except OSError as error:
         raise fail(str(path), f"cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise fail(str(path), f"cannot be a layout: {error}; a layout is a YAML file, a card image is not") from error
+    try:
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise fail(str(path), "is not a text file") from error
+    return _parse_text(text.replace("\r\n", "\n"), path.name)
 
 
 def load_layout(source: str | os.PathLike[str] | Mapping[str, Any] | Layout) -> Layout:

@@ -12,7 +12,6 @@ import datetime
 import errno
 import os
 import re
-import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from miniscope_xr.source.regular import read_regular
 from miniscope_xr.source.replace import settle, write_whole
 from miniscope_xr.source.windows import unusable
 from miniscope_xr.tools.flash import journal_format as text
@@ -142,18 +142,6 @@ def new_folder(backup_dir: Path, card_id: str, verb: str) -> Path:
     raise JournalError(errno.EEXIST, "the backup folder is full of this moment's backups; try again", str(parent))
 
 
-def _read(file: Path) -> bytes:
-    """Read a journal's file; a pipe or device of this name is not waited for."""
-    fd = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with open(fd, "rb") as opened:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("it is no regular file")
-        if status.st_size > text.MOST:
-            raise ValueError(f"it is {status.st_size / 1e6:.0f} MB long")
-        return opened.read(text.MOST)
-
-
 def load(path: Path) -> Journal:
     """Read a journal (its file or its folder), and check everything in it before anything of it is used.
 
@@ -164,7 +152,7 @@ def load(path: Path) -> Journal:
     """
     file = path / NAME if path.is_dir() else path
     try:
-        found = text.decode(_read(file))
+        found = text.decode(read_regular(file, text.MOST))
     except OSError as error:
         raise JournalError(
             error.errno, f"this backup cannot be read: {error.strerror}; give the folder of one", str(file)
