@@ -119,8 +119,18 @@ class Walker:
             run = Run(sector, 1, header, cut)
             count = self._extent(run, self._most(run, limit), limit is not None)
             if count > 1:
-                return replace(run, count=count)
+                return replace(run, count=count - self._ends_odd(run, count))
         return odd_buffer(sector, header, self.framing.cut((header.length,)), header.length)
+
+    def _ends_odd(self, run: Run, count: int) -> bool:
+        """Whether a run's last buffer has another length than usual, so that what is behind it stands elsewhere.
+
+        A lost interrupt makes it so. Where a write failed behind it, nothing stands there that could say so.
+        """
+        if self.framing.step:
+            return False
+        last = self.headers.at(run.sector_of(count - 1))
+        return last is not None and last.length != run.length_of(count - 1)
 
     def _cuts_for(self, header: Header) -> list[Cut]:
         cuts = []

@@ -20,15 +20,15 @@ def read_regular(path: Path, most: int) -> bytes:
     OSError
         It cannot be read.
     """
-    with open(path, "rb", opener=_without_waiting) as file:
-        status = os.fstat(file.fileno())
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is no regular file")
-        content = file.read(most + 1)
+        with open(fd, "rb", closefd=False) as file:
+            content = file.read(most + 1)
+    finally:
+        os.close(fd)
     if len(content) > most:
         raise ValueError(f"it is too large, {max(status.st_size, len(content)) / 1e6:.1f} MB long")
     return content
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

@@ -196,6 +196,9 @@ COUNTEREXAMPLES = {
     # a lost interrupt makes the last buffer before the hole late: it does not tell the period
     "a failed write before a lost interrupt": (
         "v4-wirefree", "aa04ec3", 10, [FailedWrite(16, 1), LostInterrupt(5, "buffer", 0)], 0, 0),
+    # the last buffer before the hole is short, which nothing behind it says
+    "a lost interrupt before a failed write": (
+        "daq-wirefree", "HEAD 800x800", 16, [FailedWrite(32, 1), LostInterrupt(2, "buffer", 0)], 0, 0),
     # its header says 80 sectors, of which the firmware wrote 42: no image lacks the others
     "a buffer cut short beside a drop": (
         "v4-wirefree", "aa04ec3", 10, [LostInterrupt(7, "frame"), Stall(427.0, 95.0)], 0, 0),
