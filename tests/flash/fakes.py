@@ -78,13 +78,15 @@ class Fault:
     """What goes wrong at the n-th operation of the disk (reads, writes and flushes counted together).
 
     ``power`` says what of the card's own unflushed writes survives a power cut: None (no power cut),
-    ``"none"``, ``"all"``, or a seed for a random choice of sectors.
+    ``"none"``, ``"all"``, or a seed for a random choice of sectors. ``of`` counts operations of one kind alone: how
+    often a kernel reads is not the same each time.
     """
 
     at: int
     kind: str
     where: int = 0
     power: str | int | None = None
+    of: str = ""
 
 
 class FaultDisk:
@@ -96,6 +98,7 @@ class FaultDisk:
         self.fault = fault or Fault(-1, "")
         self.cache: list[tuple[int, bytes]] = []
         self.log: list[tuple[str, int, int]] = []
+        self._counted = 0
         self.gone = False
         self.bad: set[int] = set()  # sectors that cannot be read
 
@@ -112,7 +115,10 @@ class FaultDisk:
         self.log.append((kind, at, length))
         if self.gone:
             raise OSError(5, "unplugged")
-        if len(self.log) - 1 != self.fault.at:
+        if self.fault.of not in ("", kind):
+            return None
+        self._counted += 1
+        if self._counted - 1 != self.fault.at:
             return None
         if self.fault.kind == "unplugged":
             self.gone = True

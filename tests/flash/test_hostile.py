@@ -91,9 +91,12 @@ def test_backups_that_root_left_in_a_users_home(card, tmp_path, capsys, monkeypa
     assert interrupted(Tool(capsys, backups), card, monkeypatch, "--discard-recording", card_id(card)).code == 6
     before = card.read_bytes()
     code = (
-        "import os, sys\n"
+        "import os, pkgutil, sys\n"
+        "import miniscope_xr.tools.cli.program, miniscope_xr.tools.flash as flash, miniscope_xr.tools.cli as cli\n"
         "from miniscope_xr.tools.cli import main\n"
-        "import miniscope_xr.tools.flash.recover, numpy.lib.format, encodings.cp437, platformdirs, yaml\n"
+        "for room in (flash, cli):\n"  # all of it: another user may not see this folder
+        "    for found in pkgutil.walk_packages(room.__path__, room.__name__ + '.'): __import__(found.name)\n"
+        "import numpy.lib.format, encodings.cp437, platformdirs, yaml\n"
         "from miniscope_xr.layout import builtin_layouts; builtin_layouts()\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "sys.exit(main(sys.argv[1:]))\n"

@@ -22,7 +22,10 @@ BARS: dict[str, tuple[list[str], set[tuple[str, str]]]] = {
     "check": (["check", "card.img"], {("frames", "frame")}),
     "check --deep": (["check", "card.img", "--deep"], {("frames", "frame"), ("headers", "buffer")}),
     "video": (["video", "card.img", "a.avi"], {("a.avi", "frame")}),
-    "report": (["report", "card.img", "a.html"], {("frames", "frame"), ("quality", "frame"), ("report", "frame")}),
+    "report": (
+        ["report", "card.img", "a.html"],
+        {("frames", "frame"), ("quality", "frame"), ("report", "frame"), ("film", "picture")},
+    ),
     "archive": (["archive", "card.img", "lab.zarr", "--workers", "1"], {("archive", "frame")}),
     "image": (["image", "card.img", "b.img"], {LOOK, ("copying", "B"), ("checksum", "B")}),
     "collect": (

@@ -26,7 +26,7 @@ from miniscope_xr.tools.stream.libraries import need
 _PATIENCE = 30  # seconds: for the scheduler to answer, and for the first worker
 _SAME_PATHS = (
     "workers read the images, and write the store, by the same paths as this computer: have both on a disk "
-    "that all of them mount at the same place"
+    "that all of them have at the same place"
 )
 _ATTEMPTS = 3
 
