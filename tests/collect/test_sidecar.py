@@ -10,6 +10,7 @@ import xarray as xr
 from miniscope_xr.engine import sidecar
 from miniscope_xr.errors import CardNotFoundError, OptionError
 from miniscope_xr.tools.collect.about import date_of
+from miniscope_xr.tools.collect.record import Sidecar
 from miniscope_xr.tools.collect.table import CardTable
 from miniscope_xr.tools.export import export
 from miniscope_xr.tools.flash.disks.find import identify
@@ -225,3 +226,13 @@ def test_dates():
     for text in ("3/14/2026", "yesterday", "", "2026-02-30"):
         with pytest.raises(OptionError, match="2026-03-14"):
             date_of(text)
+
+
+def test_what_a_kill_left_of_an_output_and_its_table_is_taken_away(tmp_path):
+    record = Sidecar(tmp_path / "card.img", making=["card.tif"])
+    other = tmp_path / ".other_headers-0d97d6dc.part.csv"
+    left = [tmp_path / f".card{name}" for name in ("-0d97d6dc.part.tif", "_headers-0d97d6dc.part.csv")]
+    for file in (other, *left):
+        file.touch()
+    record.tidy()
+    assert list(tmp_path.iterdir()) == [other]

@@ -20,7 +20,7 @@ from miniscope_xr.engine import sidecar
 from miniscope_xr.errors import OutputError, OutputExistsError
 from miniscope_xr.source.copy_map import same_card
 from miniscope_xr.source.replace import remove, remove_tree, write_whole
-from miniscope_xr.tools.stream.outputs import kind_of, output_errors
+from miniscope_xr.tools.stream.outputs import headers_beside, kind_of, output_errors
 
 _FORMAT = 1
 _MOST_SIDECARS = 100_000
@@ -106,6 +106,7 @@ class Sidecar:
     def tidy(self) -> None:
         """Take away what a run that was killed left half written: the names that outputs have before they are whole."""
         finals = [self.image.with_name(name) for name in self.making]
+        finals += [headers_beside(final) for final in finals]
         for final in [*finals, self.image.with_name(self.image.name + ".sha256")]:
             _tidy(final)
 

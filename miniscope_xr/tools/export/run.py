@@ -24,7 +24,14 @@ from miniscope_xr.tools.export.options import (
 )
 from miniscope_xr.tools.stream.footage import Footage, PathLike, header_names
 from miniscope_xr.tools.stream.libraries import need
-from miniscope_xr.tools.stream.outputs import output_errors, progress_bar, refuse_source, refuse_too_large, whole_file
+from miniscope_xr.tools.stream.outputs import (
+    headers_beside,
+    output_errors,
+    progress_bar,
+    refuse_source,
+    refuse_too_large,
+    whole_file,
+)
 from miniscope_xr.tools.stream.selection import chosen, picture_of
 from miniscope_xr.tools.stream.timing import frame_rate, warn_of_jumps
 
@@ -107,7 +114,7 @@ def export(ds: xr.Dataset, path: PathLike, to: str | None = None, **options: Unp
         refuse_too_large(out, footage.count * footage.height * footage.width)
     with ExitStack() as outputs:
         made = outputs.enter_context((whole_folder if kind.folder else whole_file)(out, force))
-        table = out.with_name(f"{out.stem}_headers.csv")
+        table = headers_beside(out)
         beside = outputs.enter_context(whole_file(table, force)) if kind.table else None
         bar = outputs.enter_context(progress_bar(footage.count, out.name, show=options.get("progress", True)))
         codec = options.get("codec") or "FFV1"

@@ -83,6 +83,11 @@ def kind_of(path: Path) -> str:
         return next((words for is_kind, words in _KINDS if is_kind(mode)), "no regular file")
 
 
+def headers_beside(out: Path) -> Path:
+    """Where the headers of every frame lie that an output has no place for, as TIFF has none."""
+    return out.with_name(f"{out.stem}_headers.csv")
+
+
 def refuse_special(path: Path) -> None:
     """Raise OutputExistsError where something that is no regular file has this name; nothing forces it."""
     if _ADDRESS.match(str(path)):
