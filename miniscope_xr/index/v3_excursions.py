@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from miniscope_xr.layout.arrays import Bools, Floats, Ints
+
 NEAR = 24  # frames behind the end whose clock tells that of an older recording
 _AROUND = 6  # frames on each side of one whose clock it should keep
 TOLERANCE = 3.0  # ms
@@ -18,9 +20,6 @@ FINE = 1.5  # ms by which times of a clock that does not stray may be off, whole
 
 At = Callable[[int], tuple[int, int] | None]
 """(time in ms, line count) of a frame; None where its footer is not there."""
-Ints = np.ndarray[Any, np.dtype[np.int64]]
-Floats = np.ndarray[Any, np.dtype[np.float64]]
-Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def camera_period(step: float, fs: float | None) -> float:
@@ -47,10 +46,10 @@ def old_among(at: At, own: range, behind: range, fs: float | None) -> frozenset[
     if len(mine) < 4:
         return frozenset()
     frames, times = np.array([k for k, _ in mine]), np.array([t for _, t in mine], float)
-    return frozenset(frames[excursions(frames, times, fs, theirs)].tolist())
+    return frozenset(frames[frames_astray(frames, times, fs, theirs)].tolist())
 
 
-def excursions(frames: Ints, times: Floats, fs: float | None, theirs: list[tuple[int, int]] | None = None) -> Bools:
+def frames_astray(frames: Ints, times: Floats, fs: float | None, theirs: list[tuple[int, int]] | None = None) -> Bools:
     """Which frames are off the clock to which those behind them come back; ``theirs``: (frame, time) of older ones."""
     found = np.zeros(len(frames), bool)
     steps = np.diff(times) / np.diff(frames)

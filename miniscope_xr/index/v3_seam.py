@@ -11,7 +11,8 @@ from statistics import median
 
 import numpy as np
 
-from miniscope_xr.index.v3_excursions import FINE, TOLERANCE, At, Floats, Ints, camera_period, excursions
+from miniscope_xr.index.v3_excursions import FINE, TOLERANCE, At, camera_period, frames_astray
+from miniscope_xr.layout.arrays import Floats, Ints
 
 _MARKS = 32  # places at which the clock of a longer recording is looked at
 _WINDOW = 24  # frames on each side whose clock is compared
@@ -60,7 +61,7 @@ def seam_by_clock(at: At, frames_there: range, fs: float | None) -> tuple[int | 
         return None, None
     frames = np.array([k for k, _ in known])
     times = np.array([t for _, t in known], float)
-    ours = ~excursions(frames, times, fs)
+    ours = ~frames_astray(frames, times, fs)
     frames, times = frames[ours], times[ours]
     steps = np.diff(times) / np.diff(frames)
     middle = float(median(steps.tolist()))
