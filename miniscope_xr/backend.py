@@ -1,4 +1,8 @@
-"""The xarray engine: ``xr.open_dataset(card, engine="miniscope")``."""
+"""The xarray engine: ``xr.open_dataset(card, engine="miniscope")``.
+
+xarray imports this module with every other engine, whatever file is opened. So it is small, and what opens a card is
+imported when one is opened.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,8 @@ import xarray as xr
 from xarray.backends import BackendEntrypoint
 
 import miniscope_xr.accessor  # noqa: F401 - registers ds.miniscope
-from miniscope_xr.card import OpenCard
-from miniscope_xr.engine.dataset import buffers_dataset, card_dataset, open_card, recording_dataset
 from miniscope_xr.engine.joined import refuse_by_coordinates
 from miniscope_xr.engine.options import Options
-from miniscope_xr.index.detect import detect
-from miniscope_xr.source.local import Device
-from miniscope_xr.source.open import address
 
 _NOT_OF_A_TREE = ("recording", "time_index", "group")
 
@@ -34,14 +33,9 @@ class MiniscopeBackendEntrypoint(BackendEntrypoint):
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Whether this is a card with a recording in a layout we know; cheap, False on any error."""
-        if not isinstance(filename_or_obj, str | os.PathLike):
-            return False
-        try:
-            with Device(address(filename_or_obj)) as device:
-                detect(device)
-        except Exception:
-            return False
-        return True
+        from miniscope_xr.engine.opening import is_card  # start-up time
+
+        return isinstance(filename_or_obj, str | os.PathLike) and is_card(filename_or_obj)
 
     def open_dataset(self, filename_or_obj: Any, **options: Any) -> xr.Dataset:
         """Open one recording of a card, or its buffer table.
@@ -53,31 +47,17 @@ class MiniscopeBackendEntrypoint(BackendEntrypoint):
         **options
             Those of :class:`miniscope_xr.engine.options.Options`.
         """
+        from miniscope_xr.engine.opening import open_one  # start-up time
+
         asked = Options.of(options)
         refuse_by_coordinates(filename_or_obj)
-        number, table = asked.wanted
-        card = open_card(filename_or_obj, asked)
-        try:
-            recording = card.recording(number)
-            ds = (buffers_dataset if table else recording_dataset)(card, recording, asked)
-        except BaseException:
-            card.close()
-            raise
-        return _closing(card, ds)
+        return open_one(filename_or_obj, asked)
 
     def open_groups_as_dict(self, filename_or_obj: Any, **options: Any) -> dict[str, xr.Dataset]:
         """Every node of the card: ``/``, ``/recording_0``, ``/recording_0/buffers`` and so on."""
-        asked = Options.of(options, without=_NOT_OF_A_TREE)
-        card = open_card(filename_or_obj, asked)
-        try:
-            groups = {"/": card_dataset(card)}
-            for recording in card.index.recordings:
-                groups[f"/recording_{recording.number}"] = recording_dataset(card, recording, asked)
-                groups[f"/recording_{recording.number}/buffers"] = buffers_dataset(card, recording, asked)
-        except BaseException:
-            card.close()
-            raise
-        return {path: _closing(card, ds) for path, ds in groups.items()}
+        from miniscope_xr.engine.opening import open_all  # start-up time
+
+        return open_all(filename_or_obj, Options.of(options, without=_NOT_OF_A_TREE))
 
     def open_datatree(self, filename_or_obj: Any, **options: Any) -> xr.DataTree:
         """The whole card as a tree; options as for :meth:`open_groups_as_dict`."""
@@ -86,9 +66,3 @@ class MiniscopeBackendEntrypoint(BackendEntrypoint):
         for path, ds in groups.items():
             tree[path].set_close(ds._close)
         return tree
-
-
-def _closing(card: OpenCard, ds: xr.Dataset) -> xr.Dataset:
-    """Let closing a Dataset close its card (the very last step, or the descriptor leaks)."""
-    ds.set_close(card.close)
-    return ds

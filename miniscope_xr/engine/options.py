@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from miniscope_xr.errors import OptionError, RecordingError, did_you_mean
-from miniscope_xr.layout import Layout
 
-LayoutLike = str | os.PathLike[str] | Mapping[str, Any] | Layout | None
+if TYPE_CHECKING:  # start-up time
+    from miniscope_xr.layout import Layout
+
+LayoutLike: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Layout | None"
 
 
 @dataclass(frozen=True)

@@ -463,11 +463,21 @@ def test_reading_a_block_device(clean_card: Clean, loop_device: Callable[..., st
     assert int(lazy.video.sum()) == int(card.expected()[1].sum(dtype=np.int64))
 
 
+def test_what_xarray_imports_for_every_file_is_small() -> None:
+    """Xarray loads all its engines whatever it opens: those who open a NetCDF file do not wait for ours."""
+    code = (
+        "import sys, miniscope_xr.backend; "
+        "ours = sorted(name for name in sys.modules if name.startswith('miniscope_xr')); "
+        "assert len(ours) < 12, ours; assert not {'construct', 'yaml', 'miniscope_xr.card'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
 @pytest.mark.slow
 def test_importing_needs_neither_opencv_nor_dask() -> None:
     code = (
         "import sys, miniscope_xr; assert 'xarray' not in sys.modules; "
-        "from miniscope_xr import SDCard, check; import miniscope_xr.backend; "
+        "from miniscope_xr import SDCard, check; import miniscope_xr.backend, miniscope_xr.engine.opening; "
         "heavy = {'cv2', 'matplotlib', 'dask', 'zarr', 'h5py', 'av'} & set(sys.modules); "
         "assert not heavy, heavy"
     )
