@@ -24,7 +24,12 @@ class Breaks(Evidence):
         return self._keeps_state(runs, number) if linked is None else linked
 
     def _keeps_state(self, runs: list[Run], number: int) -> bool:
-        """Whether nothing but leftovers speaks against run ``number`` following the one before it."""
+        """Whether nothing but leftovers speaks against run ``number`` following the one before it; judged once."""
+        if number not in self._kept:
+            self._kept[number] = self._told_state(runs, number)
+        return self._kept[number]
+
+    def _told_state(self, runs: list[Run], number: int) -> bool:
         before, after = runs[number - 1], runs[number]
         a = self.headers.at(before.sector_of(before.count - 1)) or before.first
         b = after.first

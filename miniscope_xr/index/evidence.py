@@ -55,6 +55,7 @@ class Evidence:
         self._clocks: dict[int, RunClock] = {}
         self._links: dict[tuple[int, int], bool | None] = {}
         self._own: dict[tuple[int, int], bool] = {}
+        self._kept: dict[int, bool] = {}  # by number of a run: whether it can follow the one before it
 
     # -- the ring buffer's leftovers ---------------------------------------------------------------
 

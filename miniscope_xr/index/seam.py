@@ -40,6 +40,7 @@ class SeamSearch(Places):
         A doubt about some frames does not end the search: a proof further on is worth more.
         """
         doubt: list[str] = []
+        self._kept.clear()
         self.close = all(self.headers.whole(run, run.count) for run in runs) and sum(r.count for r in runs) <= _CLOSE
         for number, run in enumerate(runs):
             if number and not self._plausible_boundary(runs, number):
