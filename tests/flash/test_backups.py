@@ -261,6 +261,82 @@ def test_lists_are_forgotten_when_nobody_reads_them_any_more(tmp_path):
     assert left == {"f" * 32, "mine", recent.stem, *(f"{i:032x}" for i in range(110) if i >= 11)}
 
 
+YEARS = 20 * 365 * 86400
+CLOCKS = [
+    ("UTC+12", 0),
+    ("UTC-14", 0),
+    ("UTC+12", -YEARS),
+    ("UTC-14", -YEARS),
+    ("UTC", -YEARS),
+    ("UTC", 7),
+    ("UTC+12", 7),
+]
+"""Zones, and how far (s) the computer's clock is off: five times within one second, two zones, set back by 20 years."""
+
+
+@pytest.fixture
+def wrong_clock(monkeypatch):
+    """Set the computer's zone and clock: to the same second each time, so and so far off."""
+    begin, real = time.time_ns(), stale.save
+
+    def set_to(zone: str, off: int) -> None:
+        now = begin + off * 10**9
+
+        def save(path: Path, data: bytes) -> None:
+            real(path, data)
+            os.utime(path, ns=(now, now))  # as a system with such a clock does
+
+        monkeypatch.setenv("TZ", zone)
+        getattr(time, "tzset", lambda: None)()
+        monkeypatch.setattr(time, "time_ns", lambda: now)
+        monkeypatch.setattr(stale, "save", save)
+
+    yield set_to
+    monkeypatch.undo()
+    getattr(time, "tzset", lambda: None)()
+
+
+def test_the_newest_backup_is_the_last_one_whatever_the_clock_says(tmp_path, wrong_clock):
+    """Many operations of several cards: zones, one second, and a clock that was set back by 20 years."""
+    made = []
+    for i, (zone, off) in enumerate(CLOCKS * 20):
+        wrong_clock(zone, off)
+        verb = ("wipe", "set", "backup")[i % 3]  # neither the name of the verb nor that of the card orders them
+        folder = journal.new_folder(tmp_path, f"card-{i * 7 % 5}", verb)
+        Journal(folder, verb, {"size": 512}, {0: bytes(512)}, [], number=journal.number_of(folder)).write("done")
+        made.append(folder)
+    assert [found.folder for found in journal.journals(tmp_path)] == made[::-1]
+    assert len({journal.number_of(folder) for folder in made}) == len(made)
+
+
+def test_the_last_settings_are_put_back_whatever_the_clock_says(tmp_path, capsys, wrong_clock):
+    card = write(tmp_path / "c.img", v4_card())
+    tool = Tool(capsys, tmp_path / "b")
+    for led, (zone, off) in enumerate(CLOCKS, 11):
+        wrong_clock(zone, off)
+        assert tool("set", card, f"led={led}").code == 0
+    assert tool("restore", card).code == 0
+    assert settings(card)["led"] == 10 + len(CLOCKS) - 1
+
+
+@pytest.mark.parametrize("set_back", [False, True])
+def test_the_newest_lists_are_kept_whatever_the_clock_says(tmp_path, monkeypatch, wrong_clock, set_back):
+    """A list that was written while the clock was 20 years back is as new as it is."""
+    monkeypatch.setattr(stale, "_KEEP", 10)
+    folder, names = tmp_path / "b" / "card" / "operation", []
+    folder.mkdir(parents=True)
+    (folder / stale.NAME).write_bytes(b"x")
+    for i in range(40):
+        wrong_clock(*CLOCKS[i % len(CLOCKS)] if set_back else ("UTC", 0))
+        names.append(f"{i * 7 % 40:032x}")
+        stale.hand_to_reader(folder, tmp_path / "b", names[-1])
+    left = tmp_path / "b" / "lists"
+    assert len(list(left.iterdir())) == 40, "a year has not gone by"
+    wrong_clock("UTC", 2 * YEARS)
+    stale.hand_to_reader(folder, tmp_path / "b", "f" * 32)
+    assert {file.stem for file in left.iterdir()} == {"f" * 32, *names[-9:]}
+
+
 @needs.root
 def test_after_sudo_the_list_is_the_callers(tmp_path, capsys, monkeypatch):
     """`sudo prepare --keep`, then reading as the user: the list lies in the user's folder and is the user's."""

@@ -42,8 +42,9 @@ __all__ = [
 NAME = "old_buffers.npz"
 _LOOK_EVERY = 1 << 20
 """Old data shorter than this (11 frames of a v4 recording) may be overlooked; ``wipe --whole`` overlooks nothing."""
-_KEEP, _KEEP_SECONDS = 100, 366 * 86400
-"""Lists that stay in any case, and how long every one stays: a copy of the card may be read long after."""
+_KEEP, _KEEP_TIME = 100, 366 * 86400 * 10**9
+"""Lists that stay in any case, and how long (ns) every one stays: a copy of the card may be read long after."""
+_APART = 1000  # ns between lists that were written at one moment
 _SESSION = re.compile("[0-9a-f]{8,32}")
 _LONG = 256
 """Sectors of a buffer or frame up to which its header is looked for wherever it may start."""
@@ -206,19 +207,27 @@ def _put(place: Path, session: str, content: bytes) -> Path:
             "--backup-dir",
             str(place),
         ) from error
-    save(place / f"{session}.npz", content)
-    _forget(place)
-    return place / f"{session}.npz"
-
-
-def _forget(place: Path) -> None:
-    """Remove lists that nobody reads any more: older than a year, and not among the newest hundred."""
+    file = place / f"{session}.npz"
+    save(file, content)
     with contextlib.suppress(OSError):
-        lists = [file for file in place.glob("*.npz") if _SESSION.fullmatch(file.stem) and not file.is_symlink()]
-        ages = sorted(((file.stat().st_mtime, file) for file in lists), reverse=True)
-        for written, file in ages[_KEEP:]:
-            if time.time() - written > _KEEP_SECONDS:
-                file.unlink(missing_ok=True)
+        _forget(file)
+    return file
+
+
+def _forget(newest: Path) -> None:
+    """Remove lists that nobody reads any more: older than a year, and not among the newest hundred.
+
+    Lists are ordered as journals are: the time of each file is the computer's, or behind the newest there is, so that
+    a clock that was set back makes no new list the oldest, and two lists of one moment have an order.
+    """
+    lists = [file for file in newest.parent.glob("*.npz") if _SESSION.fullmatch(file.stem) and not file.is_symlink()]
+    others = {file: file.stat().st_mtime_ns for file in lists if file != newest}
+    now = time.time_ns()
+    number = max(now, *(at + _APART for at in others.values()), 0)
+    os.utime(newest, ns=(number, number))
+    for file in sorted(others, key=others.__getitem__, reverse=True)[_KEEP - 1 :]:
+        if now - others[file] > _KEEP_TIME:
+            file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
