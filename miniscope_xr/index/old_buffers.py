@@ -8,8 +8,9 @@ header (v3: a frame's last sector) before the card was prepared,
 - ``end`` (the byte up to which was listed), ``layout``, ``session``, ``card_id``.
 
 A sector that still has its hash belongs to an older recording. Nothing else on this computer is looked at, but under
-``sudo`` the same folder of the person who called it; ``old_buffers=False`` leaves this file alone too; where it was
-used, the recording's warnings say so.
+``sudo`` the same folder of the person who called it, and on Windows where a Python of the Microsoft Store has it
+(:mod:`miniscope_xr.source.own_files`); ``old_buffers=False`` leaves this file alone too; where it was used, the
+recording's warnings say so.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from miniscope_xr.index.runs import Run
 from miniscope_xr.layout import SECTOR, Layout
 from miniscope_xr.layout.stamp import read_stamp
 from miniscope_xr.source.base import ByteSource
+from miniscope_xr.source.own_files import data_folder, everywhere
 from miniscope_xr.source.regular import read_regular
 
 _MOST = 1 << 28  # bytes; the list of a card of 64 GB has 25 million
@@ -91,9 +93,7 @@ HOME_LISTS = Path(".local/share/miniscope-xr/lists")
 
 def lists_dir() -> Path:
     """Return where this user's lists are."""
-    import platformdirs  # costs start-up time, and most cards need no list
-
-    return platformdirs.user_data_path("miniscope-xr", appauthor=False) / "lists"
+    return data_folder() / "lists"
 
 
 def sudo_caller() -> tuple[int, int, Path] | None:
@@ -111,8 +111,8 @@ def sudo_caller() -> tuple[int, int, Path] | None:
 
 
 def _places() -> Iterator[Path]:
-    """Where lists are looked for: a card that was prepared without ``sudo`` may be read with it."""
-    yield lists_dir()
+    """Where lists are looked for: a card may be prepared without ``sudo``, or with another Python, than it is read."""
+    yield from (folder / "lists" for folder in everywhere(data_folder()))
     caller = sudo_caller()
     if caller is not None:
         yield caller[2] / HOME_LISTS

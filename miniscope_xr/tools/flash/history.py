@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from miniscope_xr.tools.flash.journal import save
+from miniscope_xr.tools.flash.journal import places, save
 from miniscope_xr.tools.flash.plan import Plan
 from miniscope_xr.tools.flash.ring import Stalls
 from miniscope_xr.tools.flash.risk import Risk
@@ -63,7 +63,8 @@ class QualifyRun:
 def earlier(folder: Path) -> list[QualifyRun]:
     """Return the earlier runs of the card whose run has this folder, oldest first; what is no run is left out."""
     found = []
-    for file in folder.parent.glob(f"*/{NAME}"):
+    card = folder.parent
+    for file in (file for place in places(card.parent) for file in (place / card.name).glob(f"*/{NAME}")):
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             content = json.loads(file.read_text(encoding="utf-8"))
             if file.parent != folder:

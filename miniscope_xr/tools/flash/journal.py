@@ -14,12 +14,13 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from miniscope_xr.source.own_files import data_folder, everywhere
 from miniscope_xr.source.regular import read_regular
 from miniscope_xr.source.replace import settle, write_whole
 from miniscope_xr.source.windows import unusable
@@ -35,9 +36,14 @@ _TIME = "%Y%m%dT%H%M%S.%f"
 
 def default_dir() -> Path:
     """Return where backups go if ``--backup-dir`` names no folder."""
-    from platformdirs import user_data_path
+    return data_folder() / "backups"
 
-    return user_data_path("miniscope-xr", appauthor=False) / "backups"
+
+def places(backup_dir: Path) -> list[Path]:
+    """Return the folder, and where it is the usual one also those that other Pythons of this computer use for it."""
+    if backup_dir != default_dir():
+        return [backup_dir]
+    return [folder / "backups" for folder in everywhere(data_folder())]
 
 
 def save(path: Path, data: bytes) -> None:
@@ -117,7 +123,8 @@ def number_of(folder: Path) -> int:
 
 
 def _next_number(backup_dir: Path) -> int:
-    newest = max((number_of(folder) for card in _folders(backup_dir, []) for folder in _folders(card, [])), default=0)
+    cards = (card for place in places(backup_dir) for card in _folders(place, []))
+    newest = max((number_of(folder) for card in cards for folder in _folders(card, [])), default=0)
     return max(time.time_ns() // 1000, newest + 1)
 
 
@@ -190,16 +197,35 @@ def find(backup_dir: Path) -> FoundJournals:
     """Find every journal below ``backup_dir``; one that is damaged is named, and does not hide the others."""
     found: list[Journal] = []
     skipped: list[tuple[Path, str]] = []
-    for card in _folders(backup_dir, skipped):
-        for folder in _folders(card, skipped):
-            if not os.path.lexists(folder / NAME):  # interrupted before its first word
-                continue
-            try:
-                found.append(load(folder))
-            except JournalError as error:
-                skipped.append((folder / NAME, str(error.strerror)))
+    for folder in _operations(backup_dir, skipped):
+        try:
+            found.append(load(folder))
+        except JournalError as error:
+            skipped.append((folder / NAME, str(error.strerror)))
     found.sort(key=lambda journal: (journal.number, journal.folder.name), reverse=True)
     return FoundJournals(tuple(found), tuple(sorted(skipped)))
+
+
+def _operations(backup_dir: Path, skipped: list[tuple[Path, str]]) -> Iterable[Path]:
+    """Return the folder of each operation that has a journal.
+
+    An operation may have one in two places: a Python of the Microsoft Store that goes on with it leaves the old one,
+    and writes into its own. What was written last counts.
+    """
+    newest: dict[tuple[str, str], tuple[int, Path]] = {}
+    for place in places(backup_dir):
+        for card in _folders(place, skipped):
+            for folder in _folders(card, skipped):
+                try:
+                    written = (folder / NAME).lstat().st_mtime_ns
+                except FileNotFoundError:  # interrupted before its first word
+                    continue
+                except OSError:  # why will be said when it is read
+                    written = 0
+                known = newest.get((card.name, folder.name))
+                if known is None or known[0] < written:
+                    newest[card.name, folder.name] = written, folder
+    return [folder for _, folder in newest.values()]
 
 
 def journals(backup_dir: Path) -> Iterator[Journal]:

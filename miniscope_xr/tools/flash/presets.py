@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from miniscope_xr.errors import OptionError, did_you_mean, plain
+from miniscope_xr.source.own_files import config_folder, everywhere
 from miniscope_xr.tools.flash.errors import JournalError
 from miniscope_xr.tools.flash.journal import default_dir, save
 
+NAME = "presets.json"
 _LONGEST = 60
 _MOST_BYTES = 1 << 20
 
@@ -47,14 +49,12 @@ _Kept = dict[str, Preset | ExportPreset]
 
 def folder() -> Path:
     """Return the user's configuration folder of this program."""
-    from platformdirs import user_config_path
-
-    return user_config_path("miniscope-xr", appauthor=False)
+    return config_folder()
 
 
 def file() -> Path:
     """Return where they are kept."""
-    return folder() / "presets.json"
+    return folder() / NAME
 
 
 def load() -> dict[str, Preset]:
@@ -70,8 +70,9 @@ def load() -> dict[str, Preset]:
 
 def load_all() -> _Kept:
     """Return all presets by name; raises as :func:`load`."""
-    older = default_dir().with_name("presets.json")  # where they were kept before there were any of exports
-    path = older if older.exists() and not file().exists() else file()
+    older = default_dir().with_name(NAME)  # where they were kept before there were any of exports
+    places = [*(place / NAME for place in everywhere(folder())), older]
+    path = next((place for place in places if place.exists()), file())
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ValueError
