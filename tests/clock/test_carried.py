@@ -163,6 +163,22 @@ def test_nwb_names_the_behaviour_video(aligned: xr.Dataset, camera: Path, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("pairs", [2, 4])
+def test_nwb_has_no_column_of_which_nothing_is_known(card: Path, pairs: int, tmp_path: Path) -> None:
+    """Two pairs fit any line: how far off it is is not known, and NWB's inspector warns of a column of NaN alone."""
+    pynwb = pytest.importorskip("pynwb")
+    pytest.importorskip("ndx_miniscope")
+    with xr.open_dataset(card, engine="miniscope") as ds:
+        aligned = ds.miniscope.align(pairs=[(t, BEGAN + RATE * t) for t in np.linspace(0, 3, pairs).tolist()])
+        aligned.miniscope.export(tmp_path / "a.nwb", progress=False)
+        with pynwb.NWBHDF5IO(str(tmp_path / "a.nwb"), "r") as io:
+            headers = io.read().acquisition["frame_headers"]
+            assert ("clock_error" in headers.colnames) == (pairs > 2)
+            np.testing.assert_allclose(headers["clock_time"][:], truth(ds), atol=1e-5)
+            np.testing.assert_array_equal(headers["frame_num"][:], ds.frame_num)
+
+
+@pytest.mark.slow
 def test_video_and_stamps_that_do_not_fit_are_refused(aligned: xr.Dataset, camera: Path, tmp_path: Path) -> None:
     text = (camera / "timeStamps.csv").read_text().splitlines()
     (camera / "timeStamps.csv").write_text("\n".join(text[:-3]) + "\n")

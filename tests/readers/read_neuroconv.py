@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from common import FOLDER, TRUTH, check, main, same_pixels, session
 
+ABOUT = "identifier: DANDI:000027\nname: a session\ndescription: one recording of a wire-free Miniscope\n"
+
 
 @check("roiextractors", "MiniscopeImagingExtractor(folder)")
 def extractor() -> str:
@@ -111,6 +113,25 @@ def validate() -> str:
         return f"no error; pixels, times and headers exact; {len(file.intervals['lost_frames'])} gaps"
 
 
+@check("pynwb", "validate() and read the NWB export of two recordings joined, with both cameras")
+def validate_joined() -> str:
+    import pynwb
+
+    path = str(FOLDER / "joined.nwb")
+    problems = pynwb.validate(path=path)
+    assert not problems, problems
+    with pynwb.NWBHDF5IO(path, "r") as io:
+        file = io.read()
+        series = file.acquisition["OnePhotonSeries"]
+        first, found = len(TRUTH["video"]), series.data[...].transpose(0, 2, 1)
+        same_pixels(found[:first])
+        np.testing.assert_array_equal(found[first:], TRUTH["second"])
+        assert (np.diff(series.timestamps[...]) > 0).all()
+        which = file.acquisition["frame_headers"]["recording"][:]
+        np.testing.assert_array_equal(which, np.repeat([0, 1], [first, len(TRUTH["second"])]))
+    return f"no error; pixels of {first} and {len(found) - first} frames exact, time runs on, each says its recording"
+
+
 @check("nwbinspector", "inspect the NWB export")
 def inspect() -> str:
     from nwbinspector import Importance, inspect_nwbfile
@@ -134,6 +155,11 @@ def inspect_both() -> str:
     return _inspected("both.nwb")
 
 
+@check("nwbinspector", "inspect the NWB export of two recordings joined, with both cameras")
+def inspect_joined() -> str:
+    return _inspected("joined.nwb")
+
+
 def _inspected(name: str) -> str:
     from nwbinspector import Importance, inspect_nwbfile
 
@@ -153,12 +179,34 @@ def dandi_both() -> str:
     return _organized("both.nwb", "--update-external-file-paths", "--media-files-mode", "copy")
 
 
+@check("dandi", "organize, then validate the NWB export of two recordings joined, with both cameras")
+def dandi_joined() -> str:
+    return _organized("joined.nwb", "--update-external-file-paths", "--media-files-mode", "copy")
+
+
+@check("dandi", "validate the NWB export of a card that nobody told of")
+def dandi_untold() -> str:
+    """Without an animal DANDI has no place for it: that, and nothing else, is what it says."""
+    place = FOLDER / "untold"
+    shutil.rmtree(place, ignore_errors=True)
+    (place / "sub-m1").mkdir(parents=True)
+    (place / "dandiset.yaml").write_text(ABOUT, encoding="utf-8")
+    shutil.copyfile(FOLDER / "a.nwb", place / "sub-m1" / "sub-m1_ophys.nwb")
+    program = str(Path(sys.executable).with_name("dandi"))
+    words = [program, "validate", "--grouping", "none", str(place)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    print(done.stdout, done.stderr, file=sys.stderr)
+    wrong = [line for line in done.stdout.splitlines() if line.startswith("[")]
+    assert wrong, done.stdout
+    assert all("subject" in line.lower() for line in wrong), wrong
+    return "only the animal is missing, which a card does not know"
+
+
 def _organized(name: str, *words_more: str) -> str:
     place = FOLDER / "dandiset"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
-    about = "identifier: DANDI:000027\nname: a session\ndescription: one recording of a wire-free Miniscope\n"
-    (place / "dandiset.yaml").write_text(about, encoding="utf-8")
+    (place / "dandiset.yaml").write_text(ABOUT, encoding="utf-8")
     program = str(Path(sys.executable).with_name("dandi"))
     organize = ["organize", "-d", place, "-f", "copy", *words_more, FOLDER / name]
     for words in (organize, ["validate", place]):

