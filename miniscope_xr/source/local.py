@@ -48,6 +48,11 @@ def _block_size(fd: int) -> int:
     return os.lseek(fd, 0, os.SEEK_END)
 
 
+def _unit(fd: int) -> int:
+    """Bytes of which a raw disk outside Linux moves whole ones only: of a card 512, of a copy on a large disk 4096."""
+    return max(SECTOR, macos.sector_size(fd) if sys.platform == "darwin" else windows.sector_size(fd))
+
+
 class Device:
     r"""An image file or block device, open for reading.
 
@@ -81,6 +86,9 @@ class Device:
             self.is_block = raw
             self._stat = None if raw else os.fstat(self._fd)  # Windows knows none of a raw disk
             self.size = self._stat.st_size if self._stat else _block_size(self._fd)
+            # raw devices outside Linux move whole, aligned sectors only
+            self._aligned_only = raw and sys.platform != "linux"
+            self._unit = _unit(self._fd) if self._aligned_only else SECTOR
         except OSError as error:
             why = windows.told(error) if sys.platform == "win32" else error
             self.close()
@@ -89,8 +97,6 @@ class Device:
             if isinstance(error, NotACardError):
                 raise
             raise NotACardError(f"{self.path!r} is not a path: {error}") from error
-        # raw devices outside Linux move whole, aligned sectors only
-        self._aligned_only = self.is_block and sys.platform != "linux"
         self._at_any_byte = hasattr(os, "pread") and not self._aligned_only
 
     def __repr__(self) -> str:
@@ -152,8 +158,8 @@ class Device:
     def _pread(self, offset: int, length: int) -> bytes:
         if self._at_any_byte:
             return os.pread(self._fd, length, offset)
-        start = offset - offset % SECTOR
-        end = min(-(-(offset + length) // SECTOR) * SECTOR, self.size)
+        start = offset - offset % self._unit
+        end = min(-(-(offset + length) // self._unit) * self._unit, self.size)
         with self._lock:
             os.lseek(self._fd, start, os.SEEK_SET)
             data = os.read(self._fd, max(end - start, 0))
@@ -266,7 +272,7 @@ class Device:
             return Salvage(lambda buffer, at: self._read_into(fd, buffer, at), offset, length, first_only)
 
     def _read_into(self, fd: int, buffer: Any, offset: int) -> int:
-        if _HAS_PREADV:
+        if _HAS_PREADV and self._unit == SECTOR:
             return os.preadv(fd, [buffer], offset)
         return pour(self._pread(offset, len(buffer)), [buffer])
 

@@ -38,8 +38,14 @@ def disk_size(fd: int) -> int:
     import fcntl
 
     count = struct.unpack("=Q", fcntl.ioctl(fd, _GET_BLOCK_COUNT, bytes(8)))[0]
-    size = struct.unpack("=I", fcntl.ioctl(fd, _GET_BLOCK_SIZE, bytes(4)))[0]
-    return int(count * size)
+    return int(count) * sector_size(fd)
+
+
+def sector_size(fd: int) -> int:
+    """Bytes of a disk's sector."""
+    import fcntl
+
+    return int(struct.unpack("=I", fcntl.ioctl(fd, _GET_BLOCK_SIZE, bytes(4)))[0])
 
 
 def open_to_write(path: str) -> int:

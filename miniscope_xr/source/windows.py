@@ -20,8 +20,8 @@ _OWN = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) 
 _FORBIDDEN = re.compile(r'[\x00-\x1f<>:"|?*]')
 _TOO_LONG, _MOST = 206, 259
 """ERROR_FILENAME_EXCED_RANGE; letters of a path where long ones are switched off."""
-_GET_LENGTH_INFO, _CHECK_VERIFY, _UPDATE_PROPERTIES = 0x7405C, 0x2D4800, 0x70140
-"""IOCTL_DISK_GET_LENGTH_INFO, IOCTL_STORAGE_CHECK_VERIFY, IOCTL_DISK_UPDATE_PROPERTIES."""
+_GET_LENGTH_INFO, _GET_GEOMETRY, _CHECK_VERIFY, _UPDATE_PROPERTIES = 0x7405C, 0x70000, 0x2D4800, 0x70140
+"""IOCTL_DISK_GET_LENGTH_INFO, ..._GET_DRIVE_GEOMETRY, IOCTL_STORAGE_CHECK_VERIFY, IOCTL_DISK_UPDATE_PROPERTIES."""
 _CLOUD = (362, 363, 388, 389, 393, 395, 398, 404, 426)
 """ERROR_CLOUD_FILE_*: a file of OneDrive or its like is only a name here, and what is in it does not come."""
 _MEANING = {
@@ -173,6 +173,15 @@ def disk_size(fd: int) -> int:
     return int.from_bytes(control(_handle(fd), _GET_LENGTH_INFO, 8), "little", signed=True)
 
 
+def sector_size(fd: int) -> int:
+    """Bytes of a disk's sector, the last number of a DISK_GEOMETRY; 0 where Windows does not tell."""
+    try:
+        answer = control(_handle(fd), _GET_GEOMETRY, 24)
+    except OSError:
+        return 0
+    return int.from_bytes(answer[20:24], "little")
+
+
 def media_changes(fd: int) -> int | None:
     """How often the card in a reader was changed; None where the reader does not count."""
     try:
@@ -209,6 +218,14 @@ def last_error() -> Any:
 
     known: Any = ctypes
     return plainly(known.get_last_error())
+
+
+def forget_error() -> None:
+    """Let :func:`last_error` tell of the next call alone."""
+    import ctypes
+
+    known: Any = ctypes
+    known.set_last_error(0)
 
 
 def told(error: OSError) -> OSError:

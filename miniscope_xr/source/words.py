@@ -45,7 +45,8 @@ def unmount_command(disk: str, where: str) -> str:
     "umount '/media/my card'"
     """
     if device_name(disk):
-        return f"mountvol {where.rstrip(chr(92))} /p"
+        place = where.rstrip("\\")
+        return f'mountvol "{place}" /p' if " " in place else f"mountvol {place} /p"
     if macos.disk_name(disk):
         return f"diskutil unmountDisk {disk.replace('/dev/rdisk', '/dev/disk')}"
     return f"umount {shlex.quote(where)}"

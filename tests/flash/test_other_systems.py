@@ -310,7 +310,7 @@ class Calls:
         if self.known[volume] is None:
             raise OSError(21, "The device is not ready")
         if write and self.known[volume][1] == "exclusively":
-            raise OSError(32, "The process cannot access the file")
+            raise OSError(errno.EBUSY, "The process cannot access the file")
         self.held[len(self.log) + 1] = volume
         self.log.append(("open" if write else "ask", volume))
         return len(self.log)
@@ -324,7 +324,11 @@ class Calls:
     def control(self, handle, code):
         name = {LOCK: "lock", DISMOUNT: "dismount"}[code]
         self.log.append((name, self.held[handle]))
-        return not (name == "lock" and self.known[self.held[handle]][1])
+        how = self.known[self.held[handle]][1]
+        if name == "dismount" and isinstance(how, OSError):
+            raise how
+        if name == "lock" and how is True:
+            raise OSError(errno.EACCES, "Access is denied")
 
     def close(self, handle):
         self.log.append(("close", self.held.pop(handle)))
@@ -353,14 +357,37 @@ def test_a_volume_in_use_refuses(how, monkeypatch):
     assert ("dismount", "F") not in calls.log
 
 
+def test_a_volume_that_is_not_let_go_of_refuses(monkeypatch):
+    """Locked, but not dismounted: its file system would write what it holds in memory behind ours."""
+    monkeypatch.setattr(volumes, "_PATIENCE", 0)
+    calls = Calls({"E": ([2], OSError(22, "The parameter is incorrect"))})
+    said = r"is in use, or Windows does not let go of it \(The parameter is incorrect\); close the files"
+    with pytest.raises(BusyError, match=said):
+        VolumeLocks(2, calls)
+    assert calls.held == {}
+    unknown = OSError(22, "Incorrect function")
+    unknown.winerror = 1  # there is no file system to let go of
+    calls = Calls({"E": ([2], unknown)})
+    VolumeLocks(2, calls).close()
+    assert ("dismount", "E") in calls.log
+
+
+def test_a_folder_with_a_space_is_named_as_a_shell_takes_it(monkeypatch):
+    monkeypatch.setattr(volumes, "_PATIENCE", 0)
+    calls = Calls({"C:\\my cards": ([2], True)})
+    with pytest.raises(BusyError, match=r'take its place away: `mountvol "C:\\my cards:" /p`'):
+        VolumeLocks(2, calls)
+
+
 def test_who_looks_at_a_card_for_a_moment_is_waited_for():
     calls = Calls({"E": ([2], True)})
     control = calls.control
 
     def busy_twice(handle, code):
-        done = control(handle, code)
-        calls.known["E"] = ([2], sum(step == ("lock", "E") for step in calls.log) < 2)
-        return done
+        try:
+            control(handle, code)
+        finally:
+            calls.known["E"] = ([2], sum(step == ("lock", "E") for step in calls.log) < 2)
 
     calls.control = busy_twice
     locks = VolumeLocks(2, calls)

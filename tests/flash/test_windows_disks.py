@@ -7,10 +7,13 @@ above, this package's ctypes calls and the C runtime included, is what runs on W
 
 from __future__ import annotations
 
+import ctypes
 import os
+import re
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +28,7 @@ from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import BUSY, BusyError, CardWriteError
 from miniscope_xr.tools.flash.target.linux import open_target
 from miniscope_xr.tools.flash.target.other import RawTarget
+from miniscope_xr.tools.flash.target.volumes import Claim, VolumeLocks, WindowsCalls
 
 from . import life
 from .cli import Tool, card_id
@@ -44,20 +48,25 @@ class Computer:
 
     def __init__(self) -> None:
         self.disks: dict[int, list[str]] = {}
-        self.volumes: dict[str, list[str]] = {}
+        self.volumes: dict[str, list[list[str]]] = {}
 
     def disk(self, number: int, file: Path | str, words: str = "here", bus: str = "USB", serial: str = "0001") -> str:
         self.disks[number] = [str(file), words, bus, "Removable Media", NAME, serial]
         self.save()
         return rf"\\.\PhysicalDrive{number}"
 
-    def volume(self, name: str, disk: int, first: int, size: int, letter: str = "E", words: str = "mounted") -> None:
-        self.volumes[f"Volume{{{name}}}"] = [str(disk), str(first), str(size), letter, words]
+    def volume(
+        self, name: str, disk: int, first: int, size: int, letter: str = "E", words: str = "mounted",
+        also: Sequence[tuple[int, int, int]] = (),
+    ) -> None:  # fmt: skip
+        """A volume that lies there, and ``also`` on more stretches of this disk or others."""
+        stretches = [(disk, first, size), *also]
+        self.volumes[f"Volume{{{name}}}"] = [[*map(str, each), letter, words] for each in stretches]
         self.save()
 
     def save(self) -> None:
         lines = [["disk", str(number), *fields] for number, fields in self.disks.items()]
-        lines += [["volume", name, *fields] for name, fields in self.volumes.items()]
+        lines += [["volume", name, *fields] for name, stretches in self.volumes.items() for fields in stretches]
         new = Path(f"{STATE}.new")
         new.write_bytes("".join("\t".join(line) + "\n" for line in lines).encode())
         new.replace(STATE)
@@ -277,6 +286,165 @@ def test_a_volume_mounted_after_the_look(computer, image, tool, monkeypatch, wor
         assert "a volume on it is in use" in result.err
         assert "The card was not changed" in result.err
         assert image.read_bytes() == before
+
+
+def held(locks) -> list[str]:
+    """The names of the volumes that are locked."""
+    return sorted(name.partition("{")[2].strip("}") for name in locks._held)
+
+
+def test_every_volume_of_a_disk(computer, image, tool):
+    """Also those without a letter and shown in a folder; of another disk none. One in use gives the others back."""
+    drive = computer.disk(2, image)
+    computer.volume("one", 2, 64 << 10, 1 << 20)
+    computer.volume("two", 2, 2 << 20, 1 << 20, letter="-")
+    computer.volume("three", 2, 4 << 20, 1 << 20, letter="C:\\my cards\\three\\", words="raw")
+    computer.volume("other", 3, 64 << 10, 1 << 20)
+    locks = VolumeLocks(2)
+    assert held(locks) == ["one", "three", "two"]
+    locks.close()
+    before = image.read_bytes()
+    computer.volume("three", 2, 4 << 20, 1 << 20, letter="C:\\my cards\\three\\", words="mounted open")
+    result = tool("set", drive, "gain=2")
+    assert result.code == BUSY
+    assert r'(or take its place away: `mountvol "C:\my cards\three" /p`)' in result.err
+    assert image.read_bytes() == before
+    computer.volume("three", 2, 4 << 20, 1 << 20, letter="-", words="raw")
+    assert tool("set", drive, "gain=2").code == 0, "the locks of the others were given back"
+
+
+@pytest.mark.parametrize("stretches", [2, 65, 100])
+def test_a_volume_that_spans_disks(computer, image, tool, stretches):
+    """Windows tells where it lies stretch by stretch, and of too little room for them that there are more."""
+    drive = computer.disk(2, image)
+    elsewhere = [(4 + i // 8, i << 20, 1 << 20) for i in range(stretches - 1)]
+    computer.volume("spans", *elsewhere[0], also=[*elsewhere[1:], (2, 0, life.SIZE)], words="mounted open")
+    assert tool("set", drive, "gain=2").code == BUSY
+    computer.volume("spans", *elsewhere[0], also=[*elsewhere[1:], (2, 0, life.SIZE)])
+    calls = WindowsCalls()
+    handle = calls.open(r"\\?\Volume{spans}", False)
+    assert calls.disks(handle) == [*(disk for disk, _, _ in elsewhere), 2]
+    calls.close(handle)
+    assert tool("set", drive, "gain=2").code == 0
+    assert settings(image)["gain"] == 2
+
+
+def test_a_volume_that_windows_does_not_let_go_of(computer, image, tool):
+    """Locked and not dismounted, its file system would write what it holds in memory over what we wrote."""
+    drive = computer.disk(2, image)
+    computer.volume("e", 2, 0, life.SIZE, words="mounted stays")
+    before = image.read_bytes()
+    result = tool("set", drive, "gain=2")
+    assert result.code == BUSY
+    assert "a volume on it is in use" in result.err
+    assert "The card was not changed" in result.err or image.read_bytes() == before
+    assert image.read_bytes() == before
+    computer.volume("e", 2, 0, life.SIZE)
+    assert tool("set", drive, "gain=2").code == 0, "its lock was given back"
+
+
+def test_a_volume_that_bitlocker_locked(computer, image, tool):
+    """What is on it is somebody's: its name is told, and nothing is written, whatever Windows says to a lock."""
+    drive = computer.disk(2, image)
+    with open(image, "r+b") as file:
+        file.seek(3)
+        file.write(b"-FVE-FS-")
+    computer.volume("e", 2, 0, life.SIZE, words="bitlocker")
+    before = image.read_bytes()
+    for words in (["set", drive, "gain=2"], ["blank-table", drive]):
+        result = tool(*words)
+        assert result.code in (3, BUSY), result.err
+        assert image.read_bytes() == before
+    with pytest.raises(BusyError, match="or Windows does not let go of it"), open_target(identify(drive), write=True):
+        pass
+    assert "a BitLocker volume" in tool("set", drive, "gain=2").err
+
+
+def test_a_switch_that_shows_only_when_written(computer, drive, image, tool):
+    """Readers do not tell of every lock switch; the command says that nothing was changed."""
+    before = image.read_bytes()
+    computer.say(2, "here switch")
+    assert not identify(drive).read_only
+    result = tool("set", drive, "gain=2")
+    assert result.code == 5, result.err
+    assert re.search("(?i)write.protect", result.err)
+    assert "The card was not changed" in result.err
+    assert image.read_bytes() == before
+    computer.say(2, "here")
+    assert tool("set", drive, "gain=2").code == 0
+
+
+FAILURES = {"pulled": "", "changed": "here changed", "empty": "here empty", "not flushed": "here noflush"}
+
+
+@pytest.mark.parametrize("how", FAILURES)
+@pytest.mark.parametrize("write", [1, 4, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_reader_that_fails_in_the_middle(computer, drive, image, tool, monkeypatch, how, write):
+    """Before any of the writes: the command says so, `resume` finishes what was begun."""
+    done, real, before, name = [], RawTarget.write, image.read_bytes(), card_id(drive)
+    monkeypatch.setattr(operation, "STEP", 64 << 10)
+
+    def fails(self, offset, data):
+        done.append(offset)
+        if len(done) == write:
+            computer.say(2, FAILURES[how])
+        real(self, offset, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RawTarget, "write", fails)
+        result = tool("prepare", drive, "gain=4", "record_length=1", "--discard-recording", name)
+    assert len(done) >= write
+    assert result.code == 6, result.err
+    assert "`resume`" in result.err
+    assert "cannot be flushed" in result.err if how == "not flushed" else "cannot be written" in result.err
+    if how != "not flushed":  # else it may have been put back
+        assert (image.read_bytes() != before) == (write > 1)
+    computer.say(2, "here")
+    assert tool("resume", drive).code == 0
+    assert settings(image)["gain"] == 4
+
+
+@pytest.mark.parametrize("how", ["pulled", "changed", "empty"])
+def test_a_reader_that_fails_at_the_first_write(computer, drive, image, tool, monkeypatch, how):
+    before, real = image.read_bytes(), RawTarget.write
+
+    def fails(self, offset, data):
+        computer.say(2, FAILURES[how])
+        real(self, offset, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RawTarget, "write", fails)
+        result = tool("set", drive, "gain=4")
+    assert result.code in (5, 6), result.err
+    assert image.read_bytes() == before
+    computer.say(2, "here")
+    if result.code == 6:  # whether something of it arrived nobody can say of a card that is gone
+        assert tool("resume", drive).code == 0
+    assert tool("set", drive, "gain=4").code == 0
+
+
+def test_a_disk_of_larger_sectors(computer, drive, image, tool):
+    """A copy on a large disk of 4096 bytes a sector is read; a Miniscope takes no such card."""
+    computer.say(2, "here sector=4096")
+    with pytest.raises(OSError), open(drive, "rb", buffering=0) as raw:  # noqa: PT011 - the C runtime makes one of many
+        raw.read(512)
+    with Device(drive) as device:
+        assert device.read(100, 1000) == image.read_bytes()[100:1100]
+        assert device.read(life.SIZE - 3, 100) == image.read_bytes()[-3:]
+        assert device.salvage(511, 2) == (image.read_bytes()[511:513], [])
+    with xr.open_dataset(drive, engine="miniscope") as ds:
+        assert ds.sizes["frame"] == life.FRAMES
+    result = tool("set", drive, "gain=2")
+    assert result.code == 3
+    assert "sectors of 4096 bytes" in result.err
+
+
+def test_an_error_of_an_earlier_call_is_not_ours(drive):
+    """Of a new mutex Windows need not say that all is well: what was said before it is forgotten."""
+    ctypes.set_last_error(183)  # ERROR_ALREADY_EXISTS
+    Claim(2).close()
+    with open_target(identify(drive), write=True):
+        pass
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ class Environment:
 
     def recipe(self) -> str:
         """Changes when anything changes that the environment is built from."""
-        ours = [HERE / name for name in ("build.py", "pe.py", "c99.c", "launcher.c")]
+        ours = [HERE / name for name in ("build.py", "pe.py", "c99.c", "random.c", "launcher.c")]
         wanted = {name: _project().get(name) for name in ("dependencies", "optional-dependencies")}
         return _digest(*(file.read_bytes() for file in ours), json.dumps(wanted).encode(), sys.version.encode())
 
@@ -149,6 +149,7 @@ class Environment:
         site.mkdir(exist_ok=True)
         names = [f'-DPYTHON_DLL=L"{DLL}"', f'-DPYTHON_DLL_A="{DLL}"']
         run(*COMPILER, "-municode", "-o", self.python / "python.exe", HERE / "launcher.c", *names)
+        run(*COMPILER, "-shared", "-o", self.python / "bcryptprimitives.dll", HERE / "random.c")
         # python3.dll, which wheels for every Python link against: it forwards each name to python3xx.dll
         exports = self._tool("exports", self.python / DLL)
         self._forwarder("python3.dll", {name: f"{DLL[:-4]}.{name}" for name in exports}, [])

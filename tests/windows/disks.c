@@ -7,6 +7,10 @@
 #include "disks.h"
 #include <stdlib.h>
 
+#ifndef FVE_E_LOCKED_VOLUME
+#define FVE_E_LOCKED_VOLUME 0x80310000L
+#endif
+
 typedef struct { HANDLE handle, lock; int disk; char volume[80]; BOOL locked, dismounted; long long size; } Opened;
 typedef struct { int next; BOOL used; } Search;
 
@@ -87,6 +91,7 @@ static HANDLE keep(HANDLE handle, int disk, const char *volume, long long bytes)
 static DWORD trouble(Disk *d)
 {
     if (!d || !says(d->words, "here")) return ERROR_DEVICE_NOT_CONNECTED;
+    if (says(d->words, "changed")) return ERROR_MEDIA_CHANGED;
     return says(d->words, "empty") ? ERROR_NOT_READY : 0;
 }
 
@@ -131,12 +136,13 @@ static HANDLE WINAPI my_CreateFileW(
 }
 
 /* Whole sectors, all of them on the disk; anything else is refused. */
-static DWORD misplaced(Opened *o, DWORD length, long long *at)
+static DWORD misplaced(Opened *o, Disk *d, DWORD length, long long *at)
 {
     LARGE_INTEGER nothing = {0}, now;
+    long long sector = number_in(d->words, "sector=", 512);
     real_SetFilePointerEx(o->handle, nothing, &now, FILE_CURRENT);
     *at = now.QuadPart;
-    if (*at % 512 || length % 512) return ERROR_INVALID_PARAMETER;
+    if (*at % sector || length % sector) return ERROR_INVALID_PARAMETER;
     return *at + length > o->size ? ERROR_SECTOR_NOT_FOUND : 0;
 }
 
@@ -165,7 +171,8 @@ static BOOL WINAPI my_ReadFile(HANDLE handle, LPVOID data, DWORD length, LPDWORD
         DWORD wrong;
         look(&c);
         if (disk->volume[0]) return fails(ERROR_INVALID_PARAMETER);
-        if ((wrong = trouble(disk_of(&c, disk->disk))) || (wrong = misplaced(disk, length, &at))) return fails(wrong);
+        Disk *d = disk_of(&c, disk->disk);
+        if ((wrong = trouble(d)) || (wrong = misplaced(disk, d, length, &at))) return fails(wrong);
     }
     return real_ReadFile(handle, data, length, got, o);
 }
@@ -180,8 +187,8 @@ static BOOL WINAPI my_WriteFile(HANDLE handle, LPCVOID data, DWORD length, LPDWO
         look(&c);
         if (disk->volume[0]) return fails(ERROR_ACCESS_DENIED);
         Disk *d = disk_of(&c, disk->disk);
-        if ((wrong = trouble(d)) || (wrong = misplaced(disk, length, &at))) return fails(wrong);
-        if (says(d->words, "protected")) return fails(ERROR_WRITE_PROTECT);
+        if ((wrong = trouble(d)) || (wrong = misplaced(disk, d, length, &at))) return fails(wrong);
+        if (says(d->words, "protected") || says(d->words, "switch")) return fails(ERROR_WRITE_PROTECT);
         if (blocked(&c, disk->disk, at, length)) return fails(ERROR_ACCESS_DENIED);
     }
     return real_WriteFile(handle, data, length, done, o);
@@ -199,6 +206,25 @@ static BOOL lock_volume(Opened *o, Volume *v)
     return o->locked = TRUE;
 }
 
+/* Where a volume lies, stretch by stretch; too little room is an error that tells how many there are. */
+static BOOL tell_extents(Computer *c, const char *name, void *out, DWORD room, DWORD *got)
+{
+    struct { DWORD disk, pad; long long first, bytes; } *extent = (void *)((char *)out + 8);
+    DWORD count = 0, fit = room < 32 ? 0 : (room - 8) / 24;
+    if (!fit) return fails(ERROR_INSUFFICIENT_BUFFER);
+    memset(out, 0, room);
+    for (int i = 0; i < c->volumes; i++) {
+        Volume *v = &c->volume[i];
+        if (_stricmp(v->name, name)) continue;
+        if (count++ >= fit) continue;
+        extent[count - 1].disk = v->disk;
+        extent[count - 1].first = v->first; extent[count - 1].bytes = v->bytes;
+    }
+    *(DWORD *)out = count;
+    if (count > fit) return *got = 8, fails(ERROR_MORE_DATA);
+    return *got = 8 + 24 * count, TRUE;
+}
+
 static BOOL WINAPI my_DeviceIoControl(
     HANDLE handle, DWORD code, LPVOID in, DWORD n_in, LPVOID out, DWORD n_out, LPDWORD got, LPOVERLAPPED overlapped)
 {
@@ -209,11 +235,18 @@ static BOOL WINAPI my_DeviceIoControl(
     if (!got) got = &ignored;
     *got = 0;
     look(&c);
-    if ((wrong = trouble(disk_of(&c, o->disk)))) return fails(wrong);
+    Disk *d = disk_of(&c, o->disk);
+    if ((d || !o->volume[0]) && (wrong = trouble(d))) return fails(wrong);  /* of a volume on other disks none is told */
     if (!o->volume[0]) {
         if (code == 0x70140) return TRUE;
+        if (code == 0x70000) {  /* a DISK_GEOMETRY: cylinders, type, tracks and sectors of them, bytes of a sector */
+            DWORD geometry[6] = {0, 0, 11, 255, 63, (DWORD)number_in(d->words, "sector=", 512)};
+            if (n_out < sizeof geometry) return fails(ERROR_INSUFFICIENT_BUFFER);
+            memcpy(out, geometry, sizeof geometry);
+            return *got = sizeof geometry, TRUE;
+        }
         if (code == 0x2D4800) {
-            DWORD changes = (DWORD)number_in(disk_of(&c, o->disk)->words, "changes=", 0);
+            DWORD changes = (DWORD)number_in(d->words, "changes=", 0);
             if (n_out >= 4) { memcpy(out, &changes, 4); *got = 4; }
             return TRUE;
         }
@@ -224,15 +257,12 @@ static BOOL WINAPI my_DeviceIoControl(
     }
     Volume *v = volume_of(&c, o->volume);
     if (!v) return fails(ERROR_DEVICE_NOT_CONNECTED);
+    /* Microsoft does not say what a locked volume answers; this is the worse of the two */
+    if (says(v->words, "bitlocker") && code != 0x560000) return fails(FVE_E_LOCKED_VOLUME);
     switch (code) {
-    case 0x560000: {
-        struct { DWORD count, pad; DWORD disk, pad2; long long first, bytes; } extents = {1, 0, v->disk, 0, v->first, v->bytes};
-        if (n_out < sizeof extents) return fails(ERROR_INSUFFICIENT_BUFFER);
-        memcpy(out, &extents, sizeof extents);
-        return *got = sizeof extents, TRUE;
-    }
+    case 0x560000: return tell_extents(&c, v->name, out, n_out, got);
     case 0x90018: return lock_volume(o, v);
-    case 0x90020: return o->dismounted = TRUE;
+    case 0x90020: return says(v->words, "stays") ? fails(ERROR_ACCESS_DENIED) : (o->dismounted = TRUE);
     default: return fails(ERROR_INVALID_FUNCTION);
     }
 }
@@ -255,6 +285,7 @@ static BOOL WINAPI my_FlushFileBuffers(HANDLE handle)
     Computer c;
     DWORD wrong;
     if (o && (look(&c), wrong = trouble(disk_of(&c, o->disk)))) return fails(wrong);
+    if (o && !o->volume[0] && says(disk_of(&c, o->disk)->words, "noflush")) return fails(ERROR_IO_DEVICE);
     return real_FlushFileBuffers(handle);
 }
 
@@ -285,6 +316,7 @@ static BOOL name_next(Search *s, LPWSTR name, DWORD length)
 {
     Computer c;
     look(&c);
+    while (s->next < c.volumes && volume_of(&c, c.volume[s->next].name) != &c.volume[s->next]) s->next++;
     if (s->next >= c.volumes) return fails(ERROR_NO_MORE_FILES);
     swprintf(name, length, L"\\\\?\\%hs\\", c.volume[s->next++].name);
     return TRUE;
@@ -306,7 +338,7 @@ static BOOL WINAPI my_FindNextVolumeW(HANDLE search, LPWSTR name, DWORD length)
     return name_next((Search *)search, name, length);
 }
 
-/* Where a volume is shown: its letter, as "E:\\", and a zero after each name and after the last. */
+/* Where a volume is shown: its letter, as "E:\\", or a folder; a zero after each name and after the last. */
 static BOOL WINAPI my_GetVolumePathNamesForVolumeNameW(LPCWSTR volume, LPWSTR names, DWORD length, PDWORD needed)
 {
     Computer c;
@@ -317,11 +349,12 @@ static BOOL WINAPI my_GetVolumePathNamesForVolumeNameW(LPCWSTR volume, LPWSTR na
     look(&c);
     Volume *v = volume_of(&c, name);
     if (!v) return real_GetVolumePathNamesForVolumeNameW(volume, names, length, needed);
-    if (length < 5) return *needed = 5, fails(ERROR_MORE_DATA);
-    memset(names, 0, 5 * sizeof *names);
-    if (v->letter[0] == '-') return *needed = 1, TRUE;
-    swprintf(names, length, L"%hs:\\", v->letter);
-    return *needed = 5, TRUE;
+    WCHAR place[264] = {0};
+    if (v->place[0] != '-') swprintf(place, 262, v->place[1] ? L"%hs" : L"%hs:\\", v->place);
+    *needed = place[0] ? (DWORD)wcslen(place) + 2 : 1;
+    if (length < *needed) return fails(ERROR_MORE_DATA);
+    memcpy(names, place, *needed * sizeof *names);
+    return TRUE;
 }
 
 static BOOL WINAPI my_FindVolumeClose(HANDLE search) { return ((Search *)search)->used = FALSE, TRUE; }

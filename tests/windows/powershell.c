@@ -53,7 +53,7 @@ static int answer(Computer *c, const char *script)
             Volume *v = &c->volume[i];
             if (v->disk != number || !v->first) continue;  /* a volume from sector 0 on is no partition */
             char letter[12] = "\"\\u0000\"";
-            if (v->letter[0] != '-') sprintf(letter, "\"%c\"", v->letter[0]);
+            if (v->place[0] != '-' && !v->place[1]) sprintf(letter, "\"%c\"", v->place[0]);
             sprintf(line, "{\"PartitionNumber\": %d, \"DriveLetter\": %s}", part++, letter);
             thing(line);
         }
@@ -65,8 +65,8 @@ static int answer(Computer *c, const char *script)
             if (strstr(script, "Win32_DiskDrive")) sprintf(line, "{\"MediaType\": \"%s\"}", d->media);
             else sprintf(line,
                 "{\"Number\": %d, \"FriendlyName\": \"%s\", \"SerialNumber\": \"%s\", \"BusType\": \"%s\", \"Size\": %lld, "
-                "\"LogicalSectorSize\": 512, \"IsBoot\": %s, \"IsSystem\": %s, \"IsReadOnly\": %s}",
-                d->number, name, serial, d->bus, size_of(d), says(d->words, "system") ? "true" : "false",
+                "\"LogicalSectorSize\": %lld, \"IsBoot\": %s, \"IsSystem\": %s, \"IsReadOnly\": %s}",
+                d->number, name, serial, d->bus, size_of(d), number_in(d->words, "sector=", 512), says(d->words, "system") ? "true" : "false",
                 says(d->words, "system") ? "true" : "false", says(d->words, "protected") ? "true" : "false");
             thing(line);
         }

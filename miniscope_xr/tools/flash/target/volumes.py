@@ -23,7 +23,9 @@ LOCK, DISMOUNT, EXTENTS = 0x90018, 0x90020, 0x560000
 
 _INVALID = (1 << 64) - 1
 """INVALID_HANDLE_VALUE, as a pointer of 64 bits."""
-_ALREADY_EXISTS = 183
+_MORE_DATA, _ALREADY_EXISTS = 234, 183
+_UNKNOWN = (1, 50)
+"""ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED."""
 _PATIENCE = 2.0
 """Seconds: a virus scanner, the search or the Explorer look at a card for a moment when it is put in."""
 
@@ -47,8 +49,8 @@ class VolumeCalls(Protocol):
         """Return where a volume is shown: its letters and folders."""
         ...
 
-    def control(self, handle: int, code: int) -> bool:
-        """Send a control code without data; False if it failed."""
+    def control(self, handle: int, code: int) -> None:
+        """Send a control code without data; raises OSError."""
         ...
 
     def close(self, handle: int) -> None:
@@ -56,11 +58,15 @@ class VolumeCalls(Protocol):
         ...
 
 
-def _in_use(volume: str, places: list[str], number: int) -> BusyError:
+def _in_use(volume: str, places: list[str], number: int, why: OSError) -> BusyError:
     disk = rf"\\.\PhysicalDrive{number}"
     away = " and ".join(f"`{unmount_command(disk, place)}`" for place in places)
-    text = "a volume on it is in use; close the files and windows that show it"
-    return BusyError(errno.EBUSY, text + (f" (or take its letter away: {away})" if away else ""), volume)
+    text = "a volume on it is in use"
+    if why.errno not in (errno.EACCES, errno.EBUSY):  # somebody has a file of it open is what Windows says with these
+        text += f", or Windows does not let go of it ({why.strerror})"
+    text += "; close the files and windows that show it"
+    what = "letter" if all(len(place) <= len("E:\\") for place in places) else "place"
+    return BusyError(errno.EBUSY, text + (f" (or take its {what} away: {away})" if away else ""), volume)
 
 
 class VolumeLocks:
@@ -85,26 +91,37 @@ class VolumeLocks:
         """Lock the volumes that came since (Windows finds those of a new card one by one); whether there were any."""
         new = [name for name in self._calls.volumes() if name not in self._held and self._on(name)]
         for volume in new:
-            self._held[volume] = self._locked(volume)
-            self._calls.control(self._held[volume], DISMOUNT)
+            self._held[volume] = self._let_go(volume)
         return bool(new)
 
-    def _locked(self, volume: str) -> int:
-        """Open and lock a volume; who has a file of it open for a moment is waited for."""
+    def _let_go(self, volume: str) -> int:
+        """Lock and dismount a volume; who has a file of it open for a moment is waited for.
+
+        A lock without the dismount would let us write, and the file system write its own view of the volume afterwards.
+        """
         until = time.monotonic() + _PATIENCE
         while True:
+            handle = None
             try:
                 handle = self._calls.open(volume, True)
-            except OSError as error:
-                why: OSError | None = error
+                self._calls.control(handle, LOCK)
+                self._dismount(handle)
+            except OSError as why:
+                if handle is not None:
+                    self._calls.close(handle)
+                if time.monotonic() > until:
+                    raise _in_use(volume, self._calls.places(volume), self._number, why) from why
             else:
-                if self._calls.control(handle, LOCK):
-                    return handle
-                self._calls.close(handle)
-                why = None
-            if time.monotonic() > until:
-                raise _in_use(volume, self._calls.places(volume), self._number) from why
+                return handle
             time.sleep(0.1)
+
+    def _dismount(self, handle: int) -> None:
+        """Let go of a volume, where there is a file system that does."""
+        try:
+            self._calls.control(handle, DISMOUNT)
+        except OSError as error:
+            if getattr(error, "winerror", None) not in _UNKNOWN:
+                raise
 
     def _on(self, volume: str) -> bool:
         """Whether a volume lies on the disk, also where it may not be opened for more than this question."""
@@ -153,10 +170,13 @@ class WindowsCalls:
 
     def disks(self, handle: int) -> list[int]:
         """Read a VOLUME_DISK_EXTENTS: a count, then 24 bytes each, of which the first four are the disk's number."""
-        try:
-            return extents(windows.control(handle, EXTENTS, 8 + 24 * 64))
-        except OSError:  # a volume on no disk, or of a reader without a card
-            return []
+        for room in (1, 64, 4096):  # a volume of several stretches, on one disk or on many: ERROR_MORE_DATA
+            try:
+                return extents(windows.control(handle, EXTENTS, 8 + 24 * room))
+            except OSError as error:  # if not that: a volume on no disk, or of a reader without a card
+                if getattr(error, "winerror", None) != _MORE_DATA:
+                    break
+        return []
 
     def places(self, volume: str) -> list[str]:
         """Call GetVolumePathNamesForVolumeName: names one after the other, each with a zero behind it."""
@@ -166,13 +186,9 @@ class WindowsCalls:
         known = self._k.GetVolumePathNamesForVolumeNameW(volume + "\\", names, len(names), ctypes.byref(length))
         return [name for name in ctypes.wstring_at(names, length.value).split("\0") if name] if known else []
 
-    def control(self, handle: int, code: int) -> bool:
+    def control(self, handle: int, code: int) -> None:
         """Call DeviceIoControl."""
-        try:
-            windows.control(handle, code)
-        except OSError:
-            return False
-        return True
+        windows.control(handle, code)
 
     def close(self, handle: int) -> None:
         """Call CloseHandle."""
@@ -190,6 +206,7 @@ class Claim:
 
     def __init__(self, number: int) -> None:
         self._k = windows.kernel32()
+        windows.forget_error()  # of an earlier call: of a mutex that is new Windows need not say that all is well
         self._mutex = self._k.CreateMutexW(None, 0, rf"Global\miniscope-xr PhysicalDrive{number}")
         error = windows.last_error()
         if not self._mutex or error.winerror == _ALREADY_EXISTS:
