@@ -200,7 +200,8 @@ import atexit, sys
 from miniscope_xr.tools.cli import main, read, program
 atexit.register(print, "the interpreter was taken apart")
 def interrupted(args):
-    raise KeyboardInterrupt
+    import signal
+    signal.raise_signal(signal.SIGINT)
 read.check_command.__code__ = interrupted.__code__
 sys.argv[1:] = ["check", "card.img"]
 sys.exit(main())
@@ -219,10 +220,10 @@ def test_nothing_is_done_any_more_after_an_interrupt_was_told(tmp_path):
 def test_an_interrupt_that_leaves_a_command_is_not_called_a_beginning(monkeypatch):
     """Only while nothing has begun may that be said: what a command did until then, it says itself."""
 
-    def interrupted(argv):
+    def interrupted(args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("miniscope_xr.tools.cli.program.main", interrupted)
+    monkeypatch.setattr("miniscope_xr.tools.cli.runner.run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         main(["list"])
 

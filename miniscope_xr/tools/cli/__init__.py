@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import os
-import signal
-import sys
-import threading
-from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from miniscope_xr.tools.cli.ctrl_c import CtrlC
+
+if TYPE_CHECKING:
+    import argparse
 
 __all__ = ["build_parser", "main"]
 
@@ -27,33 +26,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Importing a command takes up to a second. Ctrl+C in that second ends with the same one line as later.
     """
+    ctrl_c = CtrlC(own=argv is None)
+    ctrl_c.begins()
     try:
-        with _ended_by_interrupts():
-            # start-up time: an interrupt while these are imported ends here
-            from miniscope_xr.tools.cli.program import main as run
-            from miniscope_xr.tools.cli.program import registering
+        # start-up time: an interrupt while these are imported ends here
+        from miniscope_xr.tools.cli.program import parsed
+        from miniscope_xr.tools.cli.runner import run
 
-            registering(argv)
+        args = parsed(argv)
     except KeyboardInterrupt:
-        _nothing_was_begun()
-    return run(argv)
-
-
-@contextlib.contextmanager
-def _ended_by_interrupts() -> Iterator[None]:
-    """End the process on Ctrl+C at once: raised in the middle of an import, a library may catch it and go on."""
-    previous = signal.getsignal(signal.SIGINT)
-    ours = threading.current_thread() is threading.main_thread() and previous is signal.default_int_handler
-    if ours:
-        signal.signal(signal.SIGINT, _nothing_was_begun)
+        ctrl_c.end()
+    except SystemExit as left:  # argparse's own way to leave
+        ctrl_c.runs("")
+        ctrl_c.done(int(left.code or 0))
+        raise
+    ctrl_c.runs(args.command)
     try:
-        yield
-    finally:
-        if ours:
-            signal.signal(signal.SIGINT, previous)
-
-
-def _nothing_was_begun(*_: object) -> NoReturn:
-    if sys.stderr is not None:
-        print("miniscope-xr: interrupted; nothing was begun", file=sys.stderr, flush=True)
-    os._exit(5)  # half-imported modules are no ground to tidy up on
+        return ctrl_c.done(run(args))
+    except KeyboardInterrupt:
+        if argv is not None:
+            raise
+        ctrl_c.end()

@@ -77,11 +77,16 @@ def build_parser(argv: Sequence[str] | None = ()) -> argparse.ArgumentParser:
     return parser
 
 
+def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse what was typed; argparse leaves with exit code 2 where it is none of our commands."""
+    runner.prepare_streams()
+    return build_parser(argv).parse_args(argv)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (2 is argparse's own way to leave).
 
     0 done, 2 bad value or usage, 3 refused, 4 busy or no permission, 5 failed with the card unchanged, 6 failed with
     the card changed, 7 the check found problems.
     """
-    runner.prepare_streams()
-    return runner.run(build_parser(argv).parse_args(argv), own_process=argv is None)
+    return runner.run(parsed(argv))

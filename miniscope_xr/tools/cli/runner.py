@@ -10,13 +10,11 @@ import argparse
 import contextlib
 import os
 import sys
-import threading
 import traceback
 from typing import Any, TextIO
 
 from miniscope_xr.errors import MiniscopeError, at_the_shell, message_of, plain
 from miniscope_xr.tools.cli.next_step import next_step
-from miniscope_xr.tools.flash import interrupts
 from miniscope_xr.tools.flash.errors import FAILED, exit_code
 
 EXIT_CODES = {
@@ -45,27 +43,16 @@ def prepare_streams() -> None:
             reconfigure(errors="backslashreplace")
 
 
-def run(args: argparse.Namespace, own_process: bool = False) -> int:
-    """Run the command of parsed arguments; returns its exit code.
-
-    Where the process is the command's own, an interrupt ends it here: what the command made is tidied up by now, and
-    to take every module apart would keep a person waiting for a second more.
-    """
+def run(args: argparse.Namespace) -> int:
+    """Run the command of parsed arguments; returns its exit code."""
     try:
         code = int(args.func(args))
         if sys.stdout is not None:
             sys.stdout.flush()
         _drop_broken()
-        if own_process and interrupts.arrived() and _at_work():
-            os._exit(code)
         return code
     except KeyboardInterrupt:
         say_line(f"miniscope-xr {args.command}: interrupted")
-        if own_process:
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(OSError, ValueError, AttributeError):
-                    stream.flush()
-            os._exit(FAILED)
         return FAILED
     except BrokenPipeError:  # `miniscope-xr info card | head`
         _drop(sys.stdout)
@@ -77,12 +64,6 @@ def run(args: argparse.Namespace, own_process: bool = False) -> int:
         say_line(plain(f"miniscope-xr {args.command}: {_sentence(error, args)}"))
         _drop_broken()
         return exit_code(error)
-
-
-def _at_work() -> bool:
-    """Whether a thread is left that the interpreter would wait for, such as one that a reader does not answer."""
-    me = threading.current_thread()
-    return any(thread is not me and not thread.daemon for thread in threading.enumerate())
 
 
 def _sentence(error: Exception, args: argparse.Namespace) -> str:

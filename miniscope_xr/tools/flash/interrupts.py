@@ -32,6 +32,7 @@ class _State:
     arrived = ""
     since = math.inf
     insisted = False
+    told = False
 
 
 def _note(number: int, frame: FrameType | None) -> None:
@@ -52,7 +53,7 @@ def caught() -> Iterator[None]:
     """
     previous = {}
     if not _State.held:
-        _State.pending = False
+        _State.pending = _State.told = False
     try:
         for number in _SIGNALS:
             before = signal.getsignal(number)
@@ -84,7 +85,12 @@ def held() -> Iterator[None]:
 
 def hold() -> None:
     """Let no signal raise any more until the enclosing :func:`caught` ends: the command's last words are said."""
-    _State.pending = True
+    _State.pending = _State.told = True
+
+
+def told() -> bool:
+    """Whether a command has begun to say its last words: an interrupt makes nothing of them untrue any more."""
+    return _State.told
 
 
 def arrived() -> str:

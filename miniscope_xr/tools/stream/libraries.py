@@ -19,15 +19,15 @@ _HINTS = {
 
 @contextlib.contextmanager
 def _interrupts_kept() -> Iterator[None]:
-    """Raise Ctrl+C also where a library caught it while it was imported and went on, as some do."""
+    """Tell of Ctrl+C also where a library caught it while it was imported and went on, as some do."""
     before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
         yield
         return
-    came = []
+    came: list[tuple[int, FrameType | None]] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        came.append(number)
+        came.append((number, frame))
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, note)
@@ -36,7 +36,7 @@ def _interrupts_kept() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGINT, before)
         if came:
-            raise KeyboardInterrupt
+            before(*came[0])
 
 
 def need(module: str, extra: str, what: str = "this") -> Any:
