@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import struct
+import time
 
 _GET_BLOCK_SIZE, _GET_BLOCK_COUNT = 0x40046418, 0x40086419
 _SYNCHRONIZE_CACHE = 0x20006416
@@ -19,6 +20,7 @@ _F_FULLFSYNC = 51
 _O_NONBLOCK, _O_EXLOCK = 0x4, 0x20
 _UNKNOWN = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY, 45, 102)
 """A disk that does not know a call; 45 and 102 are macOS' own numbers of ENOTSUP and EOPNOTSUPP."""
+_PATIENCE = 2.0  # seconds
 _DISK = re.compile(r"/dev/r?(disk[0-9]+)((?:s[0-9]+)*)")
 
 
@@ -52,13 +54,18 @@ def open_to_write(path: str) -> int:
     """Open a disk or image for reading and writing, for nobody else with a lock.
 
     macOS itself refuses (EBUSY) while a volume of the disk is mounted, so a disk that knows no locks is opened without.
+    What looks at a card when it is put in (``fsck_msdos``) takes the same lock for a moment, and is waited for.
     """
-    try:
-        return os.open(path, os.O_RDWR | _O_EXLOCK | _O_NONBLOCK)
-    except OSError as error:
-        if error.errno not in _UNKNOWN:
-            raise
-        return os.open(path, os.O_RDWR)
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return os.open(path, os.O_RDWR | _O_EXLOCK | _O_NONBLOCK)
+        except OSError as error:
+            if error.errno in _UNKNOWN:
+                return os.open(path, os.O_RDWR)
+            if error.errno not in (errno.EBUSY, errno.EAGAIN) or time.monotonic() > until:
+                raise
+        time.sleep(0.1)
 
 
 def full_sync(fd: int) -> None:

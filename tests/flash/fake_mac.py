@@ -31,10 +31,23 @@ _NODE = re.compile(r"/dev/(r?)(disk\d+)(s\d+)?")
 
 @dataclass
 class MacDisk:
-    """A card in a reader; ``mounted`` names where its first partition is mounted."""
+    """A card in a reader.
+
+    ``mounted`` names where its first partition is mounted, ``remounts`` that it is again when whoever wrote it closes
+    it; ``dissenter`` is a program that does not let ``diskutil unmountDisk`` have it, ``checked`` for how many more
+    openings another one has it (``fsck_msdos`` looks at a card that was put in). Without ``rights`` Terminal may not
+    open it. ``knows`` are the flushes that the disk has, and ``broken`` one that fails.
+    """
 
     file: str
     mounted: str = ""
+    remounts: bool = False
+    dissenter: str = ""
+    checked: int = 0
+    rights: bool = True
+    sector: int = SECTOR
+    knows: tuple[str, ...] = ("synchronized",)
+    broken: str = ""
     pulled: bool = False
     protected: bool = False
     protocol: str = "USB"
@@ -101,6 +114,11 @@ class Mac:
 
     def _opened(self, disk: MacDisk, flags: int) -> int:
         writes = flags & (os.O_RDWR | os.O_WRONLY)
+        if not disk.rights:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        if writes and disk.checked:
+            disk.checked -= 1
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         if writes and disk.mounted:
             raise OSError(errno.EBUSY, "Resource busy")
         if writes and disk.protected:
@@ -122,13 +140,15 @@ class Mac:
         return fd
 
     def os_close(self, fd: int) -> None:
-        self._fds.pop(fd, None)
+        node = self._fds.pop(fd, None)
+        if node and node[0].remounts and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_RDWR:
+            node[0].mounted = "/Volumes/NO NAME"
         self._os["close"](fd)
 
     def _aligned(self, fd: int, at: int, length: int) -> None:
         """A character device moves whole sectors."""
         disk = self._disk(fd)
-        if disk and disk[1] and (at % SECTOR or length % SECTOR):
+        if disk and disk[1] and (at % disk[0].sector or length % disk[0].sector):
             raise OSError(errno.EINVAL, "Invalid argument")
 
     def os_read(self, fd: int, length: int) -> bytes:
@@ -163,22 +183,28 @@ class Mac:
             disk[0].log.append("fsync")
         self._os["fsync"](fd)
 
+    def _flush(self, disk: MacDisk, how: str) -> int:
+        disk.log.append(how)
+        if how == disk.broken:
+            raise OSError(errno.EIO, "Input/output error")
+        if how not in disk.knows:
+            raise OSError(errno.ENOTTY, "Inappropriate ioctl for device")
+        return 0
+
     def fcntl_fcntl(self, fd: int, command: int, *rest: Any) -> Any:
         if (disk := self._disk(fd)) and command == 51:
-            disk[0].log.append("F_FULLFSYNC")
-            raise OSError(errno.ENOTTY, "Inappropriate ioctl for device")
+            return self._flush(disk[0], "F_FULLFSYNC")
         return self._os["fcntl"](fd, command, *rest)
 
     def fcntl_ioctl(self, fd: int, request: int, *rest: Any) -> Any:
         if (disk := self._disk(fd)) is None:
             return self._os["ioctl"](fd, request, *rest)
         if request == 0x40086419:  # DKIOCGETBLOCKCOUNT
-            return struct.pack("=Q", disk[0].size // SECTOR)
+            return struct.pack("=Q", disk[0].size // disk[0].sector)
         if request == 0x40046418:  # DKIOCGETBLOCKSIZE
-            return struct.pack("=I", SECTOR)
+            return struct.pack("=I", disk[0].sector)
         if request == 0x20006416:  # DKIOCSYNCHRONIZECACHE
-            disk[0].log.append("synchronized")
-            return 0
+            return self._flush(disk[0], "synchronized")
         raise OSError(errno.ENOTTY, "Inappropriate ioctl for device")
 
     # -- diskutil -----------------------------------------------------------------------------------------
@@ -187,6 +213,8 @@ class Mac:
         if command[0] != "diskutil":
             return self._os["run"](command, **named)
         there = {name: disk for name, disk in self.disks.items() if not disk.pulled}
+        if command[1] == "unmountDisk":
+            return self._unmount(command)
         verb, plist, *of = command[1:]
         assert plist == "-plist"
         if of and of[0] not in there:
@@ -194,12 +222,24 @@ class Mac:
         answer = self._info(of[0]) if verb == "info" else self._list(of or list(there))
         return subprocess.CompletedProcess(command, 0, plistlib.dumps(answer), b"")
 
+    def _unmount(self, command: Sequence[str]) -> Any:
+        name = os.path.basename(command[-1])  # noqa: PTH119 - pathlib would ask for the node
+        disk = self.disks[name]
+        if disk.dissenter and "force" not in command:
+            said = f"Unmount of {name} failed: at least one volume could not be unmounted\n"
+            said += f"Unmount was dissented by PID 512 ({disk.dissenter})\n"
+            return subprocess.CompletedProcess(command, 1, b"", said.encode())
+        disk.mounted = ""
+        return subprocess.CompletedProcess(
+            command, 0, f"Unmount of all volumes on {name} was successful\n".encode(), b""
+        )
+
     def _info(self, name: str) -> dict[str, Any]:
         disk = self.disks[name]
         return {
-            "BusProtocol": disk.protocol, "DeviceBlockSize": SECTOR, "DeviceIdentifier": name, "MediaName": disk.name,
-            "IORegistryEntryName": f"Generic {disk.name} Media", "RemovableMedia": True, "Size": disk.size,
-            "VirtualOrPhysical": "Physical", "WholeDisk": True, "WritableMedia": not disk.protected,
+            "BusProtocol": disk.protocol, "DeviceBlockSize": disk.sector, "DeviceIdentifier": name,
+            "MediaName": disk.name, "IORegistryEntryName": f"Generic {disk.name} Media", "RemovableMedia": True,
+            "Size": disk.size, "VirtualOrPhysical": "Physical", "WholeDisk": True, "WritableMedia": not disk.protected,
         }  # fmt: skip
 
     def _list(self, names: Sequence[str]) -> dict[str, Any]:

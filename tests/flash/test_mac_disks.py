@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
+import subprocess
 import sys
 
 import pytest
 import xarray as xr
 
-from miniscope_xr.errors import CardReadError
+from miniscope_xr.errors import CardPermissionError, CardReadError
+from miniscope_xr.source import macos
+from miniscope_xr.source.local import Device
 from miniscope_xr.tools.cli import hardware
 from miniscope_xr.tools.flash import journal
 from miniscope_xr.tools.flash.disks.find import identify
-from miniscope_xr.tools.flash.errors import BUSY, BusyError
+from miniscope_xr.tools.flash.errors import BUSY, BusyError, CardWriteError
 from miniscope_xr.tools.flash.target.linux import open_target
 
 from . import life
@@ -34,6 +39,12 @@ def disk(image):
     made = MacDisk(str(image))
     with Mac(disk4=made):
         yield made
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    """Nobody waits for a program that has the disk, but where that is tested."""
+    monkeypatch.setattr(macos, "_PATIENCE", 0)
 
 
 @pytest.fixture
@@ -89,6 +100,99 @@ def test_a_mounted_volume(disk, tool, image):
     with pytest.raises(BusyError, match="another program uses it"), open_target(seen, write=True):
         pass
     assert image.read_bytes() == before
+
+
+def unmount(said: str, *, force: bool = False):
+    """Do what a message says."""
+    command = shlex.split(re.search("`(diskutil unmountDisk [^`]*)`", said)[1])
+    if force:
+        command.insert(2, "force")
+    return subprocess.run(command, capture_output=True)
+
+
+def test_a_mounted_volume_is_unmounted_as_the_message_says(disk, tool, image):
+    """And once more for the next command, as macOS mounts what it knows when a disk was written and closed."""
+    disk.mounted, disk.remounts = "/Volumes/NO NAME", True
+    for gain in ("2", "4"):
+        said = tool("set", DRIVE, f"gain={gain}").err
+        assert unmount(said).returncode == 0
+        assert tool("set", DRIVE, f"gain={gain}").code == 0
+        assert settings(image)["gain"] == int(gain)
+
+
+def test_a_volume_that_spotlight_has(disk, tool, image):
+    """The unmounting is dissented: the command ends as before, until it is let go of, or forced away."""
+    disk.mounted, disk.dissenter = "/Volumes/NO NAME", "/System/Library/Frameworks/CoreServices.framework/mds_stores"
+    before = image.read_bytes()
+    said = tool("set", DRIVE, "gain=2").err
+    dissent = unmount(said)
+    assert (dissent.returncode, b"dissented by PID" in dissent.stderr) == (1, True)
+    again = tool("set", DRIVE, "gain=2")
+    assert (again.code, again.err) == (BUSY, said)
+    assert image.read_bytes() == before
+    assert unmount(said, force=True).returncode == 0
+    assert tool("set", DRIVE, "gain=2").code == 0
+
+
+def test_who_checks_a_card_that_was_put_in_is_waited_for(disk, image, tool, monkeypatch):
+    disk.checked = 3
+    with pytest.raises(BusyError, match="another program uses it"), open_target(identify(DRIVE), write=True):
+        pass
+    monkeypatch.setattr(macos, "_PATIENCE", 30)
+    assert tool("set", DRIVE, "gain=2").code == 0
+    assert disk.checked == 0
+
+
+def test_without_full_disk_access(disk, tool):
+    disk.rights = False
+    with pytest.raises(CardPermissionError, match="Full Disk Access"):
+        xr.open_dataset(DRIVE, engine="miniscope")
+    with pytest.raises(CardPermissionError, match="Full Disk Access"), open_target(identify(DRIVE), write=True):
+        pass
+
+
+FLUSHES = {
+    "F_FULLFSYNC": ("F_FULLFSYNC",),  # a disk that knows it
+    "synchronized": ("F_FULLFSYNC", "synchronized"),  # a raw disk, as Apple's sources have it
+    "fsync": ("F_FULLFSYNC", "synchronized", "fsync"),  # one that knows neither
+}
+
+
+@pytest.mark.parametrize("how", FLUSHES)
+def test_a_disk_is_flushed_as_it_can(disk, tool, image, how):
+    disk.knows = (how,)
+    assert tool("set", DRIVE, "gain=2").code == 0
+    flushed = [step for step in disk.log if step != "write"]
+    assert tuple(flushed[: len(FLUSHES[how])]) == FLUSHES[how]
+    assert flushed[-1] == how
+    assert disk.log[-1] != "write", "the last word is a flush"
+
+
+@pytest.mark.parametrize("how", ["F_FULLFSYNC", "synchronized"])
+def test_a_flush_that_fails_is_an_error(disk, tool, image, how):
+    """It is not tried in another way: what that one says would not be about what was written before."""
+    disk.broken, disk.knows = how, ("F_FULLFSYNC", "synchronized") if how == "F_FULLFSYNC" else ("synchronized",)
+    with open_target(identify(DRIVE), write=True) as target:
+        target.write(0, bytes(512))
+        with pytest.raises(CardWriteError, match="cannot be flushed: Input/output error"):
+            target.flush()
+    assert "fsync" not in disk.log
+    result = tool("set", DRIVE, "gain=2")
+    assert result.code == 6, result.err
+
+
+def test_a_disk_of_larger_sectors(disk, image, tool):
+    """A copy on a large disk of 4096 bytes a sector is read; a Miniscope takes no such card."""
+    disk.sector = 4096
+    with Device(DRIVE) as device:
+        assert device.read(100, 1000) == image.read_bytes()[100:1100]
+        assert device.read(life.SIZE - 3, 100) == image.read_bytes()[-3:]
+        assert device.salvage(511, 2) == (image.read_bytes()[511:513], [])
+    with xr.open_dataset(DRIVE, engine="miniscope") as ds:
+        assert ds.sizes["frame"] == life.FRAMES
+    result = tool("set", DRIVE, "gain=2")
+    assert result.code == 3
+    assert "sectors of 4096 bytes" in result.err
 
 
 def test_one_writer(disk):
