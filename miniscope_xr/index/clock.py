@@ -86,11 +86,15 @@ class FrameClock:
 
 
 class Model(NamedTuple):
-    """The clock of a run: ticks a frame, ticks from a frame's first buffer to each, and by how much times stray."""
+    """The clock of a run: ticks a frame, ticks from a frame's first buffer to each, and by how much times stray.
+
+    ``unsure`` is by how many ticks a frame the period may be off: it is learnt from whole ms.
+    """
 
     period: float
     offsets: Floats
     stray: float
+    unsure: float = 0.0
 
     def tolerance(self, ticks: float) -> float:
         """Ticks by which buffers of one clock may be off each other, with so many ticks a ms."""
@@ -118,10 +122,11 @@ def learn(times: Floats, lengths: Sequence[int]) -> Model | None:
     steps = np.abs(np.diff(left, axis=0))  # all buffers of a frame stray together
     steps = steps[np.isfinite(steps)]
     near = steps[steps <= _WIDTH]
-    stray = float(np.median(steps)) if steps.size else 0.0
+    stray = float(np.sort(steps)[(steps.size - 1) // 2]) if steps.size else 0.0  # one of them: not halfway to a step
     if stray > _WIDTH and len(near) > 0.4 * len(steps):  # of few frames, half may be steps of the clock
         stray = float(np.median(near))
-    return Model(period, offsets, 2 * stray)
+    pairs = int(np.isfinite(np.diff(times, axis=0)).any(axis=1).sum())
+    return Model(period, offsets, 2 * stray, 1 / max(pairs, 1))
 
 
 def _in_proportion(times: Floats, lengths: Sequence[int]) -> Floats:

@@ -207,13 +207,15 @@ class Evidence:
         """Whether buffers ``i - 1`` and ``i`` of a run belong to one recording; None: nothing tells."""
         if self._state_changes(run, i):
             return False
+        verdicts = [self.link(run, k) for k in range(i, min(i + max(self.ring, 1), run.count))]
+        if True in verdicts and False not in verdicts:
+            return True  # edges of a remote make the clock of one recording step, too
         step = self._step(run, i)
         if step is not None and abs(step) > CLOCK_STEP * self.ticks:
             return False
-        verdicts = [self.link(run, k) for k in range(i, min(i + max(self.ring, 1), run.count))]
         if False in verdicts:
             return self._stressed(run, i) or None
-        return True if True in verdicts or step is not None else None
+        return True if step is not None else None
 
     def _deviation(self, run: Run, i: int, seam: int) -> float | None:
         """Ticks by which buffer ``i`` is off the frame clock of the buffers before ``seam``."""

@@ -30,7 +30,14 @@ _MANY = 16  # buffers in a row: of more the clock behind them has to be the same
 ENDS, GOES_ON, UNKNOWN = "recording ends", "recording goes on", "unknown"
 
 
-def excursions(left: Floats, tolerance: float, ticks: float, end: str, build: Build | type[Build] = Build) -> Bools:
+def excursions(
+    left: Floats,
+    tolerance: float,
+    ticks: float,
+    end: str,
+    build: Build | type[Build] = Build,
+    unsure: float = 0.0,
+) -> Bools:
     """Which of some buffers in a row are off a clock that the buffers before and behind them keep.
 
     Parameters
@@ -47,6 +54,8 @@ def excursions(left: Floats, tolerance: float, ticks: float, end: str, build: Bu
     build
         Its ``failed_writes`` is the most buffers in a row that may be odd; of many the clock behind them has to be the
         same as before. ``remote_edge`` are ms that this recording itself may lose.
+    unsure
+        Ticks a buffer by which the clock may run off over a hole.
 
     Returns
     -------
@@ -57,7 +66,7 @@ def excursions(left: Floats, tolerance: float, ticks: float, end: str, build: Bu
     if len(known) < 4:
         return found
     values = left[known]
-    cuts = np.flatnonzero(np.abs(np.diff(values)) > tolerance) + 1
+    cuts = np.flatnonzero(np.abs(np.diff(values)) > tolerance + unsure * (np.diff(known) - 1)) + 1
     bounds = [0, *cuts.tolist(), len(values)]
     own = np.ones(len(values), bool)
     for n, (start, stop) in enumerate(pairwise(bounds)):
@@ -294,7 +303,9 @@ class RunClock:
             return start, np.zeros(stop - start, bool)
         times, left, model = told
         end = GOES_ON if self._end == ENDS and stop < self._run.count else self._end
-        odd = excursions(left, model.tolerance(self._ticks), self._ticks, end, self._build)
+        odd = excursions(
+            left, model.tolerance(self._ticks), self._ticks, end, self._build, model.unsure / self._size
+        )
         if end == ENDS and odd[-1:].any():
             odd &= ~self._interrupt_lost(left, model, start)
         if self._model is not None:

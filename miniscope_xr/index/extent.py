@@ -136,11 +136,22 @@ class Extents:
             if header is None or header.written != run.first.written + i or not self._dropped(run, low, header):
                 continue
             if self._confirmed(sector, header):
-                return None  # a drop: the old arithmetic never comes back
+                return self._back(run, low, header, range(i + 1, near))
         resumed = self._far(run, near, most)
         if resumed is not None:
             self.holes.append((run.sector_of(low + 1), run.sector_of(resumed)))
         return resumed
+
+    def _back(self, run: Run, low: int, drop: Header, behind: range) -> int | None:
+        """Where the arithmetic holds again behind a header that shows a drop, as writes failed over an older recording.
+
+        That header does not keep the clock, and a later one does. Behind a drop of this recording it never comes back.
+        """
+        before = [replace(run, count=low + 1)]
+        if self.clock.fits(before, drop):
+            return None
+        found = ((i, self.headers.at(run.sector_of(i))) for i in behind)
+        return next((i for i, h in found if h is not None and run.matches(i, h) and self.clock.fits(before, h)), None)
 
     def _dropped(self, run: Run, low: int, header: Header) -> bool:
         """Whether a header shows that buffers were dropped since a run began; a pool only counts what it captured."""

@@ -49,7 +49,16 @@ class Unreached(Evidence):
             later = known[k + 2][1] if k + 2 < len(known) else b  # a bit may have flipped in one header
             if not self._same_state(a, b) and not self._same_state(a, later):
                 return min(j, i + 1)
-        return self._step_in(run, gap)
+        step = self._step_in(run, gap)
+        return None if step is None else self._behind_lapped(run, step)
+
+    def _behind_lapped(self, run: Run, seam: int) -> int:
+        """The seam, behind a buffer of other counts that was written later than the one behind it: it is not older."""
+        here, behind = (self.headers.at(run.sector_of(i)) for i in (seam, seam + 1))
+        if here is None or behind is None or here.written != run.first.written + seam or run.matches(seam, here):
+            return seam
+        later = run.matches(seam + 1, behind) and here.write_time > behind.write_time >= 0
+        return seam + 1 if later else seam
 
     def _write_step(self, run: Run, candidates: Sequence[int]) -> int | None:
         """The one candidate in front of which a write did not begin as writes around it do, when the next buffer came.
@@ -85,7 +94,8 @@ class Unreached(Evidence):
             return None
         jump = abs(level - float(np.median(before)))
         own = np.where(np.array(gap) < best, float(np.median(before)), level)
-        blurred = np.abs(left[gap.start - start : gap.stop - start] - own) > jump / 2 - self.ticks / 4
+        most = min(jump / 2 - self.ticks / 4, tolerance)
+        blurred = np.abs(left[gap.start - start : gap.stop - start] - own) > most
         return best if jump > tolerance and not (sharp and blurred.any()) else None
 
 
