@@ -9,10 +9,11 @@ import numpy as np
 
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.frames.stencil import FooterStencil, Stencil, is_blank
-from miniscope_xr.index.excursions import ENDS, GOES_ON, RunClock, TimesOf
+from miniscope_xr.index.excursions import ENDS, GOES_ON
 from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.headers import read_rows
 from miniscope_xr.index.recording import Recording
+from miniscope_xr.index.run_clock import RunClock, TimesOf
 from miniscope_xr.index.runs import Run, expected_headers
 from miniscope_xr.layout import SECTOR
 from miniscope_xr.layout.arrays import Array, Bools, Floats, Ints

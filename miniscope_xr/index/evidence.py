@@ -8,8 +8,9 @@ from statistics import median
 import numpy as np
 
 from miniscope_xr.index.clock import Model, due
-from miniscope_xr.index.excursions import UNKNOWN, RunClock
+from miniscope_xr.index.excursions import UNKNOWN
 from miniscope_xr.index.headers import HeaderReader, read_rows
+from miniscope_xr.index.run_clock import RunClock
 from miniscope_xr.index.runs import Header, Run
 from miniscope_xr.layout import SECTOR
 from miniscope_xr.layout.arrays import Floats, Ints

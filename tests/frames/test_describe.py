@@ -11,7 +11,8 @@ import pytest
 
 from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.index.clock import Model
-from miniscope_xr.index.excursions import GOES_ON, RunClock
+from miniscope_xr.index.excursions import GOES_ON
+from miniscope_xr.index.run_clock import RunClock
 from miniscope_xr.index.runs import Cut, Header, Run
 from miniscope_xr.tools.simulate import FailedWrite, Stall, simulate
 

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from miniscope_xr.index.clock import Model, learn
-from miniscope_xr.index.excursions import ENDS, GOES_ON, UNKNOWN, RunClock, excursions
+from miniscope_xr.index.excursions import ENDS, GOES_ON, UNKNOWN, excursions
+from miniscope_xr.index.run_clock import RunClock
 from miniscope_xr.index.runs import Cut, Header, Run
 from miniscope_xr.layout import Build
 from miniscope_xr.tools.simulate import PowerLoss, simulate
