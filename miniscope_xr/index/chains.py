@@ -88,9 +88,10 @@ class Chains:
 
     def _starts(self, header: Header) -> bool:
         """Whether a header is a recording's first; it holds a later buffer where the card stalled at once."""
-        lapped = bool(self.ring) and header.count % self.ring == 0
+        fresh = header.count == header.frame == header.index == 0  # else a bit of it has flipped
+        lapped = bool(self.ring) and header.count > 0 and header.count % self.ring == 0
         later = self.card.build is not None and self.card.build.restarts  # its counters go on behind a timed stop
-        return header.written == header.dropped == 0 and (header.count == 0 or lapped or later)
+        return header.written == header.dropped == 0 and (fresh or lapped or later)
 
     def _next_recording(self, runs: list[Run], exactly: bool = False) -> tuple[int, Header] | None:
         """The start of a recording in the sector behind the last buffer of ``runs``.

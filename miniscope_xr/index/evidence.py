@@ -137,6 +137,8 @@ class Evidence:
         Not where leftovers link one of them to what was before: interrupts were lost, and the clock with them. Nor
         where they part what is behind them from what was before: two older recordings lie there, one after the other.
         """
+        if self._out_of_focus(run, i):
+            return True
         if not self._strays(run, i):
             return False
         if (run.sector, i) not in self._own:
@@ -154,7 +156,7 @@ class Evidence:
     def _not_ours(self, run: Run, i: int) -> bool:
         """Whether nothing of this recording stands in the place of a buffer."""
         gone = 0 <= i < run.count and not run.matches(i, self.headers.at(run.sector_of(i)))
-        return gone or self._strays(run, i)
+        return gone or self._strays(run, i) or self._out_of_focus(run, i)
 
     def _told(self, run: Run, buffers: range, before: int) -> set[bool | None]:
         """What the leftovers of some buffers say of those in front of buffer ``before``."""
@@ -166,6 +168,21 @@ class Evidence:
         if not self.close or run.odd or not 0 <= i < run.count:
             return False
         return self._clock_of(run).odd(lambda k: self._times(run, k), i)
+
+    def _out_of_focus(self, run: Run, i: int) -> bool:
+        """Whether a buffer is one of a few that have not the focus of those in front, which comes back behind them."""
+
+        def focus(k: int) -> int | None:
+            header = self.headers.at(run.sector_of(k))
+            return header.ewl if header is not None and run.matches(k, header) else None
+
+        if not self.close or self.scanning or run.odd or not 0 <= i < run.count:
+            return False
+        here, own = focus(i), focus(0)
+        if here is None or here == own:
+            return False
+        behind = range(i + 1, min(i + 1 + self.headers.framing.build.failed_writes, run.count))
+        return own == focus(min(1, run.count - 1)) and any(focus(k) == own for k in behind)
 
     def _clock_of(self, run: Run) -> RunClock:
         if run.sector not in self._clocks:

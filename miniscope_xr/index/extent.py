@@ -15,6 +15,7 @@ from miniscope_xr.index.headers import HeaderReader, read_rows
 from miniscope_xr.index.runs import Cut, Header, Run
 from miniscope_xr.layout import SECTOR
 
+_LOST = 16  # frames in a row of which no buffer is captured, for lost interrupts
 _MARKS = 64  # headers looked at in an uncounted run too long to look at all
 
 
@@ -137,10 +138,16 @@ class Extents:
                 continue
             if self._confirmed(sector, header):
                 return self._back(run, low, header, range(i + 1, near))
+        if near < most and all(self._in_place(run, i) for i in range(low + 1, near)):
+            return None  # no hole: other buffers stand in every place
         resumed = self._far(run, near, most)
         if resumed is not None:
             self.holes.append((run.sector_of(low + 1), run.sector_of(resumed)))
         return resumed
+
+    def _in_place(self, run: Run, i: int) -> bool:
+        header = self.headers.at(run.sector_of(i))
+        return header is not None and header.written == run.first.written + i
 
     def _back(self, run: Run, low: int, drop: Header, behind: range) -> int | None:
         """Where the arithmetic holds again behind a header that shows a drop, as writes failed over an older recording.
@@ -199,6 +206,8 @@ class Extents:
         excess = header.count - header.written - header.dropped
         i = last.count - 1
         ahead = (header.frame, header.index) > (last.frame_of(i), last.index_of(i))
+        if header.frame - last.last_frame > abs(header.count - last.first.count - i) + _LOST:
+            return False  # a bit of it has flipped: no frame is without a buffer
         if header.count > last.first.count + i and not ahead and not self._pool:
             return False
         return (

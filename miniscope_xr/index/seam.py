@@ -44,14 +44,21 @@ class SeamSearch(Places):
         self.close = all(self.headers.whole(run, run.count) for run in runs) and sum(r.count for r in runs) <= _CLOSE
         for number, run in enumerate(runs):
             if number and not self._plausible_boundary(runs, number):
-                return Verdict((number, 0))
+                return Verdict(self._end_before(runs, number))
             if run.odd or run.count <= 2:
                 continue
             verdict = self._seam_in(run, exhaustive, number < len(runs) - 1)
             if verdict.end is not None:
                 return Verdict((number, verdict.end[1]), verdict.doubt)
             doubt += verdict.doubt
-        return Verdict(None, doubt)
+        end = self._end_before(runs, len(runs))
+        return Verdict(None, doubt) if end == (len(runs), 0) else Verdict(end)
+
+    def _end_before(self, runs: list[Run], number: int) -> tuple[int, int]:
+        """Where the recording ends, if not behind run ``number - 1``: the last few buffers there may be older, too."""
+        last = runs[number - 1]
+        tail = self._old_tail(last) if self.close and not last.odd else None
+        return (number, 0) if tail is None else (number - 1, tail)
 
     def _seam_in(self, run: Run, exhaustive: bool, more_follows: bool) -> Verdict:
         size = len(run.cut)

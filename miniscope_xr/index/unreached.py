@@ -22,6 +22,8 @@ from miniscope_xr.layout.arrays import Floats
 
 _SIDE = 40  # buffers on each side whose clock is compared
 _FEW = 3  # fewer buffers show no clock
+_WHOLE = 3  # whole frames in front of the last one that show a clock
+_SAME = 4.0  # ticks within which a frame drifts as others do
 
 
 class Unreached(Evidence):
@@ -50,7 +52,54 @@ class Unreached(Evidence):
             if not self._same_state(a, b) and not self._same_state(a, later):
                 return min(j, i + 1)
         step = self._step_in(run, gap)
-        return None if step is None else self._behind_lapped(run, step)
+        return self._written_too_early(run, gap) if step is None else self._behind_lapped(run, step)
+
+    def _written_too_early(self, run: Run, gap: range) -> int | None:
+        """Where in a gap a buffer is that came later than the one in front of it was written.
+
+        Not with a firmware that writes a buffer only once the next one is complete: there it is another recording's.
+        """
+        if not self.headers.framing.build.write_waits:
+            return None
+        pairs = ((i, self._header(run, i - 1), self._header(run, i)) for i in gap)
+        return next((i for i, a, b in pairs if a and b and 0 <= a.write_time < b.time), None)
+
+    def _old_tail(self, run: Run) -> int | None:
+        """The first of less than a frame's buffers at the end of a run that are an older recording's by their clock.
+
+        They are off it by nothing that befalls a recording's last frame: edges of a remote, an interrupt that was lost,
+        a flipped bit.
+        """
+        size = len(run.cut)
+        start = max(run.count // size * size - _SIDE, 0) // size * size + (-run.first.index) % size
+        told = self._left(run, start, run.count) if run.count - start >= _WHOLE * size else None
+        if told is None:
+            return None
+        left, model = told
+        left, unsure = _level(left, size, len(left) - size, len(left))
+        usual = left[: len(left) - size]
+        tolerance = model.tolerance(self.ticks) + 2 * unsure * self.ticks
+        off = left - np.median(usual[np.isfinite(usual)])
+        away = np.abs(off) > tolerance
+        first = len(left)
+        while first > len(left) - size and (away[first - 1] or np.isnan(off[first - 1])):
+            first -= 1
+        tail = off[first:][np.isfinite(off[first:])]
+        if not len(tail) or len(tail) >= size or np.ptp(tail) > tolerance:
+            return None
+        jump = float(np.median(tail))
+        least, most = self.headers.framing.build.remote_edge
+        lost = any(n * least <= -jump / self.ticks <= n * most for n in (1, 2))
+        waits = np.abs(np.diff(model.offsets) - jump) <= tolerance
+        return None if lost or waits.any() or self._flipped(run, tail, start + first, jump) else start + first
+
+    def _flipped(self, run: Run, tail: Floats, i: int, jump: float) -> bool:
+        """Whether one buffer that is off the clock by a jump would be on it with one bit of its time flipped back."""
+        header = self._header(run, i)
+        if len(tail) > 1 or header is None:
+            return False
+        due = header.time - jump
+        return any(abs((header.time ^ 1 << bit) - due) <= self.ticks for bit in range(32))
 
     def _behind_lapped(self, run: Run, seam: int) -> int:
         """The seam, behind a buffer of other counts that was written later than the one behind it: it is not older."""
@@ -107,6 +156,7 @@ def _level(left: Floats, size: int, stop: int, start: int) -> tuple[Floats, floa
     sides = [left[:stop], left[start:]]
     drifts = np.concatenate([side[size:] - side[:-size] for side in sides])
     drifts = drifts[np.isfinite(drifts)]
+    drifts = drifts[np.abs(drifts - np.median(drifts)) <= _SAME] if len(drifts) else drifts  # a step is no drift
     drift = float(np.mean(drifts)) if len(drifts) >= 2 * size else 0.0
     level: Floats = left - drift / size * np.arange(len(left))
     return level, size / max(len(drifts), size)

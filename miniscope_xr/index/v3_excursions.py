@@ -95,4 +95,4 @@ def _judged(phase: Floats, times: Floats, k: int, camera: float, early: float) -
     if 2 * kept.sum() <= len(near) or not len(ahead) or not len(behind):
         return False, False
     wrong = phase[k] < before[ahead].min() - early or times[k] >= times[k + 1 + behind].min()
-    return bool(wrong), bool(_apart(phase[k], level, camera) > TOLERANCE)
+    return bool(wrong), bool(_apart(phase[k], level, camera) > early)

@@ -40,6 +40,11 @@ MISREAD = {
     "writes that failed over an older recording with a drop": (2102,),
     "edges of a remote in the last frame before an older recording": (2199,),
     "a lapped last buffer, written later than the one behind it": (2116,),
+    "the frame number of a first or last header, with a flipped bit": (2010, 10671, 11182),
+    "two buffers in front of an older recording, written before the next one of it came": (10197,),
+    "a step of the clock taken for drift": (10391,),
+    "another focus in the place of a failed write": (11056,),
+    "an older recording with as many drops far behind": (10756, 11115),
     "v3: a first footer with a flipped bit": (594,),
     "v3: clocks 2 ms apart": (570, 774),
     "v3: an older frame among new ones": (400,),
@@ -71,7 +76,8 @@ def test_where_evidence_places_the_end_nothing_is_in_doubt(seed: int, kind: str,
 OF_A_FAMILY = {
     "v3-wirefree": (39, 81),
     "v4-wirefree-2026": (25, 34, 58, 64, 92, 93),
-    "v4-wirefree": (2, 38, 87),  # edges of a remote behind a hole, old buffers in frame 1 of 4, edges at a later count
+    # edges of a remote behind a hole, old buffers in frame 1 of 4, edges at a later count, one old buffer at the end
+    "v4-wirefree": (2, 38, 87, 143),
 }
 
 
