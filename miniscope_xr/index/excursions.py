@@ -27,6 +27,7 @@ def excursions(
     end: str,
     build: Build | type[Build] = Build,
     unsure: float = 0.0,
+    times: Floats | None = None,
 ) -> Bools:
     """Which of some buffers in a row are off a clock that the buffers before and behind them keep.
 
@@ -46,6 +47,8 @@ def excursions(
         same as before. ``remote_edge`` are ms that this recording itself may lose.
     unsure
         Ticks a buffer by which the clock may run off over a hole.
+    times
+        When each came: where time goes back, fewer buffers on both sides show that the clock is the same.
 
     Returns
     -------
@@ -64,9 +67,14 @@ def excursions(
             continue
         before = values[:start][own[:start]][-_SIDE:]  # without the old ones found so far
         following = bounds[n + 2] if n + 2 < len(bounds) else stop
-        behind = values[stop : following if following - stop > _FEW else stop + _SIDE]
+        returns = times is not None and start > 0 and bool(times[known[start]] < times[known[start - 1]])
+        few = 1 if returns else _FEW
+        behind = values[stop : following if following - stop > few else stop + _SIDE]
         level, size = float(np.median(values[start:stop])), stop - start
-        own[start:stop] = not _strays(before, behind, level, size, tolerance, ticks, end, build.remote_edge)
+        shown = (
+            len(before) + len(behind) > _FEW and len(behind) > few if returns else min(len(before), len(behind)) > few
+        )
+        own[start:stop] = not _strays(before, behind, level, size, tolerance, ticks, end, build.remote_edge, shown)
     found[known[~own]] = True
     return found
 
@@ -80,8 +88,12 @@ def _strays(
     ticks: float,
     end: str,
     edge_ms: tuple[int, int],
+    shown: bool,
 ) -> bool:
-    """Whether a stretch of buffers is off the clock of both sides, and not between them."""
+    """Whether a stretch of buffers is off the clock of both sides, and not between them.
+
+    ``shown``: there are enough on both sides to show that their clock is the same.
+    """
     if not len(before):
         return False  # a few buffers of this recording, and behind them an older one
     early = float(np.median(before))
@@ -95,7 +107,7 @@ def _strays(
     alike = abs(early - late) <= tolerance
     if end == UNKNOWN:  # of two older recordings the second may have nearly the same phase
         alike = abs(float(np.median(before[-_NEAR:]) - np.median(behind[:_NEAR]))) <= tolerance / 2
-    back = alike and min(len(before), len(behind)) > _FEW
+    back = alike and shown
     if (size > _MANY or end == UNKNOWN) and not back:
         return False
     return not min(early, late) - tolerance <= level <= max(early, late) + tolerance

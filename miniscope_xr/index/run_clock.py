@@ -169,7 +169,8 @@ class RunClock:
             return start, np.zeros(stop - start, bool)
         times, left, model = told
         end = GOES_ON if self._end == ENDS and stop < self._run.count else self._end
-        odd = excursions(left, model.tolerance(self._ticks), self._ticks, end, self._build, model.unsure / self._size)
+        unsure = model.unsure / self._size
+        odd = excursions(left, model.tolerance(self._ticks), self._ticks, end, self._build, unsure, times)
         if end == ENDS and odd[-1:].any():
             odd &= ~self._interrupt_lost(left, model, start)
         if self._model is not None:

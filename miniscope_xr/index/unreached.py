@@ -33,13 +33,18 @@ class Unreached(Evidence):
         """Buffers in a row in front of which an older recording may begin, for all that the leftovers say."""
         reached = 1
         for i in self._short(run, self.ring, run.count):
-            if self.link(run, i):
+            if self.link(run, i) and not self._of_old(run, i):
                 first = i - self.ring + 1
                 if first > reached:
                     yield range(reached, first)
                 reached = i + 1
         if reached < run.count:
             yield range(reached, run.count)
+
+    def _of_old(self, run: Run, i: int) -> bool:
+        """Whether what the leftovers of a buffer repeat is an old one in the place of a failed write."""
+        source = self._source(run, i)
+        return source is not None and self._stale(*source)
 
     def _seam_in_gap(self, run: Run, gap: range) -> int | None:
         """The first of an older recording's buffers in a gap; None where it goes on over the gap."""

@@ -44,6 +44,7 @@ MISREAD = {
     "two buffers in front of an older recording, written before the next one of it came": (10197,),
     "a step of the clock taken for drift": (10391,),
     "another focus in the place of a failed write": (11056,),
+    "time that goes back, to old buffers among the first or the last": (10655, 11237, 11311),
     "an older recording with as many drops far behind": (10756, 11115),
     "v3: a first footer with a flipped bit": (594,),
     "v3: clocks 2 ms apart": (570, 774),
