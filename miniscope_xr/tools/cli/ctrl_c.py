@@ -63,7 +63,7 @@ class CtrlC:
         self._done = True
         if not self._own:
             return code
-        if self._raised or (interrupts.arrived() and at_work()):
+        if self._raised or interrupts.arrived():
             _flush()
             os._exit(code)
         if not at_work():  # the interpreter forgets a handler of ours on its way out, and would die by the signal then

@@ -36,7 +36,7 @@ from miniscope_xr.tools.stream.outputs import parents_made
 
 _MOST_AT_ONCE = 16
 _LOOK = 0.1  # seconds from one look at what arrived to the next
-_PATIENCE = 1.5  # seconds that a step may take to end once it is to
+_PATIENCE = 0.5  # seconds that a step may take to end once it is to
 
 
 @dataclass(frozen=True)
