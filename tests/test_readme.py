@@ -53,6 +53,25 @@ def test_every_option_of_the_readme_exists() -> None:
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *DOCS], ids=lambda p: p.name)
+def test_who_names_a_card_as_linux_does_names_it_as_the_others_do(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    if page.name == "architecture.md":  # about the code, for those who change it
+        return
+    named = {name: name in text for name in ("/dev/sd", "/dev/rdisk", r"\\.\PhysicalDrive")}
+    assert len(set(named.values())) == 1 or not named["/dev/sd"], named
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *DOCS], ids=lambda p: p.name)
+def test_a_users_command_is_one_line_that_every_shell_takes(page: Path) -> None:
+    """PowerShell has no ``&&``, no backslash at a line's end, no single quotes that a program would not see."""
+    lines = [
+        line for block in blocks(page.read_text(encoding="utf-8"), "(?:|bash|console)") for line in block.splitlines()
+    ]
+    commands = [line for line in lines if line.lstrip("$ ").startswith("miniscope-xr ")]
+    assert not [line for line in commands if re.search(r"&&|\\$|\$\(|='", line)]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *DOCS], ids=lambda p: p.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
         assert target.startswith("https://") or (page.parent / target).exists(), target

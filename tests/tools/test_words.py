@@ -145,7 +145,7 @@ SAID: dict[str, tuple[list[str], int]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoding", ["cp437", "cp850", "cp932", "cp1252"])
+@pytest.mark.parametrize("encoding", ["cp437", "cp850", "cp932", "cp1252", "cp65001"])
 def test_a_console_of_an_old_code_page(
     encoding: str, make_card: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
