@@ -122,6 +122,18 @@ def is_qualified(tool: Tool, device: str, image: Path) -> None:
     assert image.read_bytes() == before
 
 
+def life_of_an_image(tool: Tool, image: Path, folder: Path, monkeypatch) -> None:
+    """The same of a file, which is no disk of the computer: whoever may write it needs no other right."""
+    image.parent.mkdir(exist_ok=True)
+    recorded(image)
+    is_read(str(image), image, folder)
+    is_copied(tool, str(image), image, folder)
+    is_changed(tool, str(image), image)
+    recorded(image)
+    is_finished_after_an_interrupt(tool, str(image), image, monkeypatch)
+    is_qualified(tool, str(image), image)
+
+
 def whole_life(tool: Tool, device: str, image: Path, folder: Path, monkeypatch) -> None:
     """Every step, in the order in which a card meets them."""
     is_listed(tool, device)

@@ -151,6 +151,13 @@ def test_without_full_disk_access(disk, tool):
         pass
 
 
+@pytest.mark.slow
+def test_who_has_no_rights_does_everything_with_an_image(disk, tool, tmp_path, monkeypatch):
+    disk.rights = False
+    life.life_of_an_image(tool, tmp_path / "mine" / "cage 3.img", tmp_path, monkeypatch)
+    assert disk.log == []
+
+
 FLUSHES = {
     "F_FULLFSYNC": ("F_FULLFSYNC",),  # a disk that knows it
     "synchronized": ("F_FULLFSYNC", "synchronized"),  # a raw disk, as Apple's sources have it

@@ -591,6 +591,12 @@ def test_write_protection_and_rights(computer, drive, image, tool):
     assert image.read_bytes() == before
 
 
+@pytest.mark.slow
+def test_who_is_no_administrator_does_everything_with_an_image(computer, image, tool, tmp_path, monkeypatch):
+    computer.disk(2, image, "here denied")
+    life.life_of_an_image(tool, tmp_path / "mine" / "Käfig 3.img", tmp_path, monkeypatch)
+
+
 def test_windows_own_disk_is_never_a_card(computer, image, tool):
     own = computer.disk(0, image, "here system", bus="SATA")
     assert "no card found" in tool.raw("list").out
