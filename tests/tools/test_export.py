@@ -246,6 +246,20 @@ class TestTiff:
         assert [int(r["buffers_present"]) for r in rows] == ds["buffers_present"].values.tolist()
 
 
+def test_tables_end_their_lines_alike_on_every_system(ds: xr.Dataset, tmp_path: Path) -> None:
+    """Whoever splits them at line feeds alone finds no carriage return in a last column, also where Windows wrote."""
+    have("miniscope-daq")
+    have("tiff")
+    export(ds, tmp_path / "a.tif")
+    export(ds, tmp_path / "out", to="miniscope-daq")
+    ds.miniscope.to_video(tmp_path / "a.avi")
+    tables = list(tmp_path.rglob("*.csv"))
+    assert {"a_headers.csv", "a_timeStamps.csv", "timeStamps.csv", "notes.csv"} == {file.name for file in tables}
+    for file in tables:
+        assert file.read_bytes().endswith(b"\n"), file
+        assert b"\r" not in file.read_bytes(), file
+
+
 class TestNwb:
     @pytest.mark.slow
     def test_series_has_real_times_and_the_card_is_all_there(
