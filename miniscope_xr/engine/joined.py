@@ -14,7 +14,7 @@ from typing import Any
 
 from miniscope_xr.errors import OptionError
 
-_CALLER = ("open_mfdataset", "xarray.backends.api")
+_CALLER, _ITS_MODULE = "open_mfdataset", "xarray.backends.api"
 
 
 def refuse_by_coordinates(card: Any) -> None:
@@ -38,6 +38,6 @@ def _calls() -> Iterator[dict[str, Any]]:
     for frame in list(sys._current_frames().values()):
         at: FrameType | None = frame
         while at is not None:
-            if (at.f_code.co_name, at.f_globals.get("__name__")) == _CALLER:
+            if at.f_code.co_name == _CALLER and at.f_globals.get("__name__") == _ITS_MODULE:
                 yield dict(at.f_locals)
             at = at.f_back

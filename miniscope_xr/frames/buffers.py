@@ -167,7 +167,7 @@ class BufferReader:
             return np.zeros(i.shape, bool)
         starts, stops = np.array(self.recording.overwritten, np.int64).T
         first = run.sectors_of(i)
-        length = np.array(run.cut.lengths)[(run.first.index - run.cut.first + i) % len(run.cut)]
+        length = run.cut.arrays[0][(run.first.index - run.cut.first + i) % len(run.cut)]
         behind = first - -(self.framing.head + length) // SECTOR
         hit: np.ndarray[Any, np.dtype[np.bool_]] = np.searchsorted(stops, first, side="right") < np.searchsorted(
             starts, behind, side="left"

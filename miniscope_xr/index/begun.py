@@ -9,7 +9,7 @@ import numpy as np
 
 from miniscope_xr.index.front import Card, Front, State, looks_prepared, with_settings
 from miniscope_xr.layout import SECTOR, Build, Layout
-from miniscope_xr.layout.words import buffer_header_dtype, has_keys, take
+from miniscope_xr.layout.words import buffer_header_dtype, config_of, has_keys, take
 
 _MAX_SIDE = 4096  # px; the largest sensor of the family has 800
 _MAX_BUFFER = 1 << 20  # bytes; the largest ring buffer of the family has 64,000
@@ -81,7 +81,7 @@ def _config(front: Front, layout: Layout) -> dict[str, int] | None:
     data = front.read(layout.sectors.config)
     if len(data) < SECTOR:
         return None
-    config = take(layout.config, data)
+    config = config_of(layout, data)
     plausible = (
         8 <= config["width"] <= _MAX_SIDE
         and (layout.height_overwritten or 8 <= config["height"] <= _MAX_SIDE)

@@ -12,6 +12,7 @@ stand those of an older recording.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -189,7 +190,7 @@ def clock_of(runs: Sequence[Run], headers: HeaderReader) -> Model | None:
     if not all(run.matches(i, h) for i, h in zip((start, start + size - 1, last), found, strict=True)):
         return None
     first, second, end = (h.time for h in found if h is not None)
-    bytes_before = np.cumsum(run.cut.lengths, dtype=float)
-    offsets = (second - first) * (bytes_before - bytes_before[0]) / (bytes_before[-1] - bytes_before[0])
+    behind = list(accumulate(run.cut.lengths[1:], initial=0))  # plain numbers: every card that is opened comes by here
+    offsets = [(second - first) * n / behind[-1] for n in behind]
     period = (end - first - offsets[run.index_of(last)]) / (run.frame_of(last) - run.frame_of(start))
-    return Model(float(period), offsets, 0.0) if period > offsets[-1] > 0 else None
+    return Model(period, np.array(offsets), 0.0) if period > offsets[-1] > 0 else None

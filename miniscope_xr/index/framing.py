@@ -104,7 +104,7 @@ class Framing:
 
     def ends(self, run: Run, i: NDArray[np.int64]) -> NDArray[np.int64]:
         """Bytes on the card behind the data of buffers ``i`` (frames, buffers of one) of a run."""
-        ends: NDArray[np.int64] = run.sectors_of(i) * SECTOR + self.head + np.array(run.cut.lengths)
+        ends: NDArray[np.int64] = run.sectors_of(i) * SECTOR + self.head + run.cut.arrays[0]
         return ends
 
     def vouch(self, rows: NDArray[Any], expected: dict[str, NDArray[np.int64]]) -> NDArray[np.bool_]:
@@ -112,8 +112,10 @@ class Framing:
         good: NDArray[np.bool_] = np.ones(rows.shape, bool)
         if self.words:
             good = (rows["length"] == self.marker) & (rows["data_length"] <= self.payload)
-        for name in expected.keys() & set(rows.dtype.names or ()):
-            good &= rows[name] == expected[name]
+        names = rows.dtype.names or ()
+        for name, values in expected.items():
+            if name in names:
+                good &= rows[name] == values
         return good
 
     def vouched(self, rows: NDArray[Any], run: Run, i: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -140,14 +142,14 @@ class Framing:
         if not self.words:
             return np.zeros(rows.shape, bool)
         skipped = run.first.index - run.cut.first
-        odd: NDArray[np.bool_] = rows["data_length"] != np.array(run.cut.lengths)[(i + skipped) % len(run.cut)]
+        odd: NDArray[np.bool_] = rows["data_length"] != run.cut.arrays[0][(i + skipped) % len(run.cut)]
         return odd
 
     def odd_lengths(self, table: NDArray[Any], run: Run) -> NDArray[np.bool_]:
         """Which frames (rows of headers) have a buffer of another length than usual."""
         if not self.words:
             return np.zeros(len(table), bool)
-        odd: NDArray[np.bool_] = (table["data_length"] != np.array(run.cut.lengths)).any(axis=1)
+        odd: NDArray[np.bool_] = (table["data_length"] != run.cut.arrays[0]).any(axis=1)
         return odd
 
 

@@ -92,7 +92,7 @@ class HeaderReader:
         at = run.sectors_of(i) * SECTOR
         places = [np.stack([at, np.full(count, SECTOR)], axis=1)]
         ring, size = self.framing.repeats, len(run.cut)
-        data_end = self.framing.head + np.array(run.cut.lengths)[(run.first.index - run.cut.first + i) % size]
+        data_end = self.framing.head + run.cut.arrays[0][(run.first.index - run.cut.first + i) % size]
         end = np.array(run.cut.sectors)[(run.first.index - run.cut.first + i) % size] * SECTOR
         short = i[ring:][(data_end < end)[ring:]] if ring else i[:0]
         before = short - ring

@@ -66,8 +66,8 @@ class RunClock:
 
     def old(self, look: TimesOf, i: Ints, times: Floats) -> Bools:
         """Which buffers ``i`` of the run are an older recording's; ``times`` as from ``look``."""
-        found = np.zeros(len(i), bool)
-        for k in np.flatnonzero(self.suspects(i, times)).tolist():
+        found = self.suspects(i, times)
+        for k in np.flatnonzero(found).tolist() if found.any() else ():
             found[k] = self.odd(look, int(i[k]))
         return found
 

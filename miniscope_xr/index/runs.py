@@ -74,6 +74,11 @@ class Cut:
         return tuple(accumulate(self.sectors, initial=0))[:-1]
 
     @cached_property
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Data bytes and start sectors of the buffers as arrays: asked for with every frame that is read."""
+        return np.array(self.lengths, np.int64), np.array(self.starts, np.int64)
+
+    @cached_property
     def frame_sectors(self) -> int:
         """Sectors of the whole frame."""
         return sum(self.sectors)
@@ -140,9 +145,9 @@ class Run:
 
     def sectors_of(self, i: NDArray[np.int64]) -> NDArray[np.int64]:
         """Vectorised :meth:`sector_of`."""
-        frame, k = np.divmod(i + self._skipped, len(self.cut.lengths))
-        starts = np.array(self.cut.starts, np.int64)
-        return self.sector - int(starts[self._skipped]) + frame * self.cut.frame_sectors + starts[k]
+        cut = self.cut
+        frame, k = np.divmod(i + self._skipped, len(cut.lengths))
+        return frame * cut.frame_sectors + cut.arrays[1][k] + (self.sector - cut.starts[self._skipped])
 
     def length_of(self, i: int) -> int:
         """Data bytes of buffer ``i`` of the run, as its header says."""

@@ -108,11 +108,36 @@ def take(fields: Mapping[str, Field], block: bytes | memoryview) -> dict[str, in
     return found
 
 
-class HeaderWords:
-    """The buffer headers of a layout that are ``words`` words long, ready to be read one by one, thousands of times.
+class FieldWords:
+    """Some fields of the first ``words`` words of a struct, ready to be read thousands of times.
 
-    Made once for a layout and length (:func:`header_words`); says the same as :func:`take` and
-    :meth:`Field.plausible` do field by field.
+    Says the same as :func:`take` does field by field.
+
+    Parameters
+    ----------
+    fields : mapping of str to Field
+    words : int
+    """
+
+    def __init__(self, fields: Mapping[str, Field], words: int) -> None:
+        self.names = tuple(fields)
+        self._words = packing.Struct(f"<{words}I")
+        self._fields = [(item.word, item.shift, item.mask, item.sign) for item in fields.values()]
+
+    def take(self, data: bytes | memoryview) -> list[int]:
+        """Values of the fields, in the order of ``names``, unscaled; ``data`` has all the words at least."""
+        words = self._words.unpack_from(data)
+        return [((words[word] >> shift & mask) ^ sign) - sign for word, shift, mask, sign in self._fields]
+
+    def named(self, data: bytes | memoryview) -> dict[str, int]:
+        """The same by name."""
+        return dict(zip(self.names, self.take(data), strict=True))
+
+
+class HeaderWords(FieldWords):
+    """The buffer headers of a layout that are ``words`` words long.
+
+    Made once for a layout and length (:func:`header_words`).
 
     Parameters
     ----------
@@ -122,17 +147,10 @@ class HeaderWords:
 
     def __init__(self, layout: Layout, words: int) -> None:
         fields = layout.fields_for(words)
-        self.names = tuple(fields)
-        self._words = packing.Struct(f"<{words}I")
-        self._fields = [(item.word, item.shift, item.mask, item.sign) for item in fields.values()]
+        super().__init__(fields, words)
         bounds = [(k, *item.limits, item.none) for k, item in enumerate(fields.values()) if item.trusted]
         full = [((0, item.mask) if not item.sign else (-item.sign, item.sign - 1)) for item in fields.values()]
         self._bounds = [b for b in bounds if self.names[b[0]] != "length" and b[1:3] != full[b[0]]]
-
-    def take(self, data: bytes | memoryview) -> list[int]:
-        """Values of the fields, in the order of ``names``, unscaled; ``data`` is a whole header at least."""
-        words = self._words.unpack_from(data)
-        return [((words[word] >> shift & mask) ^ sign) - sign for word, shift, mask, sign in self._fields]
 
     def plausible(self, values: Sequence[int]) -> bool:
         """Whether a firmware can have written all of these values, as far as the layout trusts the fields."""
@@ -171,9 +189,18 @@ def header_sector_struct(layout: Layout) -> Struct:
 
 def settings_of(layout: Layout, sector: bytes) -> dict[str, int]:
     """The raw values of every setting in a header sector; empty where the card ends before it."""
-    if len(sector) < SECTOR:
-        return {}
-    return take(layout.header, sector)
+    return _sector_words(layout)[0].named(sector) if len(sector) >= SECTOR else {}
+
+
+def config_of(layout: Layout, sector: bytes) -> dict[str, int]:
+    """The raw values of a whole config sector."""
+    return _sector_words(layout)[1].named(sector)
+
+
+@lru_cache(maxsize=64)
+def _sector_words(layout: Layout) -> tuple[FieldWords, FieldWords]:
+    """The header sector and the config sector of a layout."""
+    return FieldWords(layout.header, SECTOR // 4), FieldWords(layout.config, SECTOR // 4)
 
 
 def has_keys(layout: Layout, sector: bytes) -> bool:

@@ -11,14 +11,17 @@ import numpy as np
 
 from miniscope_xr.card import OpenCard
 from miniscope_xr.index.framing import Framing
+from miniscope_xr.index.headers import read_rows
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.layout import SECTOR
+from miniscope_xr.layout.arrays import Ints
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.salvage import Tolerant
 from miniscope_xr.tools.check.result import Problem
 
 _SMALLEST = 1 << 11  # sectors: 1 MB
 _LOOKS = 16  # buffers, or places, that are compared
+_WHOLE = np.dtype((np.void, SECTOR))
 _MATCHES = 3  # equal sectors that are no accident
 
 
@@ -75,21 +78,25 @@ def _size(sectors: int) -> str:
 
 def _wraps(source: ByteSource, recording: Recording, framing: Framing) -> tuple[int, int] | None:
     """(sector, distance) of the first of several buffers that are on the card twice, a power of two apart."""
-    sectors = _sectors_of_headers(recording, framing)
-    distance = _SMALLEST
-    while distance < source.size // SECTOR:
-        same = []
-        for sector in sectors:
-            for other in (sector - distance, sector + distance):
-                if not 0 <= other < source.size // SECTOR:
-                    continue
-                here = source.read(sector * SECTOR, SECTOR)
-                if len(set(here)) > 1 and here == source.read(other * SECTOR, SECTOR):
-                    same.append(min(sector, other))
-        if len(set(same)) >= _MATCHES:
+    end, distance = source.size // SECTOR, _SMALLEST
+    sectors = np.array(_sectors_of_headers(recording, framing), np.int64)
+    own = [here if len(set(here)) > 1 else None for here in _read(source, sectors)]
+    while distance < end:
+        same: set[int] = set()
+        for step in (-distance, distance):
+            inside = np.flatnonzero((sectors + step >= 0) & (sectors + step < end))
+            there = _read(source, sectors[inside] + step)
+            again = [k for k, data in zip(inside.tolist(), there, strict=True) if data == own[k]]
+            same.update((sectors[again] + min(step, 0)).tolist())
+        if len(same) >= _MATCHES:
             return min(same), distance
         distance *= 2
     return None
+
+
+def _read(source: ByteSource, sectors: Ints) -> list[bytes]:
+    """Return what stands in some sectors."""
+    return [row.tobytes() for row in read_rows(source, _WHOLE, sectors * SECTOR)]
 
 
 def _sectors_of_headers(recording: Recording, framing: Framing) -> list[int]:
@@ -112,8 +119,8 @@ def _blank_from(source: ByteSource, recording: Recording, missing: int) -> int |
         return None
     cut, first = last.cut, last.end_sector
     stop = min(first + -(-missing * cut.frame_sectors // len(cut)), source.size // SECTOR)
-    places = np.unique(np.linspace(first, stop - 1, _LOOKS).astype(np.int64)).tolist() if first < stop else []
+    places = np.unique(np.linspace(first, max(stop, first + 1) - 1, _LOOKS).astype(np.int64))
     if stop - first < 2 * cut.frame_sectors or len(places) < _LOOKS:
         return None
-    blank = all(len(set(source.read(int(sector) * SECTOR, SECTOR))) == 1 for sector in places)
+    blank = all(len(set(there)) == 1 for there in _read(source, places))
     return first if blank else None
