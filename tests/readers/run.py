@@ -200,7 +200,7 @@ def missing(name: str) -> str:
     if name == "datajoint" and not (shutil.which("mariadb-install-db") and SERVER.exists()):
         return "MariaDB is not installed (apt install mariadb-server)"
     if name == "caiman" and "CAIMAN_PYTHON" not in os.environ:
-        return "CAIMAN_PYTHON is not set"
+        return "CAIMAN_PYTHON is not set (see below)"
     try:
         environment(name)
     except (OSError, subprocess.CalledProcessError) as error:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import multiprocessing
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import Executor, Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 from miniscope_xr.errors import MiniscopeError, OptionError, OutputError
 from miniscope_xr.source.open import address
 from miniscope_xr.tools.export.cluster import by_a_worker, refuse_blind, scheduler, why_it_failed
+from miniscope_xr.tools.export.helpers import written_here
 from miniscope_xr.tools.export.store import (
     Block,
     opened,
@@ -76,7 +75,7 @@ def archive(
     store
         Folder, or a URL that Zarr can write to (``s3://...``).
     workers
-        Processes; default: one a core.
+        Processes that write side by side, this one among them; default: one a core.
     progress
         Show a progress bar (on a terminal).
     zarr_format : {2, 3}
@@ -122,8 +121,9 @@ def _archive(
     failed: list[MiniscopeError] = []
     blocks, groups = _plans(cards, target, zarr_format, failed, options)
     written = 0
-    with progress_bar(sum(b.stop - b.start for b in blocks), "archive", show=progress) as bar:
-        for result in _results(blocks, where):
+    frames = sum(block.stop - block.start for block in blocks)
+    with progress_bar(frames, "archive", show=progress) as bar, closing(_results(blocks, where)) as results:
+        for result in results:
             if isinstance(result, MiniscopeError):
                 failed.append(result)
             else:
@@ -141,50 +141,34 @@ def _archive(
     return written
 
 
-def _executor(blocks: list[Block], where: int | Executor | None) -> Any:
-    """Where blocks are written: on a cluster, in processes of this computer, or (None) here."""
-    if isinstance(where, Executor):
-        return nullcontext(where)
-    workers = min(where or os.cpu_count() or 1, len(blocks))
-    # fresh processes: a fork would share locks with whatever threads the caller has
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, context) if workers > 1 else nullcontext()
-
-
-def _results(blocks: list[Block], where: int | Executor | None) -> Iterator[int | MiniscopeError]:
+def _results(blocks: list[Block], where: int | Executor | None) -> Generator[int | MiniscopeError]:
     """Write all blocks; yield the frames of each, or why it failed."""
-    with _executor(blocks, where) as pool, _none_begun_later(pool):
-        todo: Iterable[Any] = blocks if pool is None else as_completed(_submitted(pool, blocks))
+    there = isinstance(where, Executor)
+    with closing(_shared_out(blocks, where)) as todo:
         for item in todo:
             result: int | MiniscopeError
             try:
                 with writing(blocks[0].store):
                     result = item.result() if isinstance(item, Future) else write_block(item)
             except MiniscopeError as error:
-                result = by_a_worker(error) if isinstance(where, Executor) else error
+                result = by_a_worker(error) if there else error
             except BrokenProcessPool:
                 why = "a worker was ended by the system, perhaps for want of memory; run it again with fewer workers"
                 result = OutputError(errno.ENOMEM, why, blocks[0].store)
             except Exception as error:
-                if not isinstance(where, Executor):
+                if not there:
                     raise
                 result = why_it_failed(error, blocks[0].store)
             yield result
     opened.cache_clear()
 
 
-@contextlib.contextmanager
-def _none_begun_later(pool: Executor | None) -> Iterator[None]:
-    """What has not begun when somebody leaves is not begun any more: Ctrl+C waits for no other block."""
-    try:
-        yield
-    finally:
-        if isinstance(pool, ProcessPoolExecutor):
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _submitted(pool: Executor, blocks: list[Block]) -> list[Future[int]]:
-    return [pool.submit(write_block, block) for block in blocks]
+def _shared_out(blocks: list[Block], where: int | Executor | None) -> Generator[Block | Future[int]]:
+    """Blocks to be written here, and those that are written elsewhere, as it is done."""
+    if isinstance(where, Executor):
+        yield from as_completed([where.submit(write_block, block) for block in blocks])
+    else:
+        yield from written_here(blocks, where)
 
 
 @dataclass(frozen=True)
