@@ -14,7 +14,9 @@ pytest.importorskip("cv2", reason="needs an importable OpenCV", exc_type=ImportE
 
 from miniscope_xr.errors import OptionError
 from miniscope_xr.tools.cli import main
+from miniscope_xr.tools.clock import filmed
 from miniscope_xr.tools.clock.align import align
+from miniscope_xr.tools.clock.card_clock import CardClock
 from miniscope_xr.tools.clock.fit import ClockError
 from miniscope_xr.tools.simulate import simulate
 from tests.clock.behaviour import Behaviour, share
@@ -53,6 +55,46 @@ def test_the_status_led_is_found(how: dict[str, Any], tmp_path: Path) -> None:
     truth = ON + (recording(LENGTH).time.values.astype(float) - 40 + 50) / 1000
     assert np.abs(ds.clock_time.values - truth).max() < 0.05
     assert (np.abs(ds.clock_time.values - truth) <= ds.clock_error.values).all()
+
+
+def blinking(delay: int) -> list[tuple[float, float]]:
+    """What the v4's LED does while it waits, and then records: it goes on or off every second."""
+    edges = [ON - delay + k for k in range(delay)]
+    spans = list(zip(edges[::2], [*edges[1::2], OFF], strict=False))
+    return spans if delay % 2 else [*spans[: delay // 2], (ON, OFF)]
+
+
+@pytest.mark.parametrize("delay", [1, 2, 3, 9])
+def test_the_led_blinks_while_the_recording_waits(delay: int, tmp_path: Path) -> None:
+    """After an odd number of seconds it is on one second before the recording is."""
+    film = video(tmp_path, blinking(delay), seed=5)
+    ds = align(recording(LENGTH).assign_attrs(delay_start=delay), video=film, progress=False)
+    early = delay % 2
+    assert (f"on 1 s before the recording (delay_start={delay})" in ds.attrs["clock_source"]) == bool(early)
+    assert np.abs(off_by(ds) + np.array([early, 0])).max() <= 1 / FPS
+    truth = ON + (recording(LENGTH).time.values.astype(float) - 40 + 50) / 1000
+    assert (np.abs(ds.clock_time.values - truth) <= ds.clock_error.values).all()
+
+
+def test_a_firmware_that_does_not_wait_lights_its_led_when_it_records(tmp_path: Path) -> None:
+    ds = align(recording(LENGTH).assign_attrs(delay_start=7), video=video(tmp_path), progress=False)
+    assert np.abs(off_by(ds)).max() <= 1 / FPS
+    assert "before the recording" not in ds.attrs["clock_source"]
+
+
+def test_the_led_blinks_when_the_recording_is_over(tmp_path: Path) -> None:
+    """Miniscope-zero turns it off and on twenty times in four seconds when the time is up."""
+    blinks = [(OFF + 0.2 + 0.4 * k, OFF + 0.4 + 0.4 * k) for k in range(10)]
+    ds = align(recording(LENGTH), video=video(tmp_path, [(ON, OFF), *blinks]), progress=False)
+    assert np.abs(off_by(ds)).max() <= 1 / FPS
+
+
+def test_a_light_that_went_on_between_the_two_is_not_guessed_at() -> None:
+    hour = CardClock(np.arange(72_000) / 20 + 0.05, 0.05, delay=3)
+    assert filmed._went_on_early(3600.9, hour, 1.0) == 1
+    assert filmed._went_on_early(3600.2, hour, 1.0) == 0
+    with pytest.raises(ClockError, match=r"delay_start=3.*cannot be told"):
+        filmed._went_on_early(3600.55, hour, 1.0)
 
 
 @pytest.mark.parametrize("seed", range(4))

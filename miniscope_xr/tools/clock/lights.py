@@ -17,9 +17,45 @@ from miniscope_xr.tools.clock.steps import HALVES, LEAST, STRETCH, Region, Steps
 _ALIKE = 0.35  # by how much of their size the steps of one light differ
 _STAYS = 0.85  # of the time a light can be seen while it is on; else something stands before it
 _SOME, _WINDOWS = 1500, 25  # stretches and windows by which is told what is usual
+_QUIET, _DARK = 4, 25  # stretches in which it does not blink tell how dark it is, else the darkest percents of all
 _TRIED = 8  # pairs of steps, the highest first
 _LATE = 0.25  # s: by how much a light may be on longer or shorter than its recording, beside the clocks' drift
 _MOST_PAIRS = 4_000_000  # of steps of a block: more come from something else
+
+
+@dataclass(frozen=True)
+class Lit:
+    """How long a status LED is on, in s, and when it may blink besides.
+
+    Attributes
+    ----------
+    length
+        Of the recording.
+    early
+        By how much it may have gone on before the recording; 0: it did not.
+    before, after
+        For how long before and after the recording it may blink.
+    """
+
+    length: float
+    early: float = 0.0
+    before: float = 0.0
+    after: float = 0.0
+
+    @property
+    def lengths(self) -> list[float]:
+        """For how long it may have been on."""
+        return [self.length + self.early, self.length] if self.early else [self.length]
+
+    def off_by(self, apart: Array) -> Array:
+        """How far these lengths in s are from the nearest of its own."""
+        nearest: Array = np.min([np.abs(apart - length) for length in self.lengths], axis=0)
+        return nearest
+
+    @property
+    def late(self) -> float:
+        """How far a length may be off."""
+        return MOST_DRIFT / 4 * self.length + _LATE
 
 
 @dataclass(frozen=True)
@@ -47,7 +83,7 @@ class Light:
         return "no fixed place" if self.where is None else f"x {self.where[0]}, y {self.where[1]}"
 
 
-def find_lights(steps: Steps, seconds: Array, lit: float | None) -> list[Light]:
+def find_lights(steps: Steps, seconds: Array, lit: Lit | None) -> list[Light]:
     """Find the lights among the changes: those that can be told apart, the clearest first.
 
     Parameters
@@ -57,7 +93,7 @@ def find_lights(steps: Steps, seconds: Array, lit: float | None) -> list[Light]:
     seconds
         Time of each of its frames, in s.
     lit
-        How long it was on, in s, where that is known: it is on while a recording runs. None: it flashes more than once.
+        How long it was on, where that is known: it is on while a recording runs. None: it flashes more than once.
 
     Raises
     ------
@@ -87,15 +123,19 @@ def find_lights(steps: Steps, seconds: Array, lit: float | None) -> list[Light]:
     return lights
 
 
-def _nothing(steps: Steps, seconds: Array, lit: float | None) -> str:
+def _nothing(steps: Steps, seconds: Array, lit: Lit | None) -> str:
     """Say why there is none."""
     filmed = float(seconds[steps.count - 1] - seconds[0])
-    if lit is not None and filmed < lit:
+    if lit is not None and filmed < lit.length:
         return (
-            f"the video is {filmed:.1f} s long and the recording {lit:.1f} s: the light cannot be seen going on at its "
-            "start and off at its end. Give the whole video (a camera's folder), or pairs"
+            f"the video is {filmed:.1f} s long and the recording {lit.length:.1f} s: the light cannot be seen going on "
+            "at its start and off at its end. Give the whole video (a camera's folder), or pairs"
         )
-    wanted = "flashes" if lit is None else f"is on for {lit:.1f} s, as the recording was,"
+    wanted = (
+        "flashes"
+        if lit is None
+        else f"is on for {' or '.join(f'{s:.1f}' for s in lit.lengths)} s, as the recording was,"
+    )
     return (
         f"no light was found in the video: nothing {wanted} while the room's light stays as it is. "
         "Give its region (x, y, width, height), or pairs"
@@ -160,7 +200,7 @@ def _merged(frames: Array, sizes: Array) -> tuple[Array, Array]:
 
 
 def _lit_once(
-    frames: Array, sizes: Array, seconds: Array, lit: float, level: Array
+    frames: Array, sizes: Array, seconds: Array, lit: Lit, level: Array
 ) -> tuple[float, Array, Array, float] | None:
     """The step up and the step down that lie as far apart as the recording is long, with a light between them."""
     ups, downs = np.flatnonzero(sizes >= LEAST), np.flatnonzero(sizes <= -LEAST)
@@ -169,25 +209,40 @@ def _lit_once(
     apart = seconds[frames[downs]][np.newaxis] - seconds[frames[ups]][:, np.newaxis]
     rise, fall = sizes[ups][:, np.newaxis], -sizes[downs][np.newaxis]
     alike = np.abs(rise - fall) <= _ALIKE * np.maximum(rise, fall)
-    fits = alike & (np.abs(apart - lit) <= MOST_DRIFT / 4 * lit + _LATE)
+    fits = alike & (lit.off_by(apart) <= lit.late)
     heights = np.where(fits, np.minimum(rise, fall), 0)
     for place in np.argsort(-heights, axis=None, kind="stable")[:_TRIED].tolist():
         k, m = divmod(place, heights.shape[1])
         size, first, last = float(heights[k, m]), int(frames[ups[k]]), int(frames[downs[m]])
-        if size > 0 and _stays(level, first, last, size):
+        if size > 0 and _stays(level, first, last, size, _blinks(seconds, first, last, lit)):
             return size, np.array([first]), np.array([last]), size
     return None
 
 
-def _stays(level: Array, first: int, last: int, size: float) -> bool:
-    """Whether a block stood out from ``first`` to ``last`` and not else: an animal comes and goes, it does not stay."""
+def _blinks(seconds: Array, first: int, last: int, lit: Lit) -> tuple[int, int]:
+    """Frames from which and to which a LED may blink that is on from ``first`` to ``last``."""
+    begun = np.searchsorted(seconds, seconds[first] - lit.before - _LATE) if lit.before else first
+    return int(begun), int(np.searchsorted(seconds, seconds[last] + lit.after)) if lit.after else last
+
+
+def _stays(level: Array, first: int, last: int, size: float, blinks: tuple[int, int]) -> bool:
+    """Whether a block stood out from ``first`` to ``last`` and not else: an animal comes and goes, it does not stay.
+
+    Where the light may blink besides it may stand out for half of the time.
+    """
     stretch = np.arange(len(level)) * STRETCH
     on = (stretch >= first) & (stretch + STRETCH <= last)
     off = (stretch + STRETCH <= first) | (stretch >= last)
+    quiet = off & ((stretch + STRETCH <= blinks[0]) | (stretch >= blinks[1]))
     if on.sum() < 2 or off.sum() < 2:
         return False
-    shown = level > np.median(level[off]) + size / 2
-    return bool(shown[on].mean() >= _STAYS and shown[off].mean() <= 1 - _STAYS)
+    dark = np.median(level[quiet]) if quiet.sum() >= _QUIET else np.percentile(level[off], _DARK)
+    shown = level > dark + size / 2
+    return bool(
+        shown[on].mean() >= _STAYS
+        and shown[quiet].sum() <= (1 - _STAYS) * quiet.sum()
+        and shown[off & ~quiet].sum() <= (1 - _STAYS + 0.5) * (off & ~quiet).sum()
+    )
 
 
 def _beyond_usual(levels: Array, length: int) -> Array:
@@ -211,13 +266,22 @@ def _beyond_usual(levels: Array, length: int) -> Array:
     return found
 
 
-def _moving(steps: Steps, seconds: Array, lit: float) -> tuple[float, Array, Array, float] | None:
+def _moving(steps: Steps, seconds: Array, lit: Lit) -> tuple[float, Array, Array, float] | None:
     """A light on an animal: some block stands out by more than usual for as long as the recording was, and not else.
 
     Where that is so says roughly when; the steepest steps there, in whichever block, say in which frames.
     """
+    for length in lit.lengths:
+        light = _moving_for(steps, seconds, lit, length)
+        if light is not None:
+            return light
+    return None
+
+
+def _moving_for(steps: Steps, seconds: Array, lit: Lit, seconds_lit: float) -> tuple[float, Array, Array, float] | None:
+    """The same, of one that is on for so many seconds."""
     count = len(steps.levels)
-    length = round(lit / float(np.median(np.diff(seconds))) / STRETCH)
+    length = round(seconds_lit / float(np.median(np.diff(seconds))) / STRETCH)
     if not 2 <= length <= count - 4:
         return None
     level = _beyond_usual(steps.levels, length)
@@ -239,7 +303,6 @@ def _moving(steps: Steps, seconds: Array, lit: float) -> tuple[float, Array, Arr
             return None
         frames, sizes = steps.frame[strong], steps.size[strong]
         edges.append(int(frames[np.argmax(np.abs(sizes))]))
-    late = abs(float(seconds[edges[1]] - seconds[edges[0]]) - lit)
-    if late > MOST_DRIFT / 4 * lit + _LATE:
+    if abs(float(seconds[edges[1]] - seconds[edges[0]]) - seconds_lit) > lit.late:
         return None
     return size, np.array(edges[:1]), np.array(edges[1:]), size

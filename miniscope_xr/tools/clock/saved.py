@@ -11,8 +11,8 @@ import numpy as np
 
 from miniscope_xr._version import SOFTWARE
 from miniscope_xr.errors import OptionError
-from miniscope_xr.tools.clock.align import Clock
 from miniscope_xr.tools.clock.fit import ClockFit
+from miniscope_xr.tools.clock.found import Clock
 
 _KIND = "miniscope-xr clock"
 
