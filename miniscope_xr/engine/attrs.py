@@ -23,7 +23,8 @@ def _settings(card: OpenCard) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for name, value in found.settings.items():
         said[name] = int(value)
-        meaning = card.layout.header[name].means(int(value)) if name in card.layout.header else str(value)
+        item = card.layout.header.get(name)
+        meaning = item.means(int(value)) if item is not None and item.choices else str(value)
         if meaning != str(value):
             said[f"{name}_meaning"] = meaning
     return said

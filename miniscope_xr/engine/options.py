@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -90,8 +91,8 @@ class Options:
         OptionError
             One is unknown, one of those that do not apply here (``without``), or has a value it cannot have.
         """
-        defaults = {item.name: item.default for item in fields(cls)}
-        known = [name for name in defaults if name not in set(without)]
+        defaults, left_out = _defaults(), set(without)
+        known = [name for name in defaults if name not in left_out]
         for name, value in given.items():
             if name not in defaults:
                 hint = did_you_mean(name, known)
@@ -138,6 +139,12 @@ class Options:
         if recording is not None and recording != int(number):
             raise OptionError(f"group={group!r} and recording={recording!r} disagree; give one of them")
         return int(number), table
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    """Every option, and what it is where nothing is said."""
+    return {item.name: item.default for item in fields(Options)}
 
 
 def one_of(name: str, value: object, choices: tuple[str, ...]) -> None:

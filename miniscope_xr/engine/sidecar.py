@@ -8,6 +8,7 @@ is opened as ever; what a dataset says of itself is never replaced by it.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def told(card: str) -> dict[str, str]:
     card
         Where the card is: its device, an image file, or a URL (which has no file beside it).
     """
-    if is_url(card):
+    if is_url(card) or not os.path.exists(card + SUFFIX):  # noqa: PTH110 (asked whenever a card is opened)
         return {}
     try:
         found = read(Path(card + SUFFIX))

@@ -14,7 +14,7 @@ import numpy as np
 from miniscope_xr.frames.assemble import Assembled
 from miniscope_xr.frames.cache import HeaderTable
 from miniscope_xr.frames.describe import FrameDescriber
-from miniscope_xr.frames.stencil import FrameRoom, aligned_empty
+from miniscope_xr.frames.stencil import FrameRoom, Stencil, aligned_empty
 from miniscope_xr.index.runs import Run
 from miniscope_xr.layout import SECTOR
 from miniscope_xr.layout.arrays import Ints
@@ -92,7 +92,7 @@ class FrameReader(FrameDescriber):
                     words = np.empty((count, stencil.header_words), "<u4")
                 doubtful = stencil.read(source, frame - stencil.run.first.frame, out[span], words)
                 doubtful = self._with_old(stencil.run, frame, doubtful, words)
-                doubtful = self._with_lapped(source, stencil.run, frame, doubtful, count)
+                doubtful = self._with_lapped(source, stencil, frame, doubtful, count)
                 doubtful = self._with_torn(stencil.run, frame, doubtful, count)
                 doubtful = self._with_overwritten(stencil.run, number, frame, doubtful, count)
                 if headers is not None:
@@ -125,7 +125,9 @@ class FrameReader(FrameDescriber):
         hit = self.buffers.overwritten(run, i).any(axis=1)
         return sorted({*doubtful, *np.flatnonzero(hit).tolist()})
 
-    def _with_lapped(self, source: ByteSource, run: Run, frame: int, doubtful: list[int], count: int) -> list[int]:
+    def _with_lapped(
+        self, source: ByteSource, stencil: Stencil, frame: int, doubtful: list[int], count: int
+    ) -> list[int]:
         """Rows of a stretch to read buffer by buffer: the doubtful ones, and those with an earlier copy of a buffer.
 
         Where headers have no write time (DAQ), an odd header says that a lap may have put a copy of a later buffer
@@ -134,10 +136,26 @@ class FrameReader(FrameDescriber):
         ring = self.framing.ring
         if not ring or "write_timestamp" in (self.dtype.names or ()):
             return doubtful
+        run, number = stencil.run, frame - stencil.run.first.frame
         reach = -(-ring // len(run.cut))
         rows = {k + later for k in doubtful for later in range(reach + 1)}
-        first = (frame - run.first.frame) * len(run.cut) - run.first.index
-        before = np.arange(max(first - ring, 0), first)
-        if len(before) and not self.header_rows(source, run, before)[1].all():
-            rows.update(range(reach))
+        if not self._in_order(source, stencil, range(number - reach, number)):
+            first = number * len(run.cut) - run.first.index
+            before = np.arange(max(first - ring, 0), first)
+            if len(before) and not self.header_rows(source, run, before)[1].all():
+                rows.update(range(reach))
         return sorted(k for k in rows if k < count)
+
+    def _in_order(self, source: ByteSource, stencil: Stencil, frames: range) -> bool:
+        """Whether whole frames, counted from that of the run's first buffer, are there as expected, and on time.
+
+        Then :meth:`header_rows` has nothing against them; where they are not, that takes the closer look.
+        """
+        for frame in frames:
+            headers = stencil.headers_of(source, frame)
+            on_time = headers is not None and self.buffers.on_time(
+                stencil.run, frame, headers[self._time_at :: self.framing.words].tolist()
+            )
+            if not on_time:
+                return False
+        return True

@@ -60,6 +60,8 @@ class Stencil:
         self._lead = slack[-1]  # before the first header of a frame, except at the start of a read
         self._more = 0  # bytes read behind the last frame
         self._end = run.last_frame - run.first.frame
+        self._starts = [sector * SECTOR for sector in cut.starts]  # of the buffers in their frame
+        self._size = framing.dtype.itemsize
         # Each header is read together with the slack before it; its place in the scratch row is a whole word.
         self._asides: list[tuple[int, int]] = []
         self._payloads: list[slice] = []
@@ -95,11 +97,24 @@ class Stencil:
         base = np.stack(list(now.values()), axis=1)
         step = np.stack([later[name] - now[name] for name in now], axis=1)
         self._marked = list(now).index("length")  # column of the first word of a frame
-        columns = np.add.outer(words_at, [fields[name][1] // 4 for name in now]).reshape(-1)
+        counters = [fields[name][1] // 4 for name in now]
+        columns = np.add.outer(words_at, counters).reshape(-1)
+        self._counters = np.add.outer(np.arange(size) * framing.words, counters).reshape(-1)  # of headers joined
         times = [name for name in ("write_timestamp", "timestamp") if "write_timestamp" in fields]
         self._columns = np.concatenate([columns, *(np.add(words_at, fields[name][1] // 4) for name in times)])
         # words as on the card, so that sums wrap as they would there and whole batches compare as bytes
         self._base, self._step = base.reshape(-1).astype("<u4"), step.reshape(-1).astype("<u4")
+
+    def headers_of(self, source: ByteSource, number: int) -> Words | None:
+        """The headers of one whole frame, joined; None where one of them is not as expected, or cannot be read."""
+        if number * len(self._starts) < self.run.first.index:
+            return None
+        start = self._origin + number * self._stride
+        data = source.gather([start + at for at in self._starts], self._size)
+        words = None if data is None else np.frombuffer(data, "<u4")
+        if words is None or words.take(self._counters).tobytes() != (self._base + number * self._step).tobytes():
+            return None
+        return words
 
     def read(self, source: ByteSource, number: int, out: FrameRoom, headers: Words | None = None) -> list[int]:
         """Read frames ``number`` on (counted from the run's first frame number) into the rows of ``out``.
