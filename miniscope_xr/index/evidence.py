@@ -56,6 +56,7 @@ class Evidence:
         self._clocks: dict[int, RunClock] = {}
         self._links: dict[tuple[int, int], bool | None] = {}
         self._own: dict[tuple[int, int], bool] = {}
+        self._focused: dict[int, int | None] = {}
         self._kept: dict[int, bool] = {}  # by number of a run: whether it can follow the one before it
 
     # -- the ring buffer's leftovers ---------------------------------------------------------------
@@ -171,18 +172,24 @@ class Evidence:
 
     def _out_of_focus(self, run: Run, i: int) -> bool:
         """Whether a buffer is one of a few that have not the focus of those in front, which comes back behind them."""
-
-        def focus(k: int) -> int | None:
-            header = self.headers.at(run.sector_of(k))
-            return header.ewl if header is not None and run.matches(k, header) else None
-
         if not self.close or self.scanning or run.odd or not 0 <= i < run.count:
             return False
-        here, own = focus(i), focus(0)
+        here, own = self._focus(run, i), self._first_focus(run)
         if here is None or here == own:
             return False
         behind = range(i + 1, min(i + 1 + self.headers.framing.build.failed_writes, run.count))
-        return own == focus(min(1, run.count - 1)) and any(focus(k) == own for k in behind)
+        return own == self._focus(run, min(1, run.count - 1)) and any(self._focus(run, k) == own for k in behind)
+
+    def _focus(self, run: Run, i: int) -> int | None:
+        """The focus of a buffer; None where it is not on the card."""
+        header = self.headers.at(run.sector_of(i))
+        return header.ewl if header is not None and run.matches(i, header) else None
+
+    def _first_focus(self, run: Run) -> int | None:
+        """The focus of a run's first buffer, with which each of the others is compared."""
+        if run.sector not in self._focused:
+            self._focused[run.sector] = self._focus(run, 0)
+        return self._focused[run.sector]
 
     def _clock_of(self, run: Run) -> RunClock:
         if run.sector not in self._clocks:

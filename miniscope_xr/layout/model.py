@@ -261,12 +261,6 @@ class Layout:
         """Buffer header fields that a header of ``words`` words has room for."""
         return {name: f for name, f in self.buffer.items() if f.word < words}
 
-    def words_of(self, marker: int) -> int:
-        """Header length (words) where a buffer begins with the word ``marker``; 0 where no buffer can."""
-        known = self.header_words or range(self.min_words, 65)
-        lengths = [b.header_words for b in self.builds if b.preamble == marker]
-        return lengths[0] if lengths else marker if marker in known else 0
-
     def builds_for(self, words: int, buffer_bytes: int) -> list[Build]:
         """Known firmware builds with this header length and buffer size (bytes)."""
         return [b for b in self.builds if b.header_words == words and b.buffer_sectors * SECTOR == buffer_bytes]

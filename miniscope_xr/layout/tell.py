@@ -18,7 +18,7 @@ import numpy as np
 
 from miniscope_xr.layout.arrays import Bools, Ints
 from miniscope_xr.layout.model import Build, Layout
-from miniscope_xr.layout.words import header_words
+from miniscope_xr.layout.words import HeaderWords, header_words
 
 _MOST = 0.75  # of the headers must agree: one flipped bit or one lap proves nothing
 _NEVER = 1 << 40  # more than any field holds
@@ -153,10 +153,15 @@ def fits_first(layout: Layout, build: Build, header: bytes, settings: Mapping[st
     """The same of one header, its bytes given: asked of every build whenever a card is opened."""
     if len(header) < 4 * build.header_words or int.from_bytes(header[:4], "little") != build.marker:
         return False
-    words = header_words(layout.of(build), build.header_words)
+    words = _header_words(layout, build)
     values = words.take(header)
     read = dict(zip(words.names, values, strict=True))
     return words.plausible(values) and not any(_singly(build, read, settings or {}))
+
+
+@lru_cache(maxsize=256)
+def _header_words(layout: Layout, build: Build) -> HeaderWords:
+    return header_words(layout.of(build), build.header_words)
 
 
 def fitting(

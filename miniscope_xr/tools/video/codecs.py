@@ -22,9 +22,6 @@ CONTAINERS: dict[str, tuple[str, ...]] = {
 }
 """Codecs we test, and the files they go into."""
 
-EXACT = frozenset({"GREY", "Y800", "FFV1"})
-"""Codecs that give back every grey value as it was (others that call themselves lossless do not)."""
-
 ONE_CHANNEL = frozenset({"GREY", "Y800"})
 """Codecs of grey pixels; OpenCV would make them from colour by a formula that changes them."""
 
