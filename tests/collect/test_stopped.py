@@ -12,8 +12,8 @@ import pytest
 
 from miniscope_xr.tools.cli import collect
 from miniscope_xr.tools.collect import run
-from miniscope_xr.tools.collect.lock import alone
 from miniscope_xr.tools.copy import part
+from miniscope_xr.tools.copy.lock import alone
 from miniscope_xr.tools.flash import interrupts
 from miniscope_xr.tools.flash.errors import BusyError
 
@@ -126,11 +126,11 @@ def test_one_at_a_time_under_one_name(day, tool, tmp_path):
     image = into / "s1.img"
     into.mkdir()
     with alone(image):
-        with pytest.raises(BusyError, match="another `collect`"), alone(image):
+        with pytest.raises(BusyError, match="another command"), alone(image):
             pass
         done = tool("collect", card, into, "--session", "s1", "--name", "{session}")
         assert done.code == 4
-        assert "another `collect` is at work" in done.out
+        assert "another command is at work" in done.out
         assert tool("collect", other, into, "--session", "s2", "--name", "{session}").code == 0  # a card of its own
     assert [name for name in content(into) if name.startswith(("s1", "."))] == []
     (into / ".s1.img.lock").touch()  # of one that was killed

@@ -85,7 +85,7 @@ def test_the_same_card_into_the_same_folder(day, tool, tmp_path, other):
     assert [name for name in before if name.endswith(".part")]
     second = tool(*words)
     assert second.code == 4
-    assert "another `collect` is at work" in second.out
+    assert "another command is at work" in second.out
     assert unlocked(into) == before
     code, said = first.go_on()
     assert code == 0, said

@@ -18,6 +18,7 @@ from miniscope_xr.source import local as device
 from miniscope_xr.source.copy_map import CopyMap, card_marks, same_card
 from miniscope_xr.source.open import open_device
 from miniscope_xr.tools.copy import image
+from miniscope_xr.tools.copy.lock import alone
 from miniscope_xr.tools.flash.errors import CheckFailedError, RefusedError
 from tests import needs
 
@@ -409,3 +410,19 @@ def test_the_command(capsys, card, out, tmp_path, monkeypatch):
     result = tool.raw("image", card, out, "--force", "--frames", "60", "--layout", "v4-wirefree")
     assert result.code == 7
     assert ("another card reader" if sys.platform == "win32" else "ddrescue -d") in result.err
+
+
+@pytest.mark.parametrize("verb", ["image", "rescue"])
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_two_commands_never_mix_in_one_copy(card, out, capsys, tmp_path, verb, force):
+    """The second, of whichever card, waits for the first; what a kill left is in nobody's way."""
+    tool = Tool(capsys, tmp_path / "b")
+    with alone(out):
+        second = tool.raw(verb, card, out, *force)
+        assert second.code == 4
+        assert f"another command is at work on {out}: wait until it has ended" in second.err
+        assert [path.name for path in tmp_path.glob("*out*")] == [".out.img.lock"]
+    (tmp_path / ".out.img.lock").touch()  # as a kill leaves it
+    assert tool.raw(verb, card, out, *force).code == 0
+    assert not (tmp_path / ".out.img.lock").exists()
+    assert same(card, out)

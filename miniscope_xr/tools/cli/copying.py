@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from miniscope_xr.source.remote import is_url
 from miniscope_xr.tools.copy import rescue as rescuing
 from miniscope_xr.tools.copy.image import complain, copy_image
+from miniscope_xr.tools.copy.lock import alone
+from miniscope_xr.tools.copy.part import refuse_outputs
 from miniscope_xr.tools.flash.commands import guarded
 from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import DONE, CheckFailedError
@@ -50,13 +53,20 @@ def _say(text: str, args: _Copying) -> None:
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
+def _one_at_a_time(args: _Copying) -> AbstractContextManager[None]:
+    """Within it nobody else copies under this name; a name that will not do is told of first."""
+    refuse_outputs(args.device, Path(args.out), args.force)
+    return alone(Path(args.out))
+
+
 def image(args: CopyToImage, report: Said, progress: Progress | None) -> int:
     """Copy a card, trimmed to its recordings."""
     if not is_url(args.device):
         report["device"] = identify(args.device).to_json()
-    copied = copy_image(
-        args.device, Path(args.out), layout=args.layout, frames=args.frames, force=args.force, progress=progress
-    )
+    with _one_at_a_time(args):
+        copied = copy_image(
+            args.device, Path(args.out), layout=args.layout, frames=args.frames, force=args.force, progress=progress
+        )
     report.update(
         phase="done", out=str(copied.path), size=copied.size, sha256=copied.sha256, bad_sectors=copied.bad_sectors,
         map=f"{copied.path}.map",
@@ -70,9 +80,10 @@ def rescue(args: Rescue, report: Said, progress: Progress | None) -> int:
     """Find every buffer that is left, and make images that open."""
     if not is_url(args.device):
         report["device"] = identify(args.device).to_json()
-    got = rescuing.rescue(
-        args.device, Path(args.out), layout=args.layout, everything=args.all, force=args.force, progress=progress
-    )
+    with _one_at_a_time(args):
+        got = rescuing.rescue(
+            args.device, Path(args.out), layout=args.layout, everything=args.all, force=args.force, progress=progress
+        )
     report.update(
         phase="done", out=args.out, buffers_found=got.found, buffers_left=got.left, bad_sectors=got.bad_sectors,
         images=[image.to_json() for image in got.images],

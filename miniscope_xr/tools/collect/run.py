@@ -22,12 +22,12 @@ from miniscope_xr.tools.collect.about import About, asked
 from miniscope_xr.tools.collect.again import Agreed, interrupted, is_writing, prepare_again
 from miniscope_xr.tools.collect.job import CollectJob, Wish, collect_one
 from miniscope_xr.tools.collect.lines import Lines, Stopped
-from miniscope_xr.tools.collect.lock import alone
 from miniscope_xr.tools.collect.names import DEFAULT, fields_of, name_of, refuse_same
 from miniscope_xr.tools.collect.record import Sidecar, read_sidecar, read_sidecars, shared_data
 from miniscope_xr.tools.collect.summary import Outcome, Summary
 from miniscope_xr.tools.collect.table import CardTable
 from miniscope_xr.tools.copy.ends import recording_end
+from miniscope_xr.tools.copy.lock import alone
 from miniscope_xr.tools.flash import interrupts, refuse
 from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.disks.find import identify, present

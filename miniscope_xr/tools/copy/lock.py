@@ -1,4 +1,4 @@
-"""One command at work on a copy: two that collect into one folder at the same time never mix in one file.
+"""One command at work on a copy: two that write under one name at the same time never mix in one file.
 
 The lock is a file beside the copy, which the system lets go of when its process ends, however that ends; the file that
 a kill leaves is taken over by the next run. Two commands on different cards work side by side in one folder.
@@ -25,7 +25,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 @contextlib.contextmanager
 def alone(image: Path) -> Iterator[None]:
-    """Within the block nobody else collects a card under this name.
+    """Within the block nobody else makes a copy under this name.
 
     Raises
     ------
@@ -33,10 +33,10 @@ def alone(image: Path) -> Iterator[None]:
         Somebody else is at it.
     """
     path = image.with_name(f".{image.name}.lock")
-    with output_errors(path):
+    with output_errors(image):
         fd = _taken(path)
     if fd is None:
-        raise BusyError(f"another `collect` is at work on {image}: wait until it has ended")
+        raise BusyError(f"another command is at work on {image}: wait until it has ended")
     try:
         yield
     finally:
