@@ -105,6 +105,13 @@ def plain(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))
 
 
+def parser_said(error: Exception) -> str:
+    """What a parser of text files says is wrong, without what it says to programmers."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return " ".join(str(error).partition("; use sys.")[0].split())  # Python, of numbers with thousands of digits
+
+
 def message_of(error: BaseException) -> str:
     """One line for a person: no error number, the path first."""
     path, text = getattr(error, "filename", None), getattr(error, "strerror", None)
@@ -114,9 +121,14 @@ def message_of(error: BaseException) -> str:
 
 
 # What a call in Python would be given as NAME=VALUE, in the messages of the library.
-_ARGUMENT = re.compile(r"\b([a-z_]+)=('[^']*'|\"[^\"]*\"|True|-?\d+(?:\.\d+)?|(?=[\s;:,.)]|$))(?: \(--[\w-]+\))?")
+_ARGUMENT = re.compile(
+    r"\b([a-z_]+)=('[^']*'|\"[^\"]*\"|True|-?\d+(?:\.\d+)?(?:e[+-]?\d+)?|nan|-?inf|(?=[\s;:,.)]|$))(?: \(--[\w-]+\))?"
+)
 _ROWS = re.compile(r"\bframes=slice\((-?\w+), (-?\w+), (-?\w+)\)")
-_OPTIONS = {"layout", "recording", "gaps", "errors", "until", "partial", "frames", "fps", "codec", "force", "start"}
+_OPTIONS = {
+    "layout", "recording", "gaps", "errors", "until", "partial", "frames", "time", "crop", "bin", "fps", "codec",
+    "force", "start",
+}  # fmt: skip
 _WITH_UNTIL = "`video` and `export`"
 
 

@@ -7,6 +7,7 @@ the tables.
 from __future__ import annotations
 
 import reprlib
+import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -58,18 +59,25 @@ def flag(value: Any, where: str) -> bool:
     return value
 
 
+def _shown(value: str, where: str) -> str:
+    """Text that a terminal shows and does not obey: a layout may be somebody else's, and is printed."""
+    if not value.isprintable() and any(unicodedata.category(c) in ("Cc", "Cf", "Cs") for c in value if c != "\n"):
+        raise fail(where, f"{shortened(value)} holds characters that no terminal shows")
+    return value
+
+
 def text(value: Any, where: str) -> str:
     """Text."""
     if not isinstance(value, str):
         raise fail(where, f"expected text, found {shortened(value)}")
-    return value
+    return _shown(value, where)
 
 
 def label(value: Any, where: str) -> str:
     """Text, or a number or yes/no that YAML made of it."""
     if not isinstance(value, str | int | float):
         raise fail(where, f"expected text, found {shortened(value)}")
-    return shortened(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return shortened(value) if isinstance(value, int) and not isinstance(value, bool) else _shown(str(value), where)
 
 
 def one_of(*names: str) -> Rule:
@@ -114,6 +122,7 @@ def mapping(value: Any, where: str) -> Mapping[str, Any]:
     for key in value:
         if not isinstance(key, str):
             raise fail(where, f"expected names, found {shortened(key)}")
+        _shown(key, where)
     return value
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from miniscope_xr.errors import LayoutError, did_you_mean
+from miniscope_xr.errors import LayoutError, did_you_mean, parser_said
 from miniscope_xr.layout.checks import fail, shortened
 from miniscope_xr.layout.model import Layout
 from miniscope_xr.layout.schema import parse_layout
@@ -55,7 +55,7 @@ def _parse_text(text: str, where: str, loader: Any = yaml.SafeLoader) -> Layout:
         finally:
             reader.dispose()
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise fail(where, f"is not YAML: {' '.join(str(error).split())}") from error
+        raise fail(where, f"is not YAML: {parser_said(error)}") from error
     if not isinstance(data, Mapping):
         found = _KINDS.get(type(data), "one value")
         raise fail(where, f"expected a mapping with sectors, header and buffer, found {found}")

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miniscope_xr import Layout, load_layout
-from miniscope_xr.errors import LayoutError
+from miniscope_xr.errors import LayoutError, plain
 from miniscope_xr.layout import builtin_layouts, layout_names
 from miniscope_xr.layout.words import (
     buffer_header_struct,
@@ -82,6 +82,31 @@ def test_a_few_lines_that_stand_for_gigabytes_are_refused_at_once(at: str, tmp_p
         load_layout(path)
     assert len(str(error.value)) < 300
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("word", ["\x1b[2Jv4\r", "a\x07", "\x9b31m", "v4\u202egpj"])
+@pytest.mark.parametrize("at", ["id", "description", "header.gain", "aliases", "a key"])
+def test_words_that_a_terminal_would_obey_are_refused(at: str, word: str, tmp_path: Path) -> None:
+    """A layout may be somebody else's, and its words are printed: also those of a file that looks like any other."""
+    path = tmp_path / "evil.yaml"
+    value = {"aliases": [word], "header.gain": {"word": 1, "description": word}}.get(at, word)
+    odd = {**MIO, "header": {**MIO["header"], word: {"word": 5}}} if at == "a key" else changed(at, value)
+    path.write_text(yaml.safe_dump(odd))
+    with pytest.raises(LayoutError, match="holds characters that no terminal shows") as error:
+        load_layout(path)
+    assert plain(error.value) == str(error.value) or at == "a key"
+    path.write_text(yaml.safe_dump(changed("description", "UCLA Miniscope: \N{MICRO SIGN}m, 25 \N{DEGREE SIGN}\nV4")))
+    assert load_layout(path).max_words
+
+
+@pytest.mark.parametrize(("text", "said"), [("[" * 20000, "nested too deeply"), ("id: " + "9" * 6000, "6000 digits")])
+def test_what_a_parser_says_to_programmers_is_left_out(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    with pytest.raises(LayoutError, match=said) as error:
+        load_layout(path)
+    assert "Python" not in str(error.value)
+    assert "sys." not in str(error.value)
 
 
 def test_aliases_that_repeat_little_are_fine_and_endless_ones_are_not(tmp_path: Path) -> None:

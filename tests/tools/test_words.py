@@ -213,6 +213,11 @@ def test_a_fault_of_ours_is_one_sentence_too(
         ("gain=2 led=10", "gain=2 led=10"),
         ("frames=slice(5, 2, None) selects none", "--frames 5:2 selects none"),
         ("frames=slice(None, -3, 2): expected", "--frames :-3:2: expected"),
+        ("crop='nan': expected x, y", "--crop nan: expected x, y"),
+        ("bin=-1: expected 1 to 16", "--bin -1: expected 1 to 16"),
+        ("fps=1e+99: expected more than 0", "--fps 1e+99: expected more than 0"),
+        ("fps=nan: expected; fps=-inf: expected", "--fps nan: expected; --fps -inf: expected"),
+        ("crop= or another bin= makes them even", "--crop or another --bin makes them even"),
     ],
 )
 def test_the_library_s_words_become_the_shell_s(python: str, shell: str) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from miniscope_xr.errors import CardNotFoundError, OptionError, plain
+from miniscope_xr.errors import CardNotFoundError, OptionError, parser_said, plain
 from miniscope_xr.source.windows import real_path
 from miniscope_xr.tools.collect.about import SETTINGS, About, checked
 from miniscope_xr.tools.flash.disks.base import Disk
@@ -188,7 +188,7 @@ def _yaml(text: str, path: Path) -> list[tuple[int, dict[str, Any]]]:
     try:
         found = yaml.load(text, Loader=_Words)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise OptionError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
+        raise OptionError(f"{path}: no YAML: {parser_said(error)}") from error
     if isinstance(found, dict):
         found = [{KEY: card, **(row if isinstance(row, dict) else {"": row})} for card, row in found.items()]
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):

@@ -87,7 +87,7 @@ def frame_rate(ds: xr.Dataset, fps: float | str | None = None) -> float:
         return nominal
     if fps is not None:
         if not 0 < float(fps) < 10_000:
-            raise OptionError(f"fps={fps!r}: expected more than 0 frames per second")
+            raise OptionError(f"fps={fps!r}: expected more than 0 and less than 10000 frames per second")
         return float(fps)
     rate = measured_rate(ds) or nominal
     if not rate > 0:

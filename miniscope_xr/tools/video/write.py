@@ -84,7 +84,7 @@ def check_even(width: int, height: int) -> None:
     if width % 2 or height % 2 or not width or not height:
         raise OptionError(
             f"frames of {width}x{height}: video needs an even width and height (OpenCV would cut a column or row off); "
-            "crop with .isel(x=slice(...), y=slice(...))"
+            "crop= or another bin= makes them even"
         )
 
 
