@@ -210,12 +210,27 @@ class SeamSearch(Places):
             deviation = self._deviation(run, i, start)
             sharp = deviation is not None and abs(deviation) > max(abs(jump) / 2, 1.5 * self.ticks)
             if sharp:
-                return Verdict((0, i))
+                return Verdict((0, i), self._perhaps_an_edge(run, i, jump))
         number = run.frame_of(start)
         return Verdict((0, start), [
             f"an older recording begins in or right behind frame {number}: this frame is doubtful, and only its first "
             f"buffer is returned; until={number} returns it whole"
         ])  # fmt: skip
+
+    def _perhaps_an_edge(self, run: Run, i: int, jump: float) -> list[str]:
+        """What to say where the clock loses as many ms between two frames as an edge of a foreign remote costs.
+
+        Within a frame, an edge costs buffers too.
+        """
+        least, most = self.headers.framing.build.remote_edge
+        if run.index_of(i) or not least <= -jump / self.ticks <= most:
+            return []
+        a, b = run.frame_of(i), run.last_frame
+        return [
+            f"the frame clock loses {-jump / self.ticks:.0f} ms in front of frame {a}: an older recording begins there, "
+            f"or a remote of another device was pressed; frames {a} to {b} are doubtful, and not returned; "
+            f"until={b} returns them"
+        ]
 
 
 def _jumps(frames: Floats, times: Floats) -> Floats:

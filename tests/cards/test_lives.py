@@ -77,8 +77,9 @@ def test_where_evidence_places_the_end_nothing_is_in_doubt(seed: int, kind: str,
 OF_A_FAMILY = {
     "v3-wirefree": (39, 81),
     "v4-wirefree-2026": (25, 34, 58, 64, 92, 93),
-    # edges of a remote behind a hole, old buffers in frame 1 of 4, edges at a later count, one old buffer at the end
-    "v4-wirefree": (2, 38, 87, 143),
+    # edges of a remote behind a hole, old buffers in frame 1 of 4, edges at a later count, one edge without leftovers,
+    # one old buffer at the end
+    "v4-wirefree": (2, 38, 87, 120, 143),
 }
 
 
