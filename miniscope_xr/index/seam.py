@@ -227,8 +227,8 @@ class SeamSearch(Places):
             return []
         a, b = run.frame_of(i), run.last_frame
         return [
-            f"the frame clock loses {-jump / self.ticks:.0f} ms in front of frame {a}: an older recording begins there, "
-            f"or a remote of another device was pressed; frames {a} to {b} are doubtful, and not returned; "
+            f"the frame clock loses {-jump / self.ticks:.0f} ms in front of frame {a}: an older recording begins "
+            f"there, or a remote of another device was pressed; frames {a} to {b} are doubtful, and not returned; "
             f"until={b} returns them"
         ]
 
