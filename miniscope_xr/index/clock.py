@@ -38,7 +38,7 @@ class FrameClock:
     def __init__(self, headers: HeaderReader) -> None:
         self.headers = headers
 
-    def fits(self, runs: Sequence[Run], header: Header) -> bool:
+    def fits(self, runs: Sequence[Run], header: Header, jitter: float = _JITTER) -> bool:
         """Whether a header behind a hole keeps the clock of ``runs``, as far as they tell it.
 
         Whole periods do not count: a lost interrupt puts two camera frames under one number.
@@ -48,17 +48,17 @@ class FrameClock:
         if header.time < end.time:
             return False
         known = next((times for run in reversed(runs) if (times := self._known(run, header))), ())
-        return not known or any(self._keeps(ends, header) for ends in known)
+        return not known or any(self._keeps(ends, header, jitter) for ends in known)
 
     @staticmethod
-    def _keeps(ends: Ends, header: Header) -> bool:
-        """Whether a header keeps the clock of two earlier ones."""
+    def _keeps(ends: Ends, header: Header, jitter: float) -> bool:
+        """Whether a header keeps the clock of two earlier ones, all of which may be off by so many ticks."""
         (first, early), (frame, late) = ends
         period = (late - early) / (frame - first)
         if period <= 0:
             return True
         off = (header.time - late - period * (header.frame - frame)) / period
-        tolerance = _JITTER * (1 + (header.frame - frame) / (frame - first)) / period
+        tolerance = jitter * (1 + (header.frame - frame) / (frame - first)) / period
         return tolerance >= 0.5 or abs(off - round(off)) <= tolerance
 
     def _known(self, run: Run, like: Header) -> list[Ends]:

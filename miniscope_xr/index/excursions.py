@@ -68,13 +68,14 @@ def excursions(
         before = values[:start][own[:start]][-_SIDE:]  # without the old ones found so far
         following = bounds[n + 2] if n + 2 < len(bounds) else stop
         returns = times is not None and start > 0 and bool(times[known[start]] < times[known[start - 1]])
-        few = 1 if returns else _FEW
-        behind = values[stop : following if following - stop > few else stop + _SIDE]
         level, size = float(np.median(values[start:stop])), stop - start
-        shown = (
-            len(before) + len(behind) > _FEW and len(behind) > few if returns else min(len(before), len(behind)) > few
+        wide, near = values[stop : stop + _SIDE], values[stop:following]
+        sides = [near if len(near) > _FEW else wide, *([near] if returns and 1 < len(near) <= _FEW else [])]
+        odd = (
+            _strays(before, behind, level, size, tolerance, ticks, end, build.remote_edge, returns) for behind in sides
         )
-        own[start:stop] = not _strays(before, behind, level, size, tolerance, ticks, end, build.remote_edge, shown)
+        goes_on = returns and not len(wide) and end == GOES_ON and len(before) > 2 * size
+        own[start:stop] = not (goes_on or any(odd))
     found[known[~own]] = True
     return found
 
@@ -88,11 +89,11 @@ def _strays(
     ticks: float,
     end: str,
     edge_ms: tuple[int, int],
-    shown: bool,
+    returns: bool,
 ) -> bool:
     """Whether a stretch of buffers is off the clock of both sides, and not between them.
 
-    ``shown``: there are enough on both sides to show that their clock is the same.
+    ``returns``: time goes back to it.
     """
     if not len(before):
         return False  # a few buffers of this recording, and behind them an older one
@@ -107,7 +108,8 @@ def _strays(
     alike = abs(early - late) <= tolerance
     if end == UNKNOWN:  # of two older recordings the second may have nearly the same phase
         alike = abs(float(np.median(before[-_NEAR:]) - np.median(behind[:_NEAR]))) <= tolerance / 2
-    back = alike and shown
+    enough = len(behind) > 1 and len(before) + len(behind) > _FEW if returns else min(len(before), len(behind)) > _FEW
+    back = alike and enough
     if (size > _MANY or end == UNKNOWN) and not back:
         return False
     return not min(early, late) - tolerance <= level <= max(early, late) + tolerance

@@ -6,6 +6,7 @@ Its end is where the arithmetic breaks for good: a drop, or a buffer that stands
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from miniscope_xr.index.headers import HeaderReader, read_rows
 from miniscope_xr.index.runs import Cut, Header, Run
 from miniscope_xr.layout import SECTOR
 
+_FINE = 1.5  # ticks by which times are off each other where the card is not busy
+_LEADS = 4  # buffers in a row that count on
 _LOST = 16  # frames in a row of which no buffer is captured, for lost interrupts
 _MARKS = 64  # headers looked at in an uncounted run too long to look at all
 
@@ -137,17 +140,35 @@ class Extents:
             if header is None or header.written != run.first.written + i or not self._dropped(run, low, header):
                 continue
             if self._confirmed(sector, header):
-                return self._back(run, low, header, range(i + 1, near))
-        if near < most and all(self._in_place(run, i) for i in range(low + 1, near)):
-            return None  # no hole: other buffers stand in every place
+                far = low + 2 + max(self.lookahead, self.framing.build.failed_writes)
+                return self._back(run, low, header, range(i + 1, min(far, most)))
         resumed = self._far(run, near, most)
+        if resumed is not None and (self._no_hole(run, low, near) or self._led_to(run, resumed)):
+            return None
         if resumed is not None:
             self.holes.append((run.sector_of(low + 1), run.sector_of(resumed)))
         return resumed
 
-    def _in_place(self, run: Run, i: int) -> bool:
-        header = self.headers.at(run.sector_of(i))
-        return header is not None and header.written == run.first.written + i
+    def _no_hole(self, run: Run, low: int, near: int) -> bool:
+        """Whether buffers that keep the clock stand in every place behind a break, as with a pool that overflows."""
+        found = [self.headers.at(run.sector_of(i)) for i in range(low + 1, near)]
+        places = range(run.first.written + low + 1, run.first.written + near)
+        if not all(h is not None and h.written == place for h, place in zip(found, places, strict=True)):
+            return False
+        shown = low + 1 >= 2 * len(run.cut)  # fewer buffers show no clock
+        return not shown or all(self.clock.fits([replace(run, count=low + 1)], h) for h in found[:_LEADS] if h)
+
+    def _led_to(self, run: Run, i: int) -> bool:
+        """Whether the buffers in front of one count on to it, though not as the arithmetic says: there is no hole."""
+        before = range(max(i - _LEADS, 0), i)
+        chain = [
+            h for k in (*before, i) if (h := self.headers.at(run.sector_of(k))) and h.written == run.first.written + k
+        ]
+        return (
+            len(chain) == _LEADS + 1
+            and not any(run.matches(k, h) for k, h in zip(before, chain, strict=False))
+            and all(a.count < b.count and a.time <= b.time for a, b in pairwise(chain))
+        )
 
     def _back(self, run: Run, low: int, drop: Header, behind: range) -> int | None:
         """Where the arithmetic holds again behind a header that shows a drop, as writes failed over an older recording.
@@ -155,10 +176,10 @@ class Extents:
         That header does not keep the clock, and a later one does. Behind a drop of this recording it never comes back.
         """
         before = [replace(run, count=low + 1)]
-        if self.clock.fits(before, drop):
+        if self.clock.fits(before, drop, _FINE):
             return None
         found = ((i, self.headers.at(run.sector_of(i))) for i in behind)
-        return next((i for i, h in found if h is not None and run.matches(i, h) and self.clock.fits(before, h)), None)
+        return next((i for i, h in found if h and run.matches(i, h) and self.clock.fits(before, h, _FINE)), None)
 
     def _dropped(self, run: Run, low: int, header: Header) -> bool:
         """Whether a header shows that buffers were dropped since a run began; a pool only counts what it captured."""

@@ -117,6 +117,31 @@ def test_where_an_older_recording_may_begin_only_a_clock_that_comes_back_tells()
     assert np.flatnonzero(excursions(left, 2.0, 1.0, UNKNOWN)).tolist() == [30, 31]
 
 
+def test_where_time_goes_back_fewer_buffers_show_that_the_clock_comes_back() -> None:
+    left = np.concatenate([np.zeros(15), np.full(2, -35.0), np.zeros(3), np.full(30, -35.0)])
+    rising = np.maximum.accumulate(left + 10.0 * np.arange(50))
+    assert not excursions(left, 2.0, 1.0, UNKNOWN, times=rising).any()  # an older recording may begin at any of them
+    told = excursions(left, 2.0, 1.0, UNKNOWN, times=left + 10.0 * np.arange(50))
+    assert np.flatnonzero(told).tolist() == [15, 16]
+    left[17:] = np.nan  # behind them a hole: a recording that goes on has no such tail
+    assert np.flatnonzero(excursions(left, 2.0, 1.0, GOES_ON, times=left + 10.0 * np.arange(50))).tolist() == [15, 16]
+
+
+def test_over_a_hole_a_clock_may_run_off_by_what_its_period_is_unsure_by() -> None:
+    left = np.concatenate([np.zeros(13), np.full(10, np.nan), np.full(4, 3.0), [-1.0]])  # and an edge of a remote
+    assert np.flatnonzero(excursions(left, 2.0, 1.0, GOES_ON)).tolist() == [23, 24, 25, 26]
+    assert not excursions(left, 2.0, 1.0, GOES_ON, unsure=0.2).any()
+
+
+def test_a_clock_of_few_frames_is_not_learnt_halfway_to_a_step() -> None:
+    table = times(6)
+    table[1, :4] -= 8  # four old buffers
+    table[4:, 3:] -= 8
+    model = learn(table, CUT.lengths)
+    assert model is not None
+    assert model.stray <= 2
+
+
 def test_a_clock_is_learnt_whatever_stands_between() -> None:
     table = times(30)
     table[7:9] += 19
