@@ -12,7 +12,7 @@ from miniscope_xr.index.front import Card
 from miniscope_xr.index.headers import HeaderReader
 from miniscope_xr.index.old_buffers import Starts, by_the_list, first_listed
 from miniscope_xr.index.run_facts import RunFacts
-from miniscope_xr.index.runs import Cut, Header, Run, cut_at, ended_at
+from miniscope_xr.index.runs import Cut, Header, Run, cut_at, ended_as_said, ended_at
 from miniscope_xr.index.seam import SeamSearch
 from miniscope_xr.index.walker import Walker
 from miniscope_xr.layout import SECTOR, lengths_of
@@ -241,7 +241,9 @@ class Chains:
             kept[-1] = replace(kept[-1], cut=replace(cut, taken=min(cut.taken, cut.sectors_for(cut.lengths[0]))))
         if counts is not None and counts.fit(runs) and not (kept and counts.written_fits(kept)):
             return runs, [], False  # the low bytes of the counts confirm the end found by the counters alone
-        old = runs[number].sector_of(i)
+        if kept:
+            kept = ended_as_said(kept, self.headers.at(kept[-1].sector_of(kept[-1].count - 1)))
+        old = max(runs[number].sector_of(i), kept[-1].end_sector if kept else 0)
         said = f"an older recording lies behind this one, from sector {old} on, and is not returned"
         return kept, verdict.doubt or [said], True
 

@@ -101,7 +101,7 @@ def _strays(
     if not len(behind):
         edge = edge_ms[0] <= (early - level) / ticks <= edge_ms[1]
         latest = float(before[-1])  # ticks go on being lost: the one before is behind already
-        edge |= early - latest > tolerance and 0 <= (latest - level) / ticks <= edge_ms[1]
+        edge |= early - latest > tolerance and 0 <= (latest - level) / ticks <= 2 * edge_ms[1]
         last = end == ENDS and len(before) > 2 * size
         return bool(last and abs(level - early) > tolerance and not edge)
     late = float(np.median(behind))

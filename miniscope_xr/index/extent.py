@@ -173,10 +173,11 @@ class Extents:
     def _back(self, run: Run, low: int, drop: Header, behind: range) -> int | None:
         """Where the arithmetic holds again behind a header that shows a drop, as writes failed over an older recording.
 
-        That header does not keep the clock, and a later one does. Behind a drop of this recording it never comes back.
+        That header has not the clock or the focus, and a later one has. Behind a drop of this recording it never comes
+        back.
         """
         before = [replace(run, count=low + 1)]
-        if self.clock.fits(before, drop, _FINE):
+        if drop.ewl == run.first.ewl and self.clock.fits(before, drop, _FINE):
             return None
         found = ((i, self.headers.at(run.sector_of(i))) for i in behind)
         return next((i for i, h in found if h and run.matches(i, h) and self.clock.fits(before, h, _FINE)), None)

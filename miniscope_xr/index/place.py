@@ -49,6 +49,9 @@ class Places(Breaks, Unreached):
                 break
         by_links = [i for i in range(first, broken + 1) if self._cut_fits_links(run, i)] or [first]
         places = [*by_links, *self._behind_torn(run, by_links[-1], broken)]
+        odd = self._behind_odd_size(run, range(first - 1, places[-1]))
+        if odd is not None:
+            return Verdict((0, odd))
         state = self._state_step(run, range(first, places[-1] + 1))
         if state is not None:
             return Verdict((0, self._where(run, *state, places)))
@@ -110,6 +113,17 @@ class Places(Breaks, Unreached):
         nothing = all(self.headers.at(run.sector_of(i)) is None for i in range(ours + 1, old))
         found = ours + 1 if nothing else old
         return found if found in places else next((i for i in places if ours < i <= old), places[0])
+
+    def _behind_odd_size(self, run: Run, buffers: range) -> int | None:
+        """The place behind the last of some buffers that takes other sectors than usual: the next is not this one's.
+
+        An interrupt was lost in it. What stands behind it on the grid was written before.
+        """
+        for i in reversed(buffers):
+            header = self.headers.at(run.sector_of(i))
+            if run.matches(i, header) and header and run.cut.sectors_for(header.length) != run.sector_count(i):
+                return i + 1
+        return None
 
     def _state_step(self, run: Run, within: range) -> tuple[int, int] | None:
         """The first two of some buffers that differ in focus or battery; damaged headers aside."""

@@ -189,6 +189,18 @@ def ended_at(runs: list[Run], sector: int, header: Header | None) -> list[Run]:
     return [*cut_at(runs, len(runs) - 1, i), odd]
 
 
+def ended_as_said(runs: list[Run], header: Header | None) -> list[Run]:
+    """Runs whose last buffer, with this header, takes the sectors its length needs: an interrupt was lost in it."""
+    last = runs[-1]
+    i = last.count - 1
+    if last.odd or header is None or not last.matches(i, header):
+        return runs
+    sectors = last.cut.sectors_for(header.length)
+    if sectors == last.sector_count(i):
+        return runs
+    return [*cut_at(runs, len(runs) - 1, i), odd_buffer(last.sector_of(i), header, last.cut, header.length)]
+
+
 def expected_headers(run: Run, i: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
     """What arithmetic expects of buffers ``i`` of a run: the layout's field name -> values."""
     frame, index = np.divmod(i + (run.first.index - run.cut.first), len(run.cut))
