@@ -22,6 +22,7 @@ from miniscope_xr.index.runs import Header, Run
 from miniscope_xr.layout.arrays import Floats
 
 _JITTER = 3.0  # ticks by which a time may be off: whole ms, and interrupts that come late
+_TRIED = 3  # frames looked at for times that can be those of one
 _WIDTH = 4.0  # ticks within which times of one kind lie
 
 Ends = tuple[tuple[int, int], tuple[int, int]]
@@ -182,8 +183,14 @@ def clock_of(runs: Sequence[Run], headers: HeaderReader) -> Model | None:
     run = max((r for r in runs if not r.odd and len(r.cut) > 1), key=lambda r: r.count, default=None)
     if run is None:
         return None
+    size = len(run.cut)
+    starts = ((-run.first.index) % size + k * size for k in range(_TRIED))  # old buffers may stand in the first frame
+    return next((told for start in starts if (told := _clock_from(run, start, headers))), None)
+
+
+def _clock_from(run: Run, start: int, headers: HeaderReader) -> Model | None:
+    """The clock of a run from the first and the last buffer of a frame, and the last buffer of all."""
     size, last = len(run.cut), run.count - 1
-    start = (-run.first.index) % size
     if last < start + 2 * size:
         return None
     found = [headers.at(run.sector_of(i)) for i in (start, start + size - 1, last)]

@@ -17,6 +17,7 @@ from miniscope_xr.layout.arrays import Floats, Ints
 
 CLOCK_FRAMES = 8  # frames on each side whose clocks are compared
 CLOCK_STEP = 2.5  # timestamps are whole ms and interrupts jitter by about one: larger steps are no jitter
+_LEAST = 4  # frames that show one for a run of fewer
 _SHOWS = 8  # frames that show a clock by themselves
 
 
@@ -200,7 +201,7 @@ class Evidence:
         """The clock that the longest run shows, for one of too few frames to show its own."""
         longest = max(self.runs, key=lambda r: 0 if r.odd else r.count, default=run)
         size = len(run.cut)
-        if longest.cut != run.cut or run.count > _SHOWS * size or longest.count <= _SHOWS * size:
+        if longest.cut != run.cut or run.count > _SHOWS * size or longest.count <= _LEAST * size:
             return None
         first = (-longest.first.index) % size
         stop = min(first + 4 * _SHOWS * size, longest.count)
