@@ -240,7 +240,7 @@ class Chains:
             cut = kept[-1].cut
             kept[-1] = replace(kept[-1], cut=replace(cut, taken=min(cut.taken, cut.sectors_for(cut.lengths[0]))))
         if counts is not None and counts.fit(runs) and not (kept and counts.written_fits(kept)):
-            return runs, [], False  # the low bytes of the counts confirm the end found by the counters alone
+            return runs, search.left_over(runs), False  # the low bytes of the counts confirm the counters' own end
         if kept:
             kept = ended_as_said(kept, self.headers.at(kept[-1].sector_of(kept[-1].count - 1)))
         old = max(runs[number].sector_of(i), kept[-1].end_sector if kept else 0)

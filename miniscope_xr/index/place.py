@@ -81,6 +81,22 @@ class Places(Breaks, Unreached):
             f"missing around, and what lies behind one is not of this recording; if it does, until={a} leaves it out"
         )
 
+    def left_over(self, runs: Sequence[Run]) -> list[str]:
+        """What to say of broken leftovers in a recording that is known to be one: an old buffer stands there."""
+        frames: set[int] = set()
+        for run in runs:
+            broken = [i for i in self._short(run, 0, run.count) if self.link(run, i) is False]
+            frames |= {
+                run.frame_of(k) for i in broken if not self._stressed(run, i) for k in (max(i - self.ring, 0), i)
+            }
+        if not frames:
+            return []
+        named = f"frame{'s' if len(frames) > 1 else ''} {', '.join(map(str, sorted(frames)))}"
+        return [
+            "a buffer of an older recording stands in the place of one whose write failed; which it is, is in doubt: "
+            f"one of {named}"
+        ]
+
     def _unplaced(self, run: Run, places: Sequence[int]) -> Verdict:
         a, b = run.frame_of(places[0]), run.frame_of(places[-1])
         return Verdict((0, places[0]), [
