@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from statistics import median
 
+import numpy as np
+
 from miniscope_xr.index.clock import due
 from miniscope_xr.index.evidence import CLOCK_FRAMES, CLOCK_STEP, Evidence
 from miniscope_xr.index.runs import Run
@@ -111,7 +113,9 @@ class Breaks(Evidence):
         off = (phases[1] - phases[0]) / period
         reach = after[-1][0] - before[0][0]
         tolerance = (CLOCK_STEP + 0.5 + 1.5 * reach / frames) * self.ticks / period
-        return tolerance >= 0.5 or abs(off - round(off)) <= tolerance
+        stray = max(float(np.ptp([t - period * k for k, t in side])) for side in (steady, after))
+        gain = (stray + (1 + reach / frames) * self.ticks) / period  # a clock loses ticks, and never wins any
+        return tolerance >= 0.5 or -tolerance <= off - round(off) <= min(gain, tolerance)
 
     @staticmethod
     def _regular(run: Run) -> bool:

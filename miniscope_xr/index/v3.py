@@ -6,12 +6,10 @@ same grid with the same frame numbers. The frame clock and the record length set
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 
-import numpy as np
-
-from miniscope_xr.index.ahead import Ahead
+from miniscope_xr.index.footers import Footers
 from miniscope_xr.index.front import Card
 from miniscope_xr.index.headers import HOLE_WINDOW, gallop
 from miniscope_xr.index.locate import FOOTER, footers_in
@@ -29,94 +27,7 @@ _AHEAD = 16  # frames looked at behind one that was never written
 _WINDOW = 24  # frames in front of a hole that tell the period
 
 
-class _Footers:
-    """Footers by frame, each read once.
-
-    Where bytes were left out of an image, or put in, the frames behind stand elsewhere: ``pieces`` are (first frame,
-    byte at which frame 0 would begin).
-    """
-
-    def __init__(self, source: ByteSource, card: Card, build: Build) -> None:
-        self.source = Ahead(source)
-        self.start = (card.layout.sectors.data if card.start is None else card.start) * SECTOR
-        self.frame_sectors = build.frame_sectors
-        self.frame_bytes = build.frame_sectors * SECTOR
-        self.lines = (build.width, build.height)
-        self.dtype = card.framing.dtype
-        self.cut = card.framing.cut((self.frame_bytes,))
-        self.pieces = [(0, self.start)]
-        self._seen: dict[int, tuple[int, int] | None] = {}
-
-    @property
-    def most(self) -> int:
-        """Frames there can be, counted from 0, up to the end of the card."""
-        return -(-max(self.source.size - self.pieces[-1][1], 0) // self.frame_bytes)
-
-    def byte_of(self, k: int) -> int:
-        """Where frame ``k`` begins."""
-        if len(self.pieces) == 1:
-            return self.start + k * self.frame_bytes
-        start = next(start for first, start in reversed(self.pieces) if first <= k or not first)
-        return start + k * self.frame_bytes
-
-    def footer_of(self, k: int) -> int:
-        """Byte at which the footer of frame ``k`` begins."""
-        return self.byte_of(k) + self.frame_bytes - FOOTER
-
-    def sector_of(self, k: int) -> int:
-        """Sector in which frame ``k`` begins."""
-        return self.byte_of(k) // SECTOR
-
-    def last_sectors(self, n: int) -> Sequence[int]:
-        """Sectors that end the first ``n`` frames."""
-        if len(self.pieces) == 1:
-            first, step = self.start // SECTOR, self.frame_sectors
-            return range(first + step - 1, first + step - 1 + n * step, step)
-        return [self.sector_of(k) + self.frame_sectors - 1 for k in range(n)]
-
-    def at(self, k: int) -> tuple[int, int] | None:
-        """(time in ms, line count) of frame ``k``, or None where its footer is not there."""
-        if k not in self._seen:
-            at = self.footer_of(k)
-            self._seen[k] = self._parse(k, self.source.read(at, FOOTER) if at >= 0 else b"")
-        return self._seen[k]
-
-    def look_at(self, frames: range) -> None:
-        """Read the footers of some frames all at once."""
-        inside = self.source.size - FOOTER
-        wanted = {k: at for k in frames if k not in self._seen and 0 <= (at := self.footer_of(k)) <= inside}
-        unseen, places = list(wanted), list(wanted.values())
-        if not unseen:
-            return
-        self.source.fetch([(at, FOOTER) for at in places])
-        data = self.source.gather(places, FOOTER)
-        if data is None:
-            return  # one of them cannot be read: each as it is asked for
-        rows = np.frombuffer(data, self.dtype)
-        named = "line_count" in (self.dtype.names or ())
-        lines = rows["line_count"] if named else np.full(len(rows), self.lines[1])
-        good = (rows["frame_num"] == np.array(unseen, np.int64)) & np.isin(lines, self.lines)
-        found = zip(unseen, good.tolist(), zip(rows["timestamp"].tolist(), lines.tolist(), strict=True), strict=True)
-        self._seen.update((k, footer if there else None) for k, there, footer in found)
-
-    def moved(self, k: int, sector: int) -> None:
-        """From frame ``k`` on, which ends in a sector, frames stand elsewhere."""
-        start = (sector + 1) * SECTOR - (k + 1) * self.frame_bytes
-        if start != self.pieces[-1][1]:
-            self.pieces.append((k, start))
-            self._seen = {known: found for known, found in self._seen.items() if known < k}
-
-    def _parse(self, k: int, data: bytes) -> tuple[int, int] | None:
-        if len(data) < FOOTER:
-            return None
-        footer = np.frombuffer(data, self.dtype, 1)[0]
-        lines = int(footer["line_count"]) if "line_count" in (self.dtype.names or ()) else self.lines[1]
-        if int(footer["frame_num"]) != k or lines not in self.lines:
-            return None
-        return int(footer["timestamp"]), lines
-
-
-def _extent(footers: _Footers, first: int, exhaustive: bool) -> int:
+def _extent(footers: Footers, first: int, exhaustive: bool) -> int:
     """The frame behind those in a row from ``first`` on whose footers count up; some between were never written."""
     low, step = first, 1
     while low + 1 < footers.most:
@@ -137,7 +48,7 @@ def _extent(footers: _Footers, first: int, exhaustive: bool) -> int:
     return low + 1
 
 
-def _in_a_row(footers: _Footers, low: int) -> int:
+def _in_a_row(footers: Footers, low: int) -> int:
     """The last of the frames in a row from ``low`` on whose footers are there: every one is looked at."""
     while low + 1 < footers.most:
         some = range(low + 1, min(low + 1 + _MANY, footers.most))
@@ -149,7 +60,7 @@ def _in_a_row(footers: _Footers, low: int) -> int:
     return low
 
 
-def _beyond(footers: _Footers, last: int) -> tuple[int, int] | None:
+def _beyond(footers: Footers, last: int) -> tuple[int, int] | None:
     """(frame, sector it ends in) of the first frame behind a hole of any length, on the grid of the others or off."""
     end = footers.at(last)
     before = next((k for k in range(max(last - _WINDOW, 0), last) if footers.at(k) is not None), None)
@@ -174,7 +85,7 @@ def _beyond(footers: _Footers, last: int) -> tuple[int, int] | None:
     return gallop(look, start, -(-footers.source.size // SECTOR), window)
 
 
-def _ends(footers: _Footers, first: int, seconds: int, exhaustive: bool) -> tuple[int, list[tuple[int, int]]]:
+def _ends(footers: Footers, first: int, seconds: int, exhaustive: bool) -> tuple[int, list[tuple[int, int]]]:
     """The frame behind the last one, and the stretches of sectors between that hold no frames."""
     n = _extent(footers, first, exhaustive)
     holes: list[tuple[int, int]] = []
@@ -189,7 +100,7 @@ def _ends(footers: _Footers, first: int, seconds: int, exhaustive: bool) -> tupl
     return n, holes
 
 
-def _end_by_length(footers: _Footers, n: int, seconds: int) -> int:
+def _end_by_length(footers: Footers, n: int, seconds: int) -> int:
     """Frames within the record length: no footer has a time past it."""
     limit = seconds * 1000
 
@@ -204,17 +115,20 @@ def _end_by_length(footers: _Footers, n: int, seconds: int) -> int:
     return high
 
 
-def _complete(footers: _Footers, end: int, seconds: int, begin: int = 0) -> bool:
+def _complete(footers: Footers, end: int, seconds: int, begin: int = 0) -> bool:
     """Whether the last frame is the last of the record length."""
     first, last = footers.at(begin), footers.at(end - 1)
     if not seconds or first is None or last is None:
         return False
+    second = footers.at(begin + 1) if end - begin > 1 else None
     period = (last[0] - first[0]) / max(end - 1 - begin, 1)
+    if second is not None and second[0] > first[0]:
+        period = min(period, second[0] - first[0])  # frames that were skipped make no period longer
     return last[0] + 3 * period + 50 >= seconds * 1000
 
 
 def _end_by_clock(
-    footers: _Footers, frames: range, seconds: int, exhaustive: bool, fs: float | None
+    footers: Footers, frames: range, seconds: int, exhaustive: bool, fs: float | None
 ) -> tuple[int, list[str]]:
     """The frame behind the last one of the newest recording, as the record length and the clock tell; what to say.
 
@@ -260,7 +174,7 @@ def index_footers(
     source: ByteSource, card: Card, build: Build, exhaustive: bool, whole: bool, old_buffers: bool
 ) -> tuple[list[Recording], list[tuple[int, int]]]:
     """The one recording of a v3 card, and the stretches of sectors within it that hold no frames."""
-    footers = _Footers(source, card, build)
+    footers = Footers(source, card, build)
     begin = card.first_frame
     seconds = int(card.settings.get("record_length", 0))
     n, holes = _ends(footers, begin, seconds, exhaustive)
@@ -293,7 +207,7 @@ def index_footers(
     return [Recording(0, runs, width, lines, status, overwritten=blank, warnings=tuple(warnings))], holes
 
 
-def _blank_fronts(footers: _Footers, frames: range) -> Iterator[tuple[int, int]]:
+def _blank_fronts(footers: Footers, frames: range) -> Iterator[tuple[int, int]]:
     """Blank sectors in which frames behind missing ones begin: what took those reaches into the next one."""
     for k in frames:
         if footers.at(k) is None or footers.at(k - 1) is not None:
@@ -306,7 +220,7 @@ def _blank_fronts(footers: _Footers, frames: range) -> Iterator[tuple[int, int]]
                 yield at // SECTOR, at // SECTOR + reach
 
 
-def _runs(footers: _Footers, begin: int, end: int, old: frozenset[int] = frozenset()) -> tuple[Run, ...]:
+def _runs(footers: Footers, begin: int, end: int, old: frozenset[int] = frozenset()) -> tuple[Run, ...]:
     """The frames as runs: one, or one more wherever they go on elsewhere, or behind those that are ``old``."""
     around = {edge for k in old for edge in (k, k + 1)}
     edges = sorted({begin, end, *(k for k in (*around, *(k for k, _ in footers.pieces)) if begin < k < end)})

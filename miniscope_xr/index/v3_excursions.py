@@ -60,7 +60,7 @@ def frames_astray(frames: Ints, times: Floats, fs: float | None, theirs: list[tu
     old = median(t - period * k for k, t in theirs) if theirs and len(theirs) > 2 else float("nan")
     spread = np.abs(np.diff(phase))
     usual = spread[spread <= TOLERANCE]
-    early = min(FINE + 2 * float(np.percentile(usual, 90)), TOLERANCE) if len(usual) else TOLERANCE
+    early = min(FINE + 2 * float(np.percentile(usual, 80)), TOLERANCE) if len(usual) else TOLERANCE
     jumps = np.flatnonzero(spread > FINE) + 1
     near = {k for at in jumps.tolist() for k in range(max(at - _AROUND, 0), min(at + _AROUND, len(phase)))}
     astray = np.zeros(len(phase), bool)

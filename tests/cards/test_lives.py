@@ -55,7 +55,8 @@ MISREAD = {
     "an older recording with as many drops far behind": (10756, 11115),
     "v3: a first footer with a flipped bit": (594,),
     "v3: clocks 2 ms apart": (570, 774),
-    "v3: an older frame among new ones": (400,),
+    "v3: an older frame among new ones": (400, 11124),
+    "a clock that wins ticks over a drop": (10805,),
 }
 
 
@@ -82,7 +83,7 @@ def test_where_evidence_places_the_end_nothing_is_in_doubt(seed: int, kind: str,
 
 
 OF_A_FAMILY = {
-    "v3-wirefree": (39, 81),
+    "v3-wirefree": (39, 81, 3060),
     "v4-wirefree-2026": (25, 34, 58, 64, 92, 93),
     # edges of a remote behind a hole, old buffers in frame 1 of 4, edges at a later count, one edge without leftovers,
     # one old buffer at the end
