@@ -19,6 +19,7 @@ from miniscope_xr.layout import SECTOR, lengths_of
 from miniscope_xr.source.base import ByteSource
 
 _EVERY = 4096  # frames of a run up to which every header is looked at
+_TRIED = 128  # headers from which buffers are followed to the count: more stand behind no hole, but on a ruined card
 NOT_HERE = -1  # the recording that the card's count is of is not among those found
 
 
@@ -151,13 +152,14 @@ class Chains:
 
     def _behind_hole(self, runs: list[Run], limit: int) -> list[Run] | None:
         """The card's last recording, where its beginning was overwritten: the buffers that end at the card's count."""
-        looked = runs[-1].end_sector
+        looked, tried = runs[-1].end_sector, 0
         ends: list[Run] | None = None
 
         def accept(sector: int, header: Header) -> bool:
-            nonlocal looked, ends
-            if sector < looked or not 0 < header.written < limit:
+            nonlocal looked, ends, tried
+            if sector < looked or not 0 < header.written < limit or tried == _TRIED:
                 return False
+            tried += 1
             chain = self.walker.runs(sector, header, limit)
             looked = chain[-1].end_sector
             behind = self.headers.at(looked)
@@ -241,8 +243,7 @@ class Chains:
             kept[-1] = replace(kept[-1], cut=replace(cut, taken=min(cut.taken, cut.sectors_for(cut.lengths[0]))))
         if counts is not None and counts.fit(runs) and not (kept and counts.written_fits(kept)):
             return runs, search.left_over(runs), False  # the low bytes of the counts confirm the counters' own end
-        if kept:
-            kept = ended_as_said(kept, self.headers.at(kept[-1].sector_of(kept[-1].count - 1)))
+        kept = ended_as_said(kept, self.headers.at)
         old = max(runs[number].sector_of(i), kept[-1].end_sector if kept else 0)
         said = f"an older recording lies behind this one, from sector {old} on, and is not returned"
         return kept, verdict.doubt or [said], True

@@ -6,6 +6,7 @@ buffer *i* is known from the first one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -189,11 +190,13 @@ def ended_at(runs: list[Run], sector: int, header: Header | None) -> list[Run]:
     return [*cut_at(runs, len(runs) - 1, i), odd]
 
 
-def ended_as_said(runs: list[Run], header: Header | None) -> list[Run]:
-    """Runs whose last buffer, with this header, takes the sectors its length needs: an interrupt was lost in it."""
-    last = runs[-1]
-    i = last.count - 1
-    if last.odd or header is None or not last.matches(i, header):
+def ended_as_said(runs: list[Run], header_at: Callable[[int], Header | None]) -> list[Run]:
+    """Runs whose last buffer takes the sectors that the length in its header needs: an interrupt was lost in it."""
+    if not runs or runs[-1].odd:
+        return runs
+    last, i = runs[-1], runs[-1].count - 1
+    header = header_at(last.sector_of(i))
+    if header is None or not last.matches(i, header):
         return runs
     sectors = last.cut.sectors_for(header.length)
     if sectors == last.sector_count(i):

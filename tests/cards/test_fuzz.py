@@ -75,6 +75,7 @@ def read(path: Path, data: bytes, counted: type[CountingDevice]) -> None:
 @settings(max_examples=250, suppress_health_check=list(HealthCheck))
 @example(seed=134217727, kinds=["steps", "shift", "shuffle"])  # a DAQ card's first buffer lies before its data sector
 @example(seed=9656, kinds=["shift", "bits"])  # the same of a v3 card's first frame
+@example(seed=166515741, kinds=["noise", *["headers"] * 4])  # many a header might be the first one behind a hole
 def test_a_damaged_card_is_read_or_refused(
     seed: int, kinds: list[str], tmp_path: Path, counted: type[CountingDevice]
 ) -> None:
