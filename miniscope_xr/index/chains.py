@@ -272,7 +272,7 @@ class Chains:
             if not 0 < i <= run.count or not run.matches(i - 1, self.headers.at(run.sector_of(i - 1))):
                 continue
             behind = self.headers.at(run.sector_of(i)) if i < run.count else None
-            other = not run.matches(i, behind) or self._search(runs).continues(run, i) is False
+            other = not run.matches(i, behind) or self._search(runs).steps_at(run, i)
             if other and (i < run.count or number < len(runs) - 1):
                 return cut_at(runs, number, i)
         return None

@@ -262,6 +262,12 @@ class Evidence:
         known = [d for d in found if d is not None]
         return median(known) if known else None
 
+    def steps_at(self, run: Run, i: int) -> bool:
+        """Whether the first buffers from ``i`` on whose clock is known are off that of the frames before."""
+        found = (self._deviation(run, k, i) for k in range(i, min(i + len(run.cut), run.count)))
+        first = next((d for d in found if d is not None), 0.0)
+        return abs(first) > CLOCK_STEP * self.ticks
+
     def _stressed(self, run: Run, i: int) -> bool:
         """Whether leftovers tell little around buffer ``i``: the ring was lapped, or nearly, or writes failed."""
         return self._late(run, i) or self._missing(run, i)
