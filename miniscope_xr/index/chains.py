@@ -272,9 +272,12 @@ class Chains:
             if not 0 < i <= run.count or not run.matches(i - 1, self.headers.at(run.sector_of(i - 1))):
                 continue
             behind = self.headers.at(run.sector_of(i)) if i < run.count else None
-            other = not run.matches(i, behind) or self._search(runs).steps_at(run, i)
-            if other and (i < run.count or number < len(runs) - 1):
-                return cut_at(runs, number, i)
+            if not i < run.count and number == len(runs) - 1:
+                continue
+            kept = cut_at(runs, number, i)
+            steps = run.matches(i, behind) and self._search(runs).steps_at(run, i) and not self._without_older(kept)[2]
+            if steps or not run.matches(i, behind):
+                return kept
         return None
 
     def _without_lost(self, run: Run) -> list[Run]:

@@ -47,7 +47,7 @@ MISREAD = {
     "time that goes back, to old buffers among the first or the last": (2154, 10655, 11237, 11311, 12134),
     "a 2026 driver that gave up over an older recording with drops": (12271,),
     "old buffers in the first frame of a finished recording": (12529,),
-    "a count that the clock steps at": (12860,),
+    "a count that the clock steps at, of this recording or of an older one": (12860, 40, 13051),
     "old buffers in a DAQ's finished recording, with the same clock": (2126, 2293, 12412),
     "three edges of a remote in the last two frames": (12966,),
     "an interrupt lost in the last buffer before an older recording": (12562, 12672),
