@@ -58,6 +58,7 @@ class FrameAssembler:
         self._header_words = most * self.dtype.itemsize // 4  # of a frame
         fields = self.dtype.fields or {"timestamp": (self.dtype, 0)}
         self._time_at = fields["timestamp"][1] // 4  # word of a header
+        self._focus_at = fields["ewl"][1] // 4 if "ewl" in fields else None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_stencils": {}}

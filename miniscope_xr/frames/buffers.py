@@ -109,9 +109,11 @@ class BufferReader:
         """Which buffers ``i`` of a run are there and are this recording's, by these headers.
 
         Where a write failed, what was there before stands in its place, and may have fitting counters: it does not
-        keep the clock. Other headers are read only where the times in hand are not as expected.
+        keep the clock, or have not the focus. Other headers are read only where the times in hand are not as expected.
         """
         good = self.framing.vouched(rows, run, i)
+        if self.recording.focus is not None:
+            good &= ~self.other_focus(rows["ewl"])
         if not self.framing.words:
             return good  # a footer has the time at which its frame was written
         odd, clock = self.framing.odd_length(rows, run, i), self._clock(run)
@@ -125,6 +127,14 @@ class BufferReader:
             good &= ~clock.old(self._look(source, run), i, times)
         good[away] = False
         return good
+
+    def other_focus(self, values: Ints) -> Bools:
+        """Which values of the focus are not the recording's, nor that with one bit flipped."""
+        if self.recording.focus is None:
+            return np.zeros(values.shape, bool)
+        bits = values ^ np.asarray(self.recording.focus, values.dtype)
+        other: Bools = (bits & (bits - 1)) != 0
+        return other
 
     def _leads_away(self, source: ByteSource, run: Run, i: int, header: Array) -> bool:
         """Whether the buffer that follows one of odd length stands where the run has none: both are another's."""

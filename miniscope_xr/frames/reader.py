@@ -104,9 +104,14 @@ class FrameReader(FrameDescriber):
     def _with_old(
         self, run: Run, frame: int, doubtful: list[int], words: np.ndarray[Any, np.dtype[np.uint32]] | None
     ) -> list[int]:
-        """Rows to put together buffer by buffer: the doubtful ones, and those that do not seem to keep the clock."""
+        """Rows to put together buffer by buffer: the doubtful ones, and those without the clock or the focus."""
         if words is None or not self.framing.words:
             return doubtful
+        if self._focus_at is not None and self.recording.focus is not None:
+            focus = words[:, self._focus_at :: self.framing.words]
+            if (focus != self.recording.focus).any():
+                other = self.buffers.other_focus(focus.astype(np.int64)).any(axis=1)
+                doubtful = sorted({*doubtful, *np.flatnonzero(other).tolist()})
         ticks = words[:, self._time_at :: self.framing.words]
         first = frame - run.first.frame
         if len(ticks) == 1 and (doubtful or self.buffers.on_time(run, first, ticks[0].tolist())):

@@ -174,7 +174,8 @@ class _BufferChains(Chains):
         return Recording(
             number, tuple(runs), width, height, status,
             n_recorded=limit, n_dropped=self.config.get("n_buffers_dropped", 0) if last else 0,
-            ticks=self.facts.ticks(runs), torn=torn, clock=clock_of(runs, self.headers), warnings=tuple(warnings),
+            ticks=self.facts.ticks(runs), torn=torn, clock=clock_of(runs, self.headers), focus=self.facts.focus(runs),
+            warnings=tuple(warnings),
         )  # fmt: skip
 
 

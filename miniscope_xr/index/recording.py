@@ -33,6 +33,8 @@ class Recording:
         without looking at headers.
     clock : Model or None
         Its frame clock, as far as the headers tell that were looked at to find it.
+    focus : int or None
+        Focus of its first and last buffer, where the settings say that it does not change.
     warnings : tuple of str
         Sentences about what is doubtful.
     """
@@ -48,6 +50,7 @@ class Recording:
     torn: int | None = None
     overwritten: tuple[tuple[int, int], ...] = ()
     clock: Model | None = field(default=None, compare=False)
+    focus: int | None = field(default=None, compare=False)
     warnings: tuple[str, ...] = ()
 
     @property

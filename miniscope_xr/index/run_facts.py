@@ -48,6 +48,13 @@ class RunFacts:
         self.layout = card.layout
         self.headers = headers
 
+    def focus(self, runs: list[Run]) -> int | None:
+        """Focus of the first and the last buffer, if it is one and the settings say that it stays; None: not known."""
+        last = runs[-1]
+        ends = runs[0].first, self.headers.at(last.sector_of(last.count - 1))
+        known = self.card.settings and not self.card.settings.get("ewl_scan_mode", 0)
+        return ends[0].ewl if known and ends[1] is not None and ends[0].ewl == ends[1].ewl >= 0 else None
+
     def ticks(self, runs: list[Run]) -> float:
         """Timestamp units per ms: 10 where a frame takes about ten times 1000 / fs (early DAQ builds), else 1."""
         fs = self.config.get("fs", 0)

@@ -43,7 +43,7 @@ MISREAD = {
     "the frame number of a first or last header, with a flipped bit": (2010, 10671, 11182),
     "two buffers in front of an older recording, written before the next one of it came": (10197,),
     "a step of the clock taken for drift": (10391,),
-    "another focus in the place of a failed write": (11056,),
+    "another focus in the place of a failed write": (11056, 12543, 13296, 13688),
     "time that goes back, to old buffers among the first or the last": (2154, 10655, 11237, 11311, 12134),
     "a 2026 driver that gave up over an older recording with drops": (12271,),
     "old buffers in the first frame of a finished recording": (12529,),

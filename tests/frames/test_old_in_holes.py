@@ -39,6 +39,22 @@ def test_an_old_buffer_in_a_hole_is_left_out(
         assert int(one_by_one.buffers_present[k]) == present[k]
 
 
+@pytest.mark.parametrize(("focus", "there"), [(101, True), (37, False)])
+def test_a_buffer_of_another_focus_is_left_out_but_for_one_flipped_bit(
+    focus: int, there: bool, tmp_path: Path, open_card: Any
+) -> None:
+    card = simulate("v4-wirefree", "HEAD", frames=10, settings={"ewl": 100}, seed=3)
+    data = bytearray(card.data)
+    data[card.buffers[22].sector * 512 + 44] = focus  # word 11; its clock and counters fit
+    (tmp_path / "card.img").write_bytes(data)
+    _, video, _ = card.expected(0)
+    ds = open_card(tmp_path / "card.img")
+    one_by_one = [ds.video[k].values for k in range(10)]
+    assert ds.complete.values.tolist() == [there or k != 4 for k in range(10)]
+    assert [bool((image == video[k]).all()) for k, image in enumerate(one_by_one)] == ds.complete.values.tolist()
+    np.testing.assert_array_equal(ds.video, one_by_one)
+
+
 def test_remote_edges_and_stalls_cost_no_buffer(tmp_path: Path, open_card: Any) -> None:
     events = [RemoteEdge(300.0), RemoteEdge(333.0), Stall(200.0, 60.0)]
     card = over_old("v4-wirefree", "f70f880", events, frames=18)
