@@ -266,7 +266,7 @@ class Chains:
 
     def _end_at_count(self, runs: list[Run]) -> list[Run] | None:
         """Runs up to a count that may be another recording's, where the buffer behind it is not this recording's."""
-        limit = self.config["n_buffers_recorded"]
+        limit, search = self.config["n_buffers_recorded"], self._search(runs)
         for number, run in enumerate(runs):
             i = limit - run.first.written
             if not 0 < i <= run.count or not run.matches(i - 1, self.headers.at(run.sector_of(i - 1))):
@@ -275,7 +275,7 @@ class Chains:
             if not i < run.count and number == len(runs) - 1:
                 continue
             kept = cut_at(runs, number, i)
-            steps = run.matches(i, behind) and self._search(runs).steps_at(run, i) and not self._without_older(kept)[2]
+            steps = run.matches(i, behind) and search.steps_at(run, i) and not self._without_older(kept)[2]
             if steps or not run.matches(i, behind):
                 return kept
         return None

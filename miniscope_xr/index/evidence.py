@@ -263,7 +263,10 @@ class Evidence:
         return median(known) if known else None
 
     def steps_at(self, run: Run, i: int) -> bool:
-        """Whether the first buffers from ``i`` on whose clock is known are off that of the frames before."""
+        """Whether the first buffers from ``i`` on whose clock is known are off that of our frames before."""
+        self.close = True
+        if self._stale(run, i - 1):
+            return False
         found = (self._deviation(run, k, i) for k in range(i, min(i + len(run.cut), run.count)))
         first = next((d for d in found if d is not None), 0.0)
         return abs(first) > CLOCK_STEP * self.ticks

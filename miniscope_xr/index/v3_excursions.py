@@ -60,12 +60,14 @@ def frames_astray(frames: Ints, times: Floats, fs: float | None, theirs: list[tu
     old = median(t - period * k for k, t in theirs) if theirs and len(theirs) > 2 else float("nan")
     spread = np.abs(np.diff(phase))
     usual = spread[spread <= TOLERANCE]
-    early = min(FINE + 2 * float(np.percentile(usual, 80)), TOLERANCE) if len(usual) else TOLERANCE
+    early, far = (
+        min(FINE + 2 * float(np.percentile(usual, most)), TOLERANCE) if len(usual) else TOLERANCE for most in (90, 80)
+    )
     jumps = np.flatnonzero(spread > FINE) + 1
     near = {k for at in jumps.tolist() for k in range(max(at - _AROUND, 0), min(at + _AROUND, len(phase)))}
     astray = np.zeros(len(phase), bool)
     for k in near:
-        found[k], astray[k] = _judged(phase, times, k, camera, early)
+        found[k], astray[k] = _judged(phase, times, k, camera, early, far)
 
     def alike(a: int, b: int) -> bool:
         same = 0 <= b < len(phase) and bool(astray[b]) and frames[b] - frames[a] == b - a
@@ -81,7 +83,7 @@ def _apart(phase: Any, level: float, camera: float) -> Any:
     return np.abs((phase - level + camera / 2) % camera - camera / 2)
 
 
-def _judged(phase: Floats, times: Floats, k: int, camera: float, early: float) -> tuple[bool, bool]:
+def _judged(phase: Floats, times: Floats, k: int, camera: float, early: float, far: float) -> tuple[bool, bool]:
     """Whether a frame cannot be one of those around it; and whether it is off the clock most of those keep.
 
     It cannot where it comes early, or later than a frame behind it. The clock is one that frames on both sides keep.
@@ -95,4 +97,4 @@ def _judged(phase: Floats, times: Floats, k: int, camera: float, early: float) -
     if 2 * kept.sum() <= len(near) or not len(ahead) or not len(behind):
         return False, False
     wrong = phase[k] < before[ahead].min() - early or times[k] >= times[k + 1 + behind].min()
-    return bool(wrong), bool(_apart(phase[k], level, camera) > early)
+    return bool(wrong), bool(_apart(phase[k], level, camera) > far)
