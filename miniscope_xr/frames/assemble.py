@@ -131,7 +131,8 @@ class FrameAssembler:
     def _copies(self, source: ByteSource, run: Run, piece: Piece) -> list[tuple[int, Buffer]]:
         """The buffers of a piece in card order, and before them those that were let through one ring too early.
 
-        One of those may be all there is of a buffer whose own place the run does not reach.
+        One of those may be all there is of a buffer whose own place the run does not reach. One that is of another time
+        than the buffer in that place is an older recording's.
         """
         own = self._buffers(source, run, range(piece.start, piece.stop))
         if run.odd:
@@ -139,7 +140,8 @@ class FrameAssembler:
         i = piece.start - run.index_of(piece.start) + np.arange(len(run.cut))
         found = i[self.buffers.earlier(source, run, i)].tolist()
         early = [(k, buffer) for k in found if (buffer := self.buffers.earlier_copy(source, run, k)) is not None]
-        return [*early, *own]
+        times = {k: buffer.header["timestamp"][0] for k, buffer in own}
+        return [*((k, b) for k, b in early if times.get(k, b.header["timestamp"][0]) == b.header["timestamp"][0]), *own]
 
     def _buffers(self, source: ByteSource, run: Run, places: range) -> list[tuple[int, Buffer]]:
         """The buffers of a run in some places, as far as they are on the card and of this recording."""

@@ -49,6 +49,7 @@ MISREAD = {
     "old buffers in the first frame of a finished recording": (12529,),
     "a count that the clock steps at, of this recording or of an older one": (12860, 40, 13051),
     "old buffers in a DAQ's finished recording, with the same clock": (2126, 2293, 12412),
+    "a lapped buffer of an older recording in the place of a failed write": (13321,),
     "three edges of a remote in the last two frames": (12966,),
     "an interrupt lost in the last buffer before an older recording": (12562, 12672),
     "a drop of an older recording with the same clock, but another focus": (12634,),
