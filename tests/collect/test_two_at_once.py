@@ -98,14 +98,13 @@ def test_the_same_card_into_the_same_folder(day, tool, tmp_path, other):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="kills a process")
 def test_one_that_was_killed_keeps_no_lock(day, tool, tmp_path, other):
     (card,), into = day(1), tmp_path / "lab"
     words = ("collect", card, "into", into, *TOLD)
     first = other(*words)
     first.process.kill()
     first.process.communicate()
-    assert list(into.rglob(".*.lock"))
+    assert bool(list(into.rglob(".*.lock"))) == (os.name == "posix"), "Windows takes it away with its process"
     assert tool(*words).code == 0
     assert not list(into.rglob(".*.lock"))
     assert data_of(card, next(into.rglob("*.img")))
