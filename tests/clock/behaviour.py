@@ -78,13 +78,13 @@ class Behaviour:
         away = (self._yy[part] - y) ** 2 + (self._xx[part] - x) ** 2
         picture[part] += strength * np.exp(-away / (2 * radius**2))
 
-    def write(self, path: Path, fps: float = 30, codec: str = "MJPG") -> Path:
-        """Write it with a codec that loses detail, in colour as cameras do."""
+    def write(self, path: Path, fps: float = 30, codec: str = "MJPG", some: range | None = None) -> Path:
+        """Write it, or some of its frames, with a codec that loses detail, in colour as cameras do."""
         import cv2
 
         film = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, (WIDTH, HEIGHT))
         assert film.isOpened()
-        for k in range(self.frames):
+        for k in some or range(self.frames):
             film.write(self(k))
         film.release()
         return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -333,6 +334,68 @@ class TestTables:
     def test_only_rising_edges_count(self, tmp_path: Path) -> None:
         (tmp_path / "t.csv").write_text("t,level\n1,1\n1.5,0\n4,1\n4.1,1\n5,0\n")
         assert read_pulses(tmp_path / "t.csv").seconds.tolist() == [1, 4]
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            "Karte (s);Kamera (s)\r\n1,5;2,25\r\n3,5;4,25\r\n".encode("utf-8-sig"),
+            "Zeit\tKamera µs\n1,5\t2,25\n3,5\t4,25\n".encode("utf-16"),
+            b'"1,5","2,25"\n"3,5","4,25"\n',
+            b"sep=;\r\n\r\nSession of Monday\r\ncard;other\r\n1.5;2.25\r\n3.5;4.25\r\n",
+            b"Channel 1;Channel 2\n1,5;2,25\n3,5;4,25\n",
+            b"card (ms),camera_ms\n1500,2250\n3500,4250\n",
+        ],
+        ids=["Excel, German", "Excel, Unicode text", "quoted", "lines above", "a digit in the heading", "ms"],
+    )
+    def test_pairs_as_spreadsheets_save_them(self, data: bytes, tmp_path: Path) -> None:
+        (tmp_path / "t.csv").write_bytes(data)
+        card, other = read_pairs(tmp_path / "t.csv")
+        assert (card.tolist(), other.seconds.tolist(), other.dated) == ([1.5, 3.5], [2.25, 4.25], False)
+
+    @pytest.mark.parametrize(
+        "row",
+        ["29.11.2026 15:09:26,500", "29.11.26 15:09:26.5", "11/29/2026 3:09:26.5 PM", "29/11/2026 15:09:26.5",
+         "2026/11/29 15:09:26.5", "2026-11-29T15:09:26.500"],
+    )  # fmt: skip
+    def test_dates_as_countries_write_them(self, row: str, tmp_path: Path) -> None:
+        (tmp_path / "t.csv").write_text(f"card;when\n1;{row}\n2;\n", encoding="utf-8")
+        _, other = read_pairs(tmp_path / "t.csv")
+        assert other.dated
+        assert other.seconds[0] == datetime(2026, 11, 29, 15, 9, 26, 500_000).timestamp()
+        assert np.isnan(other.seconds[1])
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("1;3/4/2026 12:00\n", "one day in one country"),
+            ("1;31.11.2026 12:00\n", "day is out of range"),
+            ("card,other\n0,5,12,3\n", "decimal comma"),
+        ],
+    )
+    def test_what_could_be_two_things_is_not_guessed(self, text: str, said: str, tmp_path: Path) -> None:
+        (tmp_path / "t.csv").write_text(text)
+        with pytest.raises(OptionError, match=said):
+            read_pairs(tmp_path / "t.csv")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "Zeit;Pegel\n1,5;1\n2;0\n4,25;1\n5;0\n", "Temps (s)\n1,5\n4,25\n", "1.5,high\n2,low\n4.25,HIGH\n",
+            "t,edge\n1.5,rising\n2,falling\n4.25,rising\n", "t (ms),TTL\n1500,True\n2000,False\n4250,True\n",
+            "1.5;1,0\n2;0,0\n4.25;1,0\n",
+        ],
+    )  # fmt: skip
+    def test_pulses_in_any_language(self, text: str, tmp_path: Path) -> None:
+        (tmp_path / "t.csv").write_text(text)
+        assert read_pulses(tmp_path / "t.csv").seconds.tolist() == [1.5, 4.25]
+
+    def test_edges_in_words_that_are_not_known_are_not_guessed(self, tmp_path: Path) -> None:
+        (tmp_path / "t.csv").write_text("Zeit;Flanke\n1;steigend\n2;fallend\n4;steigend\n5;fallend\n")
+        with pytest.raises(ClockError, match="between 'steigend' and 'fallend': write 1 for a rising"):
+            read_pulses(tmp_path / "t.csv")
+        (tmp_path / "t.csv").write_text("0,5\n1,7\n")
+        with pytest.raises(OptionError, match="decimal comma, or two columns"):
+            read_pulses(tmp_path / "t.csv")
 
     @pytest.mark.parametrize("text", ["", "card,other\n", "a,b\nc,d\n", "1,2\n3\n"])
     def test_what_is_no_table_is_refused(self, text: str, tmp_path: Path) -> None:

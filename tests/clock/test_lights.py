@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from miniscope_xr.tools.clock import filmed
 from miniscope_xr.tools.clock.align import align
 from miniscope_xr.tools.clock.card_clock import CardClock
 from miniscope_xr.tools.clock.fit import ClockError
+from miniscope_xr.tools.export.aligned import camera_of
 from miniscope_xr.tools.simulate import simulate
 from tests.clock.behaviour import Behaviour, share
 from tests.clock.test_clock import recording
@@ -233,6 +236,47 @@ def test_a_camera_s_folder_gives_dates(tmp_path: Path) -> None:
         40, "ms"
     )
     assert "timeStamps.csv" in ds.attrs["clock_source"]
+
+
+@pytest.mark.parametrize("more", [3, 45])
+def test_times_without_a_frame_widen_the_error_or_are_refused(more: int, tmp_path: Path) -> None:
+    film = video(tmp_path)
+    rows = "".join(f"{k},{round(1000 * k / FPS)},0\n" for k in range(FRAMES + more))
+    (tmp_path / "timeStamps.csv").write_text("Frame Number,Time Stamp (ms),Buffer Index\n" + rows)
+    if more > FPS:
+        with pytest.raises(ClockError, match=r"480 frames, and timeStamps.csv has 525 times: 1\.5 s .* missing"):
+            align(recording(LENGTH), video=film, progress=False)
+        return
+    ds = align(recording(LENGTH), video=film, progress=False)
+    assert np.abs(off_by(ds)).max() <= 1 / FPS
+    assert ds.attrs["clock_error"] >= more / FPS
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+def test_a_video_whose_rate_is_not_even_has_the_times_of_its_file(tmp_path: Path) -> None:
+    """As a phone films: here it takes half as many frames a second from the sixth second on."""
+    film = Behaviour(share(np.where(np.arange(FRAMES) < 180, TIMES, 6 + (TIMES - 6) * 2), 1 / FPS, (ON, OFF)), FRAMES)
+    even = film.write(tmp_path / "even.avi", FPS, "MJPG")
+    uneven = "setpts='if(lt(N,180),N/30,6+(N-180)/15)/TB'"
+    words = ["ffmpeg", "-v", "error", "-i", even, "-vf", uneven, "-vsync", "vfr", "-c:v", "mjpeg", "-q:v", "2"]
+    subprocess.run([*map(str, words), str(tmp_path / "film.mkv")], check=True)
+    ds = align(recording(LENGTH), video=tmp_path / "film.mkv", progress=False)
+    assert "the times that the video's file gives its frames" in ds.attrs["clock_source"]
+    assert np.abs(off_by(ds)).max() <= 2 / FPS  # a frame of the second part
+    camera = camera_of(ds, tmp_path / "film.mkv")
+    assert camera is not None
+    np.testing.assert_allclose(camera.seconds, np.where(TIMES < 6, TIMES, 6 + (TIMES - 6) * 2), atol=0.002)
+
+
+def test_a_video_in_several_parts_is_one(tmp_path: Path) -> None:
+    """Numbered as Miniscope-DAQ does, ten of them, so that 10 comes behind 9."""
+    film = Behaviour(share(TIMES, 1 / FPS, (ON, OFF)), FRAMES)
+    folder = tmp_path / "BehavCam"
+    folder.mkdir()
+    for part in range(12):
+        film.write(folder / f"{part}.avi", FPS, "MJPG", range(40 * part, 40 * part + 40))
+    ds = align(recording(LENGTH), video=folder, progress=False)
+    assert np.abs(off_by(ds)).max() <= 1 / FPS
 
 
 def test_what_is_no_video_is_refused(tmp_path: Path) -> None:

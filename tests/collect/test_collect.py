@@ -127,7 +127,7 @@ def test_one_that_fails_keeps_no_other_waiting(day, tool, tmp_path):
         (["CARD", "--session", "a"], "not known: animal and date"),
         (["CARD", "--name", "{session}"], "session"),
         (["CARD", "--name", "../{card}"], "stay in the folder"),
-        (["CARD", "--date", "3/14/2026"], "2026-03-14"),
+        (["CARD", "--date", "3/4/2026"], "2026-03-14"),
         (["CARD", "--export", "nbw"], "did you mean 'nwb'"),
         (["CARD", "--at-once", "0"], "--at-once"),
         (["missing.img"], "no file or device"),

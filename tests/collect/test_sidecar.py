@@ -153,7 +153,7 @@ def test_told_before_it_is_not_asked_again(copy, day, tool, tmp_path):
 def test_asked_for_once_on_a_terminal(day, tool, tmp_path, monkeypatch):
     from miniscope_xr.tools.cli import collect
 
-    answers = {"animal": iter(["m1", "m2"]), "date": iter(["14.3.26", MOMENT, ""]), "session": iter(["a", "a"])}
+    answers = {"animal": iter(["m1", "m2"]), "date": iter(["3/4/26", MOMENT, ""]), "session": iter(["a", "a"])}
     asked = []
 
     def ask(question):
@@ -194,7 +194,7 @@ def test_tables(tmp_path):
         ("a.csv", "card,animal\n,m1\n", "row 2: no card"),
         ("a.csv", "card,animal\nx,m1\nX,m2\n", "named twice"),
         ("a.csv", "card,animal\nx,m1,2\n", "more values than columns"),
-        ("a.csv", "card,date\nx,3/14/2026\n", "row 2: date="),
+        ("a.csv", "card,date\nx,3/4/2026\n", "row 2: date="),
         ("a.csv", "card,sex\nx,male\n", "one of M, F, U"),
         ("a.csv", "card,the animal\nx,m1\n", "no name of a column"),
         ("a.csv", "", "one of them is `card`"),
@@ -223,7 +223,7 @@ def test_dates():
     assert date_of("20260314") == "2026-03-14"
     assert date_of(" 2026-03-14 15:09 ") == "2026-03-14T15:09:00"
     assert date_of("2026-03-14T15:09:26+01:00") == "2026-03-14T15:09:26+01:00"
-    for text in ("3/14/2026", "yesterday", "", "2026-02-30"):
+    for text in ("3/4/2026", "yesterday", "", "2026-02-30"):
         with pytest.raises(OptionError, match="2026-03-14"):
             date_of(text)
 

@@ -66,6 +66,27 @@ def test_another_encoding_says_how_to_save_it(tmp_path):
         CardTable(tmp_path / "a.csv")
 
 
+@pytest.mark.parametrize(
+    ("typed", "date"),
+    [
+        ("29.11.2026", "2026-11-29"), ("29.11.26", "2026-11-29"), ("11/29/26", "2026-11-29"),
+        ("29/11/2026", "2026-11-29"), ("3/14/2026", "2026-03-14"),
+        ("29.11.2026 15:09", "2026-11-29T15:09:00"), ("11/29/2026 3:09:26 PM", "2026-11-29T15:09:26"),
+        ("4/4/2026", "2026-04-04"), ("12/31/2026 12:00 AM", "2026-12-31T00:00:00"),
+    ],
+)  # fmt: skip
+def test_dates_as_a_spreadsheet_shows_them(tmp_path, typed, date):
+    (tmp_path / "a.csv").write_text(f"card;date\nab12;{typed}\n")
+    assert CardTable(tmp_path / "a.csv").of("ab12", "") == {"date": date}
+
+
+@pytest.mark.parametrize("typed", ["3/4/2026", "31.11.2026", "29.13.2026", "11/29", "29.11.2026 25:00"])
+def test_a_date_that_is_none_or_could_be_two_is_refused_with_its_row(tmp_path, typed):
+    (tmp_path / "a.csv").write_text(f"card;date\nab12;{typed}\n")
+    with pytest.raises(OptionError, match=r"row 2: date=.*expected a day such as 2026-03-14"):
+        CardTable(tmp_path / "a.csv")
+
+
 def test_whose_row_it_is_has_to_be_clear(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("card,animal\nab12,m1\n/dev/sdx,m2\n")

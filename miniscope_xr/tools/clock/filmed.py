@@ -23,6 +23,7 @@ _BLINK = 1.0
 """s: while the firmware waits it turns its LED on or off every second; after an odd number of them it is on already."""
 _BLINKS_LATER = 5.0
 """s: after a recording that ended by itself Miniscope-zero blinks for four."""
+_MOST_LACKING = 1.0  # s of the video: a program that is closed writes some times more than frames
 _DOUBT = 0.15  # s from the middle between two lengths within which a light could be of either
 
 
@@ -53,8 +54,9 @@ def from_video(
         There is no such light, or several could be it.
     """
     steps = steps_of(path, region, bool(progress))
-    times = camera_times(Path(camera) if camera else path, steps.count, nominal_rate(path))
+    times = camera_times(Path(camera) if camera else path, steps.count, nominal_rate(path), steps.shown)
     half = float(np.median(np.diff(times.seconds))) / 2
+    lacking = _lacking(times, steps.count, path)
     if card is None:
         early = _BLINK * (recording.delay % 2)
         lit = Lit(recording.length, early, float(recording.delay), _BLINKS_LATER)
@@ -67,12 +69,26 @@ def from_video(
             else "status LED"
         )
         ends = recording.ends - np.array([early, 0.0])
-        return BothSaw(ends, Column(seen, times.dated), 2 * half + recording.period, _said(light, times, what))
+        return BothSaw(
+            ends, Column(seen, times.dated), 2 * half + recording.period + lacking, _said(light, times, what)
+        )
     lights = find_lights(steps, times.seconds, None)
     mine = pulse_times(card, "card").seconds
     light, flashes, rows, theirs = _flashes(lights, times, mine, 2 * half)
     said = _said(light, times, f"{len(rows)} of {len(flashes)} flashes")
-    return BothSaw(np.sort(mine)[rows], Column(flashes[theirs], times.dated), half, said)
+    return BothSaw(np.sort(mine)[rows], Column(flashes[theirs], times.dated), half + lacking, said)
+
+
+def _lacking(times: FrameTimes, count: int, path: Path) -> float:
+    """How far the times may be off because some of them have no frame, in s: which ones is not known."""
+    lost = max(len(times.seconds) - count, 0)
+    seconds = lost * float(np.median(np.diff(times.seconds)))
+    if seconds > _MOST_LACKING:
+        raise ClockError(
+            f"{path}: {count} frames, and {times.source} has {len(times.seconds)} times: {seconds:.1f} s of the video "
+            "are missing, and it is not known where; give a table of the times of these frames (camera), or pairs"
+        )
+    return seconds
 
 
 def _went_on_early(lit: float, recording: CardClock, early: float) -> float:

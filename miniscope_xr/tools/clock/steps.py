@@ -33,20 +33,25 @@ _ROOM = 0.5  # of a change: where the whole picture changes by as much, it is th
 _SOME = 7  # of so many rows and columns one tells how bright the whole picture is
 
 
-def frames_of(path: Path) -> Iterator[Array]:
+def frames_of(path: Path) -> Iterator[tuple[Array, float]]:
     """Yield the frames of a video, or of the numbered videos of a folder in their order: of colours the brightest.
 
-    A blue LED is hardly seen in grey, to which blue adds a tenth.
+    A blue LED is hardly seen in grey, to which blue adds a tenth. With each comes when its file shows it, in s.
     """
     cv2 = need("cv2", "video", "reading a behaviour video")
+    begins, shown = 0.0, 0.0
     for part in parts_of(path):
         with opened_film(part) as film:
             refuse_no_film(film, part)
+            rate = float(film.get(cv2.CAP_PROP_FPS))
             while True:
                 there, image = film.read()
                 if not there:
                     break
-                yield image if image.ndim == 2 else cv2.max(cv2.max(image[..., 0], image[..., 1]), image[..., 2])
+                shown = begins + float(film.get(cv2.CAP_PROP_POS_MSEC)) / 1000
+                bright = image if image.ndim == 2 else cv2.max(cv2.max(image[..., 0], image[..., 1]), image[..., 2])
+                yield bright, shown
+            begins = shown + (1 / rate if rate > 0 else 0.0)
 
 
 @dataclass
@@ -61,6 +66,8 @@ class Steps:
     """Blocks along y and x."""
     levels: Array
     """How far every block stood out on the whole in each stretch of :data:`STRETCH` frames (stretch, block)."""
+    shown: Array
+    """When the video's file shows each frame, in s."""
     edge: int = BLOCK
 
 
@@ -78,12 +85,14 @@ def steps_of(path: Path, region: Region | None = None, progress: bool = True) ->
     """
     past: list[Array] = []
     glow: list[float] = []
+    shown: list[float] = []
     stretch: list[Array] = []
     levels: list[Array] = []
     found: list[tuple[Array, Array, Array]] = []
     count, shape = 0, (1, 1)
     with progress_bar(0, f"light in {path.name}", show=progress) as bar:
-        for image in frames_of(path):
+        for image, second in frames_of(path):
+            shown.append(second)
             points = _points(image, region)
             shape = points.shape
             flat = points.reshape(-1).astype(np.int16)
@@ -100,7 +109,7 @@ def steps_of(path: Path, region: Region | None = None, progress: bool = True) ->
         raise ClockError(f"{path}: {count} frames are too few to find a light in")
     frames, blocks, sizes = (np.concatenate(each) for each in zip(*found, strict=True))
     whole = np.array(levels, np.uint8).reshape(-1, shape[0] * shape[1])
-    return Steps(frames, blocks, sizes, count, shape, whole)
+    return Steps(frames, blocks, sizes, count, shape, whole, np.array(shown))
 
 
 def _points(image: Array, region: Region | None) -> Array:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,12 @@ import numpy as np
 
 from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.clock.fit import ClockError
-from miniscope_xr.tools.stream.camera import UNIX, table_rows
+from miniscope_xr.tools.stream.camera import UNIX
+from miniscope_xr.tools.stream.tables import Table, moment_of, read_table
 from miniscope_xr.tools.stream.timing import unix_seconds
+
+_HIGH = {"high", "on", "up", "rising", "true"}
+_LOW = {"low", "off", "down", "falling", "false"}
 
 
 @dataclass(frozen=True)
@@ -55,21 +59,58 @@ def _texts(values: list[str], what: str) -> Column:
 
 def _since_1970(text: str) -> float:
     """Seconds of a date and time; NaN for an empty cell, or what programs write in its place."""
-    return np.nan if text.lower() in ("", "nan", "nat", "none") else datetime.fromisoformat(text).timestamp()
+    return np.nan if text.lower() in ("", "nan", "nat", "none") else moment_of(text).timestamp()
 
 
 def read_pairs(path: Path) -> tuple[Array, Column]:
-    """Two columns: the card's time in s, and the other clock's in s or as dates; a heading may be above."""
-    rows = table_rows(path, 2)
-    card = seconds_of([row[0] for row in rows], f"{path}, column 1")
-    return card.seconds, seconds_of([row[1] for row in rows], f"{path}, column 2")
+    """Two columns: the card's time in s, and the other clock's in s or as dates; a heading may be above.
+
+    A column whose heading says ms is in ms.
+    """
+    table = read_table(path, 2)
+    return _column(table, 0, path).seconds, _column(table, 1, path)
 
 
 def read_pulses(path: Path) -> Column:
-    """One column of times, or a table of TTL edges (time, level): the rising ones count."""
-    rows = table_rows(path, 1)
-    levels = [row[1] for row in rows if len(row) > 1]
-    if len(levels) == len(rows) and set(levels) <= {"0", "1", "0.0", "1.0", "False", "True"}:
-        high = [float({"False": 0, "True": 1}.get(level, level)) > 0 for level in levels]
-        rows = [row for k, row in enumerate(rows) if high[k] and (k == 0 or not high[k - 1])]
-    return seconds_of([row[0] for row in rows], f"{path}, column 1")
+    """One column of times, or a table of TTL edges (time, level): the rising ones count.
+
+    Raises
+    ------
+    ClockError
+        Its second column goes to and fro between two words of which it is not clear which is the rising edge.
+    """
+    table = read_table(path, 1)
+    levels = [row[1].lower() for row in table.rows if len(row) > 1]
+    if len(levels) == len(table.rows) and len(set(levels)) <= 2:
+        high = [_is_high(level) for level in levels]
+        if None not in high:
+            rows = [row for k, row in enumerate(table.rows) if high[k] and (k == 0 or not high[k - 1])]
+            return _column(Table(rows, table.heading), 0, path)
+        if len(levels) > 2 and all(one != other for one, other in itertools.pairwise(levels)):
+            raise ClockError(
+                f"{path}: its second column goes to and fro between {levels[0]!r} and {levels[1]!r}: write 1 for a "
+                "rising edge and 0 for a falling one, or leave only the rising ones"
+            )
+    return _column(table, 0, path)
+
+
+def _is_high(level: str) -> bool | None:
+    """Whether a level, or the edge to it, is the upper one; None where that is not clear."""
+    if level in _LOW or level in _HIGH:
+        return level in _HIGH
+    try:
+        return {0.0: False, 1.0: True}.get(float(level))
+    except ValueError:
+        return None
+
+
+def _column(table: Table, column: int, path: Path) -> Column:
+    found = seconds_of([row[column] for row in table.rows], f"{path}, column {column + 1}")
+    if not table.in_ms(column) or not np.isfinite(found.seconds).any() or not _are_numbers(table, column):
+        return found
+    seconds = found.seconds / 1000
+    return Column(seconds, bool(np.nanmin(seconds) > UNIX))
+
+
+def _are_numbers(table: Table, column: int) -> bool:
+    return all("-" not in row[column][1:] and ":" not in row[column] for row in table.rows)

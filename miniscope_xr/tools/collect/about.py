@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from miniscope_xr.errors import OptionError, plain
 from miniscope_xr.tools.export.options import ABOUT, facts
 from miniscope_xr.tools.flash.ask import is_person
+from miniscope_xr.tools.stream.tables import moment_of
 
 SESSION = {
     "animal": "name of the animal",
@@ -49,7 +50,7 @@ def date_of(value: object) -> str:
     Raises
     ------
     OptionError
-        It is none; 3/4/2026 is not taken, which is another day in another country.
+        It is none; 3/4/2026 is not taken, which is another day in another country. 29.11.2026 and 11/29/2026 are.
     """
     if isinstance(value, datetime.date):  # also a datetime: YAML has them
         return value.isoformat()
@@ -57,12 +58,12 @@ def date_of(value: object) -> str:
     if text.lower() == "today":
         return datetime.date.today().isoformat()
     try:
-        moment = datetime.datetime.fromisoformat(text)
+        moment = moment_of(text)
     except ValueError as error:
         raise OptionError(
             f"date={plain(text)!r}: expected a day such as 2026-03-14, with a time of day 2026-03-14T15:09:26, or today"
         ) from error
-    return moment.date().isoformat() if len(text) <= 10 else moment.isoformat()
+    return moment.isoformat() if ":" in text or "T" in text else moment.date().isoformat()
 
 
 def asked(

@@ -193,7 +193,15 @@ def _is_twin(card: CollectJob, twins: dict[str, str]) -> bool:
 def _earlier(disk: Disk, known: Sequence[Sidecar]) -> Sidecar | None:
     """The record of a card's last recording, where the card was prepared after that."""
     before = [record for record in known if record.prepared and record.card.get("id") == disk.card_id]
-    return before[-1] if before else None
+    return max(before, key=_copied, default=None)
+
+
+def _copied(record: Sidecar) -> float:
+    """When a copy was written; names tell nothing of the order."""
+    try:
+        return record.image.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _refuse_taken(card: CollectJob) -> None:

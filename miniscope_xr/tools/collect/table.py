@@ -9,7 +9,6 @@ of it, whatever it is called::
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import os
@@ -24,6 +23,7 @@ from miniscope_xr.errors import CardNotFoundError, OptionError, parser_said, pla
 from miniscope_xr.source.windows import real_path
 from miniscope_xr.tools.collect.about import SETTINGS, About, checked
 from miniscope_xr.tools.flash.disks.base import Disk
+from miniscope_xr.tools.stream.tables import text_of, why_no_text
 
 _MOST_BYTES = 4 << 20
 KEY = "card"
@@ -48,12 +48,11 @@ class CardTable:
         try:
             if path.stat().st_size > _MOST_BYTES:
                 raise OptionError(f"{path}: a table of cards is no file of {path.stat().st_size / 1e6:.0f} MB")
-            text = _text(path.read_bytes())
+            text = text_of(path.read_bytes())
         except FileNotFoundError as error:
             raise CardNotFoundError(error.errno, "there is no such table", str(path)) from error
         except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or "it is no text in UTF-8; save it again as 'CSV UTF-8'"
-            raise OptionError(f"{path}: cannot be read as a table: {why}") from error
+            raise OptionError(f"{path}: cannot be read as a table: {why_no_text(error)}") from error
         rows = _yaml(text, path) if path.suffix.lower() in (".yaml", ".yml") else _csv(text, path)
         self.rows: dict[str, About] = {}
         self._settings: dict[str, str] = {}
@@ -133,11 +132,6 @@ class CardTable:
     def names_id(self, card_id: str) -> bool:
         """Whether a card is named by its id: whoever wrote that had this card in hand."""
         return card_id.lower() in self.rows
-
-
-def _text(data: bytes) -> str:
-    """Decode a file: UTF-8, or UTF-16 where it says so, as a spreadsheet's "Unicode text" does."""
-    return data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
 
 
 def _csv(text: str, path: Path) -> list[tuple[int, dict[str, Any]]]:

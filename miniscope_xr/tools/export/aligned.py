@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.errors import OptionError
-from miniscope_xr.tools.stream.camera import camera_times, frame_counts, nominal_rate, parts_of
+from miniscope_xr.tools.stream.camera import camera_times, film_times, frame_counts, nominal_rate, parts_of, stamps_of
 from miniscope_xr.tools.stream.timing import SHOWN, WALL, unix_seconds
 
 ALIGNED = "by the clock the recording was aligned with"
@@ -64,8 +64,12 @@ def camera_of(ds: xr.Dataset, path: Any) -> Camera | None:
     if SHOWN not in ds.coords:
         raise OptionError("camera: the recording has no time by the camera's clock: align it first (`align`, --clock)")
     parts = parts_of(Path(path))
-    counts = frame_counts(parts)
-    times = camera_times(Path(path), sum(counts), nominal_rate(Path(path)))
+    if stamps_of(Path(path)) is None:
+        shown = film_times(parts)
+        counts = [len(each) for each in shown]
+        times = camera_times(Path(path), sum(counts), nominal_rate(Path(path)), np.concatenate(shown))
+    else:
+        counts, times = frame_counts(parts), camera_times(Path(path))
     if len(times.seconds) != sum(counts):
         raise OptionError(f"{path}: {sum(counts)} frames, and {times.source} has {len(times.seconds)} times")
     zero = 0.0 if times.dated else float(ds.attrs.get("clock_zero", 0.0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,33 +14,11 @@ import numpy as np
 from miniscope_xr.errors import OptionError
 from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.stream.libraries import need
+from miniscope_xr.tools.stream.tables import read_table
 
 UNIX = 1e8
 """Seconds from which on a clock is taken to show the time of day: 1973 and later, since 1970."""
-
-
-def table_rows(path: Path, columns: int) -> list[list[str]]:
-    """Rows of a CSV file that have a number or a date in front; what else is above them is a heading."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"{path}: cannot be read as a table: {getattr(error, 'strerror', None) or error}") from error
-    found: list[list[str]] = []
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    for number, line in enumerate(lines):
-        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=_separator(line)))]
-        if not found and number == 0 and not any(character.isdigit() for character in cells[0]):
-            continue
-        if len(cells) < columns:
-            raise OptionError(f"{path}, row {number + 1}: {len(cells)} columns, expected {columns}")
-        found.append(cells)
-    if not found:
-        raise OptionError(f"{path}: no row with times")
-    return found
-
-
-def _separator(line: str) -> str:
-    return next((mark for mark in (",", ";", "\t") if mark in line), ",")
+_UNEVEN = 0.5  # of the time from one frame to the next: off by more than that the rate of a video is not even
 
 
 @dataclass(frozen=True)
@@ -53,7 +30,9 @@ class FrameTimes:
     source: str
 
 
-def camera_times(path: Path, count: int | None = None, rate: float | None = None) -> FrameTimes:
+def camera_times(
+    path: Path, count: int | None = None, rate: float | None = None, shown: Array | None = None
+) -> FrameTimes:
     """When a behaviour camera took its frames.
 
     Parameters
@@ -63,23 +42,54 @@ def camera_times(path: Path, count: int | None = None, rate: float | None = None
         of its frames, or a video.
     count, rate
         Of a video without a table: its frames, and how many a second its file says.
+    shown
+        When its file shows each of them, in s: a phone's video has no even rate.
     """
-    folder = path if path.is_dir() else path.parent
-    table = path if path.suffix.lower() == ".csv" else folder / "timeStamps.csv"
-    if not table.exists():
-        table = folder / f"{path.stem}_timeStamps.csv"
-    if table.exists():
-        began = recording_start(folder)
+    table = stamps_of(path)
+    if table is not None:
+        began = recording_start(table.parent)
         times = _milliseconds(table) / 1000.0
         return FrameTimes(times + (began or 0.0), began is not None or bool(times[0] > UNIX), table.name)
     if count is None or not rate:
         raise OptionError(f"{path}: no timeStamps.csv says when its frames were taken")
-    return FrameTimes(np.arange(count) / rate, False, f"the {rate:g} frames/s that the video's file says")
+    even = np.arange(count) / rate
+    if shown is not None and len(shown) == count and np.abs(shown - shown[0] - even).max() > _UNEVEN / rate:
+        if (np.diff(shown) <= 0).any():
+            raise OptionError(f"{path}: the times that its file gives its frames run back; give a table of them")
+        return FrameTimes(shown - shown[0], False, "the times that the video's file gives its frames")
+    return FrameTimes(even, False, f"the {rate:g} frames/s that the video's file says")
+
+
+def stamps_of(path: Path) -> Path | None:
+    """The table of the times of a camera's frames: itself, or the one beside its video; None where there is none."""
+    folder = path if path.is_dir() else path.parent
+    named = path if path.suffix.lower() == ".csv" else folder / "timeStamps.csv"
+    return next((table for table in (named, folder / f"{path.stem}_timeStamps.csv") if table.exists()), None)
+
+
+def film_times(parts: list[Path]) -> list[Array]:
+    """When each file of a camera shows each of its frames, in s, one file behind the other: a pass over all of them.
+
+    Of an uneven rate the number of frames that a file tells is a guess.
+    """
+    cv2 = need("cv2", "video", "reading a behaviour video")
+    found: list[Array] = []
+    begins = 0.0
+    for part in parts:
+        with opened_film(part) as film:
+            refuse_no_film(film, part)
+            rate = float(film.get(cv2.CAP_PROP_FPS))
+            times: list[float] = []
+            while film.grab():
+                times.append(begins + float(film.get(cv2.CAP_PROP_POS_MSEC)) / 1000)
+        found.append(np.array(times))
+        begins = (times[-1] if times else begins) + (1 / rate if rate > 0 else 0.0)
+    return found
 
 
 def _milliseconds(path: Path) -> Array:
     """Second column of a timeStamps.csv: (frame number, ms since the start, buffer index)."""
-    rows = table_rows(path, 2)
+    rows = read_table(path, 2).rows
     try:
         return np.array([float(row[1]) for row in rows])
     except ValueError as error:
