@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -17,6 +19,7 @@ from miniscope_xr.tools.export import helpers
 from miniscope_xr.tools.export import store as store_module
 from miniscope_xr.tools.export.archive import archive
 from miniscope_xr.tools.export.store import Block, write_block
+from miniscope_xr.tools.stream.outputs import watched
 
 zarr = pytest.importorskip("zarr", reason="needs zarr")
 pytest.importorskip("dask.array", reason="needs dask")
@@ -76,6 +79,32 @@ def test_for_a_block_or_two_nobody_is_called(
     monkeypatch.setattr(helpers, "ProcessPoolExecutor", None)
     card, _ = make_card(frames=10 * blocks, **SMALL)
     assert archive([card], tmp_path / "a.zarr", 8, progress=False) == 10 * blocks
+
+
+def test_nobody_waits_for_a_helper_that_is_not_ready(
+    make_card: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a busy computer: here it would sleep for an hour first."""
+    monkeypatch.setattr(helpers, "_ready", functools.partial(time.sleep, 3600))
+    card, _ = make_card(frames=40, **SMALL)
+    assert archive([card], tmp_path / "a.zarr", 3, progress=False) == 40
+    assert multiprocessing.active_children() == []
+
+
+def test_who_leaves_leaves_no_helper_behind(make_card: Any, slow_here: None, tmp_path: Path) -> None:
+    """Ctrl+C does not wait for the blocks that others write; they are written by the next run."""
+    card, _ = make_card(frames=100, **SMALL)
+    archive([card], tmp_path / "here.zarr", 1, progress=False)
+
+    def see(what: str, done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with watched(see), pytest.raises(KeyboardInterrupt):
+        archive([card], tmp_path / "a.zarr", 2)
+    assert multiprocessing.active_children() == []
+    assert 0 < archive([card], tmp_path / "a.zarr", 1, progress=False) < 100
+    assert files(tmp_path / "a.zarr") == files(tmp_path / "here.zarr")
 
 
 def test_a_helper_that_the_system_ends_loses_nothing_for_good(

@@ -41,9 +41,10 @@ def written_here(blocks: Sequence[Block], workers: int | None = None) -> Generat
         return
     # fresh processes: a fork would share locks with whatever threads the caller has
     pool = ProcessPoolExecutor(helpers, multiprocessing.get_context("spawn"))
+    starting: set[Future[int]] = set()
+    running: set[Future[int]] = set()
     try:
-        starting: set[Future[int]] = {pool.submit(_ready) for _ in range(helpers)}
-        running: set[Future[int]] = set()
+        starting |= {pool.submit(_ready) for _ in range(helpers)}
         while todo or running:
             done = wait([*starting, *running], 0 if todo else None, FIRST_COMPLETED).done
             starting -= done
@@ -53,8 +54,19 @@ def written_here(blocks: Sequence[Block], workers: int | None = None) -> Generat
             running |= _handed_out(pool, todo, min(free, len(todo) - 1))
             if todo:
                 yield todo.popleft()
-    finally:  # what has not begun when somebody leaves is not begun any more: Ctrl+C waits for no other block
+    finally:
+        if starting or running or todo:
+            _end(pool)
         pool.shutdown(cancel_futures=True)
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """End helpers: those that are not even ready when all is done, and all of them where somebody leaves (Ctrl+C).
+
+    A block that is not marked is written again.
+    """
+    for process in list((pool._processes or {}).values()):  # kill_workers() is new in Python 3.14
+        process.kill()
 
 
 def _ready() -> int:
