@@ -224,6 +224,22 @@ def test_the_library_s_words_become_the_shell_s(python: str, shell: str) -> None
     assert at_the_shell(python) == shell
 
 
+@pytest.mark.slow
+def test_a_warning_is_one_line_without_a_place_in_a_program(make_card: Any, tmp_path: Path) -> None:
+    """A store in which a kill left a file: zarr warns of that, as a program warns its programmer."""
+    pytest.importorskip("zarr")
+    card, _ = make_card(frames=5)
+    words = f"archive {card} {tmp_path / 'lab.zarr'} --workers 1"
+    assert _shell(words, tmp_path).returncode == 0
+    (tmp_path / "lab.zarr" / ".zgroup.0123456789abcdef.partial").write_text("{")
+    done = _shell(words, tmp_path)
+    said = done.stderr.decode().splitlines()
+    assert done.returncode == 0
+    assert len(said) == 1
+    assert said[0].startswith("miniscope-xr archive: note: ")
+    assert ".partial" in said[0]
+
+
 def test_an_option_the_command_lacks_names_those_that_have_it() -> None:
     said = at_the_shell("until=40 returns it whole", known=lambda name: False)
     assert said == "--until 40 (an option of `video` and `export`) returns it whole"

@@ -31,9 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         # start-up time: an interrupt while these are imported ends here
         from miniscope_xr.tools.cli.program import parsed
-        from miniscope_xr.tools.cli.runner import run
+        from miniscope_xr.tools.cli.runner import run, say_warnings
 
         args = parsed(argv)
+        if argv is None:
+            say_warnings(args.command)
     except KeyboardInterrupt:
         ctrl_c.end()
     except SystemExit as left:  # argparse's own way to leave

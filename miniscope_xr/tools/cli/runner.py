@@ -11,6 +11,7 @@ import contextlib
 import os
 import sys
 import traceback
+import warnings
 from typing import Any, TextIO
 
 from miniscope_xr.errors import MiniscopeError, at_the_shell, message_of, plain
@@ -41,6 +42,19 @@ def prepare_streams() -> None:
         reconfigure: Any = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+
+
+def say_warnings(command: str) -> None:
+    """Have what this package or a library warns of said in one line, without a place in a program and its line.
+
+    What is for programmers (a feature that will go, an invalid value in a division) is not said.
+    """
+
+    def note(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        if issubclass(category, UserWarning):
+            say_line(plain(f"miniscope-xr {command}: note: {' '.join(str(message).split())}"))
+
+    warnings.showwarning = note
 
 
 def run(args: argparse.Namespace) -> int:
