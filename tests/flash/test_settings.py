@@ -14,7 +14,7 @@ from miniscope_xr.layout import WRITE_KEY, builtin_layouts, load_layout
 from miniscope_xr.tools.flash import sector
 from miniscope_xr.tools.flash.errors import RefusedError, SettingsError
 from miniscope_xr.tools.flash.plan import choose_build, frame_bytes, make_plan
-from miniscope_xr.tools.flash.settings import parse_settings, problem, show
+from miniscope_xr.tools.flash.settings import check_words, parse_settings, problem, show
 
 from .fakes import SECTOR, V4
 
@@ -224,3 +224,32 @@ def test_plans_that_do_not_fit():
     assert make_plan(V4, parse_settings(V4, []).values, {}, 2 << 20).end == 2 << 20, "until stopped, or full"
     with pytest.raises(RefusedError, match="add builds"):
         make_plan(replace(V4, builds=()), {}, {}, 10**9)
+
+
+ALL = tuple(builtin_layouts().values())
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("gian=2", "gian: no firmware has such a setting (did you mean 'gain'?)"),
+        ("=2", "an empty name: no firmware has such a setting"),
+    ],
+)
+def test_what_no_layout_has_is_not_said_of_one_of_them(word, said):
+    """Values are checked before the card is looked at: then nobody knows which layout it has."""
+    with pytest.raises(SettingsError) as error:
+        check_words(ALL, [word])
+    assert str(error.value).startswith(said)
+    assert not [layout.id for layout in ALL if layout.id in str(error.value)]
+
+
+def test_what_layouts_do_not_have_alike_is_said_of_one_of_them():
+    """The codes of a gain differ: whose they are is said, with the option that names another."""
+    with pytest.raises(SettingsError) as error:
+        check_words(ALL, ["gain=77"])
+    whose = next(layout for layout in ALL if f"so it is with {layout.id};" in str(error.value))
+    with pytest.raises(SettingsError) as alone:
+        check_words([whose], ["gain=77"])
+    assert str(error.value).startswith(str(alone.value))
+    assert "--layout" in str(error.value)

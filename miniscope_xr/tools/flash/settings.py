@@ -242,18 +242,28 @@ def check_words(layouts: Sequence[Layout], words: Sequence[str]) -> None:
     Raises
     ------
     SettingsError
-        They are wrong for all; says what is wrong for the layout that knows most of the names.
+        They are wrong for all; says what is wrong for the layout that knows most of the names, and that it is so there.
     """
     wrong = []
+    names = dict.fromkeys(name for layout in layouts for name in layout.header)
     for layout in layouts:
         try:
             _given(layout, words)
             return
         except SettingsError as error:
             known = sum(word.partition("=")[0] in layout.header for word in words)
-            wrong.append((known, error))
+            wrong.append((known, layout.id, error))
+    for name, equals, _ in (word.partition("=") for word in words):
+        if equals and name not in names and len(layouts) > 1:
+            raise SettingsError(
+                f"{name or 'an empty name'}: no firmware has such a setting{did_you_mean(name, names)}; "
+                "`miniscope-xr layouts` lists them"
+            )
     if wrong:
-        raise max(wrong, key=lambda each: each[0])[1]
+        _, where, error = max(wrong, key=lambda each: each[0])
+        if len({str(each) for _, _, each in wrong}) == 1:
+            raise error
+        raise SettingsError(f"{error} (so it is with {where}; give --layout if the card has another one)")
 
 
 def _meant(layout: Layout, words: Sequence[str], given: Mapping[str, int]) -> list[str]:
