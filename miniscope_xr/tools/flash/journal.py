@@ -41,9 +41,8 @@ def default_dir() -> Path:
 
 def places(backup_dir: Path) -> list[Path]:
     """Return the folder, and where it is the usual one also those that other Pythons of this computer use for it."""
-    if backup_dir != default_dir():
-        return [backup_dir]
-    return [folder / "backups" for folder in everywhere(data_folder())]
+    usual = [folder / "backups" for folder in everywhere(data_folder())]
+    return usual if backup_dir == usual[0] else [backup_dir]
 
 
 def save(path: Path, data: bytes) -> None:
