@@ -260,10 +260,10 @@ def check_words(layouts: Sequence[Layout], words: Sequence[str]) -> None:
                 "`miniscope-xr layouts` lists them"
             )
     if wrong:
-        _, where, error = max(wrong, key=lambda each: each[0])
+        _, where, most = max(wrong, key=lambda each: each[0])
         if len({str(each) for _, _, each in wrong}) == 1:
-            raise error
-        raise SettingsError(f"{error} (so it is with {where}; give --layout if the card has another one)")
+            raise most
+        raise SettingsError(f"{most} (so it is with {where}; give --layout if the card has another one)")
 
 
 def _meant(layout: Layout, words: Sequence[str], given: Mapping[str, int]) -> list[str]:
