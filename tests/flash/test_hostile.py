@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -84,10 +86,18 @@ def test_two_people_with_backups_of_their_own(capsys, card, tmp_path, monkeypatc
     assert card.read_bytes()[DATA:] == bytes(recorded[DATA:])
 
 
+@pytest.fixture
+def open_folder():
+    """A folder that every user may look into, whatever another run of pytest does to pytest's own meanwhile."""
+    with tempfile.TemporaryDirectory(prefix="home-", dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @needs.root
-def test_backups_that_root_left_in_a_users_home(card, tmp_path, capsys, monkeypatch):
+def test_backups_that_root_left_in_a_users_home(card, open_folder, capsys, monkeypatch):
     """`sudo` that keeps HOME: the user may read the journals, not write them. Nothing is begun that cannot be noted."""
-    backups = tmp_path / "backups"
+    backups, card = open_folder / "backups", Path(shutil.copy(card, open_folder))
     assert interrupted(Tool(capsys, backups), card, monkeypatch, "--discard-recording", card_id(card)).code == 6
     before = card.read_bytes()
     code = (
@@ -101,8 +111,6 @@ def test_backups_that_root_left_in_a_users_home(card, tmp_path, capsys, monkeypa
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
-    for folder in (tmp_path, *list(tmp_path.parents)[:3]):
-        folder.chmod(0o755)
     card.chmod(0o666)
     words = ["resume", str(card), "--image", "--backup-dir", str(backups), "--yes", "--card", card_id(card)]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
