@@ -155,8 +155,10 @@ def fits_first(layout: Layout, build: Build, header: bytes, settings: Mapping[st
         return False
     words = _header_words(layout, build)
     values = words.take(header)
+    if not words.plausible(values):
+        return False
     read = dict(zip(words.names, values, strict=True))
-    return words.plausible(values) and not any(_singly(build, read, settings or {}))
+    return next(_singly(build, read, settings or {}), None) is None
 
 
 @lru_cache(maxsize=256)

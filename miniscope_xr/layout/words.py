@@ -23,6 +23,7 @@ from miniscope_xr.source.base import SECTOR
 _CONSTRUCT = {
     "uint32": Int32ul, "uint16": Int16ul, "uint8": Int8ul, "int32": Int32sl, "int16": Int16sl, "int8": Int8sl,
 }  # fmt: skip
+_NATIVE = {name: np.dtype(name) for name in _CONSTRUCT}
 _NUMPY = {"<L": "<u4", "<H": "<u2", "<B": "u1", "<l": "<i4", "<h": "<i2", "<b": "i1"}
 KEY_NAMES = tuple(f"write_key{i}" for i in range(4))
 
@@ -61,7 +62,7 @@ def dtype_of(struct: Struct) -> np.dtype[Any]:
 
 def value_dtype(item: Field) -> np.dtype[Any]:
     """The numpy dtype of a field's values, before they are scaled (native byte order)."""
-    return np.dtype(item.type)
+    return _NATIVE[item.type]
 
 
 def value(item: Field, parts: Any) -> Any:
