@@ -63,11 +63,15 @@ class Unreached(Evidence):
         """Where in a gap a buffer is that came later than the one in front of it was written.
 
         Not with a firmware that writes a buffer only once the next one is complete: there it is another recording's.
+        Where writes failed, there are two such places: in front of the old buffers, and behind them.
         """
-        if not self.headers.framing.build.write_waits:
+        build = self.headers.framing.build
+        if not build.write_waits:
             return None
-        pairs = ((i, self._header(run, i - 1), self._header(run, i)) for i in gap)
-        return next((i for i, a, b in pairs if a and b and 0 <= a.write_time < b.time), None)
+        near = range(gap.start, min(gap.stop + build.failed_writes, run.count))
+        pairs = ((i, self._header(run, i - 1), self._header(run, i)) for i in near)
+        odd = [(i, b.time - a.write_time) for i, a, b in pairs if a and b and 0 <= a.write_time != b.time]
+        return odd[0][0] if len(odd) == 1 and odd[0][0] in gap and odd[0][1] > 0 else None
 
     def _old_tail(self, run: Run) -> int | None:
         """The first of less than a frame's buffers at the end of a run that are an older recording's by their clock.
