@@ -261,6 +261,21 @@ class TestAlign:
         with pytest.raises(ClockError, match="daylight saving time"):
             align(recording(), pairs=list(zip(card, began + (shown * 1e6).astype("timedelta64[us]"), strict=True)))
 
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ("2026-03-14T23:59:58.000+01:00", "2026-03-15T00:00:08.000+01:00"),
+            ("2026-03-29T01:59:58.000+01:00", "2026-03-29T03:00:08.000+02:00"),
+            ("2026-10-25T02:59:58.000+02:00", "2026-10-25T02:00:08.000+01:00"),
+        ],
+        ids=["midnight", "summer time begins", "summer time ends"],
+    )
+    def test_times_with_their_zone_run_on(self, before: str, after: str) -> None:
+        ds = align(recording(), pairs=[("0", before), ("10", after)])
+        since = (ds.wall_time.values - ds.wall_time.values[0]) / np.timedelta64(1, "ms")
+        np.testing.assert_allclose(since, np.arange(ds.sizes["frame"]) * 50.0, atol=0.01)
+        assert abs(ds.attrs["clock_drift_ppm"]) < 0.1
+
     def test_a_clock_that_was_set_is_a_jump(self) -> None:
         card = np.arange(0, 19, 0.5)
         ds = align(recording(), pairs=np.stack([card, card + 12.5 * (card > 9)], axis=1))
