@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from statistics import median
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from miniscope_xr.index.clock import Model, due
 from miniscope_xr.index.excursions import UNKNOWN
@@ -58,6 +60,7 @@ class Evidence:
         self._links: dict[tuple[int, int], bool | None] = {}
         self._own: dict[tuple[int, int], bool] = {}
         self._focused: dict[int, int | None] = {}
+        self._even: set[tuple[int, int]] = set()  # sector and count of runs in which nothing stands out
         self._kept: dict[int, bool] = {}  # by number of a run: whether it can follow the one before it
 
     # -- the ring buffer's leftovers ---------------------------------------------------------------
@@ -139,6 +142,8 @@ class Evidence:
         Not where leftovers link one of them to what was before: interrupts were lost, and the clock with them. Nor
         where they part what is behind them from what was before: two older recordings lie there, one after the other.
         """
+        if (run.sector, run.count) in self._even:
+            return False
         if self._out_of_focus(run, i):
             return True
         if not self._strays(run, i):
@@ -154,6 +159,14 @@ class Evidence:
             own = linked or (False in behind and True not in behind)
             self._own.update({(run.sector, k): own for k in range(start, stop)})
         return not self._own[run.sector, i]
+
+    def _look_at_all(self, run: Run) -> None:
+        """Read a run's headers at once; where no time and no focus stands out, no buffer need be looked at for it."""
+        i = np.arange(run.count)
+        rows = self._rows(run, i)
+        focus = self.scanning or "ewl" not in (rows.dtype.names or ()) or bool((rows["ewl"] == rows["ewl"][0]).all())
+        if focus and self._clock_of(run).even(self.headers.framing.times(rows, run, i)):
+            self._even.add((run.sector, run.count))
 
     def _not_ours(self, run: Run, i: int) -> bool:
         """Whether nothing of this recording stands in the place of a buffer."""
@@ -218,8 +231,11 @@ class Evidence:
         return left, model
 
     def _times(self, run: Run, i: Ints) -> Floats:
+        return self.headers.framing.times(self._rows(run, i), run, i)
+
+    def _rows(self, run: Run, i: Ints) -> NDArray[Any]:
         framing = self.headers.framing
-        return framing.times(read_rows(self.headers.source, framing.dtype, framing.places(run, i)), run, i)
+        return read_rows(self.headers.source, framing.dtype, framing.places(run, i))
 
     def _same_state(self, a: Header, b: Header) -> bool:
         focus = self.scanning or a.ewl == b.ewl

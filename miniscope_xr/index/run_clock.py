@@ -142,6 +142,18 @@ class RunClock:
             self._looked = True
         return self._learnt
 
+    def even(self, times: Floats) -> bool:
+        """Whether all buffers of the run follow the clock of the first ones so closely that none of them can be odd."""
+        start, size = self._first, self._size
+        rows = times[start : start + min(self._whole, _LEARN) * size].reshape(-1, size)
+        model = learn(rows, self._run.cut.lengths) if self._tells else None
+        if model is None:
+            return False
+        number, index = np.divmod(np.arange(len(times)) + self._run.first.index, size)
+        left = times - model.offsets[index] - model.period * number
+        most = model._replace(stray=0.0).tolerance(self._ticks)
+        return bool((np.abs(np.diff(left[np.isfinite(left)])) <= most).all())
+
     def odd(self, look: TimesOf, i: int) -> bool:
         """Whether buffer ``i`` of the run is an older recording's, by the clock of the buffers around it."""
         if self._short:
