@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import log
 from typing import NamedTuple
 
 from miniscope_xr.index.front import Card
@@ -56,16 +57,17 @@ class RunFacts:
         return ends[0].ewl if known and ends[1] is not None and ends[0].ewl == ends[1].ewl >= 0 else None
 
     def ticks(self, runs: list[Run]) -> float:
-        """Timestamp units per ms: 10 where a frame takes about ten times 1000 / fs (early DAQ builds), else 1."""
+        """Timestamp units per ms: of those its build may count, the one with which a frame takes about 1000 / fs ms."""
+        known = self.headers.framing.build.ticks_per_ms
         fs = self.config.get("fs", 0)
         run = max(runs, key=lambda r: r.count)
-        if not self.layout.height_overwritten or not fs or run.odd or run.count <= len(run.cut):
-            return 1.0
-        first = self.headers.at(run.sector)
-        second = self.headers.at(run.sector_of(len(run.cut)))
-        if first is None or second is None:
-            return 1.0
-        return 10.0 if second.time - first.time > 4 * 1000 / fs else 1.0
+        if len(known) == 1 or not fs or run.odd or run.count <= len(run.cut):
+            return float(known[0])
+        first, second = (self.headers.at(run.sector_of(i)) for i in (0, len(run.cut)))
+        if first is None or second is None or second.time <= first.time:
+            return float(known[0])
+        ms = (second.time - first.time) * fs / 1000
+        return float(min(known, key=lambda ticks: abs(log(ms / ticks))))
 
     def frame_size(self, runs: list[Run]) -> tuple[int, int, list[str]]:
         """Width, height and what had to be said about them."""

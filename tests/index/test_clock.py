@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 import yaml
 
 from miniscope_xr.index.clock import Model, learn
@@ -161,3 +162,27 @@ def test_of_as_many_times_those_in_proportion_to_the_bytes_are_believed() -> Non
     model = learn(table, CUT.lengths)
     assert model is not None
     assert model.offsets == pytest.approx(OFFSETS - OFFSETS[0], abs=0.6)
+
+
+@pytest.mark.parametrize("ticks", [1, 10])
+@pytest.mark.parametrize("said", [[1, 10], [10], None])
+def test_a_build_says_what_its_clock_may_count(ticks: int, said: list[int] | None, tmp_path: Path) -> None:
+    """Early builds for the DAQ counted 0.1 ms; which one wrote a card shows how long its frames take."""
+    card = simulate("daq-wirefree", frames=12, seed=3)
+    path = card.write(tmp_path / "card.img")
+    with xr.open_dataset(path, engine="miniscope", group="buffers") as table:
+        places = table.sector.values * 512
+        rows = table.timestamp.values
+    data = bytearray(path.read_bytes())
+    for place, time in zip(places.tolist(), rows.tolist(), strict=True):
+        data[place + 28 : place + 32] = (ticks * time).to_bytes(4, "little")
+    path.write_bytes(data)
+    layout: Any = "daq-wirefree"
+    if said is not None:
+        layout = yaml.safe_load((resources.files("miniscope_xr") / "layouts" / "daq-wirefree.yaml").read_text())
+        for build in layout["builds"]:
+            build["ticks_per_ms"] = said
+    with xr.open_dataset(path, engine="miniscope", layout=layout) as ds:
+        step = float(np.median(np.diff(ds.time.values) / np.timedelta64(1, "us"))) / 1000
+    right = said is None or ticks in said
+    assert abs(step - 50 * (1 if right else ticks / said[0])) < 0.6  # a build that says [10] is believed
