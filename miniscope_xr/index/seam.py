@@ -66,6 +66,8 @@ class SeamSearch(Places):
         every = exhaustive or self.headers.whole(run, run.count)
         if every:
             self.headers.fetch(run, run.count if self.headers.whole(run, run.count) else 0)
+            if self.close:
+                self._look_at_all(run)
             start, unsure = 0, []
             while (broken := self.broken_links(run, start, run.count - 1)) is not None:
                 verdict = self._locate(run, broken)

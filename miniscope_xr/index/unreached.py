@@ -31,7 +31,6 @@ class Unreached(Evidence):
 
     def _gaps(self, run: Run) -> Iterator[range]:
         """Buffers in a row in front of which an older recording may begin, for all that the leftovers say."""
-        self._look_at_all(run)
         reached = 1
         for i in self._short(run, self.ring, run.count):
             if self.link(run, i) and not self._of_old(run, i):
