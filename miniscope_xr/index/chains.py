@@ -246,7 +246,8 @@ class Chains:
         kept = ended_as_said(kept, self.headers.at)
         old = max(runs[number].sector_of(i), kept[-1].end_sector if kept else 0)
         said = f"an older recording lies behind this one, from sector {old} on, and is not returned"
-        return kept, verdict.doubt or [said], True
+        back = search.comes_back(runs[number], i)
+        return kept, [*verdict.doubt, *search.perhaps_later(runs[number], back)] or [said], True
 
     def _uncounted(self, at: tuple[int, Header]) -> tuple[list[Run], list[str], bool]:
         """Runs of a recording whose count the card does not hold; doubts; whether an older one was cut off."""

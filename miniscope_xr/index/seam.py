@@ -19,6 +19,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from miniscope_xr.index.comes_back import ComesBack
 from miniscope_xr.index.evidence import CLOCK_STEP
 from miniscope_xr.index.place import Places, Verdict
 from miniscope_xr.index.runs import Header, Run
@@ -31,7 +32,7 @@ _PART = 1 << 14  # frames held against one another at once
 _NEAR = 64  # frames read one by one around a suspected step
 
 
-class SeamSearch(Places):
+class SeamSearch(Places, ComesBack):
     """Finds the first buffer of an older recording with few looks at the evidence."""
 
     def first_seam(self, runs: list[Run], exhaustive: bool = False) -> Verdict:

@@ -58,6 +58,7 @@ MISREAD = {
     "v3: clocks 2 ms apart": (570, 774),
     "v3: an older frame among new ones": (400, 11124),
     "a clock that wins ticks over a drop": (10805,),
+    "buffers of its own behind old ones, in front of an older recording": (13240, 14337, 15129, 15254, 15345),
 }
 
 

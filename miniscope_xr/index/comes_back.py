@@ -1,0 +1,82 @@
+"""Buffers of this recording behind what seems to be the beginning of an older one: writes failed, and then went well.
+
+A card that is busy for long loses many buffers in a row, and twice so where it is busy twice. Those of an older recording
+stand in their places, and look like its beginning; some buffers later this recording's clock is back:
+
+    buffers      0-49   50-56   57-59   60-
+    clock, ms       0      -4       0    -4      it ended at 59, or at 49 over two older ones
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from miniscope_xr.index.evidence import Evidence
+from miniscope_xr.index.runs import Run
+from miniscope_xr.layout.arrays import Floats, Ints
+
+_STRETCH = 2  # buffers in a row that show a clock
+_MOST = 256  # buffers in front of a place that are compared with those behind it
+
+
+class ComesBack(Evidence):
+    """Looks for this recording's clock behind the place at which an older one seems to begin."""
+
+    def comes_back(self, run: Run, seam: int) -> range | None:
+        """Buffers of a run, from a seam on, the last of which keep this recording's clock as those between do not.
+
+        None where the clock is another's for good, or nothing tells. Only as many are looked at as writes fail in a row.
+        """
+        if not self.close or run.odd or not seam:
+            return None
+        size, most = len(run.cut), self.headers.framing.build.failed_writes
+        start = max((seam - _MOST) // size * size + (-run.first.index) % size, 0) if seam > _MOST else 0
+        stop = min(seam + most + size, run.count)
+        told = self._clock_of(run).left(lambda k: self._times(run, k), start, stop)
+        if told is None:
+            return None
+        _, left, model = told
+        tolerance, drift = model.tolerance(self.ticks), model.unsure / size
+        known = np.flatnonzero(np.isfinite(left))
+        values = left[known]
+        if not len(known):
+            return None
+        cuts = np.flatnonzero(np.abs(np.diff(values)) > tolerance + drift * (np.diff(known) - 1)) + 1
+        bounds = list(pairwise([0, *cuts.tolist(), len(values)]))
+        values = _level(known, values, bounds)
+        last, own, unsure, away = start, float("nan"), 0.0, False
+        for a, b in bounds:
+            i, level = known[a:b] + start, float(np.median(values[a:b]))
+            reach = drift * (i[0] - last) + unsure
+            back = abs(level - own) <= self.ticks / 2 + model.stray / 4 + reach
+            if a and not back:
+                away |= b - a >= _STRETCH and abs(level - own) > tolerance + self.ticks + reach
+                continue
+            if away and i[0] >= seam and b - a >= _STRETCH and i[0] - last <= most + 1:
+                return range(seam, int(i[-1]) + 1)
+            last, own, unsure, away = int(i[-1]), level, self.ticks / (b - a) / 2, False
+        return None
+
+    @staticmethod
+    def perhaps_later(run: Run, back: range | None) -> list[str]:
+        """What to say of buffers that keep this recording's clock behind a seam."""
+        if back is None:
+            return []
+        a, b = run.frame_of(back[0]), run.frame_of(back[-1])
+        return [
+            f"whether this recording ended in frame {a} is in doubt: an older one seems to begin there, but buffers up "
+            f"to frame {b} keep the clock of this one again; until={b} returns them"
+        ]
+
+
+def _level(i: Ints, values: Floats, bounds: Sequence[tuple[int, int]]) -> Floats:
+    """The same without the drift that all parts show: the clocks of one card run alike, steps between them aside."""
+    off_i, off = np.zeros(len(i)), np.zeros(len(i))
+    for a, b in bounds:
+        off_i[a:b], off[a:b] = i[a:b] - np.mean(i[a:b]), values[a:b] - np.mean(values[a:b])
+    spread = float(off_i @ off_i)
+    level: Floats = values - (float(off_i @ off) / spread if spread else 0.0) * i
+    return level
