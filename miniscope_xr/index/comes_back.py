@@ -1,7 +1,7 @@
 """Buffers of this recording behind what seems to be the beginning of an older one: writes failed, and then went well.
 
-A card that is busy for long loses many buffers in a row, and twice so where it is busy twice. Those of an older recording
-stand in their places, and look like its beginning; some buffers later this recording's clock is back:
+A card that is busy for long loses many buffers in a row, and twice so where it is busy twice. Those of an older
+recording stand in their places, and look like its beginning; some buffers later this recording's clock is back:
 
     buffers      0-49   50-56   57-59   60-
     clock, ms       0      -4       0    -4      it ended at 59, or at 49 over two older ones
@@ -28,7 +28,7 @@ class ComesBack(Evidence):
     def comes_back(self, run: Run, seam: int) -> range | None:
         """Buffers of a run, from a seam on, the last of which keep this recording's clock as those between do not.
 
-        None where the clock is another's for good, or nothing tells. Only as many are looked at as writes fail in a row.
+        None where the clock is another's for good, or nothing tells. As many are looked at as writes fail in a row.
         """
         if not self.close or run.odd or not seam:
             return None
