@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from miniscope_xr.errors import AmbiguousLayoutError, BlankCardError, NotACardError, UnsupportedCardError
 from miniscope_xr.index.begun import begun, judge
 from miniscope_xr.index.front import Card, Front, State, with_settings
-from miniscope_xr.index.lost_front import by_buffers, guessed, without_config
+from miniscope_xr.index.lost_front import by_buffers, guessed, shown_behind, without_config
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
 from miniscope_xr.source.base import ByteSource, Readable
 
@@ -104,7 +104,10 @@ def _told_apart(front: Front, cards: list[Card]) -> list[Card]:
         return card.fits or any(front.fits(family, build) for build in builds)
 
     cannot = {card.layout.id for card in with_headers if not can_be(card)}
-    return cards if len(cannot) == len(with_headers) else [card for card in cards if card.layout.id not in cannot]
+    if len(cannot) < len(with_headers):
+        return [card for card in cards if card.layout.id not in cannot]
+    shown = shown_behind(front, with_headers)  # a bit flipped in the first header
+    return cards if shown is None else [shown]
 
 
 def _recorded(front: Front, cards: list[Card], asked: bool) -> Card | None:

@@ -61,6 +61,23 @@ def by_buffers(front: Front, layouts: Sequence[Layout]) -> Card | None:
     return _by_build(front, card, found.build, found.sector, said)
 
 
+def shown_behind(front: Front, cards: Sequence[Card]) -> Card | None:
+    """The card of the layout that the buffers at its start show, where no layout has the very first header.
+
+    A firmware that writes its config sector only at a stop leaves that zero: the buffers are a recording all the same.
+    """
+    found = locate(front.source, [card.layout for card in cards])
+    if found is None or found.header is None:
+        return None
+    build, layout = found.build, found.layout
+    if not 0 <= found.sector - layout.sectors.data <= build.failed_writes * build.buffer_sectors:
+        return None
+    card = next(card for card in cards if card.layout.id == layout.id)
+    if card.state is State.HEADERS_ONLY and build.stale_config:
+        card = _by_build(front, replace(card, layout=card.layout.of(build)), build, None, "")
+    return replace(card, build=build, notes=()) if card.state is State.RECORDED else None
+
+
 def guessed(front: Front) -> Card | None:
     """A card that no layout fits, read by what its headers show."""
     found = guess(front.source)
