@@ -12,7 +12,7 @@ import numpy as np
 
 from miniscope_xr.index.clock import due
 from miniscope_xr.index.evidence import CLOCK_FRAMES, CLOCK_STEP, Evidence
-from miniscope_xr.index.runs import Run
+from miniscope_xr.index.runs import Header, Run
 
 _WINDOW = 16  # frames on each side of a break whose clock is compared
 
@@ -86,7 +86,23 @@ class Breaks(Evidence):
             return True
         behind = (time + period - header.time) / self.ticks  # edges of a remote: the buffer before lacks interrupts too
         least, most = self.headers.framing.build.remote_edge
-        return bool(runs[number - 1].odd and any(n * least <= behind <= n * most for n in (1, 2)))
+        last = runs[number - 1]
+        return last.odd and (
+            any(n * least <= behind <= n * most for n in (1, 2)) or self._next_in_time(here, last.first, header)
+        )
+
+    def _next_in_time(self, like: Run, a: Header, b: Header) -> bool:
+        """Whether a header comes behind the last buffer of a frame when the next frame's first always does.
+
+        Edges of a remote, however many, take buffers of a frame and time; the pause between two frames stays.
+        """
+        size = len(like.cut)
+        if b.index or b.frame != a.frame + 1 or a.length != like.cut.lengths[-1] or a.index >= size - 1:
+            return False
+        first = (-like.first.index) % size
+        ends = ((self._header(like, i - 1), self._header(like, i)) for i in range(first + size, like.count, size))
+        pauses = [end.time - start.time for start, end in ends if start and end][-CLOCK_FRAMES:]
+        return len(pauses) > 2 and abs(b.time - a.time - median(pauses)) <= self.ticks
 
     def _same_clock(self, runs: list[Run], number: int) -> bool:
         """Whether the first regular stretch from run ``number`` on keeps the frame clock of the last one before it.

@@ -71,7 +71,25 @@ class Unreached(Evidence):
         near = range(gap.start, min(gap.stop + build.failed_writes, run.count))
         pairs = ((i, self._header(run, i - 1), self._header(run, i)) for i in near)
         odd = [(i, b.time - a.write_time) for i, a, b in pairs if a and b and 0 <= a.write_time != b.time]
-        return odd[0][0] if len(odd) == 1 and odd[0][0] in gap and odd[0][1] > 0 else None
+        if len(odd) != 1 or odd[0][0] not in gap:
+            return None
+        i, early = odd[0]
+        return i if early > 0 or self._came_before(run, i, early) else None
+
+    def _came_before(self, run: Run, i: int, early: int) -> bool:
+        """Whether a buffer came too early by as much as the one before it was written later than it came.
+
+        That one was written when the next of this recording was due, so the buffer there is not this one's.
+        """
+        size = len(run.cut)
+        start = max((i - _SIDE) // size * size + (-run.first.index) % size, 0)
+        told = self._left(run, start, i + 1) if i - start >= _WHOLE * size else None
+        if told is None or -early < 2 * self.ticks:
+            return False
+        left = told[0]
+        usual = left[:-1][np.isfinite(left[:-1])]
+        steady = len(usual) > size and float(np.ptp(usual)) <= 1.5 * self.ticks
+        return steady and abs(left[-1] - float(np.median(usual)) - early) <= self.ticks
 
     def _old_tail(self, run: Run) -> int | None:
         """The first of less than a frame's buffers at the end of a run that are an older recording's by their clock.

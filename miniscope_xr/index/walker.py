@@ -12,6 +12,7 @@ from miniscope_xr.index.extent import Extents, starts
 from miniscope_xr.index.runs import Cut, Header, Run, ended_at, odd_buffer
 
 _LEARN = 96  # buffers looked at to learn how a frame is cut
+_FINE = 1.5  # ticks by which buffers may follow one another sooner or later than usual
 _BACK = 256  # buffers followed back from one behind a hole
 
 
@@ -168,4 +169,27 @@ class Walker(Extents):
         within = hit is not None and (hit[0] < last.end_sector or hit[1].written == last.end_place)
         if hit is not None and within:  # something is missing in the last buffer, or was put into it
             found[:] = ended_at(found, hit[0], self.headers.at(sector))
-        return hit
+        return hit if hit is None or within else self._led_from(found, *hit)
+
+    def _led_from(self, found: list[Run], sector: int, header: Header) -> tuple[int, Header]:
+        """The first of the buffers behind a hole that lead to one of this recording, at the usual pace.
+
+        Edges of a remote within the hole put the clock behind, so that the first ones seemed not to keep it.
+        """
+        like = max((run for run in found if not run.odd), key=lambda run: run.count, default=found[-1])
+        cut, size = like.cut, len(like.cut)
+        if like.odd or size < 2 or like.count < 2 * size:
+            return sector, header
+        for _ in range(_BACK):
+            k = (header.index - like.first.index) % size or size  # a buffer of the same index, and the one before it
+            there = [self.headers.at(like.sector_of(i)) for i in (k - 1, k)]
+            before = sector - cut.sectors[(header.index - 1) % size]
+            own = self.headers.at(before) if before >= found[-1].end_sector else None
+            if own is None or own.written < found[-1].end_place or None in there:
+                break
+            pause = there[1].time - there[0].time  # type: ignore[union-attr]
+            leads = Run(before, 2, own, cut).matches(1, header) and own.length == cut.lengths[own.index]
+            if not leads or abs(header.time - own.time - pause) > _FINE:
+                break
+            sector, header = before, own
+        return sector, header
