@@ -185,7 +185,7 @@ class Walker(Extents):
             there = [self.headers.at(like.sector_of(i)) for i in (k - 1, k)]
             before = sector - cut.sectors[(header.index - 1) % size]
             own = self.headers.at(before) if before >= found[-1].end_sector else None
-            if own is None or own.written < found[-1].end_place or None in there:
+            if own is None or own.index >= size or own.written < found[-1].end_place or None in there:
                 break
             pause = there[1].time - there[0].time  # type: ignore[union-attr]
             leads = Run(before, 2, own, cut).matches(1, header) and own.length == cut.lengths[own.index]
