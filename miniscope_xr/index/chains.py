@@ -164,7 +164,8 @@ class Chains:
             looked = chain[-1].end_sector
             behind = self.headers.at(looked)
             goes_on = behind is not None and behind.written == limit
-            ends = chain if chain[-1].end_place == limit and len(chain[0].cut) > 1 and not goes_on else None
+            whole = any(len(run.cut) > 1 for run in chain)  # the first may be odd: a remote started it
+            ends = chain if chain[-1].end_place == limit and whole and not goes_on else None
             return ends is not None
 
         self.headers.beyond(looked, self.end_sector, self.card.framing.full_sectors, accept)
@@ -191,6 +192,14 @@ class Chains:
         end = sector + cut.sectors[(header.index - laps) % len(cut)]
         return runs if laps <= 0 or laps % self.ring or end >= last.end_sector else ended_at(runs, end, header)
 
+    def _behind_format(self, last: Run) -> bool:
+        """Whether a run goes on behind a hole at its end, on a card that was formatted."""
+        if self.source.read(0, SECTOR)[-2:] != b"\x55\xaa" or self.headers.at(last.end_sector) is not None:
+            return False
+        places = [last.count + n * max(self.ring, 1) for n in (1, 2, 4)]
+        longer = replace(last, count=places[-1] + 1)
+        return any(longer.matches(i, self.headers.at(longer.sector_of(i))) for i in places)
+
     def _goes_on(self, start: tuple[int, Header], runs: list[Run], limit: int) -> list[Run] | None:
         """The recording's runs without the count, where it seems to go on behind buffer ``limit``.
 
@@ -202,11 +211,12 @@ class Chains:
             i = last.count - 1
             sector = last.sector_of(i)
             own = self.headers.at(sector)
-            if own is None or own.length == last.length_of(i):
+            if own is None or (own.length == last.length_of(i) and not self._behind_format(last)):
                 return None
-            reach = self.config["buffer_size"] // SECTOR  # a lost interrupt makes a buffer longer or shorter
-            if self.headers.find(sector + 1, sector + 1 + reach, range(limit, limit + 1)) is None:
-                return None
+            if own.length != last.length_of(i):
+                reach = self.config["buffer_size"] // SECTOR  # a lost interrupt makes a buffer longer or shorter
+                if self.headers.find(sector + 1, sector + 1 + reach, range(limit, limit + 1)) is None:
+                    return None
         longer = self.walker.runs(*start, None)
         for run in longer:
             place = limit - run.first.written

@@ -146,7 +146,7 @@ class Evidence:
             return False
         if self._out_of_focus(run, i):
             return True
-        if not self._strays(run, i):
+        if not self._strays(run, i) or self._in_focus_again(run, i):
             return False
         if (run.sector, i) not in self._own:
             start, stop = i, i + 1
@@ -192,7 +192,14 @@ class Evidence:
         if here is None or here == own:
             return False
         behind = range(i + 1, min(i + 1 + self.headers.framing.build.failed_writes, run.count))
-        return own == self._focus(run, min(1, run.count - 1)) and any(self._focus(run, k) == own for k in behind)
+        back = sum(self._focus(run, k) == own for k in behind)
+        return bool(back) and (own == self._focus(run, min(1, run.count - 1)) or back > 1)
+
+    def _in_focus_again(self, run: Run, i: int) -> bool:
+        """Whether a buffer has the first one's focus, behind a few that have not: those are old, this one is not."""
+        near = range(max(i - self.headers.framing.build.failed_writes, 0), i)
+        own = not self.scanning and self._focus(run, i) == self._first_focus(run)
+        return own and any(self._out_of_focus(run, k) for k in near)
 
     def _focus(self, run: Run, i: int) -> int | None:
         """The focus of a buffer; None where it is not on the card."""

@@ -61,6 +61,8 @@ MISREAD = {
     "v3: an older frame among new ones": (400, 11124),
     "a clock that wins ticks over a drop": (10805,),
     "buffers of its own behind old ones, in front of an older recording": (13240, 14337, 15129, 15254, 15345),
+    "another focus in the place of failed writes behind the first buffer": (21447,),
+    "formatted over the end of one recording and the beginning of the next": (20141, 20888),
     "a 2026 firmware's first header, with a flipped bit: its layout, and that it is a recording": (20149, 20193),
 }
 
