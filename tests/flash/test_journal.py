@@ -202,6 +202,20 @@ def test_one_bad_journal_does_not_block_a_card(tmp_path, capsys):
     assert settings(card) == before
 
 
+def test_of_many_that_cannot_be_read_a_few_are_named(tmp_path, capsys):
+    """As in a folder of somebody else's: the message stays one that a person reads."""
+    tool = Tool(capsys, tmp_path / "backups")
+    card = write(tmp_path / "card.img", v4_card())
+    for n in range(9):
+        bad = tmp_path / "backups" / "card" / f"2099010{n + 1}T000000.000000Z-set"
+        bad.mkdir(parents=True)
+        (bad / "journal.json").write_text("{")
+    result = tool("restore", card)
+    assert result.code == 3
+    assert result.err.count("this is not an intact backup of ours") == 3
+    assert "skipped 6 more, which could not be read either" in result.err
+
+
 def test_every_step_a_command_writes_down_is_known(tmp_path):
     """Whatever a command calls its changes, and however far it came, its journal can be read again."""
     for verb in ("prepare", "set", "wipe", "blank-table", "qualify"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -39,6 +40,7 @@ class Cluster:
         self.processes: list[subprocess.Popen[bytes]] = []
         self._start("dask_scheduler", "--port", "0", "--host", "127.0.0.1", "--no-show", "--dashboard-address", ":0")
         self._wait(self.file.exists)
+        gc.collect()  # clients that tests before let fail: see cluster._nothing_collected
         with distributed.Client(scheduler_file=str(self.file), set_as_default=False) as client:
             self.address = str(client.scheduler.address)
 
@@ -257,6 +259,21 @@ def test_a_computer_too_busy_to_start_distributed_in_its_time(stalls: int, monke
     said = "connected, in this test" if stalls == 1 else "too busy"
     with pytest.raises(OutputError, match=said), cluster_module.scheduler("tcp://127.0.0.1:9"):
         pass
+
+
+def test_no_client_that_failed_is_collected_while_another_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would close itself then, and wait for a lock that the other one has."""
+    seen: list[bool] = []
+
+    def client(address: str, **options: Any) -> Any:
+        seen.append(gc.isenabled())
+        raise OSError("nobody")
+
+    monkeypatch.setattr(distributed, "Client", client)
+    with pytest.raises(OutputError, match="nobody"), cluster_module.scheduler("tcp://127.0.0.1:9"):
+        pass
+    assert seen == [False]
+    assert gc.isenabled()
 
 
 def test_a_scheduler_without_workers(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -133,7 +134,8 @@ def _client(distributed: Any, address: str) -> Any:
     """Connect; again where a busy computer did not start distributed's thread within the ten seconds it allows."""
     for _ in range(_ATTEMPTS):
         try:
-            return distributed.Client(address, timeout=_PATIENCE, set_as_default=False)
+            with _nothing_collected():
+                return distributed.Client(address, timeout=_PATIENCE, set_as_default=False)
         except AssertionError:  # all that it says then
             continue
         except (OSError, TimeoutError) as error:
@@ -142,6 +144,22 @@ def _client(distributed: Any, address: str) -> Any:
         except (ValueError, TypeError) as error:
             raise OptionError(f"cluster={address!r}: no address of a scheduler, such as tcp://10.0.0.5:8786") from error
     raise OutputError(errno.EAGAIN, "this computer is too busy to start distributed: run it again to go on", address)
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Let no garbage be collected meanwhile.
+
+    A client that did not find its scheduler closes itself when it is collected. While another one starts, it would
+    wait for a lock of distributed's that the other has: for ever.
+    """
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 def why_it_failed(error: BaseException, store: str) -> OutputError:

@@ -128,5 +128,5 @@ def none_found(what: str, disk: Disk, backup_dir: Path, found: FoundJournals) ->
     why = next((why for old in named if (why := _other_size(disk, old))), "")
     return RefusedError(
         f"no {what} of card {disk.card_id} in {backup_dir}{why and f' ({why})'}; name one with --backup, or where they "
-        "are with --backup-dir" + "".join(f"; skipped {file}: {why}" for file, why in found.skipped)
+        "are with --backup-dir" + "".join(f"; {said}" for said in found.told())
     )

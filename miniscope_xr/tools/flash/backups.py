@@ -44,7 +44,7 @@ def _look_again(args: Recovering, target: Target, disk: Disk, report: Said, prog
         old = load(Path(args.backup))
     else:
         found = journals.find(backup_dir(args))
-        say([f"skipped {file}: {why}" for file, why in found.skipped], args)
+        say(found.told(), args)
         mine = akin.own(target, disk, found, args.layout)
         chosen = recover.to_resume(mine) if resume else recover.to_restore(mine, target)
         if chosen is None:

@@ -32,6 +32,7 @@ OldSectors = Mapping[int, bytes]
 """Bytes of the card as they were, by byte offset."""
 _STAMPED = re.compile(r"(\d{8}T\d{6}\.\d{6})Z-.*")
 _TIME = "%Y%m%dT%H%M%S.%f"
+_NAMED = 3  # journals that cannot be read, or folders, that are named
 
 
 def default_dir() -> Path:
@@ -179,6 +180,12 @@ class FoundJournals:
 
     journals: tuple[Journal, ...]
     skipped: tuple[tuple[Path, str], ...]
+
+    def told(self) -> list[str]:
+        """What was skipped and why: a few by name, and how many more there are."""
+        named = [f"skipped {file}: {why}" for file, why in self.skipped[:_NAMED]]
+        more = len(self.skipped) - len(named)
+        return [*named, f"skipped {more} more, which could not be read either"] if more else named
 
 
 def _folders(parent: Path, skipped: list[tuple[Path, str]]) -> list[Path]:
