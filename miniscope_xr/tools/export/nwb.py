@@ -23,6 +23,7 @@ from miniscope_xr.tools.stream.timing import unix_seconds
 _NOT_GIVEN = "not given"
 _DISTANCE = 9
 """Decimals of s to which steps between frames are one: what NWB's inspector takes for an even clock."""
+_LOOK = 1024  # frames whose headers are read at once
 
 
 def _device(job: ExportJob) -> Any:
@@ -113,9 +114,13 @@ def _headers(job: ExportJob) -> Any:
 
 
 def _empty(job: ExportJob, name: str) -> bool:
-    """Whether nothing is known in a column: NWB's inspector warns of one that holds only NaN."""
+    """Whether nothing is known in a column: NWB's inspector warns of one that holds only NaN.
+
+    It is read up to the first value, which most often is near: the rest of it comes along with the pixels.
+    """
     found = job.footage.ds.variables[name]
-    return found.dtype.kind == "f" and bool(np.isnan(found.values).all())
+    parts = (found[at : at + _LOOK].values for at in range(0, job.footage.count, _LOOK))
+    return found.dtype.kind == "f" and all(np.isnan(part).all() for part in parts)
 
 
 def _gaps(job: ExportJob) -> Any:
