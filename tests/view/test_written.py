@@ -14,8 +14,9 @@ import xarray as xr
 
 from miniscope_xr.tools.cli import main
 from miniscope_xr.tools.simulate import Stall
-from miniscope_xr.tools.view import written
+from miniscope_xr.tools.view import Viewer, written
 from miniscope_xr.tools.view.shelf import Shelf
+from tests.view.conftest import Asker
 
 CARD = {"card": 0, "recording": 0}
 ALL = {"start": 0, "stop": 60}
@@ -116,21 +117,39 @@ def ends(folder: Path) -> None:
         time.sleep(0.05)
 
 
+def begun(asker: Asker, kind: str, name: str) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    """Have 20 rows written, and go on before they are."""
+    connection = http.client.HTTPConnection(asker.host, timeout=30)
+    body = json.dumps({**CARD, "start": 0, "stop": 20, "kind": kind, "path": name})
+    connection.request("POST", f"{asker.path}write", body, {"Content-Type": "application/json"})
+    return connection, connection.getresponse()
+
+
 @pytest.mark.usefixtures("slowly")
 @pytest.mark.parametrize(("kind", "name"), [("FFV1", "a.avi"), ("netcdf", "a.nc"), ("zarr", "a.zarr")])
 def test_a_page_that_goes_ends_the_work(viewing, make_card, tmp_path, kind, name):
     path, _ = make_card(frames=20)
     asker = viewing(path)
-    connection = http.client.HTTPConnection(asker.host, timeout=30)
-    body = json.dumps({**CARD, "start": 0, "stop": 20, "kind": kind, "path": name})
-    connection.request("POST", f"{asker.path}write", body, {"Content-Type": "application/json"})
-    response = connection.getresponse()
+    connection, response = begun(asker, kind, name)
     assert json.loads(response.readline())["done"] == 0
     with contextlib.suppress(OSError):
         response.close()
     connection.close()
     ends(tmp_path)
     assert asker.get("start").status == 200
+
+
+@pytest.mark.usefixtures("slowly")
+def test_a_viewer_that_is_closed_ends_the_work_and_waits_for_it(make_card, tmp_path):
+    path, _ = make_card(frames=20)
+    with Viewer(tmp_path) as viewer:
+        viewer.open(str(path))
+        connection, response = begun(Asker(viewer), "netcdf", "a.nc")
+        while json.loads(response.readline())["done"] < 20:
+            pass
+    assert [found.suffix for found in tmp_path.iterdir()] == [".img"]
+    assert [json.loads(line) for line in response.read().splitlines()][-1] == {"error": "the viewer was closed"}
+    connection.close()
 
 
 @pytest.mark.usefixtures("slowly")

@@ -32,6 +32,7 @@ MOST_BODY = 1 << 16  # bytes of a request's body
 MOST_REQUESTS = 64  # answered at the same time
 _UNUSED = 0.5  # s after which a server that nobody asks imports what will be asked for
 PATIENCE = 20.0  # s that a request may take to arrive
+_AT_THE_END = 10.0  # s that is waited for files that are being written: they end, and nothing is left of them
 _ONCE = ("Host", "Origin", "Content-Length", "Content-Type", "Sec-Fetch-Site")
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
@@ -92,6 +93,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self, given: Callable[[], dict[str, Any]]) -> None:
         name = self._checked()
+        if self.server.ended.is_set():  # a connection that was kept
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the viewer was closed")
         if name == "alive":
             self._stay()
             return
@@ -173,6 +176,8 @@ class _Handler(BaseHTTPRequestHandler):
             try:
                 for part in parts:
                     self._chunk(part)
+                    if self.server.ended.is_set():
+                        raise MiniscopeError("the viewer was closed")  # and what was being written is taken away
             except MiniscopeError as error:
                 self._chunk({"error": plain(message_of(error))})
             except (ConnectionError, TimeoutError):
@@ -209,6 +214,17 @@ class _Server(Door):
         self.room = threading.Semaphore(MOST_REQUESTS)
         self.ended = threading.Event()
         super().__init__(port, _Handler)
+
+    def end(self, seconds: float) -> None:
+        """Answer nobody any more, and wait until what was being answered is over: long work ends at its next word."""
+        self.ended.set()
+        self.shutdown()
+        self.server_close()
+        until, over = time.monotonic() + seconds, 0
+        while over < MOST_REQUESTS and self.room.acquire(timeout=max(until - time.monotonic(), 0)):
+            over += 1
+        if over:
+            self.room.release(over)
 
 
 def _fault(error: Exception) -> str:
@@ -272,7 +288,5 @@ class Viewer:
 
     def __exit__(self, *error: object) -> None:
         self.last_words = self.answers.end_writing()
-        self._server.ended.set()
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.end(_AT_THE_END)
         self.answers.shelf.close()
