@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 
 from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.errors import EndOfRecordingError, NotOpenError, OptionError
+from miniscope_xr.frames.positions import Positions
 from miniscope_xr.layout import SECTOR, Layout, load_layout
 from miniscope_xr.layout.arrays import Bytes
 from miniscope_xr.layout.words import has_keys
@@ -56,49 +56,6 @@ class SDFrame:
     def frame_num(self) -> int | None:
         """The device's frame number; None for a frame without a header on the card."""
         return int(self.headers[0].frame_num) if self.headers else None
-
-
-class Positions(Mapping[int, int]):
-    """Byte on the card where a frame begins, for each frame the cursor has been at; worked out when it is asked for.
-
-    Frames read one after another take the room of one: the stretches are kept, not the frames.
-    """
-
-    def __init__(self) -> None:
-        self._stretches: list[tuple[int, int]] = []  # [first, stop) of frames, rising, apart
-        self._store: OpenRecording | None = None
-
-    def note(self, store: OpenRecording, frame: int) -> None:
-        """Remember that the cursor was at ``frame``."""
-        self._store = store
-        if self._stretches and self._stretches[-1][1] == frame:  # one frame after the other, as most often
-            self._stretches[-1] = self._stretches[-1][0], frame + 1
-            return
-        k = bisect_right(self._stretches, (frame, frame + 1))
-        before = self._stretches[k - 1] if k else (0, -1)
-        if before[0] <= frame < before[1]:
-            return
-        start, stop, low, high = frame, frame + 1, k, k
-        if before[1] == frame:
-            start, low = before[0], k - 1
-        if k < len(self._stretches) and self._stretches[k][0] == stop:
-            stop, high = self._stretches[k][1], k + 1
-        self._stretches[low:high] = [(start, stop)]
-
-    def __getitem__(self, frame: int) -> int:
-        if self._store is None or not any(start <= frame < stop for start, stop in self._stretches):
-            raise KeyError(frame)
-        return self._store.frames.position(frame)
-
-    def __iter__(self) -> Iterator[int]:
-        for start, stop in self._stretches:
-            yield from range(start, stop)
-
-    def __len__(self) -> int:
-        return sum(stop - start for start, stop in self._stretches)
-
-    def __repr__(self) -> str:
-        return repr(dict(self))
 
 
 class SDCard:
@@ -203,7 +160,7 @@ class SDCard:
             store.card.source()
         self._f = store
         self._frame = 0
-        self.positions.note(store, 0)
+        self.positions.note(store.frames, 0)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -228,7 +185,7 @@ class SDCard:
             raise OptionError(f"frame={frame!r}: expected a frame number from 0 on")
         self._frame = int(frame)
         if frame < store.frames.count:
-            self.positions.note(store, self._frame)
+            self.positions.note(store.frames, self._frame)
 
     @property
     def position(self) -> int | None:
@@ -261,7 +218,7 @@ class SDCard:
         image = store.frame(frame)
         headers = self._headers(store, frame) if return_header else []
         self._frame = frame + 1
-        self.positions.note(store, frame + 1)
+        self.positions.note(store.frames, frame + 1)
         return SDFrame(image, headers) if return_header else image
 
     @staticmethod
@@ -278,7 +235,7 @@ class SDCard:
         if frame >= store.frames.count:
             raise EndOfRecordingError(f"frame {frame} is behind the last frame ({store.frames.count - 1})")
         self._frame = frame + 1
-        self.positions.note(store, frame + 1)
+        self.positions.note(store.frames, frame + 1)
 
     def __iter__(self) -> Iterator[Bytes]:
         """Frames from the cursor on."""

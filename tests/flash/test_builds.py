@@ -12,7 +12,8 @@ from miniscope_xr.layout import builtin_layouts, load_layout
 from miniscope_xr.tools.flash import sector
 from miniscope_xr.tools.flash.errors import SettingsError
 from miniscope_xr.tools.flash.plan import choose_build, frame_bytes, frame_rate, make_plan
-from miniscope_xr.tools.flash.settings import differences, parse_settings, show
+from miniscope_xr.tools.flash.settings import differences, parse_settings
+from miniscope_xr.tools.flash.values import show
 
 from .cli import Tool
 from .fakes import SECTOR, V4, v4_card

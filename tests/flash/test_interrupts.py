@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from miniscope_xr.tools.flash import interrupts, jobs, operation, prepare, probe, verbs
+from miniscope_xr.tools.flash import interrupts, jobs, operation, prepare, probe, steps
 from miniscope_xr.tools.flash.journal import Journal, journals
 from miniscope_xr.tools.flash.target.linux import FileTarget
 from miniscope_xr.tools.flash.target.other import RawTarget
@@ -56,7 +56,7 @@ PLACES = [
         (operation, ("verify", "apply", "_interrupted")),
         (operation._Watched, ("changed", "write")),
         (jobs, ("verify_shown", "backup")),
-        (verbs, ("say",)),
+        (steps, ("say",)),
     )
     for name in names
 ]

@@ -14,7 +14,8 @@ from miniscope_xr.layout import WRITE_KEY, builtin_layouts, load_layout
 from miniscope_xr.tools.flash import sector
 from miniscope_xr.tools.flash.errors import RefusedError, SettingsError
 from miniscope_xr.tools.flash.plan import choose_build, frame_bytes, make_plan
-from miniscope_xr.tools.flash.settings import check_words, parse_settings, problem, show
+from miniscope_xr.tools.flash.settings import check_words, parse_settings
+from miniscope_xr.tools.flash.values import problem, show
 
 from .fakes import SECTOR, V4
 

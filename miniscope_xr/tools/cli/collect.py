@@ -16,7 +16,8 @@ from miniscope_xr.tools.collect.again import Readying, agree
 from miniscope_xr.tools.collect.exports import wanted
 from miniscope_xr.tools.collect.job import AGAIN, CollectJob, Wish
 from miniscope_xr.tools.collect.names import DEFAULT
-from miniscope_xr.tools.collect.run import Telling, collect_all, identified, in_readers, plan_cards
+from miniscope_xr.tools.collect.plan import Telling, identified, in_readers, plan_cards
+from miniscope_xr.tools.collect.run import collect_all
 from miniscope_xr.tools.collect.summary import Summary
 from miniscope_xr.tools.collect.table import CardTable
 from miniscope_xr.tools.export.archive import archive
@@ -24,7 +25,7 @@ from miniscope_xr.tools.export.cluster import scheduler
 from miniscope_xr.tools.flash.commands import guarded
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.operation import Progress
-from miniscope_xr.tools.flash.verbs import Said, say
+from miniscope_xr.tools.flash.steps import Said, say
 from miniscope_xr.tools.stream.arguments import anywhere
 from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import kind_of

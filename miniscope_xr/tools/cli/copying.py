@@ -19,7 +19,7 @@ from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import DONE, CheckFailedError
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.progress import clear
-from miniscope_xr.tools.flash.verbs import Said
+from miniscope_xr.tools.flash.steps import Said
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import numpy as np
 from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.clock.card_clock import CardClock
 from miniscope_xr.tools.clock.fit import ClockError
-from miniscope_xr.tools.clock.lights import Light, Lit, find_lights, one_light
+from miniscope_xr.tools.clock.lights import Light, find_lights, one_light
+from miniscope_xr.tools.clock.lit import Lit
 from miniscope_xr.tools.clock.match import match_pulses
 from miniscope_xr.tools.clock.seen import BothSaw, pulse_times
 from miniscope_xr.tools.clock.steps import Region, steps_of

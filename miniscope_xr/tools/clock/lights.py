@@ -11,51 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from miniscope_xr.layout.arrays import Array
-from miniscope_xr.tools.clock.fit import MOST_DRIFT, ClockError
+from miniscope_xr.tools.clock.fit import ClockError
+from miniscope_xr.tools.clock.lit import LATE, STAYS, Lit
+from miniscope_xr.tools.clock.moving import moving_light
 from miniscope_xr.tools.clock.steps import HALVES, LEAST, STRETCH, Region, Steps
 
 _ALIKE = 0.35  # by how much of their size the steps of one light differ
-_STAYS = 0.85  # of the time a light can be seen while it is on; else something stands before it
-_SOME, _WINDOWS = 1500, 25  # stretches and windows by which is told what is usual
 _QUIET, _DARK = 4, 25  # stretches in which it does not blink tell how dark it is, else the darkest percents of all
 _TRIED = 8  # pairs of steps, the highest first
-_LATE = 0.25  # s: by how much a light may be on longer or shorter than its recording, beside the clocks' drift
 _MOST_PAIRS = 4_000_000  # of steps of a block: more come from something else
-
-
-@dataclass(frozen=True)
-class Lit:
-    """How long a status LED is on, in s, and when it may blink besides.
-
-    Attributes
-    ----------
-    length
-        Of the recording.
-    early
-        By how much it may have gone on before the recording; 0: it did not.
-    before, after
-        For how long before and after the recording it may blink.
-    """
-
-    length: float
-    early: float = 0.0
-    before: float = 0.0
-    after: float = 0.0
-
-    @property
-    def lengths(self) -> list[float]:
-        """For how long it may have been on."""
-        return [self.length + self.early, self.length] if self.early else [self.length]
-
-    def off_by(self, apart: Array) -> Array:
-        """How far these lengths in s are from the nearest of its own."""
-        nearest: Array = np.min([np.abs(apart - length) for length in self.lengths], axis=0)
-        return nearest
-
-    @property
-    def late(self) -> float:
-        """How far a length may be off."""
-        return MOST_DRIFT / 4 * self.length + _LATE
 
 
 @dataclass(frozen=True)
@@ -110,7 +74,7 @@ def find_lights(steps: Steps, seconds: Array, lit: Lit | None) -> list[Light]:
         if light is not None:
             found.append((light[0], block, light[1], light[2], light[3]))
     if not found and lit is not None and steps.shape != (1, 1):
-        light = _moving(steps, seconds, lit)
+        light = moving_light(steps, seconds, lit)
         if light is not None:
             return [Light(light[1], light[2], light[3], None)]
     if not found:
@@ -221,7 +185,7 @@ def _lit_once(
 
 def _blinks(seconds: Array, first: int, last: int, lit: Lit) -> tuple[int, int]:
     """Frames from which and to which a LED may blink that is on from ``first`` to ``last``."""
-    begun = np.searchsorted(seconds, seconds[first] - lit.before - _LATE) if lit.before else first
+    begun = np.searchsorted(seconds, seconds[first] - lit.before - LATE) if lit.before else first
     return int(begun), int(np.searchsorted(seconds, seconds[last] + lit.after)) if lit.after else last
 
 
@@ -239,70 +203,7 @@ def _stays(level: Array, first: int, last: int, size: float, blinks: tuple[int, 
     dark = np.median(level[quiet]) if quiet.sum() >= _QUIET else np.percentile(level[off], _DARK)
     shown = level > dark + size / 2
     return bool(
-        shown[on].mean() >= _STAYS
-        and shown[quiet].sum() <= (1 - _STAYS) * quiet.sum()
-        and shown[off & ~quiet].sum() <= (1 - _STAYS + 0.5) * (off & ~quiet).sum()
+        shown[on].mean() >= STAYS
+        and shown[quiet].sum() <= (1 - STAYS) * quiet.sum()
+        and shown[off & ~quiet].sum() <= (1 - STAYS + 0.5) * (off & ~quiet).sum()
     )
-
-
-def _beyond_usual(levels: Array, length: int) -> Array:
-    """How far the block that stands out most in each stretch is above what is usual there while the light is off.
-
-    When that is, is not known: of windows all over the video the one is taken that leaves the light least elsewhere.
-    """
-    some = levels[:: max(len(levels) // _SOME, 1)]
-    best, found = -np.inf, np.zeros(len(levels))
-    for share in np.linspace(0, 1, _WINDOWS).tolist():
-        start = round(share * (len(levels) - length))
-        at = np.arange(len(some)) * len(levels) / len(some)
-        on = (at >= start) & (at < start + length)
-        if on.all() or not on.any():
-            continue
-        usual = np.percentile(some[~on], 95, axis=0)
-        level = (some - usual).max(axis=1)
-        apart = float(np.median(level[on]) - np.median(level[~on]))
-        if apart > best:
-            best, found = apart, (levels - usual).max(axis=1)
-    return found
-
-
-def _moving(steps: Steps, seconds: Array, lit: Lit) -> tuple[float, Array, Array, float] | None:
-    """A light on an animal: some block stands out by more than usual for as long as the recording was, and not else.
-
-    Where that is so says roughly when; the steepest steps there, in whichever block, say in which frames.
-    """
-    for length in lit.lengths:
-        light = _moving_for(steps, seconds, lit, length)
-        if light is not None:
-            return light
-    return None
-
-
-def _moving_for(steps: Steps, seconds: Array, lit: Lit, seconds_lit: float) -> tuple[float, Array, Array, float] | None:
-    """The same, of one that is on for so many seconds."""
-    count = len(steps.levels)
-    length = round(seconds_lit / float(np.median(np.diff(seconds))) / STRETCH)
-    if not 2 <= length <= count - 4:
-        return None
-    level = _beyond_usual(steps.levels, length)
-    sums = np.concatenate([[0.0], np.cumsum(level)])
-    inside = (sums[length:] - sums[:-length]) / length
-    outside = (sums[-1] - (sums[length:] - sums[:-length])) / (count - length)
-    start = int(np.argmax(inside - outside))
-    on = np.zeros(count, bool)
-    on[start : start + length] = True
-    size = float(np.median(level[on]) - np.median(level[~on]))
-    shown = level > np.median(level[~on]) + max(size / 4, LEAST / 2)  # it is weaker between two blocks
-    if size < LEAST or shown[on].mean() < _STAYS or shown[~on].mean() > 1 - _STAYS:
-        return None
-    edges = []
-    for stretch, sign in ((start, 1), (start + length, -1)):
-        near = np.abs(steps.frame - stretch * STRETCH) <= 2 * STRETCH
-        strong = near & (sign * steps.size >= size / 2)
-        if not strong.any():
-            return None
-        frames, sizes = steps.frame[strong], steps.size[strong]
-        edges.append(int(frames[np.argmax(np.abs(sizes))]))
-    if abs(float(seconds[edges[1]] - seconds[edges[0]]) - seconds_lit) > lit.late:
-        return None
-    return size, np.array(edges[:1]), np.array(edges[1:]), size

@@ -25,7 +25,7 @@ from miniscope_xr.tools.collect.job import CollectJob, Found
 from miniscope_xr.tools.collect.lines import Lines, Stopped
 from miniscope_xr.tools.collect.record import Sidecar
 from miniscope_xr.tools.copy.image import forget
-from miniscope_xr.tools.flash import akin, ask, interrupts, jobs, presets, recover, refuse, verbs
+from miniscope_xr.tools.flash import akin, ask, interrupts, jobs, presets, recover, refuse, steps, verbs
 from miniscope_xr.tools.flash import journal as journals
 from miniscope_xr.tools.flash.arguments import Preparing
 from miniscope_xr.tools.flash.disks.find import identify
@@ -106,8 +106,8 @@ def agree(cards: Sequence[CollectJob], readying: Readying, show: bool = True) ->
     held = [card for card in cards if card.base is not None]
     for card in held:
         args, disk = readying.of(card.disk.path), card.disk
-        verbs.check_values(args, args.settings)
-        refuse.check(disk, image=args.image, expect_size=verbs.expected_size(args))
+        steps.check_values(args, args.settings)
+        refuse.check(disk, image=args.image, expect_size=steps.expected_size(args))
         if readying.yes and disk.card_id.lower() not in readying.named:
             raise OptionError(
                 f"--yes skips the question and so needs every card named by its id: --card {disk.card_id} for "
@@ -125,9 +125,9 @@ def agree(cards: Sequence[CollectJob], readying: Readying, show: bool = True) ->
                 f"for {seen.layout.id}: take one that is for this card"
             )
         ready = verbs.to_prepare(args, seen)
-        verbs.shown(args, seen, {}, ready.settings)
+        steps.shown(args, seen, {}, ready.settings)
         said = [ready.plan.describe(), *ready.said(), *ask.describe_changes(list(ready.job.changes))]
-        verbs.say([*said, "all of it only once the copy is proven to hold the recording"], args)
+        steps.say([*said, "all of it only once the copy is proven to hold the recording"], args)
         ask.confirm(seen.disk.card_id, args.yes)
         agreed[card.disk.path] = Agreed(args, seen, ready)
     return agreed
@@ -138,7 +138,7 @@ def _looks(cards: Sequence[CollectJob], readying: Readying, lines: Lines) -> lis
 
     def one(place: int) -> Look:
         path = cards[place].disk.path
-        return verbs.look_to_write(identify(path), readying.of(path).layout, lines.see(place))
+        return steps.look_to_write(identify(path), readying.of(path).layout, lines.see(place))
 
     if not cards:
         return []
@@ -174,14 +174,14 @@ def prepare_again(agreed: Agreed, record: Sidecar, found: Found, see: Progress, 
         with contextlib.suppress(Stopped):
             see(what, done, of)
 
-    expect_size = verbs.expected_size(args)
+    expect_size = steps.expected_size(args)
     with jobs.reopen(seen, image=args.image, expect_size=expect_size) as target:
         prove(target, record, seen, see)
         with _ONE_AT_A_TIME:
             see("preparing", 0, 1)
             record.preparing = preset
             record.save()
-            journal = jobs.carry_out(agreed.ready.job, target, verbs.backup_dir(args), watching)
+            journal = jobs.carry_out(agreed.ready.job, target, steps.backup_dir(args), watching)
     record.preparing, record.prepared = "", preset
     record.save()
     found.steps.append("prepared")

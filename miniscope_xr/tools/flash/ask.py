@@ -14,7 +14,8 @@ from miniscope_xr.tools.flash.look import Look
 from miniscope_xr.tools.flash.operation import Change
 from miniscope_xr.tools.flash.probe import block_of
 from miniscope_xr.tools.flash.progress import clear
-from miniscope_xr.tools.flash.settings import Settings, show
+from miniscope_xr.tools.flash.settings import Settings
+from miniscope_xr.tools.flash.values import show
 
 _RATE = 20e6
 """Bytes a second of an ordinary card; only for the estimate."""

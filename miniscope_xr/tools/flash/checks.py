@@ -14,8 +14,7 @@ from miniscope_xr.tools.flash.journal import Journal
 from miniscope_xr.tools.flash.look import Look
 from miniscope_xr.tools.flash.operation import Change, Progress
 from miniscope_xr.tools.flash.plan import Plan, make_plan
-from miniscope_xr.tools.flash.target.linux import Target
-from miniscope_xr.tools.flash.verbs import (
+from miniscope_xr.tools.flash.steps import (
     Said,
     backup_dir,
     card_to_write,
@@ -25,6 +24,7 @@ from miniscope_xr.tools.flash.verbs import (
     say,
     shown,
 )
+from miniscope_xr.tools.flash.target.linux import Target
 from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import output_errors, refuse_existing
 
@@ -40,14 +40,7 @@ def qualify_card(args: Qualifying, report: Said, progress: Progress | None) -> i
         _check_picture(Path(args.plot))
     disk = card_to_write(args, report)
     seen = look_at(args, disk, progress, writes_data=False)
-    if seen.has_recording:
-        refused = RefusedError(
-            f"{disk.path} holds a {seen.lost()}; qualify needs an empty card: copy it with `image`, then `prepare` it",
-            recording=seen.recorded.recording,
-        )
-        if not args.dry_run:
-            raise refused
-        say([f"without --dry-run this is refused: {refused}"], args)
+    _refuse_recorded(args, seen)
     values = {name: f.default or 0 for name, f in seen.layout.header.items()}
     if seen.contents.prepared:
         values = dict(seen.contents.settings)
@@ -78,6 +71,18 @@ def qualify_card(args: Qualifying, report: Said, progress: Progress | None) -> i
             stalls, wrong = _test_and_clean(target, plan, seconds, changes, seen, journal, progress)
             journal.write("done")
     return _report(args, report, stalls, wrong, plan, journal)
+
+
+def _refuse_recorded(args: Qualifying, seen: Look) -> None:
+    if not seen.has_recording:
+        return
+    refused = RefusedError(
+        f"{seen.disk.path} holds a {seen.lost()}; qualify needs an empty card: copy it with `image`, then `prepare` it",
+        recording=seen.recorded.recording,
+    )
+    if not args.dry_run:
+        raise refused
+    say([f"without --dry-run this is refused: {refused}"], args)
 
 
 def _test_and_clean(

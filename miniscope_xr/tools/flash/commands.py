@@ -14,7 +14,7 @@ from miniscope_xr.tools.flash import arguments, backups, checks, interrupts, ver
 from miniscope_xr.tools.flash.errors import DONE, FAILED, InterruptedWriteError, exit_code
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.progress import bars
-from miniscope_xr.tools.flash.verbs import Said
+from miniscope_xr.tools.flash.steps import Said
 from miniscope_xr.tools.stream.arguments import Asked, anywhere, taken
 
 Command = Callable[[Asked, Said, Progress | None], int]
