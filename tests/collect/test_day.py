@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from miniscope_xr.source.copy_map import unread_spans
-from miniscope_xr.tools.collect import run
+from miniscope_xr.tools.collect import plan
 from miniscope_xr.tools.copy import part
 from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.simulate import PowerLoss, Stall, blank, simulate
@@ -55,7 +55,7 @@ def cards(tmp_path):
 def test_right_files_summary_and_exit_code(cards, tool, tmp_path, monkeypatch):
     devices, disks, made = cards
     into = tmp_path / "lab"
-    monkeypatch.setattr(run, "present", lambda: [identify(device) for device in devices.values()])
+    monkeypatch.setattr(plan, "present", lambda: [identify(device) for device in devices.values()])
     monkeypatch.setattr(part, "STEP", 1 << 20)
     real = part._piece
 

@@ -8,7 +8,7 @@ import pytest
 
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.source.local import Device
-from miniscope_xr.tools.collect import record, run
+from miniscope_xr.tools.collect import plan, record
 from miniscope_xr.tools.collect.record import Sidecar
 from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.simulate import blank
@@ -21,7 +21,7 @@ def readers(monkeypatch):
     """Put disks into the readers."""
 
     def put(*disks):
-        monkeypatch.setattr(run, "present", lambda: list(disks))
+        monkeypatch.setattr(plan, "present", lambda: list(disks))
 
     return put
 
