@@ -18,7 +18,7 @@ from itertools import repeat
 from typing import Any
 
 from miniscope_xr.errors import CardNotFoundError, CardPermissionError, CardReadError, NotACardError
-from miniscope_xr.source import macos, windows
+from miniscope_xr.source import macos, windows, windows_volumes
 from miniscope_xr.source.base import SECTOR, Spans, pour
 from miniscope_xr.source.salvage import Salvage
 from miniscope_xr.source.words import as_administrator
@@ -74,6 +74,8 @@ class Device:
         self._fd = -1
         drive = windows.device_name(self.path) if sys.platform == "win32" else None
         self.path = drive or self.path
+        if sys.platform == "win32" and (said := windows_volumes.no_volume(self.path)):
+            raise NotACardError(said)
         try:
             # stat first: opening a FIFO would wait for a writer
             mode = stat.S_IFBLK if drive else os.stat(self.path).st_mode  # noqa: PTH116

@@ -9,19 +9,23 @@ from __future__ import annotations
 import errno
 import os
 import re
+import struct
 from functools import cache
 from pathlib import PureWindowsPath
 from typing import Any
 
 from miniscope_xr.errors import plain
 
-_DEVICE = re.compile(r"(?:[\\/]{2}[.?][\\/])?PhysicalDrive([0-9]{1,9})[\\/. ]*", re.IGNORECASE | re.ASCII)
+_DEVICE = re.compile(r"(?:[\\/]{1,2}[.?][\\/]?)?PhysicalDrive([0-9]{1,9})[\\/. ]*", re.IGNORECASE | re.ASCII)
 _OWN = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:[.:]|$)", re.IGNORECASE)
 _FORBIDDEN = re.compile(r'[\x00-\x1f<>:"|?*]')
 _TOO_LONG, _MOST = 206, 259
 """ERROR_FILENAME_EXCED_RANGE; letters of a path where long ones are switched off."""
 _GET_LENGTH_INFO, _GET_GEOMETRY, _CHECK_VERIFY, _UPDATE_PROPERTIES = 0x7405C, 0x70000, 0x2D4800, 0x70140
 """IOCTL_DISK_GET_LENGTH_INFO, ..._GET_DRIVE_GEOMETRY, IOCTL_STORAGE_CHECK_VERIFY, IOCTL_DISK_UPDATE_PROPERTIES."""
+INVALID_HANDLE = (1 << 8 * struct.calcsize("P")) - 1
+_NO_CACHE = (1, 50)
+"""ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED: of a driver without a flush, which Microsoft leaves it free to be."""
 _CLOUD = (362, 363, 388, 389, 393, 395, 398, 404, 426)
 """ERROR_CLOUD_FILE_*: a file of OneDrive or its like is only a name here, and what is in it does not come."""
 _MEANING = {
@@ -38,7 +42,8 @@ _MEANING = {
 def device_name(path: str) -> str | None:
     r"""Return Windows' ``\\.\PhysicalDriveN`` for each way of writing it; None for anything else.
 
-    What Windows drops at the end of a name (dots, spaces) or a shell puts there (a backslash) is no other name.
+    What Windows drops at the end of a name (dots, spaces) or a shell puts there (a backslash) is no other name, nor are
+    backslashes that a shell took away: Git Bash makes ``\.PhysicalDrive2`` of it, and ``\.\PhysicalDrive2`` in quotes.
     """
     match = _DEVICE.fullmatch(path)
     return rf"\\.\PhysicalDrive{int(match[1])}" if match else None
@@ -193,6 +198,15 @@ def media_changes(fd: int) -> int | None:
     return int.from_bytes(answer, "little") if len(answer) == 4 else None
 
 
+def full_sync(fd: int) -> None:
+    """Have the disk write out its own cache; one that says that it has no such function has none."""
+    try:
+        os.fsync(fd)
+    except OSError:
+        if _code() not in _NO_CACHE:
+            raise
+
+
 def reread_partitions(fd: int) -> None:
     """Tell Windows that the partition table is another one now."""
     control(_handle(fd), _UPDATE_PROPERTIES)
@@ -235,8 +249,14 @@ def told(error: OSError) -> OSError:
     """
     if error.errno not in (errno.EACCES, errno.EINVAL, errno.EBADF) or getattr(error, "winerror", None):
         return error
+    code = _code()
+    return plainly(code) if code in _MEANING else error
+
+
+def _code() -> int:
+    """The number of Windows' error below the last one of the C runtime, which keeps it."""
     import ctypes
 
     code = ctypes.c_ulong()
     ctypes.CDLL("ucrtbase")._get_doserrno(ctypes.byref(code))
-    return plainly(code.value) if code.value in _MEANING else error
+    return code.value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -14,7 +15,9 @@ import pytest
 
 from miniscope_xr.errors import CardNotFoundError, CardReadError, NotACardError
 from miniscope_xr.source import macos
+from miniscope_xr.source import windows as windows_calls
 from miniscope_xr.source.windows import device_name
+from miniscope_xr.source.windows_volumes import extents, volume_name
 from miniscope_xr.tools.flash import refuse
 from miniscope_xr.tools.flash.disks import find as disks
 from miniscope_xr.tools.flash.disks import windows as disks_windows
@@ -25,7 +28,7 @@ from miniscope_xr.tools.flash.disks.windows import WindowsDisks
 from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
 from miniscope_xr.tools.flash.target import other as target_other
 from miniscope_xr.tools.flash.target import volumes
-from miniscope_xr.tools.flash.target.volumes import DISMOUNT, LOCK, VolumeLocks, extents
+from miniscope_xr.tools.flash.target.volumes import DISMOUNT, LOCK, VolumeLocks
 
 # As `diskutil info -plist` and `diskutil list -plist` print it, shortened.
 MAC_CARD = {
@@ -222,6 +225,9 @@ def test_a_letter_alone_does_not_refuse(letter):
         r"\\.\PhysicalDrive2 ",
         "\\\\.\\PHYSICALDRIVE2\\",
         "PhysicalDrive2.",
+        r"\.\PhysicalDrive2",  # what Git Bash makes of the backslashes, in quotes and without
+        r"\.PhysicalDrive2",
+        "/./PhysicalDrive2",
     ],
 )
 def test_every_spelling_of_a_device(name):
@@ -247,23 +253,35 @@ def test_what_is_no_device_of_windows(name):
     assert device_name(name) is None
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("E:", "E:"), ("e:\\", "e:"), (r"\\.\E:", "E:"), ("//?/E:/", "E:"), ("//?/Volume{0a-1B}/", "Volume{0a-1B}"),
+        (r"E:\card.img", None), ("EE:", None), ("E", None), ("/dev/sdb", None), (r"\\nas\lab", None), ("", None),
+    ],
+)  # fmt: skip
+def test_a_letter_is_no_card(path, name):
+    assert volume_name(path) == name
+
+
 def test_what_powershell_answers(monkeypatch):
     """UTF-8 that is asked for, and what is not UTF-8 all the same; a card without partitions is no error."""
     asked = []
 
     def run(command, **named):
         asked.append(command[-1])
-        disk = b'\xef\xbb\xbf{"Number": 2, "FriendlyName": "K\x81rtchen", "BusType": "USB", "Size": 1024}\r\n'
-        return subprocess.CompletedProcess(
-            command, 0, disk + b'-----\r\n-----\r\n{\r\n"MediaType":  "Removable Media"\r\n}\r\n', b""
-        )
+        assert command[0] == r"D:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe", "not the folder's"
+        disk = b'{"Number": 2, "FriendlyName": "K\x81rt-----chen", "BusType": "USB", "Size": 1024}\r\n'
+        drive = b'\xef\xbb\xbf-----\r\n{\r\n"MediaType":  "Removable Media"\r\n}\r\n-----\r\n'
+        return subprocess.CompletedProcess(command, 0, drive + disk, b"")
 
+    monkeypatch.setenv("SYSTEMROOT", r"D:\Windows")
     monkeypatch.setattr(disks_windows.subprocess, "run", run)
     found = WindowsDisks().identify(r"\\.\PhysicalDrive2")
-    assert found.model == "K\ufffdrtchen"
+    assert found.model == "K\ufffdrt-----chen"
     assert found.removable
     assert len(asked) == 1, "it takes half a second to begin"
-    assert re.findall(r"Get-\w+|UTF8", asked[0]) == ["UTF8", "Get-Disk", "Get-Partition", "Get-CimInstance"]
+    assert re.findall(r"Get-\w+|UTF8", asked[0]) == ["UTF8", "Get-Partition", "Get-CimInstance", "Get-Disk"]
 
 
 @pytest.mark.parametrize(
@@ -419,21 +437,41 @@ def test_the_extents_of_a_volume():
 def test_an_image_has_one_writer_on_windows(tmp_path, monkeypatch):
     class Msvcrt:
         LK_NBLCK = 2
-        held = False
+        held, takes_locks = False, True
 
         def locking(self, fd, mode, count):
             assert os.lseek(fd, 0, os.SEEK_CUR) > 2 * 10**12, "behind every image: the locked byte cannot be read"
+            if not self.takes_locks:
+                raise OSError(errno.EINVAL, "Invalid argument")
             if self.held:
-                raise OSError(36, "Resource deadlock avoided")
+                raise OSError(errno.EACCES, "Permission denied")
             self.held = True
 
-    monkeypatch.setitem(sys.modules, "msvcrt", Msvcrt())
+    library = Msvcrt()
+    monkeypatch.setitem(sys.modules, "msvcrt", library)
     file = tmp_path / "a.img"
     file.write_bytes(bytes(512))
     with open(file, "r+b") as opened:
         target_other.lock_image(opened.fileno(), str(file))
         with pytest.raises(BusyError, match="another copy of this tool"):
             target_other.lock_image(opened.fileno(), str(file))
+        library.takes_locks = False  # a share or RAM disk: nobody writes to it, but nobody else can be kept out
+        with pytest.raises(OSError, match="Invalid argument") as raised:
+            target_other.lock_image(opened.fileno(), str(file))
+        assert not isinstance(raised.value, BusyError)
+
+
+def test_a_disk_of_windows_without_a_cache(monkeypatch):
+    """Microsoft leaves a driver free to have no function for it; what else goes wrong is an error."""
+
+    def fails(fd):
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(windows_calls.os, "fsync", fails)
+    for code, is_error in ((1, False), (50, False), (1117, True), (19, True)):
+        monkeypatch.setattr(windows_calls, "_code", lambda code=code: code)
+        with pytest.raises(OSError, match="Bad file") if is_error else contextlib.nullcontext():
+            windows_calls.full_sync(5)
 
 
 def test_full_sync_where_the_disk_does_not_know_it(monkeypatch):
@@ -477,8 +515,27 @@ def test_windows_errors():
         WindowsDisks(lambda script: "not json").identify(r"\\.\PhysicalDrive2")
     with pytest.raises(NotACardError, match="PhysicalDriveN"):
         windows(WIN_CARD).identify("E:")
-    with pytest.raises(NotACardError, match="no such disk"):
-        windows([]).identify(r"\\.\PhysicalDrive9")
+    with pytest.raises(NotACardError, match="Windows knows no such disk"):
+        windows([WIN_CARD]).identify(r"\\.\PhysicalDrive9")
+    with pytest.raises(NotACardError, match="Windows names no disk; `Get-Disk` in PowerShell says why"):
+        windows([]).identify(r"\\.\PhysicalDrive2")
+
+
+OTHER_WORDS = {
+    "a card in German": ({"MediaType": "Wechselmedien", "Capabilities": [3, 4, 7]}, True),
+    "as PowerShell 5.1 writes it": ({"MediaType": "", "Capabilities": {"value": [3, 4, 7], "Count": 3}}, True),
+    "as the documentation writes it": ({"MediaType": "Removable media other than floppy"}, True),
+    "a hard disk in German": ({"MediaType": "Externe Festplatte", "Capabilities": [3, 4]}, False),
+    "a hard disk": ({"MediaType": "External hard disk media", "Capabilities": [3, 4, 7]}, False),
+    "nothing": ({"MediaType": None, "Capabilities": None}, False),
+}
+
+
+@pytest.mark.parametrize("what", OTHER_WORDS)
+def test_a_drive_for_cards_is_known_in_every_language(what):
+    words, removable = OTHER_WORDS[what]
+    found = windows({**WIN_CARD, "MediaType": None, **words}).identify(r"\\.\PhysicalDrive2")
+    assert found.removable == removable
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import BUSY, BusyError, CardWriteError
 from miniscope_xr.tools.flash.target.linux import open_target
 from miniscope_xr.tools.flash.target.other import RawTarget
-from miniscope_xr.tools.flash.target.volumes import Claim, VolumeLocks, WindowsCalls
+from miniscope_xr.tools.flash.target.volumes import LOCK, Claim, VolumeLocks, WindowsCalls
 
 from . import life
 from .cli import Tool, card_id
@@ -202,6 +202,30 @@ def test_the_old_code_page(computer, drive, tool):
     assert NAME.encode("cp850") in asked, "without being asked for UTF-8 it is none"
 
 
+def test_powershell_is_windows_own(drive, tmp_path, monkeypatch):
+    """Not one that lies in the folder a user happens to be in, or beside Python."""
+    (tmp_path / "powershell.exe").write_bytes(b"none")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "")
+    assert identify(drive).model == NAME
+
+
+def test_a_drive_whose_words_are_another_languages(computer, drive):
+    for media, removable in (("Wechselmedien", True), ("External hard disk media", False)):
+        computer.disks[2][3] = media
+        computer.save()
+        assert identify(drive).removable == removable
+
+
+@pytest.mark.parametrize("name", ["E:", "e:\\", r"\\.\E:", r"\\?\Volume{e}"])
+def test_a_letter_or_volume_names_its_disk(drive, name, capsys):
+    for words in (["info", name], ["set", name, "gain=2"]):
+        assert main(words) == 3
+        said = capsys.readouterr().err
+        assert f"a card is the whole disk: {DRIVE}" in said
+        assert said.count("\n") == 1
+
+
 def test_a_card_without_partitions(computer, image, tool):
     """What this tool makes: nothing of it is a partition, and PowerShell ends with an error."""
     drive = computer.disk(2, image)
@@ -341,6 +365,27 @@ def test_a_volume_that_windows_does_not_let_go_of(computer, image, tool):
     assert image.read_bytes() == before
     computer.volume("e", 2, 0, life.SIZE)
     assert tool("set", drive, "gain=2").code == 0, "its lock was given back"
+
+
+def test_a_volume_is_not_locked_while_another_handle_uses_it(drive):
+    calls = WindowsCalls()
+    asks, uses = (calls.open(r"\\?\Volume{e}", write) for write in (False, True))
+    locks = calls.open(r"\\?\Volume{e}", True)
+    try:
+        with pytest.raises(OSError):  # noqa: PT011 - in the user's language
+            calls.control(locks, LOCK)
+        calls.close(uses)
+        calls.control(locks, LOCK)
+    finally:
+        calls.close(asks)
+        calls.close(locks)
+
+
+def test_a_disk_without_a_cache(computer, drive, image, tool):
+    """Its driver knows no flush, which Microsoft leaves it free to: nothing is kept back that could be written out."""
+    computer.say(2, "here nocache")
+    assert tool("set", drive, "gain=2").code == 0
+    assert settings(image)["gain"] == 2
 
 
 def test_a_volume_that_bitlocker_locked(computer, image, tool):

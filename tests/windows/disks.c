@@ -5,13 +5,15 @@
  * DeviceIoControl, IOCTL_STORAGE_CHECK_VERIFY, FSCTL_LOCK_VOLUME, FSCTL_DISMOUNT_VOLUME, IOCTL_DISK_GET_LENGTH_INFO,
  * IOCTL_VOLUME_GET_VOLUME_DISK_EXTENTS and FindFirstVolume. What is no disk or volume of ours goes to Wine untouched. */
 #include "disks.h"
+#include <ctype.h>
 #include <stdlib.h>
+#include <wctype.h>
 
 #ifndef FVE_E_LOCKED_VOLUME
 #define FVE_E_LOCKED_VOLUME 0x80310000L
 #endif
 
-typedef struct { HANDLE handle, lock; int disk; char volume[80]; BOOL locked, dismounted; long long size; } Opened;
+typedef struct { HANDLE handle, lock; int disk; char volume[80]; BOOL locked, dismounted, uses; long long size; } Opened;
 typedef struct { int next; BOOL used; } Search;
 
 static CRITICAL_SECTION guard;
@@ -60,6 +62,13 @@ static Disk *disk_of(Computer *c, int number)
 static Volume *volume_of(Computer *c, const char *name)
 {
     for (int i = 0; i < c->volumes; i++) if (!_stricmp(c->volume[i].name, name)) return &c->volume[i];
+    return NULL;
+}
+
+static Volume *volume_at(Computer *c, char letter)
+{
+    for (int i = 0; i < c->volumes; i++)
+        if (!c->volume[i].place[1] && toupper(c->volume[i].place[0]) == toupper(letter)) return &c->volume[i];
     return NULL;
 }
 
@@ -113,14 +122,17 @@ static HANDLE open_volume(LPCWSTR path, DWORD access)
     char name[120];
     WideCharToMultiByte(CP_UTF8, 0, path + 4, -1, name, 120, NULL, NULL);
     look(&c);
-    Volume *v = volume_of(&c, name);
+    Volume *v = name[1] == ':' ? volume_at(&c, name[0]) : volume_of(&c, name);
     if (name[0] && name[strlen(name) - 1] == '\\')  /* its root folder */
         return SetLastError(ERROR_PATH_NOT_FOUND), INVALID_HANDLE_VALUE;
     if (!v) return SetLastError(ERROR_FILE_NOT_FOUND), INVALID_HANDLE_VALUE;
     if (says(v->words, "notready")) return SetLastError(ERROR_NOT_READY), INVALID_HANDLE_VALUE;
     Disk *d = disk_of(&c, v->disk);
     if (access && d && says(d->words, "denied")) return SetLastError(ERROR_ACCESS_DENIED), INVALID_HANDLE_VALUE;
-    return keep(real_CreateFileW(L"NUL", GENERIC_READ, 7, NULL, OPEN_EXISTING, 0, NULL), v->disk, v->name, 0);
+    HANDLE handle = keep(real_CreateFileW(L"NUL", GENERIC_READ, 7, NULL, OPEN_EXISTING, 0, NULL), v->disk, v->name, 0);
+    Opened *o = known(handle);
+    if (o) o->uses = access != 0;
+    return handle;
 }
 
 static HANDLE WINAPI my_CreateFileW(
@@ -131,6 +143,11 @@ static HANDLE WINAPI my_CreateFileW(
         if (!_wcsnicmp(path + 4, L"PhysicalDrive", 13) && swscanf(path + 17, L"%d%n", &number, &used) && !path[17 + used])
             return open_disk(number, access);
         if (!_wcsnicmp(path + 4, L"Volume{", 7)) return open_volume(path, access);
+        if (iswalpha(path[4]) && path[5] == ':' && !path[6]) {  /* a letter of ours; others are Wine's */
+            Computer c;
+            look(&c);
+            if (path[4] < 128 && volume_at(&c, (char)path[4])) return open_volume(path, access);
+        }
     }
     return real_CreateFileW(path, access, share, security, how, flags, template);
 }
@@ -199,6 +216,9 @@ static BOOL lock_volume(Opened *o, Volume *v)
 {
     WCHAR file[620];
     if (says(v->words, "open")) return fails(ERROR_ACCESS_DENIED);
+    for (int i = 0; i < 128; i++)  /* also of one that this process uses by another handle */
+        if (opened[i].handle && &opened[i] != o && opened[i].uses && !strcmp(opened[i].volume, o->volume))
+            return fails(ERROR_ACCESS_DENIED);
     if (o->locked) return TRUE;
     swprintf(file, 620, L"%ls.lock-%hs", state, v->name);
     o->lock = real_CreateFileW(file, GENERIC_WRITE, 0, NULL, OPEN_ALWAYS, 0, NULL);
@@ -286,6 +306,7 @@ static BOOL WINAPI my_FlushFileBuffers(HANDLE handle)
     DWORD wrong;
     if (o && (look(&c), wrong = trouble(disk_of(&c, o->disk)))) return fails(wrong);
     if (o && !o->volume[0] && says(disk_of(&c, o->disk)->words, "noflush")) return fails(ERROR_IO_DEVICE);
+    if (o && !o->volume[0] && says(disk_of(&c, o->disk)->words, "nocache")) return fails(ERROR_INVALID_FUNCTION);
     return real_FlushFileBuffers(handle);
 }
 

@@ -4,8 +4,8 @@
  *        words: here (plugged in), empty (no card), protected (write protection), switch (the same, of which only a
  *        write tells), denied (no administrator), system (Windows is on it), changes=N (how often the card in the
  *        reader was changed), changed (it was, and Windows has not looked at the new one yet), noflush (its cache
- *        cannot be written out), sector=N (bytes of a sector), bytes=N (its size, which Wine does not tell of a device
- *        of Linux)
+ *        cannot be written out), nocache (it has none, and no function to write it out), sector=N (bytes of a sector),
+ *        bytes=N (its size, which Wine does not tell of a device of Linux)
  * volume <tab> name <tab> disk <tab> first byte <tab> bytes <tab> place <tab> words
  *        place: its letter, or the folder it is shown in (C:\cards\mine\), or -; a volume that lies on several
  *        stretches of disks has a line for each

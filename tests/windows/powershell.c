@@ -62,7 +62,9 @@ static int answer(Computer *c, const char *script)
             Disk *d = &c->disk[i];
             if (!says(d->words, "here") || (number >= 0 && d->number != number)) continue;
             quoted(name, d->name); quoted(serial, d->serial);
-            if (strstr(script, "Win32_DiskDrive")) sprintf(line, "{\"MediaType\": \"%s\"}", d->media);
+            if (strstr(script, "Win32_DiskDrive")) sprintf(line,
+                "{\"MediaType\": \"%s\", \"Capabilities\": {\"value\": [3, 4%s], \"Count\": %d}}", d->media,
+                says(d->media, "hard disk") ? "" : ", 7", says(d->media, "hard disk") ? 2 : 3);
             else sprintf(line,
                 "{\"Number\": %d, \"FriendlyName\": \"%s\", \"SerialNumber\": \"%s\", \"BusType\": \"%s\", \"Size\": %lld, "
                 "\"LogicalSectorSize\": %lld, \"IsBoot\": %s, \"IsSystem\": %s, \"IsReadOnly\": %s}",

@@ -197,6 +197,7 @@ def run_all(
         prefix = environment.home / f"worker{number}"
         if not prefix.exists():
             shutil.copytree(environment.prefix, prefix, symlinks=True)
+        environment.put_powershell(prefix)
         prefixes.put(prefix)
 
     def one(files: list[str]) -> list[Result]:

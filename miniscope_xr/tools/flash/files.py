@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from miniscope_xr.index.front import State
 from miniscope_xr.layout import SECTOR, builtin_layouts
+from miniscope_xr.source.words import empty_image_command
 from miniscope_xr.tools.flash.contents import Contents, read_contents
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.look import Look
@@ -38,7 +39,7 @@ def refuse_strangers(target: Target, seen: Look) -> None:
         raise RefusedError(
             f"{seen.disk.path} holds something unknown (sector {at // SECTOR} is the first), and nothing that a "
             "Miniscope or this tool writes: it may be any file, so nothing is written to it. An image to begin with "
-            "is a new, empty file: `truncate -s 64G NAME`"
+            f"is a new, empty file: `{empty_image_command(64 * 10**9)}`"
         )
 
 

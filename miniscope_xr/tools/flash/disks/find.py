@@ -13,6 +13,7 @@ from dataclasses import replace
 from miniscope_xr.errors import CardNotFoundError, CardPermissionError, MiniscopeError, NotACardError
 from miniscope_xr.source import macos
 from miniscope_xr.source.windows import device_name, real_path
+from miniscope_xr.source.windows_volumes import no_volume
 from miniscope_xr.tools.flash.disks.base import CARD_BUSES, Disk, Disks, image_file
 from miniscope_xr.tools.flash.disks.own_id import read_own_id
 
@@ -60,6 +61,8 @@ def identify(path: str, disks: Disks | None = None) -> Disk:
 def _described(path: str, disks: Disks) -> Disk:
     if sys.platform == "win32" and (device := device_name(path)):
         return disks.identify(device)
+    if sys.platform == "win32" and (said := no_volume(path)):
+        raise NotACardError(said)
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116 - for pathlib an empty name is this folder
     except FileNotFoundError as error:

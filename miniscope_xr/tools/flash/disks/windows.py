@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 from collections.abc import Callable
+from pathlib import PureWindowsPath
 from typing import Any
 
 from miniscope_xr.errors import NotACardError
@@ -15,17 +18,27 @@ from miniscope_xr.tools.flash.disks.base import Disk
 ScriptRunner = Callable[[str], str]
 _BETWEEN = "-----"
 """Stands between the answers of one PowerShell: to begin one takes longer than all that it is asked."""
+_LINE = re.compile(rf"^{_BETWEEN}\s*$", re.MULTILINE)
+_PROGRAM = PureWindowsPath("System32", "WindowsPowerShell", "v1.0", "powershell.exe")
+_NO_WINDOW = getattr(subprocess, "CREATE_NO_WINDOW", 0)
+_TAKES_MEDIA = 7
+"""Capability of a Win32_DiskDrive: "Supports Removable Media"."""
 _DISK = "Number,FriendlyName,SerialNumber,BusType,Size,LogicalSectorSize,IsBoot,IsSystem,IsReadOnly"
 
 
 def _run(script: str) -> str:
     """Run PowerShell. It writes the console's old code page unless told otherwise: a name with an umlaut is not it.
 
-    Nor may it have our standard input, which it would read to its end: there may be an answer to a question in it.
+    It has a console of its own for that (without a window), as ours would stay changed. Nor may it have our standard
+    input, which it would read to its end: there may be an answer to a question in it. It is named by its whole path: a
+    name alone is looked for in the folder a user happens to be in, and this runs as administrator.
     """
     script = f"[Console]::OutputEncoding = [Text.Encoding]::UTF8; {script}"
-    command = ["powershell", "-NoProfile", "-NonInteractive", "-Command", script]
-    found = subprocess.run(command, check=True, capture_output=True, timeout=60, stdin=subprocess.DEVNULL).stdout
+    program = str(PureWindowsPath(os.environ.get("SYSTEMROOT", r"C:\Windows"), _PROGRAM))
+    command = [program, "-NoProfile", "-NonInteractive", "-Command", script]
+    found = subprocess.run(
+        command, check=True, capture_output=True, timeout=60, stdin=subprocess.DEVNULL, creationflags=_NO_WINDOW
+    ).stdout
     return found.decode("utf-8", errors="replace").lstrip("\ufeff")
 
 
@@ -53,7 +66,7 @@ class WindowsDisks:
             ) from error
 
     def _answers(self, script: str, wanted: int) -> list[list[dict[str, Any]]]:
-        found = [json.loads(text) if text.strip() else [] for text in self._run(script).split(_BETWEEN)]
+        found = [json.loads(text) if text.strip() else [] for text in _LINE.split(self._run(script))]
         if len(found) != wanted:
             raise ValueError(f"it answered {len(found)} of {wanted} questions")
         return [each if isinstance(each, list) else [each] for each in found]
@@ -73,19 +86,22 @@ class WindowsDisks:
             raise NotACardError(rf"{path} is not a whole disk; give \\.\PhysicalDriveN (see `{LIST_DISKS['win32']}`)")
         number = name[len(r"\\.\PhysicalDrive") :]
         quiet = "-ErrorAction SilentlyContinue"  # a card without partitions, as this tool makes them, is no error
-        found, parts, drives = self._ask(
-            _json(f"Get-Disk -Number {number} {quiet}", _DISK),
+        # only if the last one fails PowerShell does: it is asked for all disks, as one that is not there is no failure
+        parts, drives, found = self._ask(
             _json(f"Get-Partition -DiskNumber {number} {quiet}", "PartitionNumber,DriveLetter"),
-            _json(f"Get-CimInstance Win32_DiskDrive -Filter 'Index={number}'", "MediaType"),
+            _json(f"Get-CimInstance Win32_DiskDrive -Filter 'Index={number}'", "MediaType,Capabilities"),
+            _json("Get-Disk", _DISK),
         )
-        if not found:
+        if not found:  # not even the one Windows is on: it cannot tell at all
+            raise NotACardError(f"{path}: Windows names no disk; `{LIST_DISKS['win32']}` in PowerShell says why")
+        disk = next((one for one in found if str(one.get("Number")) == number), None)
+        if disk is None:
             raise NotACardError(f"{path}: Windows knows no such disk; `list` shows the candidates")
-        disk = found[0]
         mounts = [(name, "/")] if disk.get("IsSystem") or disk.get("IsBoot") else []
         return Disk(
             path=name, kind="disk", bus=_bus(disk), size=int(disk.get("Size") or 0),
             sector_size=int(disk.get("LogicalSectorSize") or 512), read_only=bool(disk.get("IsReadOnly")),
-            removable=any(d.get("MediaType") == "Removable Media" for d in drives),
+            removable=any(map(_takes_media, drives)),
             model=str(disk.get("FriendlyName") or "").strip(), serial=str(disk.get("SerialNumber") or "").strip(),
             mounts=tuple(mounts), partitions=tuple(_part(name, p) for p in parts),
         )  # fmt: skip
@@ -103,6 +119,14 @@ def _why(error: Exception) -> str:
 
 def _json(command: str, fields: str) -> str:
     return f"{command} | Select-Object {fields} | ConvertTo-Json -Depth 3"
+
+
+def _takes_media(drive: dict[str, Any]) -> bool:
+    """Whether a drive is one for cards, not a hard disk: by its words, or a number where they are not English."""
+    kind, can = str(drive.get("MediaType") or ""), drive.get("Capabilities") or []
+    if kind.startswith(("Removable", "Fixed", "External")):
+        return kind.startswith("Removable")
+    return _TAKES_MEDIA in (can.get("value", []) if isinstance(can, dict) else can)  # PowerShell 5.1 writes some so
 
 
 def _part(disk: str, part: dict[str, Any]) -> str:

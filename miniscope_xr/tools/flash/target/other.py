@@ -31,6 +31,8 @@ def lock_image(fd: int, path: str) -> None:
     ------
     BusyError
         There is one.
+    OSError
+        The folder takes no locks (some shares and RAM disks), so that nobody could be kept out.
     """
     import msvcrt
 
@@ -39,6 +41,8 @@ def lock_image(fd: int, path: str) -> None:
     try:
         locks.locking(fd, locks.LK_NBLCK, 1)
     except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EDEADLK):
+            raise
         raise BusyError(errno.EBUSY, "another copy of this tool writes to it; end that first", path) from error
 
 
@@ -150,6 +154,8 @@ class RawTarget:
         try:
             if sys.platform == "darwin":
                 macos.full_sync(self._fd)
+            elif sys.platform == "win32":
+                windows.full_sync(self._fd)
             else:
                 os.fsync(self._fd)
         except OSError as error:

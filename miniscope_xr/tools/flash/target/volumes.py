@@ -13,17 +13,13 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
-from miniscope_xr.source import windows
+from miniscope_xr.source import windows, windows_volumes
 from miniscope_xr.source.words import unmount_command
 from miniscope_xr.tools.flash.errors import BusyError
 
-LOCK, DISMOUNT, EXTENTS = 0x90018, 0x90020, 0x560000
-"""FSCTL_LOCK_VOLUME, FSCTL_DISMOUNT_VOLUME, IOCTL_VOLUME_GET_VOLUME_DISK_EXTENTS."""
-
-
-_INVALID = (1 << 64) - 1
-"""INVALID_HANDLE_VALUE, as a pointer of 64 bits."""
-_MORE_DATA, _ALREADY_EXISTS = 234, 183
+LOCK, DISMOUNT = 0x90018, 0x90020
+"""FSCTL_LOCK_VOLUME, FSCTL_DISMOUNT_VOLUME."""
+_ALREADY_EXISTS = 183
 _UNKNOWN = (1, 50)
 """ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED."""
 _PATIENCE = 2.0
@@ -152,7 +148,7 @@ class WindowsCalls:
 
         name = ctypes.create_unicode_buffer(1024)
         search = self._k.FindFirstVolumeW(name, len(name))
-        if search in (None, _INVALID):
+        if search in (None, windows.INVALID_HANDLE):
             return
         try:
             yield name.value.rstrip("\\")
@@ -162,21 +158,12 @@ class WindowsCalls:
             self._k.FindVolumeClose(search)
 
     def open(self, volume: str, write: bool) -> int:
-        """Open with or without GENERIC_READ | GENERIC_WRITE; FILE_SHARE_READ | FILE_SHARE_WRITE, OPEN_EXISTING."""
-        handle = self._k.CreateFileW(volume, 0xC0000000 if write else 0, 3, None, 3, 0, None)
-        if handle in (None, _INVALID):
-            raise windows.last_error()
-        return int(handle)
+        """Call CreateFile."""
+        return windows_volumes.opened(volume, write)
 
     def disks(self, handle: int) -> list[int]:
-        """Read a VOLUME_DISK_EXTENTS: a count, then 24 bytes each, of which the first four are the disk's number."""
-        for room in (1, 64, 4096):  # a volume of several stretches, on one disk or on many: ERROR_MORE_DATA
-            try:
-                return extents(windows.control(handle, EXTENTS, 8 + 24 * room))
-            except OSError as error:  # if not that: a volume on no disk, or of a reader without a card
-                if getattr(error, "winerror", None) != _MORE_DATA:
-                    break
-        return []
+        """Ask for the VOLUME_DISK_EXTENTS."""
+        return windows_volumes.disks_of(handle)
 
     def places(self, volume: str) -> list[str]:
         """Call GetVolumePathNamesForVolumeName: names one after the other, each with a zero behind it."""
@@ -219,9 +206,3 @@ class Claim:
         if self._mutex:
             self._k.CloseHandle(self._mutex)
             self._mutex = None
-
-
-def extents(answer: bytes) -> list[int]:
-    """Return the disk numbers in a VOLUME_DISK_EXTENTS."""
-    count = int.from_bytes(answer[:4], "little")
-    return [int.from_bytes(answer[8 + 24 * i : 12 + 24 * i], "little") for i in range(count)]
