@@ -125,6 +125,8 @@ def kernel32() -> Any:
         "FindNextVolumeW": ((handle, text, dword), ctypes.c_int),
         "FindVolumeClose": ((handle,), ctypes.c_int),
         "GetVolumePathNamesForVolumeNameW": ((text, pointer, dword, ctypes.POINTER(dword)), ctypes.c_int),
+        "GetVolumePathNameW": ((text, text, dword), ctypes.c_int),
+        "GetVolumeNameForVolumeMountPointW": ((text, text, dword), ctypes.c_int),
         "CreateFileW": ((text, dword, dword, pointer, dword, dword, handle), handle),
         "CreateMutexW": ((pointer, ctypes.c_int, text), handle),
         "DeviceIoControl": (

@@ -54,18 +54,36 @@ def extents(answer: bytes) -> list[int]:
     return [int.from_bytes(answer[8 + 24 * i : 12 + 24 * i], "little") for i in range(count)]
 
 
+def _disks_of_name(volume: str) -> set[int]:
+    """Return the same of a volume by its name; none where it cannot be asked."""
+    try:
+        handle = opened(volume, False)
+    except OSError:
+        return set()
+    try:
+        return set(disks_of(handle))
+    finally:
+        windows.kernel32().CloseHandle(handle)
+
+
+def disks_below(folder: str) -> set[int]:
+    """Return the numbers of the disks that a folder lies on; none for one of another computer."""
+    import ctypes
+
+    place, name = ctypes.create_unicode_buffer(32768), ctypes.create_unicode_buffer(64)
+    if not windows.kernel32().GetVolumePathNameW(folder, place, len(place)):
+        return set()
+    if letter := volume_name(place.value):
+        return _disks_of_name(rf"\\.\{letter}")
+    found = windows.kernel32().GetVolumeNameForVolumeMountPointW(place.value, name, len(name))
+    return _disks_of_name(name.value.rstrip("\\")) if found else set()
+
+
 def no_volume(path: str) -> str:
     r"""Say which disk is meant by a drive letter, as the Explorer shows it, or by a volume; empty for another path."""
     name = volume_name(path)
     if name is None:
         return ""
     what = "a drive letter" if name.endswith(":") else "a volume"
-    try:
-        handle = opened(rf"\\.\{name}", False)
-    except OSError:
-        disks = []
-    else:
-        disks = disks_of(handle)
-        windows.kernel32().CloseHandle(handle)
-    where = " and ".join(rf"\\.\PhysicalDrive{number}" for number in sorted(set(disks)))
+    where = " and ".join(rf"\\.\PhysicalDrive{number}" for number in sorted(_disks_of_name(rf"\\.\{name}")))
     return f"{path} is {what}; a card is the whole disk: " + (where or "`list` shows the candidates")

@@ -226,6 +226,23 @@ def test_a_letter_or_volume_names_its_disk(drive, name, capsys):
         assert said.count("\n") == 1
 
 
+def test_what_is_read_is_not_written_over(computer, drive, image, tmp_path, tool):
+    """Somebody formatted the card, and saves what comes back from it under its letter."""
+    computer.volumes.clear()
+    computer.volume("mine", 2, 0, life.SIZE, letter=tmp_path.drive[0])
+    before = image.read_bytes()
+    for words in (["image"], ["rescue"], ["video", "--codec", "GREY"]):
+        result = tool.raw(words[0], drive, tmp_path / "mine" / "a.avi", *words[1:])
+        assert result.code != 0
+        assert "lies on the card itself" in result.err
+    result = tool.raw("backup", drive, "--backup-dir", tmp_path / "mine")
+    assert "the backup folder lies on the card itself" in result.err
+    assert image.read_bytes() == before
+    assert not (tmp_path / "mine").exists()
+    computer.volume("mine", 3, 0, life.SIZE, letter=tmp_path.drive[0])
+    assert tool.raw("image", drive, tmp_path / "a.img").code == 0
+
+
 def test_a_card_without_partitions(computer, image, tool):
     """What this tool makes: nothing of it is a partition, and PowerShell ends with an error."""
     drive = computer.disk(2, image)

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from miniscope_xr.errors import CardReadError
+from miniscope_xr.source.same_disk import lies_on
 from miniscope_xr.tools.flash import interrupts, probe, refuse, stale
 from miniscope_xr.tools.flash import journal as journals
 from miniscope_xr.tools.flash.contents import read_contents
 from miniscope_xr.tools.flash.disks.base import Disk, Disks
 from miniscope_xr.tools.flash.disks.find import identify
-from miniscope_xr.tools.flash.errors import CheckFailedError, InterruptedWriteError, RefusedError
+from miniscope_xr.tools.flash.errors import CheckFailedError, InterruptedWriteError, JournalError, RefusedError
 from miniscope_xr.tools.flash.journal import Journal
 from miniscope_xr.tools.flash.look import Look, read_block
 from miniscope_xr.tools.flash.operation import Change, Progress, read_twice, run
@@ -48,6 +49,10 @@ class CardJob:
 
 def backup(seen: Look, backup_dir: Path, target: Target, verb: str, changes: Sequence[Change] = ()) -> Journal:
     """Read what an operation will change, twice, for its journal."""
+    if lies_on(backup_dir, seen.disk.path):
+        raise JournalError(
+            errno.EINVAL, "the backup folder lies on the card itself; give --backup-dir", str(backup_dir)
+        )
     saved = {0: seen.start, seen.block_offset: seen.block}
     for change in changes:
         if change.name in ("table", "copy of the table", "end of the volume"):

@@ -21,6 +21,7 @@ from typing import Any
 from miniscope_xr.errors import MiniscopeError, OutputError, OutputExistsError
 from miniscope_xr.source import windows
 from miniscope_xr.source.replace import is_held, new_name, remove, replace
+from miniscope_xr.source.same_disk import lies_on
 
 _MOST = 220  # letters of a path on Windows: names of files beside an output are up to 40 longer
 _BLOCK = 4096  # bytes; less than this is free on a full disk
@@ -113,13 +114,27 @@ def refuse_existing(path: Path, force: bool) -> None:
 
 
 def refuse_source(path: Path, *sources: str | os.PathLike[str] | None) -> None:
-    """Raise OutputExistsError where the output is the card itself (or one of them), which ``force`` would destroy."""
+    """Raise where the output is the card itself (or one of them), which ``force`` would destroy, or lies on it.
+
+    Raises
+    ------
+    OutputExistsError
+        It is the card.
+    OutputError
+        It would be a file on the card, which somebody formatted: it would be written over what is read.
+    """
+    known = [source for source in sources if source is not None]
     same = False
-    for source in sources:
+    for source in known:
         with contextlib.suppress(OSError, ValueError):
-            same = same or (source is not None and path.samefile(source))
+            same = same or path.samefile(source)
     if same:
         raise OutputExistsError(errno.EEXIST, "is the card itself; give another name", str(path))
+    if any(lies_on(path, source) for source in known):
+        raise OutputError(
+            errno.EINVAL, "lies on the card itself, where it would be written over what is read; give a folder of this "
+            "computer", str(path),
+        )  # fmt: skip
 
 
 def refuse_too_large(path: Path, size: int) -> None:
