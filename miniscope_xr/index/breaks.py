@@ -14,6 +14,7 @@ from miniscope_xr.index.clock import due
 from miniscope_xr.index.evidence import CLOCK_FRAMES, CLOCK_STEP, Evidence
 from miniscope_xr.index.runs import Header, Run
 
+_OVER = 20  # ms after the record length in which a last buffer may still come
 _WINDOW = 16  # frames on each side of a break whose clock is compared
 
 
@@ -38,13 +39,18 @@ class Breaks(Evidence):
         excess = b.count - b.written - b.dropped
         if not self.scanning and a.ewl != b.ewl:
             return False
-        if self._recharged(a, b):
+        if self._recharged(a, b) or self._time_was_over(a, b):
             return False
         if b.dropped > a.dropped and self.drop_step and excess == 0:
             since = (b.written + b.dropped) % self.drop_step  # buffers since the drop: as many as are missing, at most
             if since > max(b.written - before.end_place, 0):
                 return False
-        return self._same_clock(runs, number) if self._regular(after) else self._single_fits(runs, number)
+        fits = self._same_clock(runs, number) if self._regular(after) else self._single_fits(runs, number)
+        return fits or self._same_losses(runs, number)
+
+    def _time_was_over(self, a: Header, b: Header) -> bool:
+        """Whether the record length was over between two buffers: this recording ended there by itself."""
+        return self.stops > 0 and a.time <= self.stops < b.time - _OVER * self.ticks
 
     def _linked_across(self, runs: list[Run], number: int) -> bool | None:
         """Whether leftovers behind a break repeat buffers before it; None where they tell nothing.
@@ -91,6 +97,29 @@ class Breaks(Evidence):
             any(n * least <= behind <= n * most for n in (1, 2)) or self._next_in_time(here, last.first, header)
         )
 
+    def _same_losses(self, runs: list[Run], number: int) -> bool:
+        """Whether a header comes behind an odd one as only in a recording that has lost as many buffers before.
+
+        Edges of a remote, one after another, cost buffers and time. Were it of an older recording, that would have lost
+        as many: its counters and its place on the card would be others otherwise.
+        """
+        before, b = runs[number - 1], runs[number].first
+        like = max((run for run in runs[:number] if self._regular(run)), key=lambda run: run.count, default=None)
+        a = before.first
+        follows = (b.count, b.written, b.dropped, b.frame) == (a.count + 1, a.written + 1, a.dropped, a.frame + 1)
+        if like is None or not before.odd or before.end_sector != runs[number].sector or b.index or not follows:
+            return False
+        lost = b.frame * len(like.cut) - b.count
+        pauses = self._pauses(like)
+        return lost > 1 and bool(pauses) and 0 < b.time - a.time <= median(pauses) + self.ticks
+
+    def _pauses(self, run: Run) -> list[int]:
+        """Ticks from the last buffer of a frame to the first of the next one, in the last frames of a run."""
+        size = len(run.cut)
+        first = (-run.first.index) % size
+        ends = ((self._header(run, i - 1), self._header(run, i)) for i in range(first + size, run.count, size))
+        return [end.time - start.time for start, end in ends if start and end][-CLOCK_FRAMES:]
+
     def _next_in_time(self, like: Run, a: Header, b: Header) -> bool:
         """Whether a header comes behind the last buffer of a frame when the next frame's first always does.
 
@@ -99,9 +128,7 @@ class Breaks(Evidence):
         size = len(like.cut)
         if b.index or b.frame != a.frame + 1 or a.length != like.cut.lengths[-1] or a.index >= size - 1:
             return False
-        first = (-like.first.index) % size
-        ends = ((self._header(like, i - 1), self._header(like, i)) for i in range(first + size, like.count, size))
-        pauses = [end.time - start.time for start, end in ends if start and end][-CLOCK_FRAMES:]
+        pauses = self._pauses(like)
         return len(pauses) > 2 and abs(b.time - a.time - median(pauses)) <= self.ticks
 
     def _same_clock(self, runs: list[Run], number: int) -> bool:
@@ -128,10 +155,10 @@ class Breaks(Evidence):
         phases = [median(t - period * k for k, t in side) for side in (steady, after)]
         off = (phases[1] - phases[0]) / period
         reach = after[-1][0] - before[0][0]
-        tolerance = (CLOCK_STEP + 0.5 + 1.5 * reach / frames) * self.ticks / period
         stray = max(float(np.ptp([t - period * k for k, t in side])) for side in (steady, after))
-        gain = (stray + (1 + reach / frames) * self.ticks) / period  # a clock loses ticks, and never wins any
-        return tolerance >= 0.5 or -tolerance <= off - round(off) <= min(gain, tolerance)
+        gain = (stray + (1 + reach / frames) * self.ticks) / period
+        tolerance = (CLOCK_STEP + 0.5 + 1.5 * reach / frames) * self.ticks / period
+        return tolerance >= 0.5 or abs(off - round(off)) <= min(gain, tolerance)
 
     @staticmethod
     def _regular(run: Run) -> bool:

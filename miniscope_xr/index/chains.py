@@ -228,7 +228,10 @@ class Chains:
     def _search(self, runs: list[Run]) -> SeamSearch:
         scanning = bool(self.card.settings.get("ewl_scan_mode", 0))
         later = runs[0].sector > self.layout.sectors.data + self._hole
-        return SeamSearch(self.headers, scanning, self.facts.ticks(runs), later, runs)
+        ticks = self.facts.ticks(runs)
+        by_itself = self.card.framing.build.clock == "recording" and not later
+        stops = 1000 * ticks * self.card.settings.get("record_length", 0) if by_itself else 0.0
+        return SeamSearch(self.headers, scanning, ticks, later, runs, stops)
 
     def _without_older(self, runs: list[Run]) -> tuple[list[Run], list[str], bool]:
         """Runs without an older recording behind them; doubts; whether one was cut off."""

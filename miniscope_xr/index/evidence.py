@@ -37,6 +37,8 @@ class Evidence:
         Not the first recording since power-on: its frame 0 is garbage, which tells nothing.
     runs : sequence of Run
         All runs of the recording: leftovers of one are compared with buffers of those before it.
+    stops : float
+        Ticks after which the recording stopped by itself, as its settings say; 0: not known, or never.
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class Evidence:
         ticks: float = 1.0,
         later: bool = False,
         runs: Sequence[Run] = (),
+        stops: float = 0.0,
     ) -> None:
         self.runs = runs
+        self.stops = stops
         self.later = later
         self.headers = headers
         self.ring = headers.framing.repeats
@@ -61,6 +65,7 @@ class Evidence:
         self._own: dict[tuple[int, int], bool] = {}
         self._focused: dict[int, int | None] = {}
         self._even: set[tuple[int, int]] = set()  # sector and count of runs in which nothing stands out
+        self._waits: dict[int, bool] = {}  # by sector of a run
         self._kept: dict[int, bool] = {}  # by number of a run: whether it can follow the one before it
 
     # -- the ring buffer's leftovers ---------------------------------------------------------------
@@ -246,7 +251,7 @@ class Evidence:
 
     def _same_state(self, a: Header, b: Header) -> bool:
         focus = self.scanning or a.ewl == b.ewl
-        return focus and b.time >= a.time and not self._recharged(a, b)
+        return focus and b.time >= a.time and b.write_time >= a.write_time and not self._recharged(a, b)
 
     def _recharged(self, a: Header, b: Header) -> bool:
         """Whether the battery rises from buffer ``a`` to ``b``, or is measured no more: after another power-on."""
@@ -309,8 +314,10 @@ class Evidence:
     def _late(self, run: Run, i: int) -> bool:
         """Whether buffers around number ``i`` waited for the card as long as half a ring takes."""
         found = (h for k in self._around(run, i) if run.matches(k, h := self.headers.at(run.sector_of(k))) and h)
-        waited = max((h.write_time - h.time for h in found if h.write_time >= 0), default=0)
-        return waited > 0 and self._ring_time(run, i) <= waited
+        waits = [h.write_time - h.time for h in found if h.write_time >= 0]
+        waited = max(waits, default=0)
+        overtaken = min(waits, default=0) < 0  # filled again before it was written
+        return overtaken or (waited > 0 and self._ring_time(run, i) <= waited)
 
     def _ring_time(self, run: Run, i: int) -> float:
         """Ticks the camera takes for half a ring of buffers."""

@@ -16,7 +16,7 @@ from miniscope_xr.index.headers import HeaderReader, read_rows
 from miniscope_xr.index.runs import Cut, Header, Run
 from miniscope_xr.layout import SECTOR
 
-_FINE = 1.5  # ticks by which times are off each other where the card is not busy
+FINE = 1.5  # ticks by which times are off each other where the card is not busy
 _LEADS = 4  # buffers in a row that count on
 _LOST = 16  # frames in a row of which no buffer is captured, for lost interrupts
 _MARKS = 64  # headers looked at in an uncounted run too long to look at all
@@ -177,10 +177,10 @@ class Extents:
         back.
         """
         before = [replace(run, count=low + 1)]
-        if drop.ewl == run.first.ewl and self.clock.fits(before, drop, _FINE):
+        if drop.ewl == run.first.ewl and self.clock.fits(before, drop, FINE):
             return None
         found = ((i, self.headers.at(run.sector_of(i))) for i in behind)
-        return next((i for i, h in found if h and run.matches(i, h) and self.clock.fits(before, h, _FINE)), None)
+        return next((i for i, h in found if h and run.matches(i, h) and self.clock.fits(before, h, FINE)), None)
 
     def _dropped(self, run: Run, low: int, header: Header) -> bool:
         """Whether a header shows that buffers were dropped since a run began; a pool only counts what it captured."""

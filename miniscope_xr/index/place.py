@@ -65,9 +65,9 @@ class Places(Breaks, Unreached):
         counted = [i for i in places if (run.first.written + i) & 255 == self.written_low]
         if len(counted) == 1:
             return Verdict((0, counted[0]))
-        told = self._clock_place(run, places, levels[: places[-1] + 1 - first], jump)
+        told = self._write_step(run, by_links)  # to the ms, where the clock may stray
         if told is None:
-            told = self._write_step(run, by_links)
+            told = self._clock_place(run, places, levels[: places[-1] + 1 - first], jump)
         if told is None:
             told = self._step_place(run, first, places)
         return Verdict((0, told)) if told in places else self._unplaced(run, by_links)

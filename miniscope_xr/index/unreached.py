@@ -57,7 +57,18 @@ class Unreached(Evidence):
             if not self._same_state(a, b) and not self._same_state(a, later):
                 return min(j, i + 1)
         step = self._step_in(run, gap)
-        return self._written_too_early(run, gap) if step is None else self._behind_lapped(run, step)
+        if step is None:
+            return self._written_too_early(run, gap)
+        return self._behind_lapped(run, self._behind_odd(run, step))
+
+    def _behind_odd(self, run: Run, seam: int) -> int:
+        """The seam, behind a buffer of odd length whose counters are this recording's, as those behind it are not.
+
+        An interrupt was lost in it, and the clock with it.
+        """
+        here, behind = (self.headers.at(run.sector_of(i)) for i in (seam, seam + 1))
+        odd = here is not None and run.matches(seam, here) and here.length != run.length_of(seam)
+        return seam + 1 if odd and behind is not None and not run.matches(seam + 1, behind) else seam
 
     def _written_too_early(self, run: Run, gap: range) -> int | None:
         """Where in a gap a buffer is that came later than the one in front of it was written.
@@ -65,16 +76,27 @@ class Unreached(Evidence):
         Not with a firmware that writes a buffer only once the next one is complete: there it is another recording's.
         Where writes failed, there are two such places: in front of the old buffers, and behind them.
         """
-        build = self.headers.framing.build
-        if not build.write_waits:
+        if not self._writes_wait(run):
             return None
-        near = range(gap.start, min(gap.stop + build.failed_writes, run.count))
-        pairs = ((i, self._header(run, i - 1), self._header(run, i)) for i in near)
-        odd = [(i, b.time - a.write_time) for i, a, b in pairs if a and b and 0 <= a.write_time != b.time]
+        near = range(gap.start, min(gap.stop + self.headers.framing.build.failed_writes, run.count))
+        odd = [(i, -late) for i in near if (late := self._handed_over(run, i))]
         if len(odd) != 1 or odd[0][0] not in gap:
             return None
         i, early = odd[0]
         return i if early > 0 or self._came_before(run, i, early) else None
+
+    def _handed_over(self, run: Run, i: int) -> int | None:
+        """Ticks from when buffer ``i`` came to when the write of the one before it began; None: not known."""
+        a, b = self._header(run, i - 1), self._header(run, i)
+        return a.write_time - b.time if a is not None and b is not None and a.write_time >= 0 else None
+
+    def _writes_wait(self, run: Run) -> bool:
+        """Whether most buffers of a run were written when the next one came: some firmwares wait for it."""
+        if run.sector not in self._waits:
+            pairs = (self._handed_over(run, i) for i in range(1, min(run.count, 2 * _SIDE)))
+            known = [late for late in pairs if late is not None]
+            self._waits[run.sector] = 4 * known.count(0) >= 3 * len(known) > 0
+        return self._waits[run.sector]
 
     def _came_before(self, run: Run, i: int, early: int) -> bool:
         """Whether a buffer came too early by as much as the one before it was written later than it came.
@@ -115,10 +137,17 @@ class Unreached(Evidence):
         if not len(tail) or len(tail) >= size or np.ptp(tail) > tolerance:
             return None
         jump = float(np.median(tail))
+        if self._written_before(run, start + first):
+            return start + first
         least, most = self.headers.framing.build.remote_edge
         lost = any(n * least <= -jump / self.ticks <= n * most for n in (1, 2))
         waits = np.abs(np.diff(model.offsets) - jump) <= tolerance
         return None if lost or waits.any() or self._flipped(run, tail, start + first, jump) else start + first
+
+    def _written_before(self, run: Run, i: int) -> bool:
+        """Whether buffer ``i`` was written before the one in front of it on the card: it is another recording's."""
+        a, b = self.headers.at(run.sector_of(i - 1)), self.headers.at(run.sector_of(i))
+        return a is not None and b is not None and 0 <= b.write_time < a.write_time
 
     def _flipped(self, run: Run, tail: Floats, i: int, jump: float) -> bool:
         """Whether one buffer that is off the clock by a jump would be on it with one bit of its time flipped back."""
@@ -142,12 +171,12 @@ class Unreached(Evidence):
         Some firmwares write a buffer once the next one is complete. That next one is another recording's here.
         """
         around = range(max(candidates[0] - _SIDE // 2, 1), min(candidates[-1] + _SIDE // 2, run.count))
-        pairs = [(i, self._header(run, i - 1), self._header(run, i)) for i in around]
-        late = {i: a.write_time - b.time for i, a, b in pairs if a is not None and b is not None and a.write_time >= 0}
+        late = {i: late for i in around if (late := self._handed_over(run, i)) is not None}
         usual = [value for i, value in late.items() if i not in candidates]
         odd = [i for i in candidates if late.get(i, 0) != 0]
         whole = all(i in late for i in candidates)
-        return odd[0] if whole and len(usual) >= _SIDE // 4 and not any(usual) and len(odd) == 1 else None
+        waits = len(usual) >= _SIDE // 4 and 4 * usual.count(0) >= 3 * len(usual)
+        return odd[0] if whole and waits and len(odd) == 1 else None
 
     def _step_in(self, run: Run, gap: range, sharp: bool = False) -> int | None:
         """Where in a gap the frame clock steps for good; ``sharp``: where that is clear for each buffer of it."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from statistics import median
 
-from miniscope_xr.index.extent import Extents, starts
+from miniscope_xr.index.extent import FINE, Extents, starts
 from miniscope_xr.index.runs import Cut, Header, Run, ended_at, odd_buffer
 
 _LEARN = 96  # buffers looked at to learn how a frame is cut
-_FINE = 1.5  # ticks by which buffers may follow one another sooner or later than usual
+_PAUSES = 8  # pauses between two buffers of the same indices that show the usual one
 _BACK = 256  # buffers followed back from one behind a hole
 
 
@@ -118,20 +119,28 @@ class Walker(Extents):
         Then what seemed a hole holds an older recording, of which it is too.
         """
         end = self.headers.at(last.sector_of(last.count - 1)) or last.first
-        sizes = sorted(set(last.cut.sectors))
         for _ in range(_BACK):
-            before = ((sector - n, self.headers.at(sector - n)) for n in sizes if sector - n >= last.end_sector)
-            leads = (
-                (at, h) for at, h in before if h and h.written + 1 == header.written and h.count < header.count
-                and h.time <= header.time
-            )  # fmt: skip
-            sector, found = next(leads, (sector, None))
-            if found is None:
+            before = self._in_front(last, sector, header)
+            if before is None:
                 return False
-            header = found
-            if header.written < last.end_place or header.time < end.time:
+            sector, header = before
+            if header.written < last.end_place or header.time < end.time or not self._follows(last, header):
                 return True
         return False
+
+    def _in_front(self, last: Run, sector: int, header: Header) -> tuple[int, Header] | None:
+        """The buffer in front of one behind a hole that leads to it: of a usual size, or of any."""
+
+        def leads(h: Header) -> bool:
+            counts = h.written + 1 == header.written and h.count < header.count
+            return counts and h.time <= header.time
+
+        usual = ((sector - n, self.headers.at(sector - n)) for n in sorted(set(last.cut.sectors)))
+        found = next(((at, h) for at, h in usual if at >= last.end_sector and h is not None and leads(h)), None)
+        start = max(sector - self.framing.full_sectors, last.end_sector)
+        if found is not None or start >= sector:
+            return found
+        return self.headers.find(start, sector, range(header.written - 1, header.written), leads)
 
     def _next(self, found: list[Run], limit: int | None) -> tuple[int, Header] | None:
         """Where the recording goes on behind the last run; corrects the size of its last buffer if needed."""
@@ -180,16 +189,27 @@ class Walker(Extents):
         cut, size = like.cut, len(like.cut)
         if like.odd or size < 2 or like.count < 2 * size:
             return sector, header
+        pauses: dict[int, float | None] = {}
         for _ in range(_BACK):
-            k = (header.index - like.first.index) % size or size  # a buffer of the same index, and the one before it
-            there = [self.headers.at(like.sector_of(i)) for i in (k - 1, k)]
-            before = sector - cut.sectors[(header.index - 1) % size]
+            index = header.index
+            if index not in pauses:
+                pauses[index] = self._usual_pause(like, index)
+            pause = pauses[index]
+            before = sector - cut.sectors[(index - 1) % size]
             own = self.headers.at(before) if before >= found[-1].end_sector else None
-            if own is None or own.index >= size or own.written < found[-1].end_place or None in there:
+            if own is None or own.index >= size or own.written < found[-1].end_place or pause is None:
                 break
-            pause = there[1].time - there[0].time  # type: ignore[union-attr]
             leads = Run(before, 2, own, cut).matches(1, header) and own.length == cut.lengths[own.index]
-            if not leads or abs(header.time - own.time - pause) > _FINE:
+            if not leads or abs(header.time - own.time - pause) > FINE:
                 break
             sector, header = before, own
         return sector, header
+
+    def _usual_pause(self, run: Run, index: int) -> float | None:
+        """Ticks by which a run's buffers of an index usually come later than those before them."""
+        size = len(run.cut)
+        last = run.count - 1 - (run.index_of(run.count - 1) - index) % size
+        there = range(last, max(last - _PAUSES * size, 0), -size)
+        pairs = ((self.headers.at(run.sector_of(i - 1)), self.headers.at(run.sector_of(i))) for i in there)
+        known = [b.time - a.time for a, b in pairs if a is not None and b is not None]
+        return median(known) if known else None

@@ -63,6 +63,13 @@ MISREAD = {
     "buffers of its own behind old ones, in front of an older recording": (13240, 14337, 15129, 15254, 15345),
     "another focus in the place of failed writes behind the first buffer": (21447,),
     "formatted over the end of one recording and the beginning of the next": (20141, 20888),
+    "edges of a remote one after another, frames of four buffers": (20248, 14144),
+    "edges of a remote before an older recording: its last buffer is of odd length": (21652,),
+    "writes wait for the next buffer: a write began when another recording's came": (20723, 20564),
+    "a write that began before the one in front of it": (20381,),
+    "a pool that overflows on a new card, so that leftovers do not repeat": (20794,),
+    "the record length was over before what seems to follow a drop": (20855,),
+    "a drop of an older recording whose clock is 6 ms off": (21373, 13372),
     "a 2026 firmware's first header, with a flipped bit: its layout, and that it is a recording": (20149, 20193),
 }
 
