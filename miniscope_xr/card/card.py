@@ -180,8 +180,10 @@ class OpenCard:
         """Numpy dtype of one buffer header (of the footer on v3 cards)."""
         return self.index.framing.dtype
 
-    def frames(self, recording: Recording, fill: bool = False, until: int | None = None) -> FrameReader:
-        """Return the frames of one recording."""
+    def frames(
+        self, recording: Recording, fill: bool = False, until: int | None = None, strict: bool = False
+    ) -> FrameReader:
+        """Return the frames of one recording; ``strict``: a sector that cannot be read is an error all the same."""
         build = self.layout.build
         reader = PoolBufferReader if build is not None and build.overflow == "pool" else BufferReader
-        return FrameReader(reader(recording, self.index.framing, self.salvage), fill, until)
+        return FrameReader(reader(recording, self.index.framing, self.salvage and not strict), fill, until)

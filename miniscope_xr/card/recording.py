@@ -35,15 +35,23 @@ class OpenRecording:
         Last frame number to return.
     nan : bool
         Pixels that are not on the card are NaN (and all pixels float32) instead of 0.
+    strict : bool
+        A sector that cannot be read is an error, also of a card that was opened with ``errors="fill"``.
     """
 
     def __init__(
-        self, card: OpenCard, recording: Recording, fill: bool = False, until: int | None = None, nan: bool = False
-    ) -> None:  # fmt: skip
+        self,
+        card: OpenCard,
+        recording: Recording,
+        fill: bool = False,
+        until: int | None = None,
+        nan: bool = False,
+        strict: bool = False,
+    ) -> None:
         self.card = card
         self.recording = recording
         self.nan = nan
-        self.frames = card.frames(recording, fill, until)
+        self.frames = card.frames(recording, fill, until, strict)
         self._reset()
 
     def _reset(self) -> None:

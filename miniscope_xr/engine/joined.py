@@ -2,19 +2,16 @@
 
 Left to itself xarray goes by the numbers in ``frame``, which begin at 0 on each card. Datasets that begin with the same
 number have one place in its table, so of cards that differ in length all but one are lost without a word. Nothing in a
-Dataset can prevent that, and nothing tells a backend that it is one of several: so we look who called.
+Dataset can prevent that, and nothing tells a backend that it is one of several: so we look who called
+(:func:`miniscope_xr.engine.quarantine.open_mfdataset_calls`).
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from types import FrameType
 from typing import Any
 
+from miniscope_xr.engine.quarantine import open_mfdataset_calls
 from miniscope_xr.errors import OptionError
-
-_CALLER, _ITS_MODULE = "open_mfdataset", "xarray.backends.api"
 
 
 def refuse_by_coordinates(card: Any) -> None:
@@ -22,7 +19,7 @@ def refuse_by_coordinates(card: Any) -> None:
 
     A ``preprocess`` function may have given them coordinates that do join them, so it is trusted.
     """
-    for told in _calls():
+    for told in open_mfdataset_calls():
         paths = [str(path) for path in told.get("paths1d", ())]
         by_coordinates = told.get("combine") == "by_coords" and told.get("preprocess") is None
         if by_coordinates and len(paths) > 1 and str(card) in paths:
@@ -31,13 +28,3 @@ def refuse_by_coordinates(card: Any) -> None:
                 "these numbers and lose some; say along what to join them: "
                 "open_mfdataset(cards, engine='miniscope', combine='nested', concat_dim='frame')"
             )
-
-
-def _calls() -> Iterator[dict[str, Any]]:
-    """What each ``open_mfdataset`` that runs now was told; with ``parallel=True`` it waits in another thread."""
-    for frame in list(sys._current_frames().values()):
-        at: FrameType | None = frame
-        while at is not None:
-            if at.f_code.co_name == _CALLER and at.f_globals.get("__name__") == _ITS_MODULE:
-                yield dict(at.f_locals)
-            at = at.f_back

@@ -1,19 +1,22 @@
 """All that is used of xarray's inside, in one place: what its next version may move is mended here.
 
 Variables over a card: their dask keys name the card, one frame of them is cheap to take, any chunks may be asked for.
-Each of these only replaces something slower (or a warning): where xarray has other insides, it falls back on xarray's
-own way.
+Each of these only replaces something slower (or a warning), or refuses what would lose frames: where xarray has other
+insides, it falls back on xarray's own way.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from xarray.core import indexing
 
-__all__ = ["CardVariable", "PreferredChunks", "indexing", "lazy_variable"]
+__all__ = ["CardVariable", "PreferredChunks", "indexing", "lazy_variable", "open_mfdataset_calls"]
 
 _ALL = slice(None)
 # whether a variable of this xarray is these four things and nothing else
@@ -182,3 +185,13 @@ def lazy_variable(dims: tuple[str, ...], array: Any, chunks: dict[str, int], att
     """Make a variable of an array that reads the card when it is looked at."""
     encoding = {"preferred_chunks": PreferredChunks(chunks), "card": array.store.card.fingerprint}
     return CardVariable(dims, indexing.LazilyIndexedArray(array), attrs, encoding)
+
+
+def open_mfdataset_calls() -> Iterator[dict[str, Any]]:
+    """What each ``open_mfdataset`` that runs now was told; with ``parallel=True`` it waits in another thread."""
+    for frame in list(sys._current_frames().values()):
+        at: FrameType | None = frame
+        while at is not None:
+            if at.f_code.co_name == "open_mfdataset" and at.f_globals.get("__name__") == "xarray.backends.api":
+                yield dict(at.f_locals)
+            at = at.f_back

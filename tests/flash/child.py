@@ -16,7 +16,7 @@ from miniscope_xr.errors import MiniscopeError
 from miniscope_xr.tools.flash import jobs, operation
 from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import InterruptedWriteError
-from miniscope_xr.tools.flash.target.linux import open_target
+from miniscope_xr.tools.flash.target.open import open_target
 
 
 def carry_out(job: jobs.CardJob, device: str, backups: str) -> int:

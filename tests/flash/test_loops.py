@@ -17,7 +17,8 @@ from miniscope_xr.tools.flash import ask, jobs, operation, prepare, sector
 from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
 from miniscope_xr.tools.flash.look import look
-from miniscope_xr.tools.flash.target.linux import FileTarget, open_target
+from miniscope_xr.tools.flash.target.linux import FileTarget
+from miniscope_xr.tools.flash.target.open import open_target
 
 from .cli import Tool, card_id
 from .fakes import SECTOR, V4, v4_card, with_table

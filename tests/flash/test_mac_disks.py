@@ -18,7 +18,7 @@ from miniscope_xr.tools.cli import hardware
 from miniscope_xr.tools.flash import journal
 from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import BUSY, BusyError, CardWriteError
-from miniscope_xr.tools.flash.target.linux import open_target
+from miniscope_xr.tools.flash.target.open import open_target
 
 from . import life
 from .cli import Tool, card_id

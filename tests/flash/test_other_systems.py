@@ -497,7 +497,7 @@ def test_an_error_number_that_a_system_lacks(monkeypatch):
     """Only Linux has ENOMEDIUM: naming it elsewhere made every open error an AttributeError."""
     code = (
         "import errno; vars(errno).pop('ENOMEDIUM', None)\n"
-        "from miniscope_xr.tools.flash.target.linux import open_error\n"
+        "from miniscope_xr.tools.flash.target.base import open_error\n"
         "print(type(open_error('x', OSError(5, 'x'))).__name__, type(open_error('x', OSError(19, 'x'))).__name__)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -14,7 +14,8 @@ from miniscope_xr.tools.flash import errors, operation
 from miniscope_xr.tools.flash.disks.base import image_file
 from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
 from miniscope_xr.tools.flash.target import linux as target
-from miniscope_xr.tools.flash.target.linux import FileTarget, open_error
+from miniscope_xr.tools.flash.target.base import open_error
+from miniscope_xr.tools.flash.target.linux import FileTarget
 
 from .fakes import SECTOR, Fault, FaultDisk
 

@@ -26,7 +26,7 @@ from miniscope_xr.tools.cli import hardware, main
 from miniscope_xr.tools.flash import jobs, journal, operation
 from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import BUSY, BusyError, CardWriteError
-from miniscope_xr.tools.flash.target.linux import open_target
+from miniscope_xr.tools.flash.target.open import open_target
 from miniscope_xr.tools.flash.target.other import RawTarget
 from miniscope_xr.tools.flash.target.volumes import LOCK, Claim, VolumeLocks, WindowsCalls
 
@@ -282,7 +282,7 @@ def test_locks_are_given_back(drive, tool, image):
             pass
         code = (
             "import sys; from miniscope_xr.tools.flash.disks.find import identify\n"
-            "from miniscope_xr.tools.flash.target.linux import open_target\n"
+            "from miniscope_xr.tools.flash.target.open import open_target\n"
             "try:\n with open_target(identify(sys.argv[1]), write=True): print('opened')\n"
             "except OSError as e: print(type(e).__name__)\n"
         )

@@ -218,8 +218,7 @@ def check(
         problems = []
         reports = []
         for recording in opened.index.recordings:
-            store = OpenRecording(opened, recording)
-            store.frames.buffers.salvage = False
+            store = OpenRecording(opened, recording, strict=True)
             try:
                 reports.append(_report(store, deep, progress))
             except CardReadError as error:

@@ -77,19 +77,19 @@ def _take(
         if len(steps) > 2:
             found.jitter.append(float(np.std(steps)) / store.recording.ticks)
     if framing.words:
-        excess = rows["buffer_count"].astype(np.int64) - rows["write_buffer_count"] - rows["dropped_buffer_count"]
-        late = np.flatnonzero(good & (excess > 0))
-        found.lapped.count(_overtaken(rows[k], int(excess[k]), found.buffers_a_frame) for k in late)
+        overrun = rows["buffer_count"].astype(np.int64) - rows["write_buffer_count"] - rows["dropped_buffer_count"]
+        late = np.flatnonzero(good & (overrun > 0))
+        found.lapped.count(_lapped(rows[k], int(overrun[k]), found.buffers_a_frame) for k in late)
         slots = -(-store.frames.frame_bytes // store.frames.payload)
         found.overlong.add(run, i[good & (rows["frame_buffer_count"] >= slots)])
 
 
-def _overtaken(header: np.void, excess: int, size: int) -> int:
-    """Frame whose buffer was due where a later one, ``excess`` buffers on, was written; frames have ``size`` buffers.
+def _lapped(header: np.void, overrun: int, size: int) -> int:
+    """Frame whose buffer was due where a later one, ``overrun`` buffers on, was written; frames have ``size`` buffers.
 
     Buffer 43 (frame 8, its index 3) in the place of buffer 27, of 5 a frame: it was frame 5 that lost a buffer.
     """
-    return int(header["frame_num"]) + (int(header["frame_buffer_count"]) - excess) // size
+    return int(header["frame_num"]) + (int(header["frame_buffer_count"]) - overrun) // size
 
 
 def _suspects(found: HeaderScan, store: OpenRecording, number: int) -> None:
@@ -120,8 +120,8 @@ def _suspects(found: HeaderScan, store: OpenRecording, number: int) -> None:
         if stop == run.count and len(k):  # what was written behind the run's last buffer
             known[-1] &= follows is not None
             begun[-1] = 0 if follows is None else int(follows["write_timestamp"][0])
-        overtaken = times[k] + times[k - back + ahead] - times[k - back] <= begun
-        found.suspect.add(run, i[k[known & overtaken]])
+        lapped = times[k] + times[k - back + ahead] - times[k - back] <= begun
+        found.suspect.add(run, i[k[known & lapped]])
 
 
 def scan_problems(scan: HeaderScan, places: FrameNames) -> list[Problem]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,7 @@ from miniscope_xr.tools.flash.commands import guarded
 from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import DONE, CheckFailedError
 from miniscope_xr.tools.flash.operation import Progress
-from miniscope_xr.tools.flash.progress import clear
-from miniscope_xr.tools.flash.steps import Said
+from miniscope_xr.tools.flash.steps import Said, say
 
 
 @dataclass(frozen=True)
@@ -45,14 +43,6 @@ class Rescue(_Copying):
     all: bool
 
 
-def _say(text: str, args: _Copying) -> None:
-    """To the terminal (with ``--json`` to stderr), whatever the terminal's encoding makes of a name."""
-    stream = sys.stderr if args.json else sys.stdout
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    clear()
-    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
-
-
 def _one_at_a_time(args: _Copying) -> AbstractContextManager[None]:
     """Within it nobody else copies under this name; a name that will not do is told of first."""
     refuse_outputs(args.device, Path(args.out), args.force)
@@ -71,7 +61,7 @@ def image(args: CopyToImage, report: Said, progress: Progress | None) -> int:
         phase="done", out=str(copied.path), size=copied.size, sha256=copied.sha256, bad_sectors=copied.bad_sectors,
         map=f"{copied.path}.map",
     )  # fmt: skip
-    _say(f"{copied.path}: {copied.size / 1e6:.1f} MB, sha256 {copied.sha256}", args)
+    say([f"{copied.path}: {copied.size / 1e6:.1f} MB, sha256 {copied.sha256}"], args)
     complain(copied)
     return DONE
 
@@ -89,10 +79,9 @@ def rescue(args: Rescue, report: Said, progress: Progress | None) -> int:
         images=[image.to_json() for image in got.images],
     )  # fmt: skip
     for image in got.images:
-        for line in image.describe():
-            _say(line, args)
+        say(image.describe(), args)
     more = "" if args.all or not got.left else "; --all makes images of older recordings too"
-    _say(f"{got.found} buffers found, {got.left} of them in no image{more}", args)
+    say([f"{got.found} buffers found, {got.left} of them in no image{more}"], args)
     if got.bad_sectors:
         raise CheckFailedError(
             f"{got.bad_sectors} sectors of the card could not be read; they are zero in the images and listed in "

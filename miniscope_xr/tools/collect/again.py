@@ -32,7 +32,8 @@ from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.look import Look, check_content
 from miniscope_xr.tools.flash.operation import Progress
-from miniscope_xr.tools.flash.target.linux import Target, open_target
+from miniscope_xr.tools.flash.target.base import Target
+from miniscope_xr.tools.flash.target.open import open_target
 
 _STEP = 4 << 20
 _ONE_AT_A_TIME = threading.Lock()

@@ -19,7 +19,7 @@ from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.journal import FoundJournals, Journal
 from miniscope_xr.tools.flash.look import Look, look
 from miniscope_xr.tools.flash.operation import Change
-from miniscope_xr.tools.flash.target.linux import Target
+from miniscope_xr.tools.flash.target.base import Target
 
 
 def stranger(seen: Look, old: Journal) -> str:

@@ -14,7 +14,8 @@ from miniscope_xr.tools.flash.journal import Journal, load
 from miniscope_xr.tools.flash.look import Look, look
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.steps import Said, backup_dir, card_to_write, carry_out, say, shown
-from miniscope_xr.tools.flash.target.linux import Target, open_target
+from miniscope_xr.tools.flash.target.base import Target
+from miniscope_xr.tools.flash.target.open import open_target
 
 _Choice = tuple[Journal, Look]
 

@@ -24,7 +24,7 @@ from miniscope_xr.tools.flash.steps import (
     say,
     shown,
 )
-from miniscope_xr.tools.flash.target.linux import Target
+from miniscope_xr.tools.flash.target.base import Target
 from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import output_errors, refuse_existing
 

@@ -14,7 +14,7 @@ from miniscope_xr.tools.flash.contents import Contents, read_contents
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.look import Look
 from miniscope_xr.tools.flash.operation import STEP
-from miniscope_xr.tools.flash.target.linux import Target
+from miniscope_xr.tools.flash.target.base import Target
 
 _BLANK = (bytes(SECTOR), b"\xff" * SECTOR)
 

@@ -20,7 +20,8 @@ from miniscope_xr.tools.flash.errors import CheckFailedError, InterruptedWriteEr
 from miniscope_xr.tools.flash.journal import Journal
 from miniscope_xr.tools.flash.look import Look, read_block
 from miniscope_xr.tools.flash.operation import Change, Progress, read_twice, run
-from miniscope_xr.tools.flash.target.linux import Target, open_target
+from miniscope_xr.tools.flash.target.base import Target
+from miniscope_xr.tools.flash.target.open import open_target
 
 
 class Opener(Protocol):

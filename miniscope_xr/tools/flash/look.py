@@ -15,7 +15,7 @@ from miniscope_xr.tools.flash.operation import Progress, read_twice
 from miniscope_xr.tools.flash.plan import holds
 from miniscope_xr.tools.flash.signatures import END_BYTES, SIGNATURE_BYTES, AtEnd, amid, at_end, at_start
 from miniscope_xr.tools.flash.stale import find_extents
-from miniscope_xr.tools.flash.target.linux import Target
+from miniscope_xr.tools.flash.target.base import Target
 
 TAIL = 34 * SECTOR
 """Bytes at the end of a disk that hold the copy of a GPT."""

@@ -13,7 +13,7 @@ from miniscope_xr.layout import SECTOR
 from miniscope_xr.tools.flash import interrupts
 from miniscope_xr.tools.flash.errors import CardWriteError, InterruptedWriteError
 from miniscope_xr.tools.flash.journal import Journal
-from miniscope_xr.tools.flash.target.linux import Target
+from miniscope_xr.tools.flash.target.base import Target
 
 STEP = 4 << 20
 """Bytes of one write; steps are aligned to it, as cards like it."""

@@ -27,7 +27,7 @@ from miniscope_xr.layout import SECTOR
 from miniscope_xr.tools.flash import interrupts
 from miniscope_xr.tools.flash.errors import CardWriteError
 from miniscope_xr.tools.flash.operation import STEP, Progress
-from miniscope_xr.tools.flash.target.linux import Target
+from miniscope_xr.tools.flash.target.base import Target
 
 PROBE = 8 * SECTOR
 """Bytes of a mark."""

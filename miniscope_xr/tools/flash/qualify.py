@@ -23,7 +23,7 @@ from miniscope_xr.tools.flash.plan import Plan
 from miniscope_xr.tools.flash.probe import PROBE, block_of, places_in
 from miniscope_xr.tools.flash.ring import Stalls, pattern_of, simulate_ring
 from miniscope_xr.tools.flash.risk import Risk, estimate, waits
-from miniscope_xr.tools.flash.target.linux import Target
+from miniscope_xr.tools.flash.target.base import Target
 
 
 class Written:

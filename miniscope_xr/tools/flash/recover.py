@@ -21,7 +21,7 @@ from miniscope_xr.tools.flash.journal import Journal
 from miniscope_xr.tools.flash.look import Look, check_content
 from miniscope_xr.tools.flash.operation import STEP, Change
 from miniscope_xr.tools.flash.prepare import config_change
-from miniscope_xr.tools.flash.target.linux import Target
+from miniscope_xr.tools.flash.target.base import Target
 
 _DATA = ("counts", "data", "first data")
 """Changes of what the camera writes; the others are of what only people write."""

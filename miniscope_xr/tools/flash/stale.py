@@ -32,7 +32,7 @@ from miniscope_xr.source.base import Readable
 from miniscope_xr.tools.flash.errors import JournalError
 from miniscope_xr.tools.flash.journal import default_dir, journals, save
 from miniscope_xr.tools.flash.operation import Change, Progress
-from miniscope_xr.tools.flash.target.linux import Target
+from miniscope_xr.tools.flash.target.base import Target
 
 __all__ = [
     "NAME", "OldBuffers", "find_extent", "find_extents", "first_old", "hand_to_reader", "headers_in", "list_buffers",

@@ -20,7 +20,7 @@ from miniscope_xr.tools.flash.look import Look, check_content, look, loss
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.progress import clear
 from miniscope_xr.tools.flash.settings import Settings, check_words
-from miniscope_xr.tools.flash.target.linux import open_target
+from miniscope_xr.tools.flash.target.open import open_target
 
 Said = dict[str, Any]
 

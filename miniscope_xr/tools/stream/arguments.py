@@ -46,6 +46,8 @@ def rate_of(word: str) -> float | str | None:
 def anywhere(parser: argparse.ArgumentParser, name: str) -> None:
     """Let the words of a positional argument stand behind options too, where argparse does not look for them any more.
 
+    The parser is changed and not subclassed: a module's ``register`` adds its commands to any parser of argparse.
+
     Parameters
     ----------
     parser

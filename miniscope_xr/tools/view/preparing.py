@@ -20,7 +20,7 @@ from miniscope_xr.tools.flash.disks.find import identify, present
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.look import Look, check_content, loss
 from miniscope_xr.tools.flash.steps import look_to_write
-from miniscope_xr.tools.flash.target.linux import open_target
+from miniscope_xr.tools.flash.target.open import open_target
 from miniscope_xr.tools.flash.values import show
 from miniscope_xr.tools.flash.verbs import Prepared, to_prepare
 from miniscope_xr.tools.view.told import See, as_told

@@ -18,7 +18,7 @@ from miniscope_xr.source import macos, windows
 from miniscope_xr.source.local import Device
 from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
-from miniscope_xr.tools.flash.target.linux import open_error
+from miniscope_xr.tools.flash.target.base import open_error
 from miniscope_xr.tools.flash.target.volumes import Claim, VolumeLocks
 
 _LOCK_AT = 1 << 42  # a byte that no image of a card has: a lock of Windows keeps others from reading the locked bytes
