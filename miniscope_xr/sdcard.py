@@ -115,12 +115,12 @@ class SDCard:
     @contextlib.contextmanager
     def _lent(self) -> Iterator[OpenRecording]:
         """The recording for one job; outside the ``with`` block its descriptor is closed again behind it."""
-        store = self._open()
+        opened = self._open()
         try:
-            yield store
+            yield opened
         finally:
             if self._f is None:
-                store.card.close()
+                opened.card.close()
 
     @property
     def layout(self) -> Layout:
@@ -130,9 +130,9 @@ class SDCard:
     @property
     def config(self) -> SDConfig:
         """Frame size, rate and buffer counts of the recording; readable outside the ``with`` block."""
-        store = self._open()
-        config = store.card.index.config or {}
-        recording = store.recording
+        opened = self._open()
+        config = opened.card.index.config or {}
+        recording = opened.recording
         return SDConfig(
             recording.width, recording.height, config.get("fs", 0), config.get("buffer_size", 0),
             recording.n_recorded, recording.n_dropped,
@@ -155,18 +155,18 @@ class SDCard:
         if self._f is not None:
             raise NotOpenError("this SDCard is open already; use a second SDCard for a second cursor")
         known = self._opened is not None
-        store = self._open(keep=True)
+        opened = self._open(keep=True)
         if known:  # looked at before: it may be another card by now
-            store.card.source()
-        self._f = store
+            opened.card.source()
+        self._f = opened
         self._frame = 0
-        self.positions.note(store.frames, 0)
+        self.positions.note(opened.frames, 0)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        store, self._f, self._frame = self._f, None, None
-        if store is not None:
-            store.card.close()
+        opened, self._f, self._frame = self._f, None, None
+        if opened is not None:
+            opened.card.close()
 
     def _cursor(self) -> tuple[OpenRecording, int]:
         if self._f is None or self._frame is None:
@@ -180,12 +180,12 @@ class SDCard:
 
     @frame.setter
     def frame(self, frame: int) -> None:
-        store, _ = self._cursor()
+        opened, _ = self._cursor()
         if isinstance(frame, bool) or not isinstance(frame, int | np.integer) or frame < 0:
             raise OptionError(f"frame={frame!r}: expected a frame number from 0 on")
         self._frame = int(frame)
-        if frame < store.frames.count:
-            self.positions.note(store.frames, self._frame)
+        if frame < opened.frames.count:
+            self.positions.note(opened.frames, self._frame)
 
     @property
     def position(self) -> int | None:
@@ -212,30 +212,30 @@ class SDCard:
         NotOpenError
             Outside the ``with`` block (a RuntimeError).
         """
-        store, frame = self._cursor()
-        if frame >= store.frames.count:
-            raise EndOfRecordingError(f"frame {frame} is behind the last frame ({store.frames.count - 1})")
-        image = store.frame(frame)
-        headers = self._headers(store, frame) if return_header else []
+        opened, frame = self._cursor()
+        if frame >= opened.frames.count:
+            raise EndOfRecordingError(f"frame {frame} is behind the last frame ({opened.frames.count - 1})")
+        image = opened.frame(frame)
+        headers = self._headers(opened, frame) if return_header else []
         self._frame = frame + 1
-        self.positions.note(store.frames, frame + 1)
+        self.positions.note(opened.frames, frame + 1)
         return SDFrame(image, headers) if return_header else image
 
     @staticmethod
-    def _headers(store: OpenRecording, frame: int) -> list[BufferHeader]:
-        card = store.card.index
+    def _headers(opened: OpenRecording, frame: int) -> list[BufferHeader]:
+        card = opened.card.index
         fields = dict.fromkeys({**card.layout.buffer, **card.layout.footer})
-        rows = store.frames.headers(store.card.source(), frame)[0]
+        rows = opened.frames.headers(opened.card.source(), frame)[0]
         names = rows.dtype.names or ()
         return [BufferHeader(**{**fields, **{name: int(row[name]) for name in names}}) for row in rows]
 
     def skip(self) -> None:
         """Go to the next frame without reading this one."""
-        store, frame = self._cursor()
-        if frame >= store.frames.count:
-            raise EndOfRecordingError(f"frame {frame} is behind the last frame ({store.frames.count - 1})")
+        opened, frame = self._cursor()
+        if frame >= opened.frames.count:
+            raise EndOfRecordingError(f"frame {frame} is behind the last frame ({opened.frames.count - 1})")
         self._frame = frame + 1
-        self.positions.note(store.frames, frame + 1)
+        self.positions.note(opened.frames, frame + 1)
 
     def __iter__(self) -> Iterator[Bytes]:
         """Frames from the cursor on."""
@@ -269,8 +269,8 @@ class SDCard:
         """
         from miniscope_xr.tools.video.write import recording_to_video  # start-up time
 
-        with self._lent() as store:
-            recording_to_video(store, path, codec=fourcc, color=isColor, force=force, progress=progress)
+        with self._lent() as opened:
+            recording_to_video(opened, path, codec=fourcc, color=isColor, force=force, progress=progress)
 
     def to_img(
         self,
@@ -294,5 +294,5 @@ class SDCard:
         """
         from miniscope_xr.tools.copy.image import trim  # start-up time
 
-        with self._lent() as store:
-            trim(store, path, frames=frame, force=force, progress=progress)
+        with self._lent() as opened:
+            trim(opened, path, frames=frame, force=force, progress=progress)

@@ -20,8 +20,8 @@ _BATCH = 512  # frames in memory at once when only a part of each is wanted
 class CardArray(BackendArray):
     """An array that reads a card when indexed. Outer indexing: basic alone would read the whole span of a list."""
 
-    def __init__(self, store: OpenRecording, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.store = store
+    def __init__(self, opened: OpenRecording, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.opened = opened
         self.shape = shape
         self.dtype = dtype
 
@@ -54,31 +54,31 @@ class CardArray(BackendArray):
         raise NotImplementedError
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        card = self.store.card
+        card = self.opened.card
         return (type(self).__name__, card.path, card.fingerprint, self.shape, str(self.dtype), *self._token())
 
     def _token(self) -> tuple[Any, ...]:
-        recording = self.store.recording
-        return (recording.number, recording.n_buffers, str(recording.runs[0]), self.store.card.salvage)
+        recording = self.opened.recording
+        return (recording.number, recording.n_buffers, str(recording.runs[0]), self.opened.card.salvage)
 
 
 class Pixels(CardArray):
     """Video (frame, y, x): uint8, or float32 where pixels that are not on the card are NaN."""
 
-    def __init__(self, store: OpenRecording) -> None:
-        shape = (store.frames.count, store.recording.height, store.recording.width)
-        super().__init__(store, shape, np.dtype(np.float32 if store.nan else np.uint8))
+    def __init__(self, opened: OpenRecording) -> None:
+        shape = (opened.frames.count, opened.recording.height, opened.recording.width)
+        super().__init__(opened, shape, np.dtype(np.float32 if opened.nan else np.uint8))
 
     def single(self, row: int) -> np.ndarray[Any, Any]:
         """One frame."""
-        return self.store.image(row)
+        return self.opened.image(row)
 
     def read(self, rows: Ints, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
         """Whole frames where all of them is wanted, else in batches of bounded memory."""
         if all(_is_all(k, n) for k, n in zip(rest, self.shape[1:], strict=True)):
-            return self.store.pixels(rows)
+            return self.opened.pixels(rows)
         parts = [
-            _outer(self.store.pixels(rows[at : at + _BATCH]), rest).copy()
+            _outer(self.opened.pixels(rows[at : at + _BATCH]), rest).copy()
             for at in range(0, len(rows), _BATCH)
         ]  # fmt: skip
         return np.concatenate(parts) if parts else _outer(np.empty((0, *self.shape[1:]), self.dtype), rest)
@@ -100,21 +100,21 @@ class FrameColumn(CardArray):
     ``name`` is ``"time"``, ``"time_last"``, ``"buffers_present"`` or ``"complete"``.
     """
 
-    def __init__(self, store: OpenRecording, name: str, dtype: np.dtype[Any]) -> None:
-        super().__init__(store, (store.frames.count,), dtype)
+    def __init__(self, opened: OpenRecording, name: str, dtype: np.dtype[Any]) -> None:
+        super().__init__(opened, (opened.frames.count,), dtype)
         self.name = name
 
     def read(self, rows: Ints, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
         """Read the headers of these frames and take one value of each."""
         if self.name in ("time", "time_last"):
-            return self._as_time(self.store.times(rows, end=self.name == "time_last"))
-        found = self.store.describe(rows)
+            return self._as_time(self.opened.times(rows, end=self.name == "time_last"))
+        found = self.opened.describe(rows)
         return found.complete if self.name == "complete" else found.present
 
     def prober(self) -> Callable[[int], Any]:
         """Return a function that gives one row's time, from one header where that can be."""
-        source = self.store.card.source()
-        return lambda row: self._as_time(np.array([self.store.time_of(row, source)]))[0]
+        source = self.opened.card.source()
+        return lambda row: self._as_time(np.array([self.opened.time_of(row, source)]))[0]
 
     def _as_time(self, times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Durations, or whole numbers of ms; what is not known is NaT, or the least number there is."""
@@ -128,12 +128,12 @@ class FrameColumn(CardArray):
 class FrameNumbers(CardArray):
     """Frame numbers: arithmetic, no reads."""
 
-    def __init__(self, store: OpenRecording) -> None:
-        super().__init__(store, (store.frames.count,), np.dtype(np.int64))
+    def __init__(self, opened: OpenRecording) -> None:
+        super().__init__(opened, (opened.frames.count,), np.dtype(np.int64))
 
     def read(self, rows: Ints, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
         """Frame numbers of some rows."""
-        return self.store.frames.frame_num(rows)
+        return self.opened.frames.frame_num(rows)
 
 
 def _field_dtype(item: Field, scaled: bool) -> np.dtype[Any]:
@@ -151,13 +151,13 @@ class FrameField(CardArray):
         In physical units, NaN where nothing was measured or the frame has no buffer on the card; else raw.
     """
 
-    def __init__(self, store: OpenRecording, item: Field, scaled: bool) -> None:
-        super().__init__(store, (store.frames.count,), _field_dtype(item, scaled))
+    def __init__(self, opened: OpenRecording, item: Field, scaled: bool) -> None:
+        super().__init__(opened, (opened.frames.count,), _field_dtype(item, scaled))
         self.item = item
 
     def read(self, rows: Ints, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
         """Read the headers of these frames and take the field out of each."""
-        found = self.store.describe(rows, whole=False)
+        found = self.opened.describe(rows, whole=False)
         raw: np.ndarray[Any, Any] = words.value(self.item, found.first)
         if self.dtype.kind != "f":
             return raw
@@ -172,13 +172,13 @@ class FrameField(CardArray):
 class BufferField(CardArray):
     """A field of every buffer's header, as it is on the card."""
 
-    def __init__(self, store: OpenRecording, item: Field, scaled: bool) -> None:
-        super().__init__(store, (store.recording.n_buffers,), _field_dtype(item, scaled))
+    def __init__(self, opened: OpenRecording, item: Field, scaled: bool) -> None:
+        super().__init__(opened, (opened.recording.n_buffers,), _field_dtype(item, scaled))
         self.item = item
 
     def read(self, rows: Ints, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
         """Read these buffers' headers and take the field out of each."""
-        raw = words.value(self.item, self.store.buffer_rows(rows))
+        raw = words.value(self.item, self.opened.buffer_rows(rows))
         values: np.ndarray[Any, Any] = words.physical(self.item, raw) if self.dtype.kind == "f" else raw
         return values
 
@@ -189,9 +189,9 @@ class BufferField(CardArray):
 class BufferSectors(CardArray):
     """The sector of every buffer: arithmetic, no reads."""
 
-    def __init__(self, store: OpenRecording) -> None:
-        super().__init__(store, (store.recording.n_buffers,), np.dtype(np.int64))
+    def __init__(self, opened: OpenRecording) -> None:
+        super().__init__(opened, (opened.recording.n_buffers,), np.dtype(np.int64))
 
     def read(self, rows: Ints, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
         """Sectors of some buffers."""
-        return self.store.buffer_sectors(rows)
+        return self.opened.buffer_sectors(rows)

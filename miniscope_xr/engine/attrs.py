@@ -30,32 +30,32 @@ def _settings(card: OpenCard) -> dict[str, Any]:
     return said
 
 
-def _fps(store: OpenRecording) -> float | int:
+def _fps(opened: OpenRecording) -> float | int:
     """Nominal frames per second; where a card does not say, its clock does."""
-    card = store.card.index
+    card = opened.card.index
     if card.config is not None and "fs" in card.config:
         return int(card.config["fs"])
 
     def look(rows: np.ndarray[Any, np.dtype[np.int64]]) -> Any:
-        return store.times(rows), store.frames.frame_num(rows)
+        return opened.times(rows), opened.frames.frame_num(rows)
 
-    step = clock_step(store.frames.count, look)
+    step = clock_step(opened.frames.count, look)
     return 0 if step is None else round(1000 / step, 2)
 
 
-def _unread(store: OpenRecording) -> list[str]:
-    sectors = store.card.unread_in(store.recording)
+def _unread(opened: OpenRecording) -> list[str]:
+    sectors = opened.card.unread_in(opened.recording)
     said = f"{sectors} sectors of this recording could not be read when the card was copied, as the map beside the copy"
     return [f"{said} says: the buffers they belong to count as missing"] if sectors else []
 
 
-def recording_attrs(store: OpenRecording) -> dict[str, Any]:
+def recording_attrs(opened: OpenRecording) -> dict[str, Any]:
     """Flat attributes of one recording."""
-    recording, card = store.recording, store.card.index
+    recording, card = opened.recording, opened.card.index
     return flat({
-        **_settings(store.card),
+        **_settings(opened.card),
         "layout": card.layout.id,
-        "fs": _fps(store),
+        "fs": _fps(opened),
         "width": recording.width,
         "height": recording.height,
         "buffer_size": None if card.config is None else int(card.config["buffer_size"]),
@@ -64,7 +64,7 @@ def recording_attrs(store: OpenRecording) -> dict[str, Any]:
         "n_buffers_dropped": recording.n_dropped,
         "n_buffers_found": recording.n_buffers,
         "status": recording.status,
-        "warnings": [*recording.warnings, *_unread(store)],
+        "warnings": [*recording.warnings, *_unread(opened)],
     })  # fmt: skip
 
 

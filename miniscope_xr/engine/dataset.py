@@ -51,18 +51,18 @@ def recording_dataset(card: OpenCard, recording: Recording, options: Options) ->
     return frames_dataset(OpenRecording(card, recording, options.gaps == "fill", options.until, nan), options)
 
 
-def frames_dataset(store: OpenRecording, options: Options = _DEFAULTS) -> xr.Dataset:
+def frames_dataset(opened: OpenRecording, options: Options = _DEFAULTS) -> xr.Dataset:
     """Make the Dataset of an open recording's frames."""
-    return _of(store.card, FrameVariables(store, options).dataset())
+    return _of(opened.card, FrameVariables(opened, options).dataset())
 
 
 def buffers_dataset(card: OpenCard, recording: Recording, options: Options) -> xr.Dataset:
     """Make the table of a recording's buffers: every word of their headers as it is on the card."""
-    store = OpenRecording(card, recording)
+    opened = OpenRecording(card, recording)
     arrays: dict[str, tuple[CardArray, dict[str, Any]]] = {}
-    for name, item in {**_words(store), **_fields(store)}.items():
-        arrays[name] = BufferField(store, item, options.scaled), field_attrs(item, options.scaled)
-    arrays["sector"] = BufferSectors(store), {"long_name": "sector of the buffer on the card"}
+    for name, item in {**_words(opened), **_fields(opened)}.items():
+        arrays[name] = BufferField(opened, item, options.scaled), field_attrs(item, options.scaled)
+    arrays["sector"] = BufferSectors(opened), {"long_name": "sector of the buffer on the card"}
     kept = {
         name: lazy_variable(("buffer",), array, {}, attrs)
         for name, (array, attrs) in arrays.items()
@@ -70,7 +70,7 @@ def buffers_dataset(card: OpenCard, recording: Recording, options: Options) -> x
     }
     rows = np.arange(recording.n_buffers, dtype=np.int64)
     rows_of = {} if "buffer" in options.dropped else {"buffer": rows}
-    return _of(card, xr.Dataset(kept, rows_of, recording_attrs(store)))
+    return _of(card, xr.Dataset(kept, rows_of, recording_attrs(opened)))
 
 
 def card_dataset(card: OpenCard) -> xr.Dataset:
@@ -85,17 +85,17 @@ def _of(card: OpenCard, ds: xr.Dataset) -> xr.Dataset:
     return ds
 
 
-def _fields(store: OpenRecording) -> dict[str, Field]:
+def _fields(opened: OpenRecording) -> dict[str, Field]:
     """Header fields of the layout for which the headers of this card have room."""
-    layout, parts = store.card.layout, store.card.header_dtype.names or ()
+    layout, parts = opened.card.layout, opened.card.header_dtype.names or ()
     fields = layout.footer or layout.buffer
     return {name: item for name, item in fields.items() if part_of(item) in parts}
 
 
-def _words(store: OpenRecording) -> dict[str, Field]:
+def _words(opened: OpenRecording) -> dict[str, Field]:
     """Words of the headers that no field names, or only bits of, as fields of their own."""
-    dtype = store.card.header_dtype
-    known = _fields(store)
+    dtype = opened.card.header_dtype
+    known = _fields(opened)
     places: Any = dtype.fields or {}
     return {
         name: Field(name, int(places[name][1]), description=f"word {places[name][1] // 4} of the header")
@@ -107,12 +107,12 @@ def _words(store: OpenRecording) -> dict[str, Field]:
 class FrameVariables:
     """A recording's frames, as the variables of a Dataset."""
 
-    def __init__(self, store: OpenRecording, options: Options) -> None:
-        self.store = store
+    def __init__(self, opened: OpenRecording, options: Options) -> None:
+        self.opened = opened
         self.options = options
-        recording = store.recording
-        pixel = 4 if store.nan else 1
-        self.count = store.frames.count
+        recording = opened.recording
+        pixel = 4 if opened.nan else 1
+        self.count = opened.frames.count
         self.chunks = {"frame": max(_CHUNK_BYTES // max(recording.width * recording.height * pixel, 1), 1)}
         self.time = np.dtype("timedelta64[ms]" if options.timedelta else np.int64)
 
@@ -121,10 +121,10 @@ class FrameVariables:
         options = self.options
         coords = {name: variable for name, variable in self._coords().items() if name not in options.dropped}
         videos = {} if "video" in options.dropped else {"video": self._video()}
-        ds = xr.Dataset(videos, coords, recording_attrs(self.store))
+        ds = xr.Dataset(videos, coords, recording_attrs(self.opened))
         rows = None
         if options.partial == "drop":
-            rows = np.flatnonzero(self.store.describe(np.arange(self.count)).complete)
+            rows = np.flatnonzero(self.opened.describe(np.arange(self.count)).complete)
             ds = self._chosen(ds, rows)
         return self._time_indexed(ds, rows) if options.time_index and "time" in coords else ds
 
@@ -139,29 +139,29 @@ class FrameVariables:
         return xr.Variable("frame", np.arange(count, dtype=np.int64), {"long_name": _OWN["frame"]})
 
     def _video(self) -> xr.Variable:
-        recording = self.store.recording
+        recording = self.opened.recording
         chunks = {**self.chunks, "y": recording.height, "x": recording.width}
-        return lazy_variable(("frame", "y", "x"), Pixels(self.store), chunks, {"long_name": _OWN["video"]})
+        return lazy_variable(("frame", "y", "x"), Pixels(self.opened), chunks, {"long_name": _OWN["video"]})
 
     def _coords(self) -> dict[str, xr.Variable]:
-        store, fields = self.store, _fields(self.store)
+        opened, fields = self.opened, _fields(self.opened)
         units = {} if self.options.timedelta else {"units": "milliseconds"}
         arrays: dict[str, tuple[CardArray, dict[str, Any]]] = {
-            "frame_num": (FrameNumbers(store), field_attrs(fields.get("frame_num"), False)),
-            "time": (FrameColumn(store, "time", self.time), {"long_name": _OWN["time"], **units}),
-            "time_last": (FrameColumn(store, "time_last", self.time), {"long_name": _OWN["time_last"], **units}),
+            "frame_num": (FrameNumbers(opened), field_attrs(fields.get("frame_num"), False)),
+            "time": (FrameColumn(opened, "time", self.time), {"long_name": _OWN["time"], **units}),
+            "time_last": (FrameColumn(opened, "time_last", self.time), {"long_name": _OWN["time_last"], **units}),
             **{
-                name: (FrameColumn(store, name, np.dtype(dtype)), {"long_name": _OWN[name]})
+                name: (FrameColumn(opened, name, np.dtype(dtype)), {"long_name": _OWN[name]})
                 for name, dtype in (("buffers_present", np.uint32), ("complete", np.bool_))
             },
         }
         for name, item in fields.items():
             if name != "frame_num":
-                arrays[name] = FrameField(store, item, self.options.scaled), field_attrs(item, self.options.scaled)
+                arrays[name] = FrameField(opened, item, self.options.scaled), field_attrs(item, self.options.scaled)
         coords = {name: lazy_variable(("frame",), array, self.chunks, attrs) for name, (array, attrs) in arrays.items()}
         return {**coords, "frame": self._rows(self.count)}
 
     def _time_indexed(self, ds: xr.Dataset, rows: np.ndarray[Any, Any] | None) -> xr.Dataset:
         rows = np.arange(self.count) if rows is None else rows
-        index = TimeIndex("time", "frame", FrameColumn(self.store, "time", self.time), rows)
+        index = TimeIndex("time", "frame", FrameColumn(self.opened, "time", self.time), rows)
         return ds.assign_coords(xr.Coordinates(index.create_variables({"time": ds["time"].variable}), {"time": index}))

@@ -122,7 +122,7 @@ def test_a_card_that_made_room_is_checked_when_it_is_read_again(make_card: Any, 
     path, _ = make_card(frames=8, seed=1, start_offset_ms=4, **SMALL)
     other, _ = make_card(frames=8, seed=3, **SMALL)
     first, second = open_card(path), open_card(other)
-    source = first.video.variable._data.array.array.array.store.card.source()
+    source = first.video.variable._data.array.array.array.opened.card.source()
     second.video[2].load()
     path.write_bytes(simulate(frames=8, seed=2, start_offset_ms=31, **SMALL).data)
     with pytest.raises(CardChangedError):

@@ -24,17 +24,17 @@ _STEP = 1 << 13  # frames described at once
 __all__ = ["CheckResult", "Problem", "RecordingReport", "check"]
 
 
-def _battery(store: OpenRecording) -> tuple[float | None, float | None]:
+def _battery(opened: OpenRecording) -> tuple[float | None, float | None]:
     """Battery voltage at the start (first measurement) and the end, in V."""
-    card = store.card.index
+    card = opened.card.index
     item = card.layout.buffer.get("battery_voltage")
-    names = store.card.header_dtype.names or ()
+    names = opened.card.header_dtype.names or ()
     if item is None or "battery_voltage" not in names:
         return None, None
-    n = store.recording.n_buffers
+    n = opened.recording.n_buffers
     # the firmware first measures 0.5 to 1 s after power-on
     early = np.unique(np.minimum(np.array([0, 25, 50, 100, 150, 200, 400]), n - 1))
-    values = store.buffer_rows(np.append(early, n - 1))["battery_voltage"].astype(float)
+    values = opened.buffer_rows(np.append(early, n - 1))["battery_voltage"].astype(float)
     known = values[(values > 0) & (values <= 255)]
     if not len(known) or not 0 < values[-1] <= 255:
         return None, None
@@ -42,31 +42,31 @@ def _battery(store: OpenRecording) -> tuple[float | None, float | None]:
     return float(known[0]) * scale, float(values[-1]) * scale
 
 
-def _times(store: OpenRecording, rows: list[int]) -> np.ndarray[Any, Any]:
+def _times(opened: OpenRecording, rows: list[int]) -> np.ndarray[Any, Any]:
     """Times of some rows in s; NaN for rows without a header."""
     if not rows:
         return np.zeros(0)
-    described = store.describe(np.array(rows, np.int64))
-    seconds = described.first["timestamp"] / store.recording.ticks / 1000
+    described = opened.describe(np.array(rows, np.int64))
+    seconds = described.first["timestamp"] / opened.recording.ticks / 1000
     return np.where(described.present > 0, seconds, np.nan)
 
 
-def _rate(store: OpenRecording, rows: np.ndarray[Any, Any]) -> float | None:
+def _rate(opened: OpenRecording, rows: np.ndarray[Any, Any]) -> float | None:
     """Seconds from frame to frame by the recording's clock."""
 
     def look(some: np.ndarray[Any, Any]) -> tuple[Any, Any]:
-        return np.nan_to_num(1000 * _times(store, some.tolist()), nan=-1).astype(np.int64), rows[some]
+        return np.nan_to_num(1000 * _times(opened, some.tolist()), nan=-1).astype(np.int64), rows[some]
 
-    step = clock_step(store.frames.count, look)
+    step = clock_step(opened.frames.count, look)
     return None if step is None else step / 1000
 
 
-def _lost(store: OpenRecording, gaps: list[Gap], seconds_lost: float) -> tuple[float, list[Problem]]:
+def _lost(opened: OpenRecording, gaps: list[Gap], seconds_lost: float) -> tuple[float, list[Problem]]:
     """Longest time between the frames around a gap in s, and the gaps as a problem."""
     if not gaps:
         return 0.0, []
     inner = [gap for gap in gaps if gap.row > 0]
-    before, after = _times(store, [gap.row - 1 for gap in inner]), _times(store, [gap.row for gap in inner])
+    before, after = _times(opened, [gap.row - 1 for gap in inner]), _times(opened, [gap.row for gap in inner])
     around = [float(seconds) for seconds in after - before if np.isfinite(seconds)]
     lost, longest = sum(gap.count for gap in gaps), max(gap.count for gap in gaps)
     how = "" if gaps[0].counted else "; this device does not number what it loses, its clock shows it"
@@ -79,26 +79,26 @@ def _lost(store: OpenRecording, gaps: list[Gap], seconds_lost: float) -> tuple[f
     )]  # fmt: skip
 
 
-def _report(store: OpenRecording, deep: bool, progress: bool) -> RecordingReport:
+def _report(opened: OpenRecording, deep: bool, progress: bool) -> RecordingReport:
     """Look at one recording: its gaps, its frames, how it ended; ``deep`` at every buffer's header too."""
-    recording, reader = store.recording, store.frames
+    recording, reader = opened.recording, opened.frames
     n = reader.count
     numbers = reader.frame_num(np.arange(n))
-    start, end = _times(store, [0, n - 1])
-    period = _rate(store, numbers)
-    gaps = recording_gaps(store)
+    start, end = _times(opened, [0, n - 1])
+    period = _rate(opened, numbers)
+    gaps = recording_gaps(opened)
     lost = sum(gap.count for gap in gaps)
     seconds_lost = lost * (period or 0.0)
     names = FrameNames(numbers)
-    complete, looked_at, lacking = _lacking(store, deep, progress)
-    longest_seconds, problems = _lost(store, gaps, seconds_lost)
+    complete, looked_at, lacking = _lacking(opened, deep, progress)
+    longest_seconds, problems = _lost(opened, gaps, seconds_lost)
     problems += _partial(lacking, names, numbers)
     jitter = None
     if deep:
-        scan = scan_headers(store, progress)
+        scan = scan_headers(opened, progress)
         jitter = float(np.mean(scan.jitter)) if scan.jitter else None
         problems += scan_problems(scan, names)
-    problems += _ending(store, n)
+    problems += _ending(opened, n)
     problems += [Problem("warning", _sentence(text)) for text in recording.warnings if "overwrote" not in text]
     notes = []
     if lacking and lacking[-1] == n - 1:
@@ -107,7 +107,7 @@ def _report(store: OpenRecording, deep: bool, progress: bool) -> RecordingReport
         recording.number, recording.status, n, complete, lost, len(lacking), recording.n_buffers,
         recording.n_dropped or recording.runs[-1].first.dropped, float(end - start) + (period or 0.0),
         None if period is None else 1 / period, max((gap.count for gap in gaps), default=0), longest_seconds,
-        seconds_lost, jitter, *_battery(store),
+        seconds_lost, jitter, *_battery(opened),
         problems=tuple(problems), lacking=tuple(lacking), looked_at=looked_at, gaps=tuple(gaps),
         notes=tuple(notes),
     )  # fmt: skip
@@ -125,9 +125,9 @@ def _partial(lacking: list[int], names: FrameNames, numbers: np.ndarray[Any, Any
     )]  # fmt: skip
 
 
-def _ending(store: OpenRecording, frames: int) -> list[Problem]:
+def _ending(opened: OpenRecording, frames: int) -> list[Problem]:
     """What is wrong with the end of a recording."""
-    recording = store.recording
+    recording = opened.recording
     if recording.status == "interrupted":
         return [Problem(
             "interrupted",
@@ -138,7 +138,7 @@ def _ending(store: OpenRecording, frames: int) -> list[Problem]:
         whole = f" of {recording.n_recorded:,}" if recording.n_recorded else ""  # a v3 card keeps no count
         return [Problem(
             "truncated",
-            f"the image ends at byte {store.card.source().size:,}, before the recording does: "
+            f"the image ends at byte {opened.card.source().size:,}, before the recording does: "
             f"{count(recording.n_buffers, 'buffer')}{whole} are there; copy the card again",
             {"found": recording.n_buffers, "recorded": recording.n_recorded or None},
         )]  # fmt: skip
@@ -149,21 +149,21 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _lacking(store: OpenRecording, deep: bool, progress: bool) -> tuple[int | None, int, list[int]]:
+def _lacking(opened: OpenRecording, deep: bool, progress: bool) -> tuple[int | None, int, list[int]]:
     """Whole frames (None where not all were looked at), frames looked at, and the rows that lack buffers.
 
     Deep, the headers of all frames are read; else those of a short recording, or of frames all over a long one, beside
     what the counters tell without reading.
     """
-    n = store.frames.count
+    n = opened.frames.count
     rows = np.arange(n)
-    if not deep and store.recording.n_buffers > _LOOKED_AT:
-        rows = np.unique(np.linspace(0, n - 1, max(_LOOKED_AT * n // store.recording.n_buffers, 2)).astype(np.int64))
-    lacking = set(store.frames.partial_rows())
+    if not deep and opened.recording.n_buffers > _LOOKED_AT:
+        rows = np.unique(np.linspace(0, n - 1, max(_LOOKED_AT * n // opened.recording.n_buffers, 2)).astype(np.int64))
+    lacking = set(opened.frames.partial_rows())
     with progress_bar(len(rows), "frames", "frame", progress) as bar:
         for start in range(0, len(rows), _STEP):
             part = rows[start : start + _STEP]
-            lacking.update(part[~store.frames.describe(store.card.source(), part).complete].tolist())
+            lacking.update(part[~opened.frames.describe(opened.card.source(), part).complete].tolist())
             bar.update(len(part))
     return (n - len(lacking) if len(rows) == n else None), len(rows), sorted(lacking)
 
@@ -213,20 +213,20 @@ def check(
     CheckResult
         True where nothing is wrong; ``print`` it, or take ``problems`` and ``to_dict()``.
     """
-    opened = OpenCard(card, layout, index="scan" if deep else "bisect", errors="fill")
+    open_card = OpenCard(card, layout, index="scan" if deep else "bisect", errors="fill")
     try:
         problems = []
         reports = []
-        for recording in opened.index.recordings:
-            store = OpenRecording(opened, recording, strict=True)
+        for recording in open_card.index.recordings:
+            opened = OpenRecording(open_card, recording, strict=True)
             try:
-                reports.append(_report(store, deep, progress))
+                reports.append(_report(opened, deep, progress))
             except CardReadError as error:
                 problems.append(Problem("unreadable", f"{error.strerror} ({recording.number})"))
-        problems += fakes(opened)
-        older = _stale(opened)
+        problems += fakes(open_card)
+        older = _stale(open_card)
         if older is not None:
             problems.append(older)
-        return CheckResult(opened.path, opened.index.layout.id, deep, tuple(reports), tuple(problems))
+        return CheckResult(open_card.path, open_card.index.layout.id, deep, tuple(reports), tuple(problems))
     finally:
-        opened.close()
+        open_card.close()

@@ -46,27 +46,27 @@ class HeaderScan:
     jitter: list[float] = field(default_factory=list)
 
 
-def scan_headers(store: OpenRecording, progress: bool) -> HeaderScan:
+def scan_headers(opened: OpenRecording, progress: bool) -> HeaderScan:
     """Read every header of a recording."""
-    found = HeaderScan(max(len(run.cut) for run in store.recording.runs))
-    reader = store.frames
-    source = store.card.source()
-    with progress_bar(store.recording.n_buffers, "headers", "buffer", progress) as bar:
-        for number, run in enumerate(store.recording.runs):
+    found = HeaderScan(max(len(run.cut) for run in opened.recording.runs))
+    reader = opened.frames
+    source = opened.card.source()
+    with progress_bar(opened.recording.n_buffers, "headers", "buffer", progress) as bar:
+        for number, run in enumerate(opened.recording.runs):
             for start in range(0, run.count, _STEP):
                 i = np.arange(start, min(start + _STEP, run.count))
                 rows, good = reader.header_rows(source, run, i)
-                _take(found, store, run, i, rows, good)
+                _take(found, opened, run, i, rows, good)
                 bar.update(len(i))
-            _suspects(found, store, number)
+            _suspects(found, opened, number)
     return found
 
 
 def _take(
-    found: HeaderScan, store: OpenRecording, run: Run, i: np.ndarray[Any, Any], rows: np.ndarray[Any, Any],
+    found: HeaderScan, opened: OpenRecording, run: Run, i: np.ndarray[Any, Any], rows: np.ndarray[Any, Any],
     good: np.ndarray[Any, Any],
 ) -> None:  # fmt: skip
-    framing = store.card.index.framing
+    framing = opened.card.index.framing
     other = ~good & (rows["length"] == framing.marker) if framing.words else np.zeros(len(i), bool)
     found.missing.add(run, i[~good & ~other])
     found.lapped.add(run, i[other])
@@ -75,12 +75,12 @@ def _take(
     if len(i) > size:
         steps = (times[size:] - times[:-size])[good[size:] & good[:-size]]
         if len(steps) > 2:
-            found.jitter.append(float(np.std(steps)) / store.recording.ticks)
+            found.jitter.append(float(np.std(steps)) / opened.recording.ticks)
     if framing.words:
         overrun = rows["buffer_count"].astype(np.int64) - rows["write_buffer_count"] - rows["dropped_buffer_count"]
         late = np.flatnonzero(good & (overrun > 0))
         found.lapped.count(_lapped(rows[k], int(overrun[k]), found.buffers_a_frame) for k in late)
-        slots = -(-store.frames.frame_bytes // store.frames.payload)
+        slots = -(-opened.frames.frame_bytes // opened.frames.payload)
         found.overlong.add(run, i[good & (rows["frame_buffer_count"] >= slots)])
 
 
@@ -92,24 +92,24 @@ def _lapped(header: np.void, overrun: int, size: int) -> int:
     return int(header["frame_num"]) + (int(header["frame_buffer_count"]) - overrun) // size
 
 
-def _suspects(found: HeaderScan, store: OpenRecording, number: int) -> None:
+def _suspects(found: HeaderScan, opened: OpenRecording, number: int) -> None:
     """Buffers of a run that the camera may have written over while they waited for the card.
 
     Buffer n is safe when buffer n + ring - 1 was complete only after the buffer written next had begun: until then
     the camera was not yet in its slot. Where n + ring - 1 was dropped, the frame clock says when it would have come.
     """
-    runs = store.recording.runs
+    runs = opened.recording.runs
     run = runs[number]
-    build = store.card.index.build
-    names = store.card.header_dtype.names or ()
+    build = opened.card.index.build
+    names = opened.card.header_dtype.names or ()
     if build is None or not build.ring or "write_timestamp" not in names or run.odd:
         return
-    source, size, ahead = store.card.source(), len(run.cut), build.ring - 1
-    follows = store.frames.header_rows(source, runs[number + 1], np.array([0]))[0] if number + 1 < len(runs) else None
+    source, size, ahead = opened.card.source(), len(run.cut), build.ring - 1
+    follows = opened.frames.header_rows(source, runs[number + 1], np.array([0]))[0] if number + 1 < len(runs) else None
     for start in range(0, run.count, _STEP):
         first, stop = max(start - ahead - size, 0), min(start + _STEP, run.count)
         i = np.arange(first, min(stop + ahead + 1, run.count))
-        rows, good = store.frames.header_rows(source, run, i)
+        rows, good = opened.frames.header_rows(source, run, i)
         times, writes = (rows[name].astype(np.int64) for name in ("timestamp", "write_timestamp"))
         # frames to go back for a buffer whose successor in the ring is on the card
         k = np.arange(start - first, stop - first)

@@ -16,15 +16,15 @@ MARGIN = 1 << 20
 """Bytes copied behind the recordings: what lies there tells a reader how the last one ended."""
 
 
-def end_byte(store: OpenRecording, frames: int | None = None) -> int:
+def end_byte(opened: OpenRecording, frames: int | None = None) -> int:
     """Byte behind the last recording of the card, or behind the first ``frames`` frames of this one."""
-    source = store.card.source()
+    source = opened.card.source()
     if frames is None:
-        end = store.card.index.recordings[-1].end_sector * SECTOR
+        end = opened.card.index.recordings[-1].end_sector * SECTOR
     else:
         if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1:
             raise OptionError(f"frame={frames!r}: expected the number of frames to copy (1 or more)")
-        end = store.frames.position(min(frames, store.frames.count))
+        end = opened.frames.position(min(frames, opened.frames.count))
     return min(end, source.size)
 
 

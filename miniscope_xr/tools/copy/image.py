@@ -167,7 +167,7 @@ def complain(copied: Copied) -> None:
 
 
 def trim(
-    store: OpenRecording,
+    opened: OpenRecording,
     path: str | os.PathLike[str],
     frames: int | None = None,
     force: bool = False,
@@ -187,17 +187,17 @@ def trim(
     CardReadError
         The card is gone.
     """
-    final, source = Path(path), store.card.source()
+    final, source = Path(path), opened.card.source()
     refuse_existing(final, force)
-    refuse_source(final, store.card.path)
-    end = end_byte(store, frames)
-    if frames is None and store.card.index.recordings[-1].status != "finished":  # where counts do not say how it ended
+    refuse_source(final, opened.card.path)
+    end = end_byte(opened, frames)
+    if frames is None and opened.card.index.recordings[-1].status != "finished":  # where counts do not say how it ended
         end = min(end + MARGIN, source.size)
     copy = CopyMap(end, card_marks(source))
     map_file = final.with_name(final.name + ".map")
     with (
         whole_file(final, force) as part,
-        room_for(part, copy, store.card.path),
+        room_for(part, copy, opened.card.path),
         open_part(part, anew=True) as file,
         progress_bar(copy.end, "image", "B", progress) as bar,
     ):

@@ -52,17 +52,17 @@ class Gap:
         return f"frame {self.first} lost" if self.count == 1 else f"{some} lost ({self.first} to {self.last})"
 
 
-def recording_gaps(store: OpenRecording) -> list[Gap]:
+def recording_gaps(opened: OpenRecording) -> list[Gap]:
     """Gaps of an open recording: by its frame numbers without a read, else by some hundred looks at its clock."""
 
     def look(rows: Ints) -> Ints:
-        found = store.describe(rows, whole=False)
-        times = found.first["timestamp"].astype(np.int64) // store.recording.ticks
+        found = opened.describe(rows, whole=False)
+        times = found.first["timestamp"].astype(np.int64) // opened.recording.ticks
         return np.where(found.present > 0, times, BLANK).astype(np.int64)
 
-    rows = np.arange(store.frames.count)
-    counts = DROPPED in (store.card.header_dtype.names or ())
-    return lost_frames(store.frames.frame_num(rows), rows, np.zeros(len(rows), bool), counts, look)
+    rows = np.arange(opened.frames.count)
+    counts = DROPPED in (opened.card.header_dtype.names or ())
+    return lost_frames(opened.frames.frame_num(rows), rows, np.zeros(len(rows), bool), counts, look)
 
 
 def lost_frames(

@@ -291,8 +291,8 @@ def dataset_to_video(
 
 
 def recording_to_video(
-    store: OpenRecording, path: PathLike, codec: str = "GREY", color: bool = False, force: bool = False,
+    opened: OpenRecording, path: PathLike, codec: str = "GREY", color: bool = False, force: bool = False,
     progress: bool = True,
 ) -> None:  # fmt: skip
     """Write a recording of an open card as :func:`dataset_to_video` does."""
-    dataset_to_video(frames_dataset(store), path, codec=codec, color=color, force=force, progress=progress)
+    dataset_to_video(frames_dataset(opened), path, codec=codec, color=color, force=force, progress=progress)

@@ -62,9 +62,9 @@ def _of_card(path: str) -> list[Layer]:
     ]
 
 
-def _layer(store: OpenRecording, name: str) -> Layer:
-    ds = frames_dataset(store)
-    for text in store.recording.warnings:
+def _layer(opened: OpenRecording, name: str) -> Layer:
+    ds = frames_dataset(opened)
+    for text in opened.recording.warnings:
         warnings.warn(f"{name}: {text}", stacklevel=2)
     step = 1 / frame_rate(ds) if ds.sizes["frame"] > 1 else 1.0
     about = {

@@ -126,24 +126,24 @@ class SeenRecording(Seen):
 
     def __init__(self, card: OpenCard, number: int) -> None:
         recording = card.index.recordings[number]
-        self.store = OpenRecording(card, recording)
+        self.on_card = OpenRecording(card, recording)
         self._nan = OpenRecording(card, recording, nan=True)
-        shape = self.store.frames.count, recording.height, recording.width
-        super().__init__(shape, recording_attrs(self.store), card.path, recording.number)
+        shape = self.on_card.frames.count, recording.height, recording.width
+        super().__init__(shape, recording_attrs(self.on_card), card.path, recording.number)
 
     @cached_property
     def ds(self) -> xr.Dataset:
         """Its frames, made when they are first asked for: the first picture does not wait for what xarray loads."""
         from miniscope_xr.engine.dataset import frames_dataset  # start-up time: it needs xarray
 
-        return frames_dataset(self.store)
+        return frames_dataset(self.on_card)
 
     @cached_property
     def fps(self) -> float | None:
         """Frames per second by the card's clock."""
 
         def look(rows: Ints) -> tuple[Any, Any]:
-            return np.nan_to_num(self.store.times(rows), nan=-1), self.store.frames.frame_num(rows)
+            return np.nan_to_num(self.on_card.times(rows), nan=-1), self.on_card.frames.frame_num(rows)
 
         step = clock_step(self.count, look)
         return None if step is None else round(1000 / step, 3)
@@ -156,8 +156,8 @@ class SeenRecording(Seen):
         CardChangedError
             Another card is in the reader, or the image was written to.
         """
-        pixels = self.store.pixels(rows)
-        if self.store.card.source().changed:
+        pixels = self.on_card.pixels(rows)
+        if self.on_card.card.source().changed:
             raise self._changed()
         return pixels
 
@@ -167,24 +167,24 @@ class SeenRecording(Seen):
 
     def heads(self, rows: Ints) -> Heads:
         """What the headers say of some rows."""
-        found = self.store.describe(rows)
-        return Heads(found.frame_num, self.store.times(rows), found.complete)
+        found = self.on_card.describe(rows)
+        return Heads(found.frame_num, self.on_card.times(rows), found.complete)
 
     def gaps(self) -> list[Gap]:
         """Where frames were lost, as the counters tell without reading every frame."""
         from miniscope_xr.tools.stream.gaps import recording_gaps  # start-up time: it needs xarray
 
-        return recording_gaps(self.store)
+        return recording_gaps(self.on_card)
 
     def partial(self) -> list[int]:
         """Rows that lack buffers, as the counters tell without reading every frame."""
-        return self.store.frames.partial_rows()
+        return self.on_card.frames.partial_rows()
 
     def findings(self) -> list[dict[str, Any]]:
         """What ``check`` says of the card, whichever of its recordings this is."""
         from miniscope_xr.tools.view.findings import findings  # start-up time: it needs xarray
 
-        return findings(self.store.card.path)
+        return findings(self.on_card.card.path)
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[xr.Dataset]:
@@ -197,14 +197,14 @@ class SeenRecording(Seen):
         """
         from miniscope_xr.engine.dataset import frames_dataset  # start-up time: it needs xarray
 
-        with contextlib.closing(OpenCard(self.store.card.path)) as card:
-            if card.fingerprint != self.store.card.fingerprint:
+        with contextlib.closing(OpenCard(self.on_card.card.path)) as card:
+            if card.fingerprint != self.on_card.card.fingerprint:
                 raise self._changed()
             yield frames_dataset(OpenRecording(card, card.recording(self.number)))
 
     def _changed(self) -> CardChangedError:
         text = "was written to or changed since it was opened; open it again"
-        return CardChangedError(errno.ESTALE, text, self.store.card.path)
+        return CardChangedError(errno.ESTALE, text, self.on_card.card.path)
 
 
 def settings_told(attrs: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
