@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -21,6 +22,7 @@ CLOCK_FRAMES = 8  # frames on each side whose clocks are compared
 CLOCK_STEP = 2.5  # timestamps are whole ms and interrupts jitter by about one: larger steps are no jitter
 _LEAST = 4  # frames that show one for a run of fewer
 _SHOWS = 8  # frames that show a clock by themselves
+_WORD = 4  # bytes
 
 
 class Evidence:
@@ -101,7 +103,7 @@ class Evidence:
         theirs = self._bytes(source[0].sector_of(source[1]), data_end, end)
         if len(mine) != end - data_end or len(theirs) != len(mine):
             return None
-        return mine == theirs if mine != theirs or len(set(mine)) > 1 else None
+        return _same_bytes(mine, theirs, data_end)
 
     def _source(self, run: Run, i: int) -> tuple[Run, int] | None:
         """The last buffer in the ring slot of buffer ``i`` before it that reached as far as its sectors do."""
@@ -329,3 +331,27 @@ class Evidence:
     def _state_changes(self, run: Run, i: int) -> bool:
         a, b = self._header(run, i - 1), self._header(run, i)
         return a is not None and b is not None and not self._same_state(a, b)
+
+
+def _same_bytes(mine: bytes, theirs: bytes, start: int) -> bool | None:
+    """Whether two stretches of leftovers hold the same, by their first sector that tells; None where none does.
+
+    A sector of one value alone is written by no camera: it was erased, or never written. A word that differs among
+    others that do not is a flipped bit, not another recording. What comes behind a sector that is the same may have
+    been damaged, or never have reached the card when the power went.
+
+    Parameters
+    ----------
+    mine, theirs
+        Stretches of one length.
+    start
+        Where in its sector the first byte is.
+    """
+    ends = [*range(SECTOR - start % SECTOR, len(mine), SECTOR), len(mine)]
+    for a, b in pairwise([0, *ends]):
+        one, other = mine[a:b], theirs[a:b]
+        if len(set(one)) > 1 and len(set(other)) > 1:
+            differing = [k for k in range(b - a) if one[k] != other[k]]
+            flipped = len(set(one)) > 2 * _WORD and bool(differing) and differing[-1] - differing[0] < _WORD
+            return not differing or flipped
+    return None

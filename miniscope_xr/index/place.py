@@ -40,14 +40,16 @@ class Places(Breaks, Unreached):
     def _locate(self, run: Run, broken: int) -> Verdict | None:
         """The seam from a buffer whose leftovers are broken: it lies at most a ring before it.
 
-        None where a slow card explains the broken leftovers as well and nothing else changes.
+        None where nothing else changes, and a slow card explains the broken leftovers as well, or others behind them
+        fit wherever it began: a buffer is damaged.
         """
         first = max(broken - self.ring + 1, 1)
         for i in range(broken - 1, first - 1, -1):
             if self.link(run, i) is True:  # buffer i and the one a ring before it are of one recording
                 first = i + 1
                 break
-        by_links = [i for i in range(first, broken + 1) if self._cut_fits_links(run, i)] or [first]
+        fitting = [i for i in range(first, broken + 1) if self._cut_fits_links(run, i)]
+        by_links = fitting or [first]
         places = [*by_links, *self._behind_torn(run, by_links[-1], broken)]
         odd = self._behind_odd_size(run, range(first - 1, places[-1]))
         if odd is not None:
@@ -58,7 +60,8 @@ class Places(Breaks, Unreached):
         levels = [self._deviation(run, i, first) for i in range(first, min(broken + 2 * len(run.cut), run.count))]
         known = [d for d in levels[broken - first :] if d is not None]
         jump = median(known) if known else 0.0
-        if abs(jump) <= 1.5 * self.ticks and self._stressed(run, broken):
+        same_clock = abs(jump) <= 1.5 * self.ticks
+        if same_clock and (not fitting or self._stressed(run, broken)):
             return None
         if len(places) == 1:
             return Verdict((0, places[0]))
@@ -70,7 +73,7 @@ class Places(Breaks, Unreached):
             told = self._clock_place(run, places, levels[: places[-1] + 1 - first], jump)
         if told is None:
             told = self._step_place(run, first, places)
-        return Verdict((0, told)) if told in places else self._unplaced(run, by_links)
+        return Verdict((0, told)) if told in places else self._unplaced(run, by_links, bool(known) and same_clock)
 
     def _perhaps(self, run: Run, broken: int) -> str:
         """What to say where leftovers are broken, buffers around are missing, and nothing else tells."""
@@ -97,8 +100,15 @@ class Places(Breaks, Unreached):
             f"one of {named}"
         ]
 
-    def _unplaced(self, run: Run, places: Sequence[int]) -> Verdict:
+    def _unplaced(self, run: Run, places: Sequence[int], same_clock: bool) -> Verdict:
         a, b = run.frame_of(places[0]), run.frame_of(places[-1])
+        if same_clock:
+            last = run.last_frame
+            return Verdict((0, places[0]), [
+                f"what lies behind a buffer of frame {b} is not of this recording, and nothing else changes there: a "
+                "sector is damaged, or an older recording with the same frame clock begins; frames "
+                f"{a} to {last} are in doubt, and only what is certain is returned; until={last} returns them"
+            ])  # fmt: skip
         return Verdict((0, places[0]), [
             f"an older recording begins in frame {a}{'' if a == b else f' or {b}'}, but not every buffer there tells "
             f"which recording it is of: frame {b} is doubtful, and only what is certain is returned; "

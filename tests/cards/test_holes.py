@@ -128,6 +128,43 @@ def test_a_flipped_bit_in_a_header_costs_one_buffer(
         assert wanted - {buffer.frame_num} <= whole
 
 
+@pytest.mark.parametrize("damage", ["bit", "zeros", "ones"])
+@pytest.mark.parametrize("kind", ["v4, battery died", "v4, 80 sectors", "DAQ, battery died"])
+def test_damage_behind_the_pixels_of_a_buffer_costs_nothing(
+    kind: str, damage: str, made: Any, tmp_path: Path, open_card: Any
+) -> None:
+    """Nothing says where these end but what lies behind the pixels: one damaged sector there is no older recording."""
+    card = made(kind)
+    frame_num, _, present = card.expected()
+    wanted = {int(f) for f, p in zip(frame_num, present, strict=True) if p == present.max()}
+    said = open_card(card.write(tmp_path / "intact.img")).attrs.get("warnings", [])
+    short = [b for b in card.buffers[20:-20] if (card.spec.header_bytes + b.length) % SECTOR]
+    for buffer in short[:: max(len(short) // 4, 1)]:
+        data = np.frombuffer(card.data, np.uint8).copy()
+        start = buffer.sector * SECTOR + card.spec.header_bytes + buffer.length
+        end = (buffer.sector + buffer.n_sectors) * SECTOR
+        if damage == "bit":
+            data[(start + end) // 2] ^= 16
+        else:
+            data[start:end] = 0 if damage == "zeros" else 255
+        assert judged(card, data, tmp_path / "card.img", open_card) == wanted
+        assert open_card(tmp_path / "card.img").attrs.get("warnings", []) == said
+
+
+def test_a_sector_of_noise_behind_the_pixels_is_a_doubt_that_names_its_frames(tmp_path: Path, open_card: Any) -> None:
+    """The same for a sector full of other bytes: an older recording with this frame clock cannot be told from it."""
+    card = simulate(seed=4, frames=FRAMES, events=[PowerLoss(buffer=290)])
+    data = np.frombuffer(card.data, np.uint8).copy()
+    hit = next(b for b in card.buffers[100:] if b.index == 4)
+    end = (hit.sector + hit.n_sectors) * SECTOR
+    data[end - 16 : end] = np.random.default_rng(1).integers(0, 256, 16, np.uint8)
+    whole = judged(card, data, tmp_path / "card.img", open_card)
+    ds = open_card(tmp_path / "card.img")
+    assert whole == set(range(hit.frame_num))
+    assert [f"frames {hit.frame_num} to 57 are in doubt" in said for said in ds.attrs["warnings"]] == [True]
+    assert len(judged(card, data, tmp_path / "card.img", open_card, until=57)) == 58
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("index", ["bisect", "scan"])
 @pytest.mark.parametrize("sectors", [-2048, -331, -8, 1, 8, 128, 2048])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,7 +62,9 @@ def test_what_a_person_does(card, tmp_path, monkeypatch):
     """Pulled while it is read, put back, and locked: here the image is moved away and made read-only."""
     away = card.with_suffix(".away")
     list_ = hardware.Checklist(str(card), tmp_path / "report.md", image=True)
-    monkeypatch.setattr(hardware.time, "sleep", lambda seconds: card.rename(away))
+    # a clock of this module alone: another test's thread may still be waiting by Python's own
+    clock = SimpleNamespace(monotonic=time.monotonic, strftime=time.strftime, sleep=lambda seconds: card.rename(away))
+    monkeypatch.setattr(hardware, "time", clock)
     answers = {"Put the": lambda: away.rename(card), "Has the": lambda: "", "Move the": lambda: ""}
     list_.by_hand(lambda question: answers[question[:7]]() and "")
     assert [step.right for step in list_.steps] == [True, True]
