@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -164,6 +165,35 @@ def _taken(namespace: Any) -> Any:
     return guarded(Collecting, collect_cards)(namespace)
 
 
+def _next_recording(parser: argparse.ArgumentParser) -> None:
+    again = parser.add_argument_group(
+        "the next recording", "Each card is prepared as `prepare` does it, and only once all that was asked of it is "
+        "done and what is erased was compared with its copy.",
+    )  # fmt: skip
+    again.add_argument("--then-prepare", metavar="PRESET", help="prepare the cards again with these settings")
+    again.add_argument(
+        "--settings",
+        metavar="WORDS",
+        help="NAME=VALUE words that count more than the preset's; a column of the table too",
+    )
+    again.add_argument(
+        "--yes", action="store_true", help="do not ask; needs every card's id, by --card or in the table"
+    )
+    again.add_argument("--card", action="append", metavar="ID", help="card id that is meant; can be given again")
+    again.add_argument("--expect-size", metavar="SIZE", help="allow cards of this size (for example 512G) above 256 GB")
+    again.add_argument("--backup-dir", metavar="DIR", help="folder for backups and journals")
+
+
+def _told(parser: argparse.ArgumentParser) -> None:
+    about = parser.add_argument_group(
+        "what the cards do not know", "Kept beside the copy and carried into everything made of it. These are told of "
+        "all cards; a table tells of each. What the names need and nobody told is asked for on a terminal.",
+    )  # fmt: skip
+    about.add_argument("--table", metavar="FILE", help="CSV or YAML that names each card by its id in a column `card`")
+    for name, text in TOLD.items():
+        about.add_argument(f"--{name}", metavar="TEXT", help=text)
+
+
 def register(subparsers: Any) -> None:
     """Add the command to an argparse subparsers object."""
     parser = subparsers.add_parser(
@@ -201,27 +231,6 @@ def register(subparsers: Any) -> None:
         "--image", action="store_true", help="allow image files and loop devices (--all, --then-prepare)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object; nothing is asked")
-    again = parser.add_argument_group(
-        "the next recording", "Each card is prepared as `prepare` does it, and only once all that was asked of it is "
-        "done and what is erased was compared with its copy.",
-    )  # fmt: skip
-    again.add_argument("--then-prepare", metavar="PRESET", help="prepare the cards again with these settings")
-    again.add_argument(
-        "--settings",
-        metavar="WORDS",
-        help="NAME=VALUE words that count more than the preset's; a column of the table too",
-    )
-    again.add_argument(
-        "--yes", action="store_true", help="do not ask; needs every card's id, by --card or in the table"
-    )
-    again.add_argument("--card", action="append", metavar="ID", help="card id that is meant; can be given again")
-    again.add_argument("--expect-size", metavar="SIZE", help="allow cards of this size (for example 512G) above 256 GB")
-    again.add_argument("--backup-dir", metavar="DIR", help="folder for backups and journals")
-    about = parser.add_argument_group(
-        "what the cards do not know", "Kept beside the copy and carried into everything made of it. These are told of "
-        "all cards; a table tells of each. What the names need and nobody told is asked for on a terminal.",
-    )  # fmt: skip
-    about.add_argument("--table", metavar="FILE", help="CSV or YAML that names each card by its id in a column `card`")
-    for name, text in TOLD.items():
-        about.add_argument(f"--{name}", metavar="TEXT", help=text)
+    _next_recording(parser)
+    _told(parser)
     parser.set_defaults(func=_taken, command="collect")

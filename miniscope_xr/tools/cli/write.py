@@ -208,8 +208,7 @@ def report(args: Report) -> int:
     return 0
 
 
-def register(subparsers: Any) -> None:
-    """Add the commands to an argparse subparsers object; each sets ``func``, which returns the exit code."""
+def _video(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "video", help="write a recording as a video",
         description="Write a recording as a video at its true frame rate, and its time stamps as CSV beside it.",
@@ -224,6 +223,8 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--no-time-stamps", action="store_true", help="write no CSV")
     parser.set_defaults(func=typed(Video, video))
 
+
+def _export(subparsers: Any) -> None:
     listed = "; ".join(f"{name}: {known.text}" for name, known in FORMATS.items())
     parser = subparsers.add_parser(
         "export", help="write a recording for minian, CaImAn, suite2p, NWB, MATLAB ...",
@@ -254,6 +255,8 @@ def register(subparsers: Any) -> None:
         session.add_argument(f"--{name.replace('_', '-')}", metavar="TEXT", help=text)
     parser.set_defaults(func=lambda args: export(taken(Export, args), {name: getattr(args, name) for name in ABOUT}))
 
+
+def _report(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "report", help="write one page that shows what is on a card",
         description="Write one self-contained HTML page: what was recorded, what is missing, how it looks.",
@@ -265,3 +268,10 @@ def register(subparsers: Any) -> None:
     picture(parser)
     parser.add_argument("--dff", action="store_true", help="dF/F in film and frames: white is 50 %% above rest")
     parser.set_defaults(func=typed(Report, report))
+
+
+def register(subparsers: Any) -> None:
+    """Add the commands to an argparse subparsers object; each sets ``func``, which returns the exit code."""
+    _video(subparsers)
+    _export(subparsers)
+    _report(subparsers)

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,19 +90,21 @@ def _settings(parser: argparse.ArgumentParser) -> None:
     anywhere(parser, "settings")
 
 
+def _add(
+    subparsers: Any, name: str, kind: type[Asked], command: Command[Asked], text: str,
+    *parts: Callable[[argparse.ArgumentParser], None],
+) -> Any:  # fmt: skip
+    """Add one command, which takes the options of some ``parts``; returns its parser, for its own."""
+    parser = subparsers.add_parser(name, help=text, description=text, allow_abbrev=False)
+    for part in parts:
+        part(parser)
+    parser.set_defaults(func=guarded(kind, command), command=name)
+    return parser
+
+
 def register(subparsers: Any) -> None:
     """Add the commands to an argparse subparsers object; each sets ``func``, which returns the exit code."""
-
-    def add(
-        name: str, kind: type[Asked], command: Command[Asked], text: str,
-        *parts: Callable[[argparse.ArgumentParser], None],
-    ) -> Any:  # fmt: skip
-        parser = subparsers.add_parser(name, help=text, description=text, allow_abbrev=False)
-        for part in parts:
-            part(parser)
-        parser.set_defaults(func=guarded(kind, command), command=name)
-        return parser
-
+    add = partial(_add, subparsers)
     parser = add("list", arguments.Listing, verbs.list_cards, "show the cards in this computer's readers")
     parser.add_argument("--all", action="store_true", help="every disk, and why it is not a card")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -87,6 +87,24 @@ def _activity(neurons: int, rng: np.random.Generator) -> Greys:
     return trace
 
 
+def _neurons(
+    rng: np.random.Generator, at: tuple[Greys, Greys], light: Greys, through: Greys
+) -> list[tuple[tuple[slice, slice], Greys]]:
+    """About 40 cell bodies with a halo each: which part of the picture, and how bright it is there when they fire."""
+    (yy, xx), shape = at, light.shape
+    size = max(2.0, 0.016 * min(shape))
+    reach = int(4 * size) + 1
+    spots = []
+    for y, x in rng.uniform(0.12, 0.88, (40, 2)) * shape:
+        part = np.s_[max(0, int(y) - reach) : int(y) + reach, max(0, int(x) - reach) : int(x) + reach]
+        turn, long, short = rng.uniform(0, np.pi), size * rng.uniform(0.9, 1.3), size * rng.uniform(0.6, 0.9)
+        u = (yy[part] - y) * np.sin(turn) + (xx[part] - x) * np.cos(turn)
+        v = (yy[part] - y) * np.cos(turn) - (xx[part] - x) * np.sin(turn)
+        body = np.exp(-((u / long) ** 2 + (v / short) ** 2)) + 0.18 * np.exp(-(u**2 + v**2) / (2.2 * size) ** 2)
+        spots.append((part, (body * light[part] * through[part] * rng.uniform(70, 140)).astype(np.float32)))
+    return spots
+
+
 def calcium_scene(width: int = 304, height: int = 304, seed: int = 0) -> Scenery:
     """Brain surface under a miniscope: dim, vignetted, with vessels, about 40 neurons, slow motion and shot noise.
 
@@ -104,28 +122,17 @@ def calcium_scene(width: int = 304, height: int = 304, seed: int = 0) -> Scenery
     """
     rng = np.random.default_rng((seed, 11))
     shape = (height + 2 * _MARGIN, width + 2 * _MARGIN)
-    scale = min(shape)
     yy, xx = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
-    tissue = _blur(rng.normal(0, 1, shape).astype(np.float32), 0.03 * scale)
+    tissue = _blur(rng.normal(0, 1, shape).astype(np.float32), 0.03 * min(shape))
     tissue = tissue / tissue.std() * 0.10 + _blur(rng.normal(0, 1, shape).astype(np.float32), 1.5) * 0.12
     light = np.exp(-(((yy / shape[0] - 0.52) / 0.52) ** 2 + ((xx / shape[1] - 0.48) / 0.52) ** 2)).astype(np.float32)
     through = 1 - 0.55 * _vessels(shape, rng)
     background = (12 + 100 * light * (1 + tissue) * through).astype(np.float32)
 
-    neurons = 40
-    size = max(2.0, 0.016 * scale)
-    reach = int(4 * size) + 1
-    spots = []
-    for y, x in rng.uniform(0.12, 0.88, (neurons, 2)) * shape:
-        part = np.s_[max(0, int(y) - reach) : int(y) + reach, max(0, int(x) - reach) : int(x) + reach]
-        turn, long, short = rng.uniform(0, np.pi), size * rng.uniform(0.9, 1.3), size * rng.uniform(0.6, 0.9)
-        u = (yy[part] - y) * np.sin(turn) + (xx[part] - x) * np.cos(turn)
-        v = (yy[part] - y) * np.cos(turn) - (xx[part] - x) * np.sin(turn)
-        body = np.exp(-((u / long) ** 2 + (v / short) ** 2)) + 0.18 * np.exp(-(u**2 + v**2) / (2.2 * size) ** 2)
-        spots.append((part, (body * light[part] * through[part] * rng.uniform(70, 140)).astype(np.float32)))
+    spots = _neurons(rng, (yy, xx), light, through)
     for part, spot in spots:
         background[part] += 0.15 * spot
-    activity = _activity(neurons, rng)
+    activity = _activity(len(spots), rng)
     phase = rng.uniform(0, 2 * np.pi, 6)
     noise = rng.normal(0, 1, 4 * shape[0] * shape[1]).astype(np.float32)
 

@@ -146,10 +146,10 @@ class SeenDataset(Seen):
             return None
         try:
             card = OpenCard(self.path, self.ds.attrs.get("layout"), errors="fill")
-            recording = card.recording(self.number)
         except MiniscopeError:
             return None
-        if recording.n_buffers != self.ds.attrs.get("n_buffers_found"):
+        recording = next((one for one in card.index.recordings if one.number == self.number), None)
+        if recording is None or recording.n_buffers != self.ds.attrs.get("n_buffers_found"):
             card.close()
             return None
         return OpenRecording(card, recording)
