@@ -173,21 +173,8 @@ def _begins(build: Build, number: int, first: Footer, second: Footer, alone: boo
     return first.get("line_count", build.height) in (build.height, build.width) and (follows or alone)
 
 
-def _hurt(end: bytes, own: Footer, following: Footer) -> bool:
-    """Whether the first frame, which ends with these bytes, has a footer in which bits flipped.
-
-    ``prepare`` would have left none.
-    """
-    if own is None or following is None or len(set(end)) < 2:
-        return False
-    alike = [name for name in ("dma_complete", "line_count") if name in following]
-    off = [name for name in alike if own[name] != following[name]]
-    early = 0 < own["timestamp"] < following["timestamp"]
-    return len(off) + (own["frame_num"] != 0) + (not early) == 1
-
-
 def _is_none(build: Build, footer: Footer) -> bool:
-    """Whether what stands where the first frame's footer would be is none, nor one in which bits flipped."""
+    """Whether what stands where the first frame's footer would be is none, nor one in which bits of a word flipped."""
     if footer is None:
         return True
     size_fits = footer.get("line_count", build.height) in (build.height, build.width)
@@ -200,10 +187,13 @@ def _whole_frames(front: Front, layout: Layout) -> Card | None:
         first = _footer(front, layout, build, 0)
         if _is_none(build, first):
             continue  # as of every card of another layout: no more is read there
-        second = _footer(front, layout, build, 1)
-        end = front.read(layout.sectors.data + build.frame_sectors - 1)
-        if _begins(build, 0, first, second, keyed) or (
-            _hurt(end, first, second) and _begins(build, 1, second, _footer(front, layout, build, 2))
-        ):
-            return Card(layout, {}, None, keyed, State.RECORDED, build=build)
+        footers = [_footer(front, layout, build, k) for k in range(2)]
+        if not _begins(build, 0, footers[0], footers[1], keyed):
+            # bits flipped in one word of the first: `prepare` would have left nothing there
+            end = front.read(layout.sectors.data + build.frame_sectors - 1)
+            footers += [_footer(front, layout, build, k) for k in range(2, 5)]
+            later = any(_begins(build, k, footers[k], footers[k + 1], keyed) for k in range(1, 4))
+            if len(set(end)) < 2 or not later:
+                continue
+        return Card(layout, {}, None, keyed, State.RECORDED, build=build)
     return None

@@ -126,11 +126,15 @@ def footers_in(
 
 
 def _frame(source: ByteSource, layout: Layout, build: Build, data: bytes, at: int) -> Located | None:
-    """The first frame of a build that ends within some sectors, if two more that count on follow it."""
+    """The first frame of a build that ends within some sectors, if two more that count on follow it.
+
+    One that ends where its number says is proof by itself.
+    """
     dtype, lines = dtype_of(footer_struct(layout)), (build.width, build.height)
     for sector, frame, time in footers_in(data, dtype, lines, at):
         before = time
-        for later in range(1, _PROOF):
+        in_place = sector + 1 == layout.sectors.data + (frame + 1) * build.frame_sectors
+        for later in range(1, 1 if in_place else _PROOF):
             end = sector + 1 + later * build.frame_sectors
             following = source.read((end - 1) * SECTOR, SECTOR)
             after = footers_in(following, dtype, lines, 0)

@@ -16,7 +16,7 @@ from miniscope_xr.index.locate import FOOTER, footers_in
 from miniscope_xr.index.old_buffers import by_the_list, first_listed
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.runs import Header, Run
-from miniscope_xr.index.v3_excursions import old_among
+from miniscope_xr.index.v3_excursions import old_among, stands_out
 from miniscope_xr.index.v3_seam import same_clock_behind, seam_by_clock, suspect_stretch
 from miniscope_xr.layout import SECTOR, Build
 from miniscope_xr.source.base import ByteSource
@@ -24,6 +24,7 @@ from miniscope_xr.source.base import ByteSource
 _ALL = 4096  # frames up to which every footer is read at opening
 _MANY = 256  # footers read at once by index="scan"
 _AHEAD = 16  # frames looked at behind one that was never written
+_BUSY = 250  # ms, the longest that an SDHC card may be busy with one write by its standard
 _WINDOW = 24  # frames in front of a hole that tell the period
 
 
@@ -127,6 +128,13 @@ def _complete(footers: Footers, end: int, seconds: int, begin: int = 0) -> bool:
     return last[0] + 3 * period + 50 >= seconds * 1000
 
 
+def _nearly_over(footers: Footers, end: int, seconds: int) -> int:
+    """Ms left of the record length at the last frame, if a card may be busy for as long; 0 if not."""
+    last = footers.at(end - 1)
+    left = 1000 * seconds - last[0] if last else 0
+    return left if 0 < left <= _BUSY else 0
+
+
 def _end_by_clock(
     footers: Footers, frames: range, seconds: int, exhaustive: bool, fs: float | None
 ) -> tuple[int, list[str]]:
@@ -193,15 +201,26 @@ def index_footers(
     width = footers.frame_bytes // lines
     short = end == n and footers.byte_of(n) + footers.frame_bytes > source.size
     status = "finished" if _complete(footers, end, seconds, begin) else "truncated" if short else "interrupted"
+    if status == "interrupted" and not whole and (left := _nearly_over(footers, end, seconds)):
+        warnings.append(
+            f"whether it was interrupted is in doubt: the last frame came {left} ms before the record length was over, "
+            "which a card may be busy for"
+        )
     if status != "finished" and not whole and listed is None and len(warnings) == said and end > 1:
         warnings.append(
             "v3 cards keep no count and this recording ended before its record length: an older recording with the "
             f"same frame clock between frames {begin} and {end - 1} is not excluded"
         )
     looked_at = end - begin <= _ALL and not whole
-    old = (
-        old_among(footers.at, range(begin, end), range(end, min(n, end + _ALL)), build.fs) if looked_at else frozenset()
-    )
+    behind = range(end, min(n, end + _ALL))
+    old = old_among(footers.at, range(begin, end), behind, build.fs) if looked_at else frozenset()
+    unsure = stands_out(footers.at, range(begin, end), build.fs) if looked_at and not old else range(0)
+    if len(unsure):
+        named = f"frame {unsure[0]}" if len(unsure) == 1 else f"frames {unsure[0]} and {unsure[-1]}"
+        warnings.append(
+            f"{named} alone did not come when due: the card was busy, or an older recording stands there, as the write "
+            "failed; which it is, is in doubt"
+        )
     runs = _runs(footers, begin, end, old)
     blank = tuple(_blank_fronts(footers, range(begin + 1, end))) if looked_at else ()
     return [Recording(0, runs, width, lines, status, overwritten=blank, warnings=tuple(warnings))], holes

@@ -6,7 +6,6 @@ A card that was busy makes frames late, too; but it catches up, and never makes 
 from __future__ import annotations
 
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from miniscope_xr.layout.arrays import Bools, Floats, Ints
 
 NEAR = 24  # frames behind the end whose clock tells that of an older recording
 _AROUND = 6  # frames on each side of one whose clock it should keep
+_TWO = 2  # frames in a row whose writes fail
 TOLERANCE = 3.0  # ms
 FINE = 1.5  # ms by which times of a clock that does not stray may be off, whole ms as they are
 
@@ -57,7 +57,7 @@ def frames_astray(frames: Ints, times: Floats, fs: float | None, theirs: list[tu
     if period <= 0:
         return found
     camera, phase = camera_period(period, fs), times - period * frames
-    old = median(t - period * k for k, t in theirs) if theirs and len(theirs) > 2 else float("nan")
+    old = np.array([t - period * k for k, t in theirs or ()])
     spread = np.abs(np.diff(phase))
     usual = spread[spread <= TOLERANCE]
     early, far = (
@@ -65,28 +65,77 @@ def frames_astray(frames: Ints, times: Floats, fs: float | None, theirs: list[tu
     )
     jumps = np.flatnonzero(spread > FINE) + 1
     near = {k for at in jumps.tolist() for k in range(max(at - _AROUND, 0), min(at + _AROUND, len(phase)))}
-    astray = np.zeros(len(phase), bool)
+    astray, noise = np.zeros(len(phase), bool), np.full(len(phase), np.inf)
     for k in near:
-        found[k], astray[k] = _judged(phase, times, k, camera, early, far)
+        found[k], astray[k], noise[k] = _judged(phase, times, k, camera, early, far)
+
+    def as_theirs(k: int) -> bool:
+        """Whether older frames behind the end are off by as much; not by more than those, which skip frames as well."""
+        same = (_apart(phase[k], old, camera) <= FINE) & (phase[k] <= old + FINE)
+        return int(same.sum()) > 1 and not _skips(phase, k, camera)
 
     def alike(a: int, b: int) -> bool:
         same = 0 <= b < len(phase) and bool(astray[b]) and frames[b] - frames[a] == b - a
         return same and bool(abs(phase[a] - phase[b]) <= FINE)
 
     for k in np.flatnonzero(astray).tolist():
-        found[k] |= bool(_apart(phase[k], old, camera) <= FINE) or alike(k, k - 1) or alike(k, k + 1)
+        found[k] |= as_theirs(k) or alike(k, k - 1) or alike(k, k + 1)
+    for k in np.flatnonzero(found).tolist():  # writes fail one behind the other
+        for beside in (k - 1, k + 1):
+            if 0 <= beside < len(phase) and abs(frames[beside] - frames[k]) == 1:
+                found[beside] |= bool(noise[beside] < 0)
     return found
 
 
-def _apart(phase: Any, level: float, camera: float) -> Any:
+def _skips(phase: Floats, k: int, camera: float) -> bool:
+    """Whether the camera's frames were skipped around a frame: a card that was as busy makes it late."""
+    near = phase[max(k - 2, 0) : k], phase[k + 1 : k + 3]
+    return bool(min(map(len, near)) and near[1].max() - near[0].min() > camera / 2)
+
+
+def stands_out(at: At, own: range, fs: float | None) -> range:
+    """The one frame, or two in a row, that alone of a recording are off the clock of those around them.
+
+    A card that was busy but once wrote it late, or it is an older one. Where frames were skipped, or two came late, the
+    card was busy; and a single one that is off by a ms may have strayed.
+    """
+    mine = [(k, found[0]) for k in own if (found := at(k)) is not None]
+    if len(mine) < 4:
+        return range(0)
+    frames, times = np.array([k for k, _ in mine]), np.array([t for _, t in mine], float)
+    period = float(np.median(np.diff(times) / np.diff(frames)))
+    phase = times - period * frames
+    if np.ptp(phase) > camera_period(period, fs) - TOLERANCE:
+        return range(0)
+    off = np.array([_off(phase, k) for k in range(len(phase))])
+    most = int(np.argmax(np.abs(off)))
+    beside = [k for k in (most - 1, most + 1) if 0 <= k < len(off) and abs(off[k] - off[most]) < 1 <= abs(off[k])]
+    first, last = min(most, *beside, most), max(most, *beside, most)
+    if last - first >= _TWO or not 0 < first <= last < len(off) - 1:
+        return range(0)
+    noise = float(np.abs(np.delete(off, np.s_[first : last + 1])).max())
+    strays = noise + FINE if not beside or noise >= 1 else noise + 1 - FINE / 3
+    stands = noise <= TOLERANCE and np.abs(off[first : last + 1]).min() > strays
+    return range(int(frames[first]), int(frames[last]) + 1) if stands else range(0)
+
+
+def _off(phase: Floats, k: int) -> float:
+    """Ms by which a frame is off those before it and those behind it: off those that it is nearer to."""
+    sides = (phase[max(k - _AROUND, 0) : k], phase[k + 1 : k + 1 + _AROUND])
+    return min((float(phase[k] - np.median(side)) for side in sides if len(side)), key=abs, default=0.0)
+
+
+def _apart(phase: Any, level: Any, camera: float) -> Any:
     """Ms between phases, whole periods aside."""
     return np.abs((phase - level + camera / 2) % camera - camera / 2)
 
 
-def _judged(phase: Floats, times: Floats, k: int, camera: float, early: float, far: float) -> tuple[bool, bool]:
-    """Whether a frame cannot be one of those around it; and whether it is off the clock most of those keep.
+def _judged(phase: Floats, times: Floats, k: int, camera: float, early: float, far: float) -> tuple[bool, bool, float]:
+    """Whether a frame cannot be one of those around it; whether it is off the clock most of those keep.
 
-    It cannot where it comes early, or later than a frame behind it. The clock is one that frames on both sides keep.
+    It cannot where it comes early, or later than a frame behind it. The clock is one that frames on both sides keep,
+    and to which those behind it come back. Thirdly, by how many ms less than they stray it is off that: less than 0
+    where it is off by more.
     """
     first = max(k - _AROUND, 0)
     before, after = phase[first:k], phase[k + 1 : k + 1 + _AROUND]
@@ -95,6 +144,9 @@ def _judged(phase: Floats, times: Floats, k: int, camera: float, early: float, f
     kept = _apart(near, level, camera) <= FINE
     ahead, behind = np.flatnonzero(kept[: len(before)]), np.flatnonzero(kept[len(before) :])
     if 2 * kept.sum() <= len(near) or not len(ahead) or not len(behind):
-        return False, False
+        return False, False, np.inf
+    if after[behind].max() < before[ahead].min() - early:
+        return False, False, np.inf  # time goes back there for good
     wrong = phase[k] < before[ahead].min() - early or times[k] >= times[k + 1 + behind].min()
-    return bool(wrong), bool(_apart(phase[k], level, camera) > far)
+    off = _apart(phase[k], level, camera)
+    return bool(wrong), bool(off > far), float(_apart(near[kept], level, camera).max() - off)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from miniscope_xr.index.v3_excursions import At, old_among
+from miniscope_xr.index.v3_excursions import At, old_among, stands_out
 from miniscope_xr.index.v3_seam import same_clock_behind, seam_by_clock
 
 
@@ -88,3 +88,33 @@ def test_a_frame_early_by_the_jitter_of_the_camera_is_ours() -> None:
     times = _clock(60, range(7)) + _clock(60, range(7, 19))
     times[:7] = [61, 90, 140, 209, 260, 309, 360]  # 1 and 2 are another recording's
     assert old_among(_card(times), range(19), range(19, 19), None) == {1, 2}
+
+
+def test_an_old_frame_shows_that_one_beside_it_that_is_off_is_old_too() -> None:
+    times = _clock(53, range(20))
+    times[5], times[6] = 54 + 250, 40 + 300
+    assert old_among(_card(times), range(20), range(20, 20), None) == {5, 6}
+
+
+def test_a_frame_is_of_one_of_two_older_recordings_behind() -> None:
+    times = _clock(39, range(20)) + _clock(51, range(20, 24)) + _clock(71, range(24, 44))
+    times[5] = 51 + 250
+    assert old_among(_card(times), range(20), range(20, 44), None) == {5}
+
+
+def test_a_late_frame_where_frames_were_skipped_is_ours_though_an_older_recording_is_off_by_as_much() -> None:
+    times = [*_clock(40, range(10)), 143 + 500, 102 + 550, *_clock(140, range(12, 18)), *_clock(292, range(18, 34))]
+    assert old_among(_card(times), range(18), range(18, 34), 20) == frozenset()
+    assert not stands_out(_card(times), range(18), 20)
+
+
+@pytest.mark.parametrize(("off", "doubtful"), [({5: 14}, [5]), ({5: 1}, []), ({5: -1, 6: -1}, [5, 6]), ({0: 9}, [])])
+def test_what_alone_is_off_the_clock_is_a_doubt(off: dict[int, int], doubtful: list[int]) -> None:
+    times = [t + off.get(k, 0) for k, t in enumerate(_clock(50, range(20)))]
+    assert list(stands_out(_card(times), range(20), 20)) == doubtful
+
+
+@pytest.mark.parametrize("late", [{5: 45, 6: 4}, {5: 14, 12: 20}, {3: 14, 8: 2, 9: -2, 12: 13}])
+def test_a_card_that_was_busy_twice_leaves_no_doubt(late: dict[int, int]) -> None:
+    times = [t + late.get(k, 0) for k, t in enumerate(_clock(50, range(20)))]
+    assert not stands_out(_card(times), range(20), 20)
