@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from miniscope_xr import card as store
+from miniscope_xr.card import card as store
 from miniscope_xr.source.local import Device
 from tests.measure import fuzz
 
