@@ -289,8 +289,8 @@ class Chains:
             if not i < run.count and number == len(runs) - 1:
                 continue
             kept = cut_at(runs, number, i)
-            steps = run.matches(i, behind) and search.steps_at(run, i) and not self._without_older(kept)[2]
-            if steps or not run.matches(i, behind):
+            ends = not run.matches(i, behind) or search.steps_at(run, i) or search.parts(run, i)
+            if ends and not self._without_older(kept)[2]:
                 return kept
         return None
 

@@ -259,6 +259,11 @@ class Evidence:
         """Whether the battery rises from buffer ``a`` to ``b``, or is measured no more: after another power-on."""
         return a.battery > 0 and (b.battery == 0 or b.battery - a.battery > self.headers.framing.battery_noise)
 
+    def parts(self, run: Run, i: int) -> bool:
+        """Whether leftovers behind buffer ``i`` repeat none of those before it, as they would if they were of one."""
+        told = {self.link(run, k) for k in range(i, min(i + max(self.ring, 1), run.count))}
+        return False in told and True not in told
+
     def continues(self, run: Run, i: int) -> bool | None:
         """Whether buffers ``i - 1`` and ``i`` of a run belong to one recording; None: nothing tells."""
         if self._state_changes(run, i):

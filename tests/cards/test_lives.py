@@ -100,7 +100,8 @@ OF_A_FAMILY = {
     # from 184 on: two older recordings behind; frames skipped by as much as an older one is off; of two old frames one
     # is near the clock; one frame is late (a doubt); one frame behind a damaged first footer, or without a front
     "v3-wirefree": (39, 81, 3060, 184, 195, 938, 405, 467, 1177, 47, 234, 1016, 1074, 491, 1230),
-    "v4-wirefree-2026": (25, 34, 58, 64, 92, 93),
+    # from 751 on: the count of a second recording, in which a third one ends; a clock that is 2 ms off behind a count
+    "v4-wirefree-2026": (25, 34, 58, 64, 92, 93, 751, 758, 971, 985, 1147, 1171),
     # edges of a remote behind a hole, old buffers in frame 1 of 4, edges at a later count, one edge without leftovers,
     # one old buffer at the end
     "v4-wirefree": (2, 38, 87, 120, 143),
