@@ -10,7 +10,7 @@ from typing import Any
 from miniscope_xr.errors import NotACardError, OptionError
 from miniscope_xr.index.chains import NOT_HERE, Chains
 from miniscope_xr.index.clock import clock_of
-from miniscope_xr.index.detect import detect
+from miniscope_xr.index.detect import detect, shown_otherwise
 from miniscope_xr.index.front import Card
 from miniscope_xr.index.overwritten import blank_sectors, with_overwritten
 from miniscope_xr.index.recording import Recording
@@ -19,6 +19,9 @@ from miniscope_xr.index.v3 import index_footers
 from miniscope_xr.layout import SECTOR, Layout
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.salvage import Tolerant
+
+_FEW = 2  # buffers: of fewer the first header may say what it is not
+Found = tuple[list[Recording], list[tuple[int, int]]]
 
 
 class _BufferChains(Chains):
@@ -210,14 +213,27 @@ def build_index(
     if errors == "fill":
         source = Tolerant(source)
     card = detect(source, layout)
-    exhaustive = index == "scan"
+    options = index == "scan", whole, old_buffers
+    failed: NotACardError | None = None
+    found: Found = [], []
+    try:
+        found = _found(source, card, *options)
+    except NotACardError as error:
+        failed = error
+    if card.words and sum(recording.n_buffers for recording in found[0]) < _FEW:
+        other = shown_otherwise(source, layout, card)
+        if other is not None:
+            card, failed, found = other, None, _found(source, other, *options)
+    if failed is not None:
+        raise failed
+    return replace(card, recordings=with_overwritten(source, *found, card.start is not None))
+
+
+def _found(source: ByteSource, card: Card, exhaustive: bool, whole: bool, old_buffers: bool) -> Found:
+    """The recordings of a card, and the stretches of sectors that hold none of their buffers."""
     if card.config is not None:
         buffers = _BufferChains(source, card, card.config, exhaustive, whole, old_buffers)
-        found, holes = buffers.recordings(), buffers.walker.holes
-    elif card.build is not None:
-        found, holes = index_footers(source, card, card.build, exhaustive, whole, old_buffers)
-    else:
-        raise NotACardError(
-            f"layout {card.layout.id!r} says neither where the frame size stands nor what builds there are"
-        )
-    return replace(card, recordings=with_overwritten(source, found, holes, card.start is not None))
+        return buffers.recordings(), buffers.walker.holes
+    if card.build is not None:
+        return index_footers(source, card, card.build, exhaustive, whole, old_buffers)
+    raise NotACardError(f"layout {card.layout.id!r} says neither where the frame size stands nor what builds there are")

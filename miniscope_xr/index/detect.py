@@ -61,6 +61,19 @@ def detect(source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, Any
     raise _blank(blank) if blank else _nothing(source, [card.layout for card in cards])
 
 
+def shown_otherwise(
+    source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, Any] | Layout | None, card: Card
+) -> Card | None:
+    """The card as the buffers behind the first show it, where their headers have another length; None if not.
+
+    Of use where nothing follows the first buffer as its header has it: one flipped bit makes another firmware's of it.
+    """
+    front = Front(source)
+    cards = [judge(front, load_layout(layout))] if layout is not None else _look_all(front)
+    shown = shown_behind(front, [each for each in cards if each.layout.buffer])
+    return None if shown is None or shown.words == card.words else with_settings(front, shown)
+
+
 def prepared(source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, Any] | Layout | None) -> list[Card]:
     """What a card without a recording says, by every layout it can have been prepared for."""
     front = Front(source)

@@ -73,7 +73,8 @@ def shown_behind(front: Front, cards: Sequence[Card]) -> Card | None:
     if not 0 <= found.sector - layout.sectors.data <= build.failed_writes * build.buffer_sectors:
         return None
     card = next(card for card in cards if card.layout.id == layout.id)
-    if card.state is State.HEADERS_ONLY and build.stale_config:
+    unlike = card.config is not None and card.words != build.header_words  # the first header says another length
+    if unlike or (card.state is State.HEADERS_ONLY and build.stale_config):
         card = _by_build(front, replace(card, layout=card.layout.of(build)), build, None, "")
     return replace(card, build=build, notes=()) if card.state is State.RECORDED else None
 

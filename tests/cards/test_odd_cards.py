@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from miniscope_xr import MiniscopeError
 from miniscope_xr.tools.simulate import (
@@ -240,3 +241,23 @@ def test_a_drop_somewhere_among_failed_writes_is_no_older_recording(tmp_path: Pa
     assert {b.words[6] for b in card.buffers[:31]} == {0} != {b.words[6] for b in card.buffers[44:]}
     for index in ("bisect", "scan"):
         assert differences(card, tmp_path / "card.img", index=index) == []
+
+
+@pytest.mark.parametrize(("layout", "build", "words"), [
+    ("v4-wirefree", "battery", {0: 10}), ("v4-wirefree", "f70f880", {0: 11}), ("daq-wirefree", "HEAD", {0: 9}),
+    ("samd-framework", "12 words, focus", {0: 13}), ("samd-framework", "13 words", {0: 12}),
+    ("samd-framework", "14 words", {0: 12, 1: 1 << 30}), ("v4-wirefree", "HEAD", {0: 11}),
+])  # fmt: skip
+def test_a_first_header_that_says_another_length_moves_no_pixel(
+    layout: str, build: str, words: dict[int, int], tmp_path: Path
+) -> None:
+    small = {} if layout == "daq-wirefree" else {"width": 304, "height": 120}
+    card = simulate(layout, build, frames=8, seed=4, **small)
+    path = tmp_path / "card.img"
+    path.write_bytes(with_words(card, card.layout.sectors.data * 512, words))
+    frames, video, _ = card.expected(0)
+    with xr.open_dataset(path, engine="miniscope") as ds:
+        whole = np.flatnonzero(ds.complete.values)
+        assert len(whole) == len(frames) - 1
+        for k in whole.tolist():
+            assert np.array_equal(ds.video[k].values, video[frames.tolist().index(int(ds.frame_num[k]))])
