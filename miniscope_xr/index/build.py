@@ -47,10 +47,36 @@ class _BufferChains(Chains):
             return 0, [f"the last buffer (frame {frame}) never reached the card"]
         kept = max((n - max(blank, 1)) * SECTOR - self.card.framing.head, 0)
         how = f"only {n - blank} of its {n} sectors" if blank else "not all of its sectors"
+        gives_up = bool(self.card.framing.build.driver_timeout[0])
+        why = "the power went, or the driver gave up," if gives_up else "the power went"
         return min(kept, run.length_of(i)), [
-            f"the power went while the last buffer of frame {frame} was written: {how} reached the card, "
+            f"{why} while the last buffer of frame {frame} was written: {how} reached the card, "
             "what follows in it is older card content"
-        ]  # fmt: skip
+        ]
+
+    def _ahead_of_its_place(self, runs: list[Run]) -> list[str]:
+        """What to say of frames behind the last one that have a buffer on the card: in the place of one a ring before.
+
+        The camera overtook a slow card there, and the recording ended before that buffer's own place was written. Only
+        looked at where the last buffer waited for the card as long as half a ring takes.
+        """
+        run, ring = runs[-1], self.ring
+        end = self.headers.at(run.sector_of(run.count - 1))
+        if not ring or run.odd or end is None or self.card.framing.build.overflow == "pool":
+            return []
+        waited = (end.write_time - end.time) * max(run.count - 1, 1)
+        if end.write_time < 0 or waited < (end.time - run.first.time) * ring / 2:
+            return []
+        known = ((i, self.headers.at(run.sector_of(i))) for i in range(max(run.count - ring, 0), run.count))
+        ahead = {
+            h.frame for i, h in known if h is not None and h.frame > run.last_frame
+            and (h.written, h.count) == (run.first.written + i, run.first.count + i + ring)
+        }  # fmt: skip
+        return [
+            f"of frame {frame} one buffer is on the card, in the place of another that is missing (the card was too "
+            "slow); it is not returned"
+            for frame in sorted(ahead)
+        ]
 
     def _older_tail(self, run: Run, i: int) -> bool:
         """Whether what an older recording's buffer leaves a ring behind the last buffer is the last one's own tail."""
@@ -157,6 +183,7 @@ class _BufferChains(Chains):
             reached = limit == found or self._lost_at_end(runs[-1], limit)
             warnings += [] if reached else self._doubtful_count(runs[-1], limit)
             limit = limit if reached else 0
+        warnings += self._ahead_of_its_place(runs)
         torn = None
         if (limit and reached) or self.facts.finished(runs):
             status = "finished"

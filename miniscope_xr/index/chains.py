@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from miniscope_xr.errors import NotACardError
+from miniscope_xr.index.filesystem import seems_formatted
 from miniscope_xr.index.front import Card
 from miniscope_xr.index.headers import HeaderReader
 from miniscope_xr.index.old_buffers import Starts, by_the_list, first_listed
@@ -194,7 +195,7 @@ class Chains:
 
     def _behind_format(self, last: Run) -> bool:
         """Whether a run goes on behind a hole at its end, on a card that was formatted."""
-        if self.source.read(0, SECTOR)[-2:] != b"\x55\xaa" or self.headers.at(last.end_sector) is not None:
+        if self.headers.at(last.end_sector) is not None or not seems_formatted(self.source):
             return False
         places = [last.count + n * max(self.ring, 1) for n in (1, 2, 4)]
         longer = replace(last, count=places[-1] + 1)

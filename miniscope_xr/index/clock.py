@@ -184,7 +184,9 @@ def clock_of(runs: Sequence[Run], headers: HeaderReader) -> Model | None:
     if run is None:
         return None
     size = len(run.cut)
-    starts = ((-run.first.index) % size + k * size for k in range(_TRIED))  # old buffers may stand in the first frame
+    most = run.count // size - _TRIED  # old buffers, or a hole, may be in the first frames
+    frames = [*range(_TRIED), *range(max(most - _TRIED, _TRIED), most)]
+    starts = ((-run.first.index) % size + k * size for k in frames)
     return next((told for start in starts if (told := _clock_from(run, start, headers))), None)
 
 

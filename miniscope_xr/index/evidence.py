@@ -85,7 +85,7 @@ class Evidence:
             return told
         # a buffer that never reached the card, or not all of it, proves nothing
         ends = [(r, k) for r, j in ((run, i), source) for k in (j, j + 1) if k < r.count]
-        return None if any(self._header(r, k) is None for r, k in ends) else False
+        return None if any(self._header(r, k) is None and not self.headers.flipped(r, k) for r, k in ends) else False
 
     def _repeats(self, run: Run, i: int) -> bool | None:
         """The same by the bytes alone, whatever is there."""

@@ -67,9 +67,11 @@ def excursions(
             continue
         before = values[:start][own[:start]][-_SIDE:]  # without the old ones found so far
         following = bounds[n + 2] if n + 2 < len(bounds) else stop
-        returns = times is not None and start > 0 and bool(times[known[start]] < times[known[start - 1]])
+        returns = times is not None and any(
+            times[known[k]] < times[known[k - 1]] for k in (start, stop) if 0 < k < len(known)
+        )
         level, size = float(np.median(values[start:stop])), stop - start
-        wide, near = values[stop : stop + _SIDE], values[stop:following]
+        wide, near = values[stop : stop + _SIDE], values[stop : min(following, stop + _SIDE)]
         sides = [near if len(near) > _FEW else wide, *([near] if returns and 1 < len(near) <= _FEW else [])]
         odd = (
             _strays(before, behind, level, size, tolerance, ticks, end, build.remote_edge, returns) for behind in sides
@@ -93,7 +95,7 @@ def _strays(
 ) -> bool:
     """Whether a stretch of buffers is off the clock of both sides, and not between them.
 
-    ``returns``: time goes back to it.
+    ``returns``: time goes back to it, or from it.
     """
     if not len(before):
         return False  # a few buffers of this recording, and behind them an older one

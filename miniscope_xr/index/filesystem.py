@@ -62,7 +62,7 @@ def find_file_systems(source: Readable, whole: bool = False) -> list[FileSystem]
         Look for one without any boot sector too (ext2 to 4 leave the first sectors empty): four more sectors.
     """
     boot = source.read(0, SECTOR)
-    signed = boot[510:512] == b"\x55\xaa"
+    signed = _signed(boot)
     if not signed and not whole:
         return []
     found = []
@@ -75,6 +75,15 @@ def find_file_systems(source: Readable, whole: bool = False) -> list[FileSystem]
         if file_system is not None:
             found.append(file_system)
     return found
+
+
+def seems_formatted(source: Readable) -> bool:
+    """Whether a card begins with a table or a boot sector (ext2 to 4 without a table have none): one sector is read."""
+    return _signed(source.read(0, SECTOR))
+
+
+def _signed(boot: bytes) -> bool:
+    return boot[510:512] == b"\x55\xaa"
 
 
 def merged(stretches: Iterable[tuple[int, int]]) -> Stretches:
@@ -126,7 +135,7 @@ def _runs(used: np.ndarray[Any, Any], first: int, size: int) -> Stretches:
 
 def _fat(source: Readable, start: int, head: bytes) -> Occupied:
     sectors, tables, reserved = head[13], head[16], number_at(head, 14, 2)
-    if head[510:512] != b"\x55\xaa" or number_at(head, 11, 2) != SECTOR or not tables or sectors & (sectors - 1):
+    if not _signed(head) or number_at(head, 11, 2) != SECTOR or not tables or sectors & (sectors - 1):
         return None
     if not sectors or not reserved or head[0] not in (0xEB, 0xE9):
         return None

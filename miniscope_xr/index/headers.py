@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from miniscope_xr.index.ahead import Ahead
 from miniscope_xr.index.framing import Framing
-from miniscope_xr.index.runs import MAX_INDEX, Cut, Header, Run
+from miniscope_xr.index.runs import MAX_INDEX, Cut, Header, Run, expected_headers
 from miniscope_xr.layout import SECTOR
 from miniscope_xr.layout.words import header_words
 from miniscope_xr.source.base import ByteSource
@@ -57,6 +57,16 @@ class HeaderReader:
             return None
         header = Header(*self._pick([*values, -1]))
         return header if self.plausible(header) else None
+
+    def flipped(self, run: Run, i: int) -> bool:
+        """Whether the header of buffer ``i`` of a run is as expected but for one bit, which makes it another."""
+        data = self.source.read(run.sector_of(i) * SECTOR, self.dtype.itemsize)
+        if len(data) < self.dtype.itemsize:
+            return False
+        row = np.frombuffer(data, self.dtype)[0]
+        expected = {name: int(values[0]) for name, values in expected_headers(run, np.array([i])).items()}
+        expected |= {"length": self.marker, "data_length": run.length_of(i)}
+        return sum((int(row[name]) ^ value).bit_count() for name, value in expected.items()) == 1
 
     def plausible(self, header: Header) -> bool:
         """Whether the words can be a header of this recording at all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from math import log
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from miniscope_xr.index.headers import HeaderReader
 from miniscope_xr.index.runs import Run
 from miniscope_xr.layout import SECTOR
 
+_PROBES = 8  # buffers that tell a recording's focus where its settings are gone
 _SPARE = 1 << 22  # bytes a short recording's frames may take more than the card
 
 
@@ -50,11 +52,21 @@ class RunFacts:
         self.headers = headers
 
     def focus(self, runs: list[Run]) -> int | None:
-        """Focus of the first and the last buffer, if it is one and the settings say that it stays; None: not known."""
+        """Focus of the first and the last buffer, if it is one and the settings say that it stays; None: not known.
+
+        Where the settings are gone, it is that of all but one of some more buffers.
+        """
         last = runs[-1]
         ends = runs[0].first, self.headers.at(last.sector_of(last.count - 1))
-        known = self.card.settings and not self.card.settings.get("ewl_scan_mode", 0)
-        return ends[0].ewl if known and ends[1] is not None and ends[0].ewl == ends[1].ewl >= 0 else None
+        if self.card.settings.get("ewl_scan_mode", 0) or ends[0].ewl < 0:
+            return None
+        if self.card.settings:
+            return ends[0].ewl if ends[1] is not None and ends[0].ewl == ends[1].ewl else None
+        run = max(runs, key=lambda r: r.count)
+        between = (self.headers.at(run.sector_of(run.count * k // _PROBES)) for k in range(1, _PROBES))
+        seen = Counter(header.ewl for header in (*ends, *between) if header is not None)
+        focus, times = seen.most_common(1)[0]
+        return focus if times + 1 >= seen.total() > _PROBES // 2 else None
 
     def ticks(self, runs: list[Run]) -> float:
         """Timestamp units per ms: of those its build may count, the one with which a frame takes about 1000 / fs ms."""

@@ -193,7 +193,8 @@ class Unreached(Evidence):
         best = min(places, key=lambda i: _cost(left, i - start))
         before, behind = _sides(left, best - start)
         level = float(np.median(behind)) if len(behind) else 0.0
-        tolerance = model.tolerance(self.ticks) + unsure * self.ticks * (1 + len(gap) / size)
+        drifted = unsure * self.ticks * (1 + len(gap) / size)
+        tolerance = model.tolerance(self.ticks) + drifted
         settled = 2 * int((np.abs(behind - level) <= tolerance).sum()) > len(behind)  # not where interrupts were lost
         if len(before) < _FEW or len(behind) < size or not settled:
             return None
@@ -201,7 +202,9 @@ class Unreached(Evidence):
         own = np.where(np.array(gap) < best, float(np.median(before)), level)
         most = min(jump / 2 - self.ticks / 4, tolerance)
         blurred = np.abs(left[gap.start - start : gap.stop - start] - own) > most
-        return best if jump > tolerance and not (sharp and blurred.any()) else None
+        stray = max(float(np.ptp(side)) / 2 / self.ticks for side in (before, behind))  # by so much drift is less sure
+        clear = jump > tolerance + drifted * max(stray - 1, 0)
+        return best if clear and not (sharp and blurred.any()) else None
 
 
 def _level(left: Floats, size: int, stop: int, start: int) -> tuple[Floats, float]:

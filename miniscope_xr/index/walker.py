@@ -189,27 +189,30 @@ class Walker(Extents):
         cut, size = like.cut, len(like.cut)
         if like.odd or size < 2 or like.count < 2 * size:
             return sector, header
-        pauses: dict[int, float | None] = {}
+        pauses: dict[int, tuple[float, float] | None] = {}
         for _ in range(_BACK):
             index = header.index
             if index not in pauses:
-                pauses[index] = self._usual_pause(like, index)
+                pauses[index] = self._usual_pauses(like, index)
             pause = pauses[index]
             before = sector - cut.sectors[(index - 1) % size]
             own = self.headers.at(before) if before >= found[-1].end_sector else None
             if own is None or own.index >= size or own.written < found[-1].end_place or pause is None:
                 break
             leads = Run(before, 2, own, cut).matches(1, header) and own.length == cut.lengths[own.index]
-            if not leads or abs(header.time - own.time - pause) > FINE:
+            if not leads or not pause[0] <= header.time - own.time <= pause[1]:
                 break
             sector, header = before, own
         return sector, header
 
-    def _usual_pause(self, run: Run, index: int) -> float | None:
-        """Ticks by which a run's buffers of an index usually come later than those before them."""
+    def _usual_pauses(self, run: Run, index: int) -> tuple[float, float] | None:
+        """The least and the most ticks by which a run's buffers of an index usually come later than those before."""
         size = len(run.cut)
         last = run.count - 1 - (run.index_of(run.count - 1) - index) % size
         there = range(last, max(last - _PAUSES * size, 0), -size)
         pairs = ((self.headers.at(run.sector_of(i - 1)), self.headers.at(run.sector_of(i))) for i in there)
         known = [b.time - a.time for a, b in pairs if a is not None and b is not None]
-        return median(known) if known else None
+        if not known:
+            return None
+        near = [pause for pause in known if abs(pause - median(known)) <= 2 * FINE]  # not over an edge of a remote
+        return min(near, default=median(known)) - 1, max(near, default=median(known)) + 1

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from miniscope_xr.index.filesystem import find_file_systems
+from miniscope_xr.index.filesystem import find_file_systems, seems_formatted
 from miniscope_xr.source.open import open_device
 from miniscope_xr.tools.simulate import PowerLoss, SimulatedCard, simulate
+from miniscope_xr.tools.simulate.lives import SYSTEMS, file_system
 from tests.measure.formatted import SECTOR, WAYS, Way, format_card, installed, judge, write_card
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -97,3 +98,11 @@ def test_a_damaged_superblock_is_no_error(tmp_path: Path) -> None:
             for system in find_file_systems(source, whole=True):
                 assert all(first < stop for first, stop in system.written)
             source.close()
+
+
+@pytest.mark.parametrize("kind", [*(kind for kind in SYSTEMS if kind != "ext4"), "MBR", None])
+def test_a_table_or_a_boot_sector_is_seen_in_the_first_sector(kind: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "card.img"
+    path.write_bytes(bytes(8192) if kind is None else file_system(kind, 8192).tobytes())
+    with open_device(path) as source:
+        assert seems_formatted(source) is (kind is not None)
