@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
-
 from miniscope_xr.errors import NotACardError
 from miniscope_xr.index.filesystem import seems_formatted
 from miniscope_xr.index.front import Card
+from miniscope_xr.index.gave_up import without_lost
 from miniscope_xr.index.headers import HeaderReader
 from miniscope_xr.index.old_buffers import Starts, by_the_list, first_listed
 from miniscope_xr.index.run_facts import RunFacts
@@ -19,7 +18,6 @@ from miniscope_xr.index.walker import Walker
 from miniscope_xr.layout import SECTOR, lengths_of
 from miniscope_xr.source.base import ByteSource
 
-_EVERY = 4096  # frames of a run up to which every header is looked at
 _TRIED = 128  # headers from which buffers are followed to the count: more stand behind no hole, but on a ruined card
 NOT_HERE = -1  # the recording that the card's count is of is not among those found
 
@@ -269,7 +267,7 @@ class Chains:
         counted_end = self._end_at_count(runs) if self.stale and not self.whole else None
         runs, doubts, cut = (counted_end, [], True) if counted_end else self._without_older(runs)
         if self.card.build is not None and self.card.build.driver_timeout[0]:
-            runs = [part for run in runs for part in self._without_lost(run)]
+            runs = [part for run in runs for part in without_lost(run, self.headers)]
         counts = self.facts.low_counts(runs) if runs else None
         if counts is None or counts.written_fits(runs) or self.whole:  # a DAQ's clean stop left them
             return runs, doubts, cut
@@ -294,25 +292,3 @@ class Chains:
             if ends and not self._without_older(kept)[2]:
                 return kept
         return None
-
-    def _without_lost(self, run: Run) -> list[Run]:
-        """A run without the frames none of whose buffers reached the card: the driver gave up on a busy card."""
-        size = len(run.cut)
-        if run.odd or run.count > _EVERY * size:
-            return [run]
-        i = np.arange(run.count)
-        there = np.flatnonzero(self.card.framing.vouched(self.walker.rows(run.sectors_of(i)), run, i))
-        frames = (there + run.first.index) // size
-        parts = np.split(there, np.flatnonzero(np.diff(frames) > 1) + 1)
-        if len(parts) == 1:
-            return [run]
-        stops = [*(int(part[0]) for part in parts[1:]), run.count]
-        return [self._part(run, int(part[0]), int(part[-1]) + 1, stop) for part, stop in zip(parts, stops, strict=True)]
-
-    def _part(self, run: Run, start: int, stop: int, following: int) -> Run:
-        """Buffers from ``start`` to the end of the frame that ``stop`` is in; to the end of the run from the last."""
-        header = self.headers.at(run.sector_of(start))
-        size = len(run.cut)
-        whole = -(-(stop + run.first.index) // size) * size - run.first.index
-        count = (run.count if following == run.count else min(whole, following)) - start
-        return Run(run.sector_of(start), count, header or run.first, run.cut)
