@@ -127,6 +127,8 @@ class Unreached(Evidence):
         left, model = told
         left, unsure = _level(left, size, len(left) - size, len(left))
         usual = left[: len(left) - size]
+        if not np.isfinite(usual).any():
+            return None
         tolerance = model.tolerance(self.ticks) + 2 * unsure * self.ticks
         off = left - np.median(usual[np.isfinite(usual)])
         away = np.abs(off) > tolerance

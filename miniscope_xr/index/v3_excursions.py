@@ -100,7 +100,7 @@ def stands_out(at: At, own: range, fs: float | None) -> range:
     card was busy; and a single one that is off by a ms may have strayed.
     """
     mine = [(k, found[0]) for k in own if (found := at(k)) is not None]
-    if len(mine) < 4:
+    if len(mine) < _AROUND:
         return range(0)
     frames, times = np.array([k for k, _ in mine]), np.array([t for _, t in mine], float)
     period = float(np.median(np.diff(times) / np.diff(frames)))
@@ -108,6 +108,10 @@ def stands_out(at: At, own: range, fs: float | None) -> range:
     if np.ptp(phase) > camera_period(period, fs) - TOLERANCE:
         return range(0)
     off = np.array([_off(phase, k) for k in range(len(phase))])
+    for edge in (off[:_TWO], off[-_TWO:]):
+        edge[np.abs(edge) <= FINE] = (
+            0.0  # a clock that drifts steps by a ms, and here nothing shows that it stays there
+        )
     most = int(np.argmax(np.abs(off)))
     beside = [k for k in (most - 1, most + 1) if 0 <= k < len(off) and abs(off[k] - off[most]) < 1 <= abs(off[k])]
     first, last = min(most, *beside, most), max(most, *beside, most)
@@ -120,8 +124,8 @@ def stands_out(at: At, own: range, fs: float | None) -> range:
 
 
 def _off(phase: Floats, k: int) -> float:
-    """Ms by which a frame is off those before it and those behind it: off those that it is nearer to."""
-    sides = (phase[max(k - _AROUND, 0) : k], phase[k + 1 : k + 1 + _AROUND])
+    """Ms by which a frame is off those before it and those behind it, without the next ones: off the nearer of both."""
+    sides = (phase[max(k - _AROUND - 1, 0) : max(k - 1, 0)], phase[k + 2 : k + 2 + _AROUND])
     return min((float(phase[k] - np.median(side)) for side in sides if len(side)), key=abs, default=0.0)
 
 
