@@ -67,16 +67,17 @@ def excursions(
             continue
         before = values[:start][own[:start]][-_SIDE:]  # without the old ones found so far
         following = bounds[n + 2] if n + 2 < len(bounds) else stop
-        returns = times is not None and any(
-            times[known[k]] < times[known[k - 1]] for k in (start, stop) if 0 < k < len(known)
-        )
+        last = np.flatnonzero(own[:start])[-1:]  # of this recording, in front of them
+        back_to = times is not None and bool((times[known[start]] < times[known[last]]).any())
+        back_from = times is not None and stop < len(known) and bool(times[known[stop]] < times[known[stop - 1]])
+        returns = back_to or back_from
         level, size = float(np.median(values[start:stop])), stop - start
         wide, near = values[stop : stop + _SIDE], values[stop : min(following, stop + _SIDE)]
         sides = [near if len(near) > _FEW else wide, *([near] if returns and 1 < len(near) <= _FEW else [])]
         odd = (
             _strays(before, behind, level, size, tolerance, ticks, end, build.remote_edge, returns) for behind in sides
         )
-        goes_on = returns and not len(wide) and end == GOES_ON and len(before) > 2 * size
+        goes_on = back_to and not len(wide) and end == GOES_ON and len(before) > 2 * size
         own[start:stop] = not (goes_on or any(odd))
     found[known[~own]] = True
     return found

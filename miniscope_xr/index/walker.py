@@ -119,12 +119,14 @@ class Walker(Extents):
         Then what seemed a hole holds an older recording, of which it is too.
         """
         end = self.headers.at(last.sector_of(last.count - 1)) or last.first
+        others = 0  # in a row that cannot follow: of one, a bit may have flipped
         for _ in range(_BACK):
             before = self._in_front(last, sector, header)
             if before is None:
                 return False
             sector, header = before
-            if header.written < last.end_place or header.time < end.time or not self._follows(last, header):
+            others = 0 if self._follows(last, header) else others + 1
+            if header.written < last.end_place or header.time < end.time or others > 1:
                 return True
         return False
 

@@ -71,6 +71,8 @@ MISREAD = {
     "a time that goes back from old buffers to new ones": (30174,),
     "old buffers and a hole in the first frames": (30247,),
     "another focus in the place of failed writes, and the settings are gone": (30191,),
+    "a lapped buffer whose frame number has a flipped bit, in front of a drop": (20252,),
+    "a time with a flipped bit in front of the last buffers of a run": (21246,),
     "edges of a remote one after another, frames of four buffers": (20248, 14144),
     "edges of a remote before an older recording: its last buffer is of odd length": (21652,),
     "writes wait for the next buffer: a write began when another recording's came": (20723, 20564),
