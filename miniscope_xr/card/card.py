@@ -75,7 +75,7 @@ class OpenCard:
         self._source = OwnedSource(self.path, open_device)
         try:
             self.unread = self._source.unread
-            self.salvage = errors == "fill" or bool(self.unread)
+            self.tolerant = errors == "fill" or bool(self.unread)
             errors = "fill" if self.unread else errors
             self.splices: Splices = ()
             """Where this image is off the sectors of its card: bytes of it, and zeros that are put in before each."""
@@ -84,7 +84,7 @@ class OpenCard:
             )
             self.index: Card = self._found(build, layout)
             self._splice(build)
-            self._source.remember(partial(_identity, self.index.layout, self.salvage))
+            self._source.remember(partial(_identity, self.index.layout, self.tolerant))
         except NotACardError as error:
             said = _named(error, self.path, self._source)
             self._source.close()
@@ -186,4 +186,4 @@ class OpenCard:
         """Return the frames of one recording; ``strict``: a sector that cannot be read is an error all the same."""
         build = self.layout.build
         reader = PoolBufferReader if build is not None and build.overflow == "pool" else BufferReader
-        return FrameReader(reader(recording, self.index.framing, self.salvage and not strict), fill, until)
+        return FrameReader(reader(recording, self.index.framing, self.tolerant and not strict), fill, until)

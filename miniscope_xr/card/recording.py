@@ -115,9 +115,9 @@ class OpenRecording:
         ``whole=False`` does not look for unreadable sectors behind the headers (see :meth:`FrameReader.describe`).
         """
         source = self.card.source()
-        whole = whole and self.card.salvage
+        whole = whole and self.card.tolerant
         known = self._whole_rows if whole else self._frame_rows
-        keep = self.card.salvage and not whole  # they also tell which sectors could be read
+        keep = self.card.tolerant and not whole  # they also tell which sectors could be read
         return known.get(rows, lambda: self.frames.describe(source, rows, self._header_tables.take(rows, keep), whole))
 
     def times(self, rows: Ints, end: bool = False) -> np.ndarray[Any, np.dtype[np.float64]]:

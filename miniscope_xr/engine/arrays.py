@@ -59,7 +59,7 @@ class CardArray(BackendArray):
 
     def _token(self) -> tuple[Any, ...]:
         recording = self.opened.recording
-        return (recording.number, recording.n_buffers, str(recording.runs[0]), self.opened.card.salvage)
+        return (recording.number, recording.n_buffers, str(recording.runs[0]), self.opened.card.tolerant)
 
 
 class Pixels(CardArray):

@@ -119,7 +119,7 @@ class FrameAssembler:
                 if index < self._slots:
                     covered[index] |= buffer.whole and len(buffer.data) == min(self.payload, self.frame_bytes - start)
         complete = bool(covered.all()) and not present >> self._slots
-        if not complete and not self.buffers.salvage and self.pieces(row) and source.changed:
+        if not complete and not self.buffers.tolerant and self.pieces(row) and source.changed:
             raise CardChangedError(
                 errno.ESTALE,
                 f"frame {self.frame_num(np.array([row]))[0]} is not whole, and the image was written to since it was "

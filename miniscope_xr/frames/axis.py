@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from enum import IntEnum
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -13,8 +14,14 @@ from miniscope_xr.errors import OptionError
 from miniscope_xr.index.runs import Run
 from miniscope_xr.layout.arrays import Ints
 
-PIECES, BLANK = -1, -2  # instead of a run's number
 _MAX_BLANKS = 1 << 24  # frames that gaps="fill" may insert
+
+
+class NoRun(IntEnum):
+    """What stands in the place of a run's number, for frames that no run carries whole."""
+
+    PIECES = -1  # buffers of one run or several, of which some may be missing
+    BLANK = -2  # none: ``gaps="fill"`` inserted it
 
 
 class Piece(NamedTuple):
@@ -35,7 +42,7 @@ class Span(NamedTuple):
 
 
 class FrameAxis:
-    """The frame axis as segments: (first frame number, frames, run or PIECES or BLANK).
+    """The frame axis as segments: (first frame number, frames, run or :class:`NoRun`).
 
     Parameters
     ----------
@@ -53,7 +60,7 @@ class FrameAxis:
         for number, run in enumerate(runs):
             spans += self._split(number, run)
         segments = self._resolve(sorted(spans))
-        segments += [(frame, 1, PIECES) for frame in self._pieces]
+        segments += [(frame, 1, NoRun.PIECES) for frame in self._pieces]
         segments.sort()
         if until is not None:
             segments = [(f, min(n, until - f + 1), r) for f, n, r in segments if f <= until]
@@ -117,13 +124,14 @@ class FrameAxis:
     @staticmethod
     def _filled(segments: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
         """Insert blank frames where numbers are missing."""
-        filled, at = [], 0
+        filled: list[tuple[int, int, int]] = []
+        at = 0
         for start, count, run in segments:
             if start > at:
-                filled.append((at, start - at, BLANK))
+                filled.append((at, start - at, NoRun.BLANK))
             filled.append((start, count, run))
             at = start + count
-        blanks = sum(n for _, n, r in filled if r == BLANK)
+        blanks = sum(n for _, n, r in filled if r == NoRun.BLANK)
         if blanks > _MAX_BLANKS:
             raise OptionError(
                 f"gaps='fill' would insert {blanks} blank frames; frame numbers on this card jump too far, use 'skip'"
@@ -153,7 +161,7 @@ class FrameAxis:
         """The nearest row from ``row`` on, forwards (1) or backwards (-1), that is not blank; past the end if none."""
         while 0 <= row < len(self):
             k, _ = self._at(row)
-            if self._run[k] != BLANK:
+            if self._run[k] != NoRun.BLANK:
                 return row
             row = self._rows[k + 1] if step > 0 else self._rows[k] - 1
         return row
@@ -167,7 +175,7 @@ class FrameAxis:
     def partial_rows(self, slots: int) -> list[int]:
         """Rows that lack some of ``slots`` buffers by arithmetic (holes inside a run are not seen here)."""
         rows = []
-        for row in (self._rows[k] for k, run in enumerate(self._run) if run == PIECES):
+        for row in (self._rows[k] for k, run in enumerate(self._run) if run == NoRun.PIECES):
             have = {self._runs[p.run].index_of(i) for p in self.pieces(row) for i in range(p.start, p.stop)}
             if not set(range(slots)) <= have:
                 rows.append(row)
@@ -177,9 +185,9 @@ class FrameAxis:
         """Return the buffers of one row, in card order; none for a blank frame."""
         k, frame = self._at(row)
         number = self._run[k]
-        if number == BLANK:
+        if number == NoRun.BLANK:
             return []
-        if number == PIECES:
+        if number == NoRun.PIECES:
             return self._pieces[frame]
         start = self.first_buffer(number, frame)
         return [Piece(number, start, start + len(self._runs[number].cut))]
@@ -190,7 +198,7 @@ class FrameAxis:
         return (frame - run.first.frame) * len(run.cut) - run.first.index
 
     def by_run(self, rows: Ints) -> Iterator[tuple[int, Ints]]:
-        """Run (or PIECES, BLANK), and which of some rows it carries, for each run that carries one of them."""
+        """Run (or :class:`NoRun`), and which of some rows it carries, for each run that carries one of them."""
         numbers = self._run_of[np.searchsorted(self._row, rows, side="right") - 1]
         order = np.argsort(numbers, kind="stable")
         for at in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):

@@ -53,14 +53,14 @@ class BufferReader:
     ----------
     recording : Recording
     framing : Framing
-    salvage : bool
+    tolerant : bool
         Leave out unreadable sectors instead of raising.
     """
 
-    def __init__(self, recording: Recording, framing: Framing, salvage: bool) -> None:
+    def __init__(self, recording: Recording, framing: Framing, tolerant: bool) -> None:
         self.recording = recording
         self.framing = framing
-        self.salvage = salvage
+        self.tolerant = tolerant
         self._clocks: dict[int, RunClock] = {}
 
     # -- headers --------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ class BufferReader:
 
     def rows(self, source: ByteSource, places: Ints) -> Array:
         """Headers at some bytes of the card."""
-        return read_rows(Tolerant(source) if self.salvage else source, self.framing.dtype, places)
+        return read_rows(Tolerant(source) if self.tolerant else source, self.framing.dtype, places)
 
     def table(self, source: ByteSource, run: Run, i: Ints) -> tuple[Array, Bools]:
         """Headers of whole frames ``i`` (frames, buffers), and which frames are to be read buffer by buffer anyway.
@@ -202,7 +202,7 @@ class BufferReader:
         try:
             data = source.read(offset, room)
         except CardReadError as error:
-            if not self.salvage:
+            if not self.tolerant:
                 text = f"frame {run.frame_of(i)}: {error.strerror}"
                 raise CardReadError(error.errno, text, error.filename) from error
             data, bad = source.salvage(offset, room)

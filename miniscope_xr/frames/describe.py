@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.frames.assemble import FrameAssembler
-from miniscope_xr.frames.axis import PIECES
+from miniscope_xr.frames.axis import NoRun
 from miniscope_xr.frames.cache import HeaderTable
 from miniscope_xr.frames.stencil import aligned_empty, tiles
 from miniscope_xr.index.runs import Run
@@ -76,12 +76,12 @@ class FrameDescriber(FrameAssembler):
             np.zeros(n, np.uint32), np.zeros(n, bool),
         )  # fmt: skip
         table, doubtful = headers, np.zeros(0, np.int64)
-        if whole and self.buffers.salvage:
+        if whole and self.buffers.tolerant:
             table, doubtful = self._look_at_all(source, rows, headers)
         for number, at in self.axis.by_run(rows):
             if number >= 0:
                 self._describe_fast(source, number, at, rows, result, table)
-            elif number == PIECES:
+            elif number == NoRun.PIECES:
                 doubtful = np.concatenate([doubtful, at])
         for k in doubtful.tolist():
             self._describe_slow(source, int(rows[k]), k, result)

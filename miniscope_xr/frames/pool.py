@@ -17,6 +17,7 @@ A suspect buffer of which nothing tells whether it is torn stays, but its frame 
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -36,14 +37,20 @@ _FURTHER = 3  # rings behind a buffer in which the one that filled its slot agai
 _ALIKE = 16  # bytes in a row that two buffers do not share by chance
 _FRONT = 4  # the same at the very start, where a slot is filled first
 
-WHOLE, SUSPECT, TORN = "whole", "suspect", "torn"
+
+class Tear(Enum):
+    """Whether a buffer was torn: its memory was filled again before it was written, or the driver gave it up."""
+
+    WHOLE = "whole"
+    SUSPECT = "suspect"  # nothing tells: it stays, but its frame is not called complete
+    TORN = "torn"
 
 
 class PoolBufferReader(BufferReader):
     """Buffers that all take the same number of sectors, and may be torn by an overflow or a driver that gave up."""
 
-    def __init__(self, recording: Recording, framing: Framing, salvage: bool) -> None:
-        super().__init__(recording, framing, salvage)
+    def __init__(self, recording: Recording, framing: Framing, tolerant: bool) -> None:
+        super().__init__(recording, framing, tolerant)
         self._step = framing.step or framing.full_sectors
 
     @property
@@ -72,30 +79,30 @@ class PoolBufferReader(BufferReader):
         if found is None:
             return None
         verdict = self._verdict(source, run, i, found)
-        return None if verdict == TORN else found if verdict == WHOLE else found._replace(whole=False)
+        return None if verdict is Tear.TORN else found if verdict is Tear.WHOLE else found._replace(whole=False)
 
     def _header_at(self, source: ByteSource, sector: int) -> Array | None:
         rows = self.rows(source, np.array([sector * SECTOR]))
         return rows if int(rows["length"][0]) == self.framing.marker else None
 
-    def _verdict(self, source: ByteSource, run: Run, i: int, buffer: Buffer) -> str:
+    def _verdict(self, source: ByteSource, run: Run, i: int, buffer: Buffer) -> Tear:
         """Whether a buffer is whole, torn, or may be either."""
         sector, place = run.sector_of(i), int(buffer.header["write_buffer_count"][0])
         if run is self.recording.runs[-1] and i == run.count - 1:
-            return WHOLE  # nothing was written behind it; a power loss is looked for elsewhere
+            return Tear.WHOLE  # nothing was written behind it; a power loss is looked for elsewhere
         behind = self._header_at(source, sector + self._step)
         if behind is None or int(behind["write_buffer_count"][0]) != place + 1:
             return self._cut(source, sector, buffer)
         began, ends = int(buffer.header["write_timestamp"][0]), int(behind["write_timestamp"][0])
         if ends < began:
             return self._cut(source, sector, buffer)  # an older recording's stands in the next place
-        verdict = WHOLE
+        verdict = Tear.WHOLE
         if self._filled_again(source, run, buffer.header) <= ends:
             verdict = self._compare(source, sector, buffer)
         lasted = ends - max(began, int(behind["timestamp"][0]))
-        if verdict == WHOLE and 0 < self._build.driver_timeout[0] <= lasted:
+        if verdict is Tear.WHOLE and 0 < self._build.driver_timeout[0] <= lasted:
             found = self._cut(source, sector, buffer)
-            verdict = found if found == TORN or not self._waited(source, run, buffer.header, ends) else WHOLE
+            verdict = found if found is Tear.TORN or not self._waited(source, run, buffer.header, ends) else Tear.WHOLE
         return verdict
 
     def _model(self, source: ByteSource, run: Run) -> Model | None:
@@ -126,33 +133,33 @@ class PoolBufferReader(BufferReader):
         frames, later = divmod(index + self.framing.ring - 1, size)
         return float(header["timestamp"][0] + frames * model.period + model.offsets[later] - model.offsets[index])
 
-    def _compare(self, source: ByteSource, sector: int, buffer: Buffer) -> str:
+    def _compare(self, source: ByteSource, sector: int, buffer: Buffer) -> Tear:
         """Whether a buffer repeats bytes of the one that was captured into its slot next."""
         wanted = int(buffer.header["buffer_count"][0]) + self.framing.ring
         places = sector + self._step * np.arange(1, _FURTHER * self.framing.ring + 1)
         rows = self.rows(source, places * SECTOR)
         hits = np.flatnonzero((rows["length"] == self.framing.marker) & (rows["buffer_count"] == wanted))
         if not len(hits):
-            return SUSPECT
+            return Tear.SUSPECT
         size = min(len(buffer.data), int(rows["data_length"][hits[-1]]))
         try:
             data = source.read(int(places[hits[-1]]) * SECTOR + self.framing.head, size)
         except CardReadError:
-            return SUSPECT
+            return Tear.SUSPECT
         mine, other = (np.frombuffer(part, np.uint8, len(data)) for part in (buffer.data, data))
         return _alike(mine, other)
 
-    def _cut(self, source: ByteSource, sector: int, buffer: Buffer) -> str:
+    def _cut(self, source: ByteSource, sector: int, buffer: Buffer) -> Tear:
         """Whether a buffer that the driver may have given up on lacks its end."""
         end = np.frombuffer(buffer.data, np.uint8)[-SECTOR:]
         if len(set(end.tolist())) == 1 and int(end[0]) in (0, 0xFF):
-            return TORN
+            return Tear.TORN
         behind = source.read((sector + self._step) * SECTOR, SECTOR)
         fresh = len(set(behind)) == 1  # had it been cut here, its end would be as blank as the hole behind it
-        return WHOLE if fresh else SUSPECT
+        return Tear.WHOLE if fresh else Tear.SUSPECT
 
 
-def _alike(mine: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> str:
+def _alike(mine: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> Tear:
     """Whether one buffer repeats a stretch of another at the same place; a flat stretch proves nothing."""
     same = np.concatenate(([False], mine == other, [False]))
     edges = np.flatnonzero(np.diff(same.astype(np.int8)))
@@ -160,6 +167,6 @@ def _alike(mine: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> str:
     for start, stop in edges.reshape(-1, 2).tolist():
         if stop - start >= (_FRONT if start == 0 else _ALIKE):
             if len(set(mine[start:stop].tolist())) > 1:
-                return TORN
+                return Tear.TORN
             suspect = True
-    return SUSPECT if suspect else WHOLE
+    return Tear.SUSPECT if suspect else Tear.WHOLE

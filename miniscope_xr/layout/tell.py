@@ -25,34 +25,6 @@ _NEVER = 1 << 40  # more than any field holds
 _PAIRS = 4  # buffers in a row before the pace of the writes tells anything
 
 
-def contradictions(
-    layout: Layout,
-    build: Build,
-    words: np.ndarray[Any, Any],
-    sectors: Ints,
-    settings: Mapping[str, int] | None = None,
-) -> list[str]:
-    """What in some buffer headers cannot have been written by a build.
-
-    Parameters
-    ----------
-    layout, build
-        The build and its layout.
-    words : uint32, shape (n, k)
-        First k words of the sectors where n buffers begin, in the order of the card.
-    sectors : int64, shape (n,)
-        Those sectors.
-    settings
-        The header sector's values, for buffer words that repeat a setting.
-
-    Returns
-    -------
-    list of str
-        One short reason for each statement of the layout that does not hold; empty where the build fits.
-    """
-    return list(_objections(layout, build, words, sectors, settings))
-
-
 def _fails(holds: Bools | bool, share: float = _MOST) -> bool:
     """Whether too few of some headers are as they should be, or the only one is not."""
     if isinstance(holds, bool):
@@ -90,10 +62,27 @@ def _columns(layout: Layout, words: int) -> _Columns:
     return _Columns(tuple(fields), *np.array(rows, np.int64).T)
 
 
-def _objections(
-    layout: Layout, build: Build, words: np.ndarray[Any, Any], sectors: Ints, settings: Mapping[str, int] | None
+def contradictions(
+    layout: Layout, build: Build, words: np.ndarray[Any, Any], sectors: Ints, settings: Mapping[str, int] | None = None
 ) -> Iterator[str]:
-    """The same one by one, the quickest to find first: for telling builds apart the first one is enough."""
+    """What in some buffer headers cannot have been written by a build, the quickest to find first.
+
+    Parameters
+    ----------
+    layout, build
+        The build and its layout.
+    words : uint32, shape (n, k)
+        First k words of the sectors where n buffers begin, in the order of the card.
+    sectors : int64, shape (n,)
+        Those sectors.
+    settings
+        The header sector's values, for buffer words that repeat a setting.
+
+    Yields
+    ------
+    str
+        One short reason for each statement of the layout that does not hold.
+    """
     if not len(words) or words.shape[1] < build.header_words:
         yield "no header"
         return
@@ -146,7 +135,7 @@ def fits(
     layout: Layout, build: Build, words: np.ndarray[Any, Any], sectors: Ints, settings: Mapping[str, int] | None = None
 ) -> bool:
     """Whether nothing in some buffer headers contradicts a build; see :func:`contradictions`."""
-    return next(_objections(layout, build, words, sectors, settings), None) is None
+    return next(contradictions(layout, build, words, sectors, settings), None) is None
 
 
 def fits_first(layout: Layout, build: Build, header: bytes, settings: Mapping[str, int] | None = None) -> bool:

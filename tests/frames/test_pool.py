@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from miniscope_xr.card import OpenCard
-from miniscope_xr.frames.pool import SUSPECT, TORN, WHOLE, _alike
+from miniscope_xr.frames.pool import Tear, _alike
 from miniscope_xr.source.base import Through
 from miniscope_xr.tools.simulate import Stall, simulate
 
@@ -58,13 +58,13 @@ def test_bytes_of_the_buffer_a_ring_later_prove_a_tear() -> None:
     rng = np.random.default_rng(5)
     mine, other = rng.integers(0, 256, (2, 4000), np.uint8)
     mine[mine == other] += 1
-    assert _alike(mine, other) == WHOLE
+    assert _alike(mine, other) == Tear.WHOLE
     for start, stop in ((0, 8), (1000, 1040)):
         torn = mine.copy()
         torn[start:stop] = other[start:stop]
-        assert _alike(torn, other) == TORN
+        assert _alike(torn, other) == Tear.TORN
     mine[100:400] = other[100:400] = 255  # saturated in both: no proof
-    assert _alike(mine, other) == SUSPECT
+    assert _alike(mine, other) == Tear.SUSPECT
 
 
 class Reads(Through):

@@ -165,13 +165,14 @@ def test_one_flipped_bit_contradicts_no_build() -> None:
     steps = np.where(words[:, 4] == 4, 21, 40)
     sectors = 1024 + np.concatenate(([0], np.cumsum(steps)[:-1]))
     head = build_of(V4, "HEAD")
-    assert contradictions(V4, head, words, sectors) == []
+    assert list(contradictions(V4, head, words, sectors)) == []
     words[5, 10] |= 1 << 20
-    assert contradictions(V4, head, words, sectors) == []
-    assert "battery_voltage is not within 1024 to 4095" in contradictions(NEW, NEW.builds[0], words, sectors)
+    assert list(contradictions(V4, head, words, sectors)) == []
+    assert "battery_voltage is not within 1024 to 4095" in list(contradictions(NEW, NEW.builds[0], words, sectors))
     words[:, 10] = 2110
-    assert contradictions(V4, head, words, sectors) == ["battery_voltage is not within 0 to 255"]
-    assert contradictions(NEW, NEW.builds[0], words, sectors) == ["buffers do not follow each other whole buffers"]
+    assert list(contradictions(V4, head, words, sectors)) == ["battery_voltage is not within 0 to 255"]
+    found = contradictions(NEW, NEW.builds[0], words, sectors)
+    assert list(found) == ["buffers do not follow each other whole buffers"]
 
 
 def test_every_key_of_the_schema_is_documented() -> None:
