@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from miniscope_xr.errors import MiniscopeError
-from miniscope_xr.tools.flash import akin, jobs, journal_format, prepare, recover
+from miniscope_xr.index.old_buffers import OldBuffers
+from miniscope_xr.tools.flash import akin, jobs, journal_format, prepare, recover, stale
 from miniscope_xr.tools.flash import journal as journals
 from miniscope_xr.tools.flash.errors import InterruptedWriteError, RefusedError
 from miniscope_xr.tools.flash.journal import Journal
@@ -36,6 +37,12 @@ def chosen(backups: Path, media: bytes, choose) -> Journal:
     found = choose(akin.own(FaultDisk(media), disk, journals.find(backups), "v4-wirefree"))
     assert found is not None
     return found
+
+
+def list_of(backups: Path, card: str) -> OldBuffers | None:
+    """The newest list saved for a card, by its session id or its own."""
+    mine = (j for j in journals.journals(backups) if card in (j.session, j.card.get("card_id")))
+    return next((stale.load_list(j.folder) for j in mine if (j.folder / stale.NAME).exists()), None)
 
 
 def job_for(verb: str, media: bytes, backups: Path) -> jobs.CardJob:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from miniscope_xr.index import old_buffers
 from miniscope_xr.layout import load_layout
 from miniscope_xr.tools.flash import journal, sector, stale
 from miniscope_xr.tools.flash.errors import JournalError
@@ -21,6 +22,7 @@ from tests import needs
 
 from .cli import Tool, card_id
 from .fakes import SECTOR, V4, FaultDisk, v4_buffers, v4_card
+from .harness import list_of
 from .loops import needs_loops, run
 from .test_commands import settings, write
 
@@ -113,7 +115,7 @@ def v3_card(frames, first=1024):
 
 def test_old_data_of_v3():
     card = FaultDisk(v3_card(12))
-    end = stale.find_extent(card, V3)
+    end = stale.find_extents(card, [V3])[V3.id]
     assert (1024 + 2400) * SECTOR <= end <= card.size
     found = stale.list_buffers(card, V3, end)
     assert found.sectors.tolist() == [1024 + 200 * (i + 1) - 1 for i in range(12)]
@@ -131,16 +133,16 @@ def test_old_data_of_a_daq_at_another_phase():
         places.append(at)
         at += 125
     disk = FaultDisk(bytes(card))
-    end = stale.find_extent(disk, DAQ)
+    end = stale.find_extents(disk, [DAQ])[DAQ.id]
     assert at * SECTOR <= end <= size
     assert stale.list_buffers(disk, DAQ, end).sectors.tolist() == places
 
 
 def test_an_empty_card_has_no_old_data():
     card = FaultDisk(v4_card(4 << 20, buffers=0))
-    assert stale.find_extent(card, V4) == 1024 * SECTOR
+    assert stale.find_extents(card, [V4])[V4.id] == 1024 * SECTOR
     calls = []
-    stale.find_extent(card, V4, lambda *a: calls.append(a))
+    stale.find_extents(card, [V4], lambda *a: calls.append(a))
     assert calls
 
 
@@ -150,7 +152,7 @@ def test_old_data_behind_the_wiped_stretch():
     for at, data in v4_buffers(90, first_sector=30_011):
         card[at * SECTOR : at * SECTOR + len(data)] = data
     disk = FaultDisk(bytes(card))
-    end = stale.find_extent(disk, V4)
+    end = stale.find_extents(disk, [V4])[V4.id]
     calls = []
     found = stale.list_buffers(disk, V4, end, lambda *a: calls.append(a))
     assert len(found.sectors) == 90
@@ -166,20 +168,20 @@ def test_the_seam_is_found_by_the_list(tmp_path, capsys):
     data = bytearray(card.read_bytes())
     for at, content in v4_buffers(57, ewl=9):
         data[at * SECTOR : at * SECTOR + len(content)] = content
-    old = stale.load_old_buffers(tmp_path / "backups", card_id(card))
+    old = list_of(tmp_path / "backups", card_id(card))
     verdicts = [old.is_old(at, bytes(data[at * SECTOR : (at + 1) * SECTOR])) for at, _ in v4_buffers(200)]
     assert verdicts == [False] * 57 + [True] * 143
-    by_stamp = stale.old_buffers_of(bytes(data[1022 * SECTOR : 1023 * SECTOR]), tmp_path / "backups")
+    by_stamp = old_buffers.find_list(bytes(data[1022 * SECTOR : 1023 * SECTOR]), tmp_path / "backups/lists")
     reads = []
 
     def read(sector):
         reads.append(sector)
         return bytes(data[sector * SECTOR : (sector + 1) * SECTOR])
 
-    assert stale.first_old(by_stamp, [at for at, _ in v4_buffers(200)], read) == 57
+    assert old_buffers.first_old(by_stamp, [at for at, _ in v4_buffers(200)], read) == 57
     assert len(reads) <= 8
-    assert stale.first_old(by_stamp, [at for at, _ in v4_buffers(40)], read) == 40
-    assert stale.old_buffers_of(bytes(SECTOR)) is None
+    assert old_buffers.first_old(by_stamp, [at for at, _ in v4_buffers(40)], read) == 40
+    assert old_buffers.find_list(bytes(SECTOR)) is None
 
 
 @contextlib.contextmanager
@@ -237,7 +239,7 @@ def test_the_format_of_the_list(tmp_path, capsys):
         assert content["session"] == session
         assert len(content["sectors"]) == len(content["hashes"]) == 8
         first = card.read_bytes()[1024 * SECTOR : 1025 * SECTOR]
-        assert content["hashes"][0] == stale.sector_hash(first)
+        assert content["hashes"][0] == old_buffers.sector_hash(first)
 
 
 def test_lists_are_forgotten_when_nobody_reads_them_any_more(tmp_path):
@@ -357,11 +359,11 @@ def test_after_sudo_the_list_is_the_callers(tmp_path, capsys, monkeypatch):
         file = home / ".local/share/miniscope-xr/lists" / f"{sector.read_stamp(header).session}.npz"
         for path in (file, *list(file.parents)[:4]):
             assert path.stat().st_uid == nobody.pw_uid
-        assert len(stale.old_buffers_of(header).sectors) == 8, "with sudo"
+        assert len(old_buffers.find_list(header).sectors) == 8, "with sudo"
         shutil.rmtree(tmp_path / "root")
-        assert len(stale.old_buffers_of(header).sectors) == 8, "prepared by the user, read with sudo"
+        assert len(old_buffers.find_list(header).sectors) == 8, "prepared by the user, read with sudo"
         monkeypatch.setenv("XDG_DATA_HOME", str(home / ".local/share"))
-        assert len(stale.old_buffers_of(header).sectors) == 8
+        assert len(old_buffers.find_list(header).sectors) == 8
     finally:
         shutil.rmtree(home)
 
@@ -378,7 +380,7 @@ def test_a_reader_finds_the_list_with_any_backup_folder(tmp_path, capsys, monkey
         header = card.read_bytes()[1022 * SECTOR : 1023 * SECTOR]
         name = f"{sector.read_stamp(header).session}.npz"
         assert (tmp_path / "backups/lists" / name).exists()
-        assert (stale.old_buffers_of(header) is not None) == (place == "home")
+        assert (old_buffers.find_list(header) is not None) == (place == "home")
         assert (f"copy {tmp_path / 'backups/lists' / name} there" in done.out) == (place == "full")
 
 

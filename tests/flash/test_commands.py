@@ -20,6 +20,7 @@ from tests import needs
 
 from .cli import Tool, card_id, parser
 from .fakes import SECTOR, V4, settings_sector, v4_buffers, v4_card, with_table
+from .harness import list_of
 
 SIZE = 64 << 20
 HEADER, COUNTS, DATA = 1022 * SECTOR, 1023 * SECTOR, 1024 * SECTOR
@@ -110,7 +111,7 @@ def test_keep_leaves_the_data_and_lists_it(tool, card, tmp_path):
     assert after[DATA + SECTOR :] == before[DATA + SECTOR :]
     assert zero(after[COUNTS : DATA + SECTOR]), "firmware that never writes counts must not find the old recording"
     stamp = sector.read_stamp(after[HEADER : HEADER + SECTOR])
-    old = stale.load_old_buffers(tmp_path / "backups", stamp.session)
+    old = list_of(tmp_path / "backups", stamp.session)
     places = [at for at, _ in v4_buffers(8)]
     assert old.sectors.tolist() == places
     assert old.layout == "v4-wirefree"
@@ -118,9 +119,9 @@ def test_keep_leaves_the_data_and_lists_it(tool, card, tmp_path):
     assert old.is_old(places[0], first)
     assert not old.is_old(places[0], bytes(SECTOR))
     assert not old.is_old(places[0] + 1, first)
-    by_id = stale.load_old_buffers(tmp_path / "backups", card_id(card))
+    by_id = list_of(tmp_path / "backups", card_id(card))
     assert by_id.sectors.tolist() == places
-    assert stale.load_old_buffers(tmp_path / "backups", "nobody") is None
+    assert list_of(tmp_path / "backups", "nobody") is None
 
 
 @pytest.mark.slow

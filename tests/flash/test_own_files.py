@@ -16,8 +16,9 @@ from types import SimpleNamespace
 import platformdirs
 import pytest
 
+from miniscope_xr.index.old_buffers import find_list
 from miniscope_xr.source import own_files
-from miniscope_xr.tools.flash import history, journal, presets, sector, stale
+from miniscope_xr.tools.flash import history, journal, presets, sector
 
 from . import life
 from .cli import Tool, card_id
@@ -154,10 +155,10 @@ def test_the_list_of_old_data_is_found(pythons, card, tool):
     saved = pythons.folder(PACKAGE) / "lists" / f"{sector.read_stamp(header).session}.npz"
     assert saved.exists()
     pythons.use()
-    found = stale.old_buffers_of(header)
+    found = find_list(header)
     assert len(found.sectors) > life.FRAMES
     saved.unlink()
-    assert stale.old_buffers_of(header) is None
+    assert find_list(header) is None
 
 
 def test_presets_and_earlier_qualify_runs(pythons, tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from miniscope_xr.layout import load_layout
-from miniscope_xr.tools.flash import checks, probe, qualify, ring, risk, verdict
+from miniscope_xr.tools.flash import probe, qualify, qualifying, ring, risk, verdict
 from miniscope_xr.tools.flash.errors import CardWriteError, CheckFailedError, RefusedError
 from miniscope_xr.tools.flash.plan import make_plan
 from miniscope_xr.tools.flash.settings import parse_settings
@@ -546,7 +546,7 @@ def test_interrupted(tool, card, monkeypatch, what):
 
     with monkeypatch.context() as patch:
         patch.setattr(qualify, "measure", stop)
-        patch.setattr(checks, "_PATIENCE", -1 if what == "not in time" else 600)
+        patch.setattr(qualifying, "_PATIENCE", -1 if what == "not in time" else 600)
         result = tool("qualify", card, "--seconds", "1", "--json")
     if what == "in time":
         assert (result.code, result.json["card_changed"]) == (5, False)
@@ -620,7 +620,7 @@ def test_cleaning_up_that_fails_too(tool, card, monkeypatch):
     def fail(*args):
         raise CardWriteError(5, "gone")
 
-    monkeypatch.setattr(checks, "_test", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt()))
+    monkeypatch.setattr(qualifying, "_test", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt()))
     monkeypatch.setattr(qualify, "clean", fail)
     assert tool("qualify", card, "--seconds", "1").code == 6
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from miniscope_xr.errors import MiniscopeError, at_the_shell, message_of, plain
-from miniscope_xr.tools.flash import arguments, backups, checks, interrupts, verbs
+from miniscope_xr.tools.flash import arguments, backups, interrupts, qualifying, verbs
 from miniscope_xr.tools.flash.errors import DONE, FAILED, InterruptedWriteError, exit_code
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.progress import bars
@@ -139,7 +139,7 @@ def register(subparsers: Any) -> None:
     ):
         parser.add_argument("--backup", metavar="PATH", help="folder of the backup; else the newest of this card")
     text = "will this (empty) card drop frames, is its capacity real"
-    parser = add("qualify", arguments.Qualifying, checks.qualify_card, text, _writing)
+    parser = add("qualify", arguments.Qualifying, qualifying.qualify_card, text, _writing)
     parser.add_argument("--seconds", type=float, default=60, help="how long to write as the Miniscope does (60)")
     parser.add_argument("--full", action="store_true", help="write as long as the planned recording")
     parser.add_argument("--plot", metavar="FILE", help="picture of the write latencies (needs matplotlib)")

@@ -18,26 +18,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from miniscope_xr.index.old_buffers import (
-    HOME_LISTS,
-    OldBuffers,
-    find_list,
-    first_old,
-    lists_dir,
-    sector_hash,
-    sudo_caller,
-)
+from miniscope_xr.index.old_buffers import HOME_LISTS, OldBuffers, lists_dir, sector_hash, sudo_caller
 from miniscope_xr.layout import SECTOR, Layout, words
 from miniscope_xr.source.base import Readable
 from miniscope_xr.tools.flash.errors import JournalError
-from miniscope_xr.tools.flash.journal import default_dir, journals, save
+from miniscope_xr.tools.flash.journal import default_dir, save
 from miniscope_xr.tools.flash.operation import Change, Progress
 from miniscope_xr.tools.flash.target.base import Target
-
-__all__ = [
-    "NAME", "OldBuffers", "find_extent", "find_extents", "first_old", "hand_to_reader", "headers_in", "list_buffers",
-    "load_list", "load_old_buffers", "old_buffers_of", "save_list", "sector_hash",
-]  # fmt: skip
 
 NAME = "old_buffers.npz"
 _LOOK_EVERY = 1 << 20
@@ -74,11 +61,6 @@ def headers_in(data: bytes, layout: Layout) -> NDArray[np.int64]:
             good &= (f["dma_complete"] == 1) & (f["line_count"] > 0) & (f["line_count"] < 4096)
         good &= sectors[:, -16:].any(axis=1)
     return np.flatnonzero(good)
-
-
-def find_extent(card: Readable, layout: Layout, progress: Progress | None = None) -> int:
-    """Find where old data of one layout ends: the data's start if nothing on the card looks like a recording."""
-    return find_extents(card, [layout], progress)[layout.id]
 
 
 def find_extents(
@@ -262,25 +244,3 @@ def load_list(folder: Path) -> OldBuffers:
         raise JournalError(error.errno, f"the list of old data cannot be read: {error.strerror}", str(file)) from error
     except ValueError as error:
         raise JournalError(22, f"this is not a list of old data ({error})", str(file)) from error
-
-
-def old_buffers_of(header: bytes, backup_dir: Path | str | None = None) -> OldBuffers | None:
-    """Return the list that was saved when this header sector was written; None if this computer has none."""
-    return find_list(header, Path(backup_dir) / "lists" if backup_dir else None)
-
-
-def load_old_buffers(backup_dir: Path | str | None, card: str) -> OldBuffers | None:
-    """Return the newest list saved for a card, or None.
-
-    Parameters
-    ----------
-    backup_dir
-        Where the backups are; None for the default folder.
-    card
-        The session id in the card's header sector (:func:`miniscope_xr.layout.stamp.read_stamp`), which a copy
-        of the card has too, or its card id.
-    """
-    for journal in journals(Path(backup_dir) if backup_dir else default_dir()):
-        if card in (journal.session, journal.card.get("card_id")) and (journal.folder / NAME).exists():
-            return load_list(journal.folder)
-    return None

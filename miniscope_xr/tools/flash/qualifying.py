@@ -1,4 +1,4 @@
-"""The command ``qualify``."""
+"""The command ``qualify``: look at the card, write to it as a Miniscope does, leave it as it was, say how it did."""
 
 from __future__ import annotations
 
