@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from miniscope_xr.layout import Build, Layout
+from miniscope_xr.layout import SECTOR, Build, Layout
 from miniscope_xr.tools.simulate.events import BadHeight
 from miniscope_xr.tools.simulate.firmware import Ended
 from miniscope_xr.tools.simulate.image import config_sector, header_sector
@@ -75,7 +75,7 @@ class SyntheticCard:
         # buffers of a frame: the last one is shorter, and empty when the frame fills the others exactly
         full, rest = divmod(spec.frame_bytes, spec.payload)
         self.lengths = [spec.payload] * full + [rest]
-        self._sectors = [-(-(spec.header_bytes + n) // spec.sector) for n in self.lengths]
+        self._sectors = [-(-(spec.header_bytes + n) // SECTOR) for n in self.lengths]
         self._before = [0, *accumulate(self._sectors)]  # sectors before buffer i of a frame
         # runs: first written buffer, its buffer_count, its sector
         self._runs = [(0, 0, self.layout.sectors.data)]
@@ -90,13 +90,13 @@ class SyntheticCard:
                 last = frames * len(self.lengths)
             else:
                 assert size is not None
-                left = size // spec.sector - sector + self._span(0, count)
+                left = size // SECTOR - sector + self._span(0, count)
                 last = self._count_at(left)
             buffers = j + last - count
         self.n_buffers = buffers
         self.n_dropped = sum(dropped for _, dropped in drops)
         self.end_sector = self.sector_of(buffers)
-        self.size = size if size is not None else (self.end_sector + 64) * spec.sector
+        self.size = size if size is not None else (self.end_sector + 64) * SECTOR
         self._under = under
         rng = np.random.default_rng((seed, 23))
         self._pool = np.frombuffer(rng.bytes(spec.frame_bytes + spec.buffer_bytes + _SPREAD), np.uint8)
@@ -224,7 +224,7 @@ class SyntheticCard:
 
     def _piece(self, offset: int) -> bytes:
         """Some bytes from ``offset`` on, at least one."""
-        size = self.spec.sector
+        size = SECTOR
         sector, within = divmod(offset, size)
         if sector < self.layout.sectors.data:
             return bytes(self._fixed.get(sector, bytes(size)))[within:]

@@ -115,11 +115,6 @@ class Sectors:
     data: int
     config: int | None = None
 
-    @property
-    def size(self) -> int:
-        """Bytes of a sector."""
-        return SECTOR
-
 
 def lengths_of(frame_bytes: int, payload: int) -> tuple[int, ...]:
     """Data bytes of the buffers of a frame, in order: full ones, and what is left in a last one.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from miniscope_xr.layout import SECTOR
 from miniscope_xr.tools.simulate.events import Event, RecordingEvents
 from miniscope_xr.tools.simulate.ring import Ring
 from miniscope_xr.tools.simulate.scene import Scenery
@@ -125,7 +126,7 @@ class Firmware(Ring):
         spec = self.spec
         slot = (self.written + self.dropped) % spec.build.ring
         length = int(self.words[slot, self.at["data_length"]])
-        n = min(-(-(length + spec.header_bytes) // spec.sector), spec.build.buffer_sectors)
+        n = min(-(-(length + spec.header_bytes) // SECTOR), spec.build.buffer_sectors)
         self.put(
             slot, write_buffer_count=self.written, dropped_buffer_count=self.dropped, write_timestamp=self.clock(t)
         )
@@ -143,9 +144,8 @@ class Firmware(Ring):
         """Put the first ``sectors`` of a write on the card, unless the card refuses it."""
         if not sectors:
             return
-        size = self.spec.sector
-        kept: NDArray[np.uint8] | None = data[: sectors * size]
-        if sectors < data.size // size:
+        kept: NDArray[np.uint8] | None = data[: sectors * SECTOR]
+        if sectors < data.size // SECTOR:
             status = "torn"
         if self.written in self.now.failed:
             status, kept = "write_failed", None
@@ -170,17 +170,17 @@ class Firmware(Ring):
 
     def _transfer(self, slot: int, times: NDArray[np.float64], end: float) -> NDArray[np.uint8]:
         """Return the bytes that leave the ring, each sector as it is at its own time."""
-        size, n = self.spec.sector, len(times)
+        n = len(times)
         if self.untouched(slot, end):
-            return self.slots[slot, : n * size].copy()
-        out = np.empty(n * size, np.uint8)
+            return self.slots[slot, : n * SECTOR].copy()
+        out = np.empty(n * SECTOR, np.uint8)
         done = 0
         while done < n:  # sectors that leave before the DMA can come to this slot are copied in one go
             self.advance(float(times[done]))
             upto = done + 1
             if self.slot != slot or not self.step.size:
                 upto = max(upto, int(np.searchsorted(times, self.step.end)))
-            out[done * size : upto * size] = self.slots[slot, done * size : upto * size]
+            out[done * SECTOR : upto * SECTOR] = self.slots[slot, done * SECTOR : upto * SECTOR]
             done = upto
         return out
 

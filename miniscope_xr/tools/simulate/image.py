@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from miniscope_xr.layout import Build, Field, Layout
+from miniscope_xr.layout import SECTOR, Build, Field, Layout
 from miniscope_xr.tools.simulate.events import BadHeight
 from miniscope_xr.tools.simulate.firmware import CardWrite, Ended
 from miniscope_xr.tools.simulate.spec import Spec
@@ -104,9 +104,9 @@ class SimulatedCard:
         for key, buffers in sorted(found.items()):
             pieces, right = [], dict[int, int]()
             for b in buffers:
-                offset, start = b.sector * spec.sector + spec.payload_at, b.index * spec.payload
+                offset, start = b.sector * SECTOR + spec.payload_at, b.index * spec.payload
                 # nothing on the card says where a torn buffer ends: its tail is what the card held before
-                kept = b.length if b.status == "torn" else b.n_sectors * spec.sector - spec.payload_at
+                kept = b.length if b.status == "torn" else b.n_sectors * SECTOR - spec.payload_at
                 room = min(kept, spec.frame_bytes - start, size - offset)
                 pieces.append((start, max(0, min(b.length, room)), offset))
                 if b.status not in _TRUST and b.status != "torn":
@@ -143,8 +143,8 @@ class SimulatedCard:
         )
 
 
-def _sector(fields: Mapping[str, Field], values: Mapping[str, int], size: int) -> bytearray:
-    block = bytearray(size)
+def _sector(fields: Mapping[str, Field], values: Mapping[str, int]) -> bytearray:
+    block = bytearray(SECTOR)
     for name, field in fields.items():
         value = values.get(name, 0) % (1 << 8 * field.size)
         block[field.offset : field.offset + field.size] = value.to_bytes(field.size, "little")
@@ -153,7 +153,7 @@ def _sector(fields: Mapping[str, Field], values: Mapping[str, int], size: int) -
 
 def header_sector(spec: Spec) -> bytearray:
     """Make the header sector."""
-    block = _sector(spec.layout.header, spec.settings, spec.sector)
+    block = _sector(spec.layout.header, spec.settings)
     if spec.write_keys:
         block[:16] = b"".join(key.to_bytes(4, "little") for key in spec.layout.write_keys)
     return block
@@ -174,24 +174,24 @@ def config_sector(spec: Spec, ended: Ended | None, height: BadHeight) -> bytearr
     elif spec.is_daq and ended is not None and not height.refused:
         counts = (ended.written & 255) | (ended.dropped & 255) << 8
         values["height"] = counts if height.value is None else height.value
-    return _sector(spec.layout.config, values, spec.sector)
+    return _sector(spec.layout.config, values)
 
 
 def assemble(
     spec: Spec, writes: Sequence[CardWrite], config: bytearray | None, under: bytes, fill: int, tail: int, n: int
 ) -> SimulatedCard:
     """Put everything where it belongs, over what was on the card before."""
-    size, sectors = spec.sector, spec.layout.sectors
+    sectors = spec.layout.sectors
     end = max([sectors.data, *(w.sector + w.n_sectors for w in writes)]) + tail
-    image = np.full(max(end * size, len(under)), fill, np.uint8)
-    image[: sectors.data * size] = 0
+    image = np.full(max(end * SECTOR, len(under)), fill, np.uint8)
+    image[: sectors.data * SECTOR] = 0
     image[: len(under)] = np.frombuffer(under, np.uint8)
     parts: list[tuple[int, Any]] = [(sectors.header, header_sector(spec))]
     if config is not None and sectors.config is not None:
         parts.append((sectors.config, config))
     parts += [(w.sector, w.data) for w in writes if w.data is not None]
     for sector, data in parts:
-        image[sector * size : sector * size + len(data)] = np.frombuffer(data, np.uint8)
+        image[sector * SECTOR : sector * SECTOR + len(data)] = np.frombuffer(data, np.uint8)
     if spec.build.restarts:  # each recording lies over the one before
         last = max((w.recording for w in writes), default=0)
         writes, n = [replace(w, recording=0) for w in writes if w.recording == last], min(n, 1)
@@ -209,9 +209,9 @@ def _describe(w: CardWrite, spec: Spec) -> Buffer:
 
 def truncated(card: SimulatedCard, byte: int) -> SimulatedCard:
     """Cut the image off at ``byte``."""
-    size, cut = card.spec.sector, []
+    cut = []
     for b in card.buffers:
-        start, end = b.sector * size, b.sector * size + min(card.spec.payload_at + b.length, b.n_sectors * size)
+        start, end = b.sector * SECTOR, b.sector * SECTOR + min(card.spec.payload_at + b.length, b.n_sectors * SECTOR)
         seen = start + (0 if card.spec.whole_frames else card.spec.header_bytes)
         status = "beyond_image_end" if byte <= seen else "truncated" if byte < end else b.status
         cut.append(b if b.status == "write_failed" else replace(b, status=status))

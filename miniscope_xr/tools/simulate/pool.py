@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from miniscope_xr.layout import SECTOR
 from miniscope_xr.tools.simulate.events import Event, RecordingEvents
 from miniscope_xr.tools.simulate.firmware import FOREVER, CardWrite, Ended, Firmware
 from miniscope_xr.tools.simulate.scene import Scenery
@@ -136,12 +137,12 @@ class Pool(Firmware):
         spec, n = self.spec, self.spec.build.buffer_sectors
         words = tuple(data[: spec.header_bytes].view("<u4").tolist())
         status = self._status(data)
-        if kept * spec.sector < spec.header_bytes + int(words[self.at["data_length"]]):
+        if kept * SECTOR < spec.header_bytes + int(words[self.at["data_length"]]):
             status = "torn"
         if lost or self.written in self.now.failed:
             self.writes.append(CardWrite(self.recording, self.sector, n, words, "write_failed", None))
         elif kept:
-            self.writes.append(CardWrite(self.recording, self.sector, kept, words, status, data[: kept * spec.sector]))
+            self.writes.append(CardWrite(self.recording, self.sector, kept, words, status, data[: kept * SECTOR]))
         self.sector += n
         self.written += 1
 

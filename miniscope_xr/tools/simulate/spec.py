@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.errors import OptionError, did_you_mean
-from miniscope_xr.layout import Build, Layout, builtin_layouts, load_layout
+from miniscope_xr.layout import SECTOR, Build, Layout, builtin_layouts, load_layout
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,6 @@ class Spec:
         return bool(self.layout.footer)
 
     @cached_property
-    def sector(self) -> int:
-        """Bytes of a sector."""
-        return self.layout.sectors.size
-
-    @cached_property
     def frame_bytes(self) -> int:
         """Bytes of a frame (one a pixel)."""
         return self.build.width * self.build.height
@@ -89,7 +84,7 @@ class Spec:
     @cached_property
     def buffer_bytes(self) -> int:
         """Bytes of one slot of the ring."""
-        return self.build.buffer_sectors * self.sector
+        return self.build.buffer_sectors * SECTOR
 
     @cached_property
     def payload(self) -> int:
@@ -144,7 +139,7 @@ def _resized(build: Build, layout: Layout, width: int | None, height: int | None
     build = replace(build, width=width or build.width, height=height or build.height)
     pixels = build.width * build.height
     if layout.footer:
-        return replace(build, frame_sectors=pixels // layout.sectors.size)
+        return replace(build, frame_sectors=pixels // SECTOR)
     step = pixels // build.payload if layout.height_overwritten else -(-4 * pixels // build.payload)
     return replace(build, drop_step=max(1, step) if build.drop_step else build.drop_step, buffers_a_frame=0)
 
@@ -174,6 +169,25 @@ def _frames_a_second(layout: Layout, settings: Mapping[str, int] | None) -> floa
         return 20.0  # unchanged, that is as after power-on
 
 
+def _pace(layout: Layout, build: Build, fs: float) -> dict[str, float]:
+    """Times of the device family in ms: its first frame, a read-out, what a write takes."""
+    daq_offset = 1547.6 if build.header_words > 9 else 25.85  # 9 words: the clock starts with the recording
+    v4 = {"start_offset_ms": 42.0, "readout_ms": 30.0, "lead_ms": 0.25, "sector_ms": 0.04, "busy_ms": 0.25}
+    daq = {"start_offset_ms": daq_offset, "readout_ms": 25.2, "lead_ms": 0.1, "sector_ms": 0.034, "busy_ms": 0.1}
+    v3 = {"start_offset_ms": 62.0}
+    # the capture begins with a frame; 40 sectors take 2.4 ms; a frame is read out faster where more fit into a second
+    new = {"start_offset_ms": 15.0, "readout_ms": min(28.0, 750.0 / fs), "sector_ms": 0.047}
+    family = v3 if layout.footer else daq if layout.height_overwritten else new if build.overflow == "pool" else {}
+    return {"period_ms": 1000.0 / fs, **v4, **family}
+
+
+def _battery(layout: Layout, build: Build) -> dict[str, float]:
+    """What its battery word begins with, and by how much it falls: of eight bits, or of twelve."""
+    item = layout.of(build).buffer.get("battery_voltage")
+    twelve_bits = item is not None and item.limits[1] > 255
+    return {"battery": 2110, "battery_slope": 5.0} if twelve_bits else {"battery": 190, "battery_slope": 0.5}
+
+
 def make_spec(
     layout: str | os.PathLike[str] | Mapping[str, Any] | Layout,
     build: str | Build | None,
@@ -191,32 +205,26 @@ def make_spec(
     pixels = chosen.width * chosen.height
     if pixels % 4 or not pixels:
         raise OptionError(f"a frame of {chosen.width}x{chosen.height} pixels: the camera moves whole words of 4 pixels")
-    if layout.footer and pixels % layout.sectors.size:
+    if layout.footer and pixels % SECTOR:
         raise OptionError(f"a frame of {chosen.width}x{chosen.height} pixels does not fill whole sectors")
     fs = chosen.fs or _frames_a_second(layout.of(chosen), settings)
-    daq_offset = 1547.6 if chosen.header_words > 9 else 25.85  # 9 words: the clock starts with the recording
-    v4 = {"start_offset_ms": 42.0, "readout_ms": 30.0, "lead_ms": 0.25, "sector_ms": 0.04, "busy_ms": 0.25}
-    daq = {"start_offset_ms": daq_offset, "readout_ms": 25.2, "lead_ms": 0.1, "sector_ms": 0.034, "busy_ms": 0.1}
-    v3 = {"start_offset_ms": 62.0}
-    # the capture begins with a frame; 40 sectors take 2.4 ms; a frame is read out faster where more fit into a second
-    new = {"start_offset_ms": 15.0, "readout_ms": min(28.0, 750.0 / fs), "sector_ms": 0.047}
-    family = v3 if layout.footer else daq if layout.height_overwritten else new if chosen.overflow == "pool" else {}
-    defaults = {"period_ms": 1000.0 / fs, **v4, **family}
+    defaults = {**_pace(layout, chosen, fs), **_battery(layout, chosen)}
     merged = {**options, **{name: value for name, value in defaults.items() if options.get(name) is None}}
     if layout.footer and seconds is None:  # v3 stops by time only, and 0 ends at once
         seconds = (merged["start_offset_ms"] + merged["readout_ms"] + merged["period_ms"] * (frames or 0)) / 1000
-    item = layout.of(chosen).buffer.get("battery_voltage")
-    twelve_bits = item is not None and item.limits[1] > 255
-    for name, eight, twelve in (("battery", 190, 2110), ("battery_slope", 0.5, 5.0)):
-        if merged.get(name) is None:
-            merged[name] = twelve if twelve_bits else eight
     values = _settings(layout, settings, math.ceil(seconds or 0))
     spec = Spec(layout=layout, build=chosen, settings=values, **merged)
+    _refuse(spec)
+    return spec
+
+
+def _refuse(spec: Spec) -> None:
+    """Refuse a device that cannot be."""
+    build = spec.build
     if spec.readout_ms <= 0 or spec.readout_ms + 2 * spec.jitter_ms > spec.period_ms:
         raise OptionError(
             f"frames of {spec.readout_ms} ms every {spec.period_ms} ms with {spec.jitter_ms} ms jitter would overlap"
         )
-    drops = chosen.drop_step is not None or chosen.overflow == "pool"
-    if not layout.footer and (spec.payload <= 0 or chosen.ring < 1 or not drops):
-        raise OptionError(f"build {chosen.firmware!r} needs ring and drop_step, and buffers larger than their headers")
-    return spec
+    drops = build.drop_step is not None or build.overflow == "pool"
+    if not spec.layout.footer and (spec.payload <= 0 or build.ring < 1 or not drops):
+        raise OptionError(f"build {build.firmware!r} needs ring and drop_step, and buffers larger than their headers")

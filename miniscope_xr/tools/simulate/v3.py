@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from miniscope_xr.layout import SECTOR
 from miniscope_xr.tools.simulate.events import RecordingEvents
 from miniscope_xr.tools.simulate.firmware import FOREVER, Ended, Firmware
 
@@ -58,7 +59,7 @@ class WholeFrames(Firmware):
         footer = data[-_FOOTER:].view("<u4")
         for name, field in spec.layout.footer.items():
             footer[field.word] = values.get(name, 0)
-        n = data.size // spec.sector
+        n = data.size // SECTOR
         times, end = self.pace(t, n)
         kept = n if sectors is None else min(sectors, n)
         if dead < end:

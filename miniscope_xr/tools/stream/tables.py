@@ -70,11 +70,7 @@ def read_table(path: Path, columns: int) -> Table:
     OptionError
         It is no such table; says in which row.
     """
-    try:
-        text = text_of(path.read_bytes())
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"{path}: cannot be read as a table: {why_no_text(error)}") from error
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", "sep="))]
+    lines = _lines(path)
     above = next((k for k, line in enumerate(lines) if _VALUE.match(line.lstrip(' "'))), len(lines))
     if above == len(lines):
         raise OptionError(f"{path}: no row with times")
@@ -86,12 +82,27 @@ def read_table(path: Path, columns: int) -> Table:
     for number, row in enumerate(rows, above + 1):
         if len(row) < columns:
             raise OptionError(f"{path}, row {number}: {len(row)} columns, expected {columns}")
-        if mark == "," and len(row) > len(heading) > 1 and any(row[len(heading) :]):
-            raise OptionError(
-                f"{path}, row {number}: {len(row)} values below {len(heading)} headings; where numbers have a decimal "
-                "comma, save the table with ; between its columns"
-            )
+        if mark == ",":
+            _refuse_commas(path, number, row, heading)
     return Table([[_number(cell) for cell in row] for row in rows], heading)
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file in which something stands that is no remark."""
+    try:
+        text = text_of(path.read_bytes())
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"{path}: cannot be read as a table: {why_no_text(error)}") from error
+    return [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", "sep="))]
+
+
+def _refuse_commas(path: Path, number: int, row: list[str], heading: list[str]) -> None:
+    """Refuse a row with more values than there are headings: numbers in it have a decimal comma."""
+    if len(row) > len(heading) > 1 and any(row[len(heading) :]):
+        raise OptionError(
+            f"{path}, row {number}: {len(row)} values below {len(heading)} headings; where numbers have a decimal "
+            "comma, save the table with ; between its columns"
+        )
 
 
 def _separator(rows: list[str]) -> str:
