@@ -196,6 +196,8 @@ class _BufferChains(Chains):
                 )
         elif (not last or self.stale) and self.facts.ran_its_time(runs):
             status = "finished"
+        elif self.facts.low_counts(runs) and self.facts.cut_off(runs):
+            status = "truncated"  # it was stopped, further on
         else:
             status = "interrupted"
             if not self.facts.cut_off(runs) and (last or not doubts):

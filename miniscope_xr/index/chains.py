@@ -10,6 +10,7 @@ from miniscope_xr.index.filesystem import seems_formatted
 from miniscope_xr.index.front import Card
 from miniscope_xr.index.gave_up import without_lost
 from miniscope_xr.index.headers import HeaderReader
+from miniscope_xr.index.low_counts import ended_by
 from miniscope_xr.index.old_buffers import Starts, by_the_list, first_listed
 from miniscope_xr.index.run_facts import RunFacts
 from miniscope_xr.index.runs import Cut, Header, Run, cut_at, ended_as_said, ended_at
@@ -265,17 +266,16 @@ class Chains:
         """Runs of a recording whose count the card does not hold; doubts; whether an older one was cut off."""
         runs = self.walker.runs(*at, None)
         counted_end = self._end_at_count(runs) if self.stale and not self.whole else None
+        low_end = self._end_at_low_counts(runs)
+        if low_end is not None:
+            return low_end[0], [low_end[1]], True
         runs, doubts, cut = (counted_end, [], True) if counted_end else self._without_older(runs)
         if self.card.build is not None and self.card.build.driver_timeout[0]:
             runs = [part for run in runs for part in without_lost(run, self.headers)]
         counts = self.facts.low_counts(runs) if runs else None
         if counts is None or counts.written_fits(runs) or self.whole:  # a DAQ's clean stop left them
             return runs, doubts, cut
-        said = (
-            f"the counts this card holds the low bytes of ({counts.written} buffers written, {counts.dropped} dropped, "
-            f"each modulo 256) are not those of the {runs[-1].end_place} buffers found: something is missing"
-        )
-        return runs, [*doubts, said], cut
+        return runs, [*doubts, counts.missed(runs)], cut
 
     def _end_at_count(self, runs: list[Run]) -> list[Run] | None:
         """Runs up to a count that may be another recording's, where the buffer behind it is not this recording's."""
@@ -292,3 +292,13 @@ class Chains:
             if ends and not self._without_older(kept)[2]:
                 return kept
         return None
+
+    def _end_at_low_counts(self, runs: list[Run]) -> tuple[list[Run], str] | None:
+        """Runs up to the one place at which a DAQ's counts fit, where nothing says that they go on; what to say."""
+        counts = self.facts.low_counts(runs)
+        if counts is None or self.whole or counts.written_fits(runs):
+            return None
+        if self.facts.cut_off(runs) or seems_formatted(self.source):
+            return None  # buffers may be missing behind them
+        found = ended_by(counts, runs, self._search(runs))
+        return None if found is None or self._without_older(found[0])[2] else found

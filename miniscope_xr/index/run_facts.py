@@ -5,30 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from math import log
-from typing import NamedTuple
 
 from miniscope_xr.index.front import Card
 from miniscope_xr.index.headers import HeaderReader
+from miniscope_xr.index.low_counts import LowCounts
 from miniscope_xr.index.runs import Run
 from miniscope_xr.layout import SECTOR
 
 _PROBES = 8  # buffers that tell a recording's focus where its settings are gone
 _SPARE = 1 << 22  # bytes a short recording's frames may take more than the card
-
-
-class LowCounts(NamedTuple):
-    """The low bytes of a recording's counts."""
-
-    written: int
-    dropped: int
-
-    def written_fits(self, runs: list[Run]) -> bool:
-        """Whether runs end at the buffers written."""
-        return runs[-1].end_place & 255 == self.written
-
-    def fit(self, runs: list[Run]) -> bool:
-        """Whether runs end at the counts."""
-        return self.written_fits(runs) and runs[-1].first.dropped & 255 == self.dropped
 
 
 class RunFacts:

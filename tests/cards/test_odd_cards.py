@@ -261,3 +261,34 @@ def test_a_first_header_that_says_another_length_moves_no_pixel(
         assert len(whole) == len(frames) - 1
         for k in whole.tolist():
             assert np.array_equal(ds.video[k].values, video[frames.tolist().index(int(ds.frame_num[k]))])
+
+
+def test_a_daq_ends_where_the_low_bytes_of_its_counts_fit(tmp_path: Path, open_card: Any) -> None:
+    """Its clock starts at power-on: a longer recording below has the same times, and goes on as this one would."""
+    longer = simulate("daq-wirefree", "319b459", frames=20)
+    card = simulate("daq-wirefree", "319b459", frames=5, under=longer)
+    assert differences(card, tmp_path / "card.img") == []
+    ds = open_card(tmp_path / "card.img")
+    assert ds.attrs["status"] == "finished"
+    assert any("with the same frame clock lies behind this one" in said for said in ds.attrs["warnings"])
+
+
+def test_where_the_low_bytes_of_the_counts_fit_twice_both_places_are_named(tmp_path: Path, open_card: Any) -> None:
+    longer = simulate("daq-wirefree", "319b459", frames=50)
+    card = simulate("daq-wirefree", "319b459", frames=5, under=longer)  # 30 buffers, or 286
+    path = card.write(tmp_path / "card.img")
+    said = [s for s in open_card(path).attrs["warnings"] if "modulo 256" in s]
+    assert len(said) == 1
+    assert "it may be with frame 4 or 47" in said[0]
+    ds = open_card(path, until=4)
+    assert np.array_equal(ds.video.values, card.expected()[1])
+
+
+def test_a_daq_image_that_ends_early_is_not_ended_by_the_counts(tmp_path: Path, open_card: Any) -> None:
+    """288 buffers were counted, and the image holds 48: that 32 of them would fit says nothing."""
+    card = simulate("daq-wirefree", "319b459", frames=48)
+    path = tmp_path / "card.img"
+    path.write_bytes(card.data[: card.buffers[48].sector * 512 + 5000])
+    ds = open_card(path)
+    assert ds.attrs["status"] == "truncated"
+    assert np.array_equal(ds.video.values[:8], card.expected()[1][:8])
