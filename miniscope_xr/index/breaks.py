@@ -45,8 +45,13 @@ class Breaks(Evidence):
             since = (b.written + b.dropped) % self.drop_step  # buffers since the drop: as many as are missing, at most
             if since > max(b.written - before.end_place, 0):
                 return False
-        fits = self._same_clock(runs, number) if self._regular(after) else self._single_fits(runs, number)
+        whole = self._regular(after) and not self._changes_at_once(after)
+        fits = self._same_clock(runs, number) if whole else self._single_fits(runs, number)
         return fits or self._same_losses(runs, number)
+
+    def _changes_at_once(self, run: Run) -> bool:
+        """Whether what follows a run's first few buffers is another recording's: its clock tells nothing of those."""
+        return any(self._state_changes(run, i) for i in range(1, min(len(run.cut) + 1, run.count)))
 
     def _time_was_over(self, a: Header, b: Header) -> bool:
         """Whether the record length was over between two buffers: this recording ended there by itself."""

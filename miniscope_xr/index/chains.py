@@ -288,7 +288,8 @@ class Chains:
             if not i < run.count and number == len(runs) - 1:
                 continue
             kept = cut_at(runs, number, i)
-            ends = not run.matches(i, behind) or search.steps_at(run, i) or search.parts(run, i)
+            gone = not run.matches(i, behind) and not self.headers.flipped(run, i)
+            ends = gone or search.steps_at(run, i) or search.parts(run, i)
             if ends and not self._without_older(kept)[2]:
                 return kept
         return None

@@ -17,6 +17,7 @@ _SIDE = 20  # buffers on each side whose clock counts
 _NEAR = 8  # the same where nothing else tells
 _FEW = 3  # buffers that do not show a clock by themselves
 _MANY = 16  # buffers in a row: of more the clock behind them has to be the same as before
+_EDGES = 3  # of a remote, whose time may be lost between two frames; of less than a frame one; whole ms are one off
 ENDS, GOES_ON, UNKNOWN = "recording ends", "recording goes on", "unknown"
 
 
@@ -102,7 +103,8 @@ def _strays(
         return False  # a few buffers of this recording, and behind them an older one
     early = float(np.median(before))
     if not len(behind):
-        edge = edge_ms[0] <= (early - level) / ticks <= edge_ms[1]
+        lost, edges = (early - level) / ticks, _EDGES if size > 2 else 1
+        edge = any(n * edge_ms[0] - 1 <= lost <= n * edge_ms[1] + 1 for n in range(1, edges + 1))
         latest = float(before[-1])  # ticks go on being lost: the one before is behind already
         edge |= early - latest > tolerance and 0 <= (latest - level) / ticks <= 2 * edge_ms[1]
         last = end == ENDS and len(before) > 2 * size

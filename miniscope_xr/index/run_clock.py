@@ -67,7 +67,11 @@ class RunClock:
     def old(self, look: TimesOf, i: Ints, times: Floats) -> Bools:
         """Which buffers ``i`` of the run are an older recording's; ``times`` as from ``look``."""
         found = self.suspects(i, times)
-        for k in np.flatnonzero(found).tolist() if found.any() else ():
+        if not found.any():
+            return found
+        chunks = np.array([self._chunk(k) for k in i.tolist()])
+        found = np.isin(chunks, chunks[found])  # all that are judged with them: what a clock is like is told by many
+        for k in np.flatnonzero(found).tolist():
             found[k] = self.odd(look, int(i[k]))
         return found
 
@@ -163,13 +167,17 @@ class RunClock:
             return bool(self._chunks[0][1][i])
         if not self._tells:
             return False
-        chunk = min(max(i - self._first, 0) // self._size, self._whole - 1) // _CHUNK
+        chunk = self._chunk(i)
         if chunk not in self._chunks:
             if len(self._chunks) >= _KEPT:
                 self._chunks.clear()
             self._chunks[chunk] = self._judged(look, chunk)
         start, odd = self._chunks[chunk]
         return bool(0 <= i - start < len(odd) and odd[i - start])
+
+    def _chunk(self, i: int) -> int:
+        """Number of the chunk of frames with which buffer ``i`` is judged."""
+        return min(max(i - self._first, 0) // self._size, max(self._whole - 1, 0)) // _CHUNK
 
     def _judged(self, look: TimesOf, chunk: int) -> tuple[int, Bools]:
         """First of the buffers of a chunk of frames and of those around it, and which of them are odd."""
