@@ -14,6 +14,7 @@ from miniscope_xr.index.clock import due
 from miniscope_xr.index.evidence import CLOCK_FRAMES, CLOCK_STEP, Evidence
 from miniscope_xr.index.runs import Header, Run
 
+_STEADY = 2  # ms within which buffers of one frame are late by the same
 _OVER = 20  # ms after the record length in which a last buffer may still come
 _WINDOW = 16  # frames on each side of a break whose clock is compared
 
@@ -39,19 +40,31 @@ class Breaks(Evidence):
         excess = b.count - b.written - b.dropped
         if not self.scanning and a.ewl != b.ewl:
             return False
-        if self._recharged(a, b) or self._time_was_over(a, b):
+        if self._recharged(a, b) or self._time_was_over(a, b) or self._still_written(a, b):
             return False
         if b.dropped > a.dropped and self.drop_step and excess == 0:
             since = (b.written + b.dropped) % self.drop_step  # buffers since the drop: as many as are missing, at most
             if since > max(b.written - before.end_place, 0):
                 return False
-        whole = self._regular(after) and not self._changes_at_once(after)
+        whole = self._regular(after) and self._alike(after) == after.count
         fits = self._same_clock(runs, number) if whole else self._single_fits(runs, number)
         return fits or self._same_losses(runs, number)
 
-    def _changes_at_once(self, run: Run) -> bool:
-        """Whether what follows a run's first few buffers is another recording's: its clock tells nothing of those."""
-        return any(self._state_changes(run, i) for i in range(1, min(len(run.cut) + 1, run.count)))
+    def _alike(self, run: Run) -> int:
+        """Number of a run's first buffers, if what follows them within a frame is another recording's; else of all."""
+        first = range(1, min(len(run.cut) + 1, run.count))
+        return next((i for i in first if self._state_changes(run, i)), run.count)
+
+    @staticmethod
+    def _still_written(a: Header, b: Header) -> bool:
+        """Whether the write of buffer ``b`` began while that of the lapped one in front of it went on.
+
+        That one's header was filled again before it went to the card, so its write lasted until then. Not where one bit
+        makes the difference.
+        """
+        lapped = a.count > a.written + a.dropped and 0 <= a.write_time < a.time
+        flipped = any(a.write_time <= a.time ^ 1 << bit <= b.write_time for bit in range(32))
+        return lapped and 0 <= b.write_time < a.time and not flipped
 
     def _time_was_over(self, a: Header, b: Header) -> bool:
         """Whether the record length was over between two buffers: this recording ended there by itself."""
@@ -64,7 +77,7 @@ class Breaks(Evidence):
         """
         later = range(number + 1, min(number + self.ring, len(runs)))
         stop = next((n for n in later if not self._keeps_state(runs, n)), later.stop)
-        behind = [(run, i) for run in runs[number:stop] for i in range(min(run.count, self.ring))]
+        behind = [(run, i) for run in runs[number:stop] for i in range(min(self._alike(run), self.ring))]
         start = runs[number].first.count
         told = set()
         for run, i in behind[: self.ring]:
@@ -152,6 +165,7 @@ class Breaks(Evidence):
         if after[0][1] < before[-2][1]:
             return False
         steady = before[:-1] if len(before) > 2 else before  # the last frame before a break may be odd
+        lost = self._lost_at_end(here)
         longer = max(steady, after, key=len)
         frames = longer[-1][0] - longer[0][0]
         period = (longer[-1][1] - longer[0][1]) / frames if frames else 0
@@ -163,7 +177,23 @@ class Breaks(Evidence):
         stray = max(float(np.ptp([t - period * k for k, t in side])) for side in (steady, after))
         gain = (stray + (1 + reach / frames) * self.ticks) / period
         tolerance = (CLOCK_STEP + 0.5 + 1.5 * reach / frames) * self.ticks / period
-        return tolerance >= 0.5 or abs(off - round(off)) <= min(gain, tolerance)
+        off -= round(off)
+        wins = lost and off - lost / period > min(gain, tolerance)  # which no clock does
+        return tolerance >= 0.5 or (abs(off) <= min(gain, tolerance) and not wins)
+
+    def _lost_at_end(self, run: Run) -> float:
+        """Ticks (less than 0) by which the first buffers of a run's last frame are late by edges of a remote; or 0."""
+        start = run.count - 1 - run.index_of(run.count - 1)
+        levels = (self._deviation(run, i, start) for i in range(max(start, 1), run.count))
+        known = [level / self.ticks for level in levels if level is not None]
+        least, most = self.headers.framing.build.remote_edge
+        for n in (1, 2):
+            low, high = n * least - 1, n * most + 1
+            stop = next((k for k, level in enumerate(known) if not low <= -level <= high), len(known))
+            behind = known[:stop]
+            if len(behind) > 1 and max(behind) - min(behind) <= _STEADY:
+                return self.ticks * median(behind)
+        return 0.0
 
     @staticmethod
     def _regular(run: Run) -> bool:
