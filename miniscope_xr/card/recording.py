@@ -13,13 +13,13 @@ from miniscope_xr.frames.cache import HeaderTables, Recent
 from miniscope_xr.frames.describe import FrameRows
 from miniscope_xr.frames.due import DueTimes
 from miniscope_xr.index.recording import Recording
-from miniscope_xr.layout.arrays import Ints
+from miniscope_xr.layout.arrays import Array, Bytes, Floats, Ints
 from miniscope_xr.source.base import ByteSource
 
 _AHEAD = 32  # frames
 _KEPT = 1 << 16  # rows, of about 100 bytes
 
-Image = np.ndarray[Any, np.dtype[np.uint8]] | np.ndarray[Any, np.dtype[np.float32]]
+Image = Bytes | np.ndarray[Any, np.dtype[np.float32]]
 
 
 class OpenRecording:
@@ -58,8 +58,8 @@ class OpenRecording:
         self._frame_rows: Recent[FrameRows] = Recent(_KEPT)
         self._whole_rows: Recent[FrameRows] = Recent(_KEPT)
         self._header_tables = HeaderTables(_KEPT // 2)
-        self._buffer_rows: Recent[np.ndarray[Any, Any]] = Recent(_KEPT)
-        self._ahead: tuple[int, Iterator[np.ndarray[Any, np.dtype[np.uint8]]]] = (-1, iter(()))
+        self._buffer_rows: Recent[Array] = Recent(_KEPT)
+        self._ahead: tuple[int, Iterator[Bytes]] = (-1, iter(()))
         self._careful = 0  # row up to which frames are read one by one
 
     def __getstate__(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class OpenRecording:
             return image
         return self._images(row, 1)[0]
 
-    def frame(self, row: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def frame(self, row: int) -> Bytes:
         """Pixels of one row for a cursor: rows asked for one after another are read many at a time.
 
         Each image is handed out once, so that it is the caller's to change. Not for several threads.
@@ -106,7 +106,7 @@ class OpenRecording:
         self._ahead = row + 1, images
         return image
 
-    def _images(self, row: int, count: int) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
+    def _images(self, row: int, count: int) -> list[Bytes]:
         return self.frames.images(self.card.source(), np.arange(row, row + count))
 
     def describe(self, rows: Ints, whole: bool = True) -> FrameRows:
@@ -120,7 +120,7 @@ class OpenRecording:
         keep = self.card.tolerant and not whole  # they also tell which sectors could be read
         return known.get(rows, lambda: self.frames.describe(source, rows, self._header_tables.take(rows, keep), whole))
 
-    def times(self, rows: Ints, end: bool = False) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def times(self, rows: Ints, end: bool = False) -> Floats:
         """Timestamps of some rows in ms: of a frame's first buffer on the card, or its last; else when it was due.
 
         NaN only in a recording in which no frame has a time.
@@ -132,7 +132,7 @@ class OpenRecording:
             config = self.card.index.config or {}
             period = 1000 * self.recording.ticks / (config.get("fs", 0) or 20)
             ticks[lost] = DueTimes(self.frames, self.card.source(), period).at(rows[lost])
-        times: np.ndarray[Any, np.dtype[np.float64]] = ticks // self.recording.ticks
+        times: Floats = ticks // self.recording.ticks
         return times
 
     def time_of(self, row: int, source: ByteSource) -> float:
@@ -140,11 +140,11 @@ class OpenRecording:
         first = self.frames.first_timestamp(source, row)
         return float(self.times(np.array([row]))[0]) if first is None else first // self.recording.ticks
 
-    def buffer_rows(self, rows: Ints) -> np.ndarray[Any, Any]:
+    def buffer_rows(self, rows: Ints) -> Array:
         """Headers of some buffers of the recording as they are on the card (structured array)."""
         source = self.card.source()
 
-        def read() -> np.ndarray[Any, Any]:
+        def read() -> Array:
             return self._by_run(
                 rows, lambda run, i: self.frames.buffers.headers(source, run, i), self.card.header_dtype
             )
@@ -155,7 +155,7 @@ class OpenRecording:
         """Sectors of some buffers."""
         return self._by_run(rows, lambda run, i: run.sectors_of(i), np.dtype(np.int64))
 
-    def _by_run(self, rows: Ints, values: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    def _by_run(self, rows: Ints, values: Any, dtype: np.dtype[Any]) -> Array:
         runs = self.recording.runs
         if len(runs) == 1:
             return np.asarray(values(runs[0], rows), dtype)

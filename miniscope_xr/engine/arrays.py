@@ -12,7 +12,7 @@ from xarray.backends import BackendArray
 from miniscope_xr.card import OpenRecording
 from miniscope_xr.engine.quarantine import indexing
 from miniscope_xr.layout import Field, words
-from miniscope_xr.layout.arrays import Ints
+from miniscope_xr.layout.arrays import Array, Ints
 
 _BATCH = 512  # frames in memory at once when only a part of each is wanted
 
@@ -34,22 +34,22 @@ class CardArray(BackendArray):
         """Index in a worker thread (reads need no lock)."""
         return await asyncio.to_thread(self.__getitem__, key)
 
-    def _get(self, key: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+    def _get(self, key: tuple[Any, ...]) -> Array:
         first, *rest = key
         n = self.shape[0]
         if isinstance(first, int | np.integer):
             if not -n <= first < n:
                 raise IndexError(f"index {first} is out of bounds for axis 0 with size {n}")
-            value: np.ndarray[Any, Any] = self.read(np.array([first % n]), tuple(rest))[0]
+            value: Array = self.read(np.array([first % n]), tuple(rest))[0]
             return value
         rows = np.arange(*first.indices(n)) if isinstance(first, slice) else np.arange(n)[first]
         return self.read(rows, tuple(rest))
 
-    def single(self, row: int) -> np.ndarray[Any, Any] | None:
+    def single(self, row: int) -> Array | None:
         """Return one row by a shorter way, where there is one."""
         return None
 
-    def read(self, rows: Ints, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+    def read(self, rows: Ints, rest: tuple[Any, ...]) -> Array:
         """Values of some rows; ``rest`` indexes the other axes."""
         raise NotImplementedError
 
@@ -69,11 +69,11 @@ class Pixels(CardArray):
         shape = (opened.frames.count, opened.recording.height, opened.recording.width)
         super().__init__(opened, shape, np.dtype(np.float32 if opened.nan else np.uint8))
 
-    def single(self, row: int) -> np.ndarray[Any, Any]:
+    def single(self, row: int) -> Array:
         """One frame."""
         return self.opened.image(row)
 
-    def read(self, rows: Ints, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+    def read(self, rows: Ints, rest: tuple[Any, ...]) -> Array:
         """Whole frames where all of them is wanted, else in batches of bounded memory."""
         if all(_is_all(k, n) for k, n in zip(rest, self.shape[1:], strict=True)):
             return self.opened.pixels(rows)
@@ -88,7 +88,7 @@ def _is_all(key: Any, n: int) -> bool:
     return isinstance(key, slice) and key.indices(n) == (0, n, 1)
 
 
-def _outer(values: np.ndarray[Any, Any], rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+def _outer(values: Array, rest: tuple[Any, ...]) -> Array:
     """Index y and x independently of each other."""
     y, x = rest
     return values[:, y][..., x]
@@ -104,7 +104,7 @@ class FrameColumn(CardArray):
         super().__init__(opened, (opened.frames.count,), dtype)
         self.name = name
 
-    def read(self, rows: Ints, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+    def read(self, rows: Ints, rest: tuple[Any, ...]) -> Array:
         """Read the headers of these frames and take one value of each."""
         if self.name in ("time", "time_last"):
             return self._as_time(self.opened.times(rows, end=self.name == "time_last"))
@@ -116,7 +116,7 @@ class FrameColumn(CardArray):
         source = self.opened.card.source()
         return lambda row: self._as_time(np.array([self.opened.time_of(row, source)]))[0]
 
-    def _as_time(self, times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def _as_time(self, times: Array) -> Array:
         """Durations, or whole numbers of ms; what is not known is NaT, or the least number there is."""
         whole = np.where(np.isnan(times), np.iinfo(np.int64).min, times).astype(np.int64)
         return whole.astype("timedelta64[ms]") if self.dtype.kind == "m" else whole
@@ -131,7 +131,7 @@ class FrameNumbers(CardArray):
     def __init__(self, opened: OpenRecording) -> None:
         super().__init__(opened, (opened.frames.count,), np.dtype(np.int64))
 
-    def read(self, rows: Ints, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+    def read(self, rows: Ints, rest: tuple[Any, ...]) -> Array:
         """Frame numbers of some rows."""
         return self.opened.frames.frame_num(rows)
 
@@ -155,13 +155,13 @@ class FrameField(CardArray):
         super().__init__(opened, (opened.frames.count,), _field_dtype(item, scaled))
         self.item = item
 
-    def read(self, rows: Ints, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+    def read(self, rows: Ints, rest: tuple[Any, ...]) -> Array:
         """Read the headers of these frames and take the field out of each."""
         found = self.opened.describe(rows, whole=False)
-        raw: np.ndarray[Any, Any] = words.value(self.item, found.first)
+        raw: Array = words.value(self.item, found.first)
         if self.dtype.kind != "f":
             return raw
-        physical: np.ndarray[Any, Any] = words.physical(self.item, raw)
+        physical: Array = words.physical(self.item, raw)
         physical[found.present == 0] = np.nan
         return physical
 
@@ -176,10 +176,10 @@ class BufferField(CardArray):
         super().__init__(opened, (opened.recording.n_buffers,), _field_dtype(item, scaled))
         self.item = item
 
-    def read(self, rows: Ints, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+    def read(self, rows: Ints, rest: tuple[Any, ...]) -> Array:
         """Read these buffers' headers and take the field out of each."""
         raw = words.value(self.item, self.opened.buffer_rows(rows))
-        values: np.ndarray[Any, Any] = words.physical(self.item, raw) if self.dtype.kind == "f" else raw
+        values: Array = words.physical(self.item, raw) if self.dtype.kind == "f" else raw
         return values
 
     def _token(self) -> tuple[Any, ...]:
@@ -192,6 +192,6 @@ class BufferSectors(CardArray):
     def __init__(self, opened: OpenRecording) -> None:
         super().__init__(opened, (opened.recording.n_buffers,), np.dtype(np.int64))
 
-    def read(self, rows: Ints, rest: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+    def read(self, rows: Ints, rest: tuple[Any, ...]) -> Array:
         """Sectors of some buffers."""
         return self.opened.buffer_sectors(rows)

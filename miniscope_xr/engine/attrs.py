@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.frames.rate import clock_step
 from miniscope_xr.layout import Field
+from miniscope_xr.layout.arrays import Ints
 
 
 def flat(attrs: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,7 +35,7 @@ def _fps(opened: OpenRecording) -> float | int:
     if card.config is not None and "fs" in card.config:
         return int(card.config["fs"])
 
-    def look(rows: np.ndarray[Any, np.dtype[np.int64]]) -> Any:
+    def look(rows: Ints) -> Any:
         return opened.times(rows), opened.frames.frame_num(rows)
 
     step = clock_step(opened.frames.count, look)

@@ -24,6 +24,7 @@ from miniscope_xr.engine.sidecar import told
 from miniscope_xr.engine.time_index import TimeIndex
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.layout import Field
+from miniscope_xr.layout.arrays import Array
 from miniscope_xr.layout.words import part_of
 
 _DEFAULTS = Options()
@@ -128,7 +129,7 @@ class FrameVariables:
             ds = self._chosen(ds, rows)
         return self._time_indexed(ds, rows) if options.time_index and "time" in coords else ds
 
-    def _chosen(self, ds: xr.Dataset, rows: np.ndarray[Any, Any]) -> xr.Dataset:
+    def _chosen(self, ds: xr.Dataset, rows: Array) -> xr.Dataset:
         """Only some rows, counted anew."""
         ds = ds.isel(frame=rows)
         if "frame" in ds.coords:
@@ -161,7 +162,7 @@ class FrameVariables:
         coords = {name: lazy_variable(("frame",), array, self.chunks, attrs) for name, (array, attrs) in arrays.items()}
         return {**coords, "frame": self._rows(self.count)}
 
-    def _time_indexed(self, ds: xr.Dataset, rows: np.ndarray[Any, Any] | None) -> xr.Dataset:
+    def _time_indexed(self, ds: xr.Dataset, rows: Array | None) -> xr.Dataset:
         rows = np.arange(self.count) if rows is None else rows
         index = TimeIndex("time", "frame", FrameColumn(self.opened, "time", self.time), rows)
         return ds.assign_coords(xr.Coordinates(index.create_variables({"time": ds["time"].variable}), {"time": index}))

@@ -13,7 +13,7 @@ from miniscope_xr.frames.buffers import Buffer, BufferReader
 from miniscope_xr.frames.cache import HeaderTable
 from miniscope_xr.frames.stencil import Stencil, tiles
 from miniscope_xr.index.runs import Run
-from miniscope_xr.layout.arrays import Array, Ints
+from miniscope_xr.layout.arrays import Array, Bools, Ints
 from miniscope_xr.source.base import ByteSource
 
 
@@ -26,8 +26,8 @@ class Assembled(NamedTuple):
 
     present: int
     complete: bool
-    there: np.ndarray[Any, np.dtype[np.bool_]]
-    headers: np.ndarray[Any, Any]
+    there: Bools
+    headers: Array
     places: Ints
 
 
@@ -88,7 +88,7 @@ class FrameAssembler:
         last = run.last_frame - frame
         return sorted({*doubtful, last}) if 0 <= last < count else doubtful
 
-    def _assemble(self, source: ByteSource, row: int, out: np.ndarray[Any, Any]) -> Assembled:
+    def _assemble(self, source: ByteSource, row: int, out: Array) -> Assembled:
         """Put one frame together buffer by buffer; pixels that are not on the card are 0.
 
         Raises
@@ -158,7 +158,7 @@ class FrameAssembler:
             headers[0] if len(headers) == 1 else np.frombuffer(b"".join(row.tobytes() for row in headers), self.dtype)
         )
 
-    def _put(self, out: np.ndarray[Any, Any], start: int, data: bytes) -> int:
+    def _put(self, out: Array, start: int, data: bytes) -> int:
         """Put the data of a buffer in its place; what is too long for the frame is left out."""
         size = max(min(len(data), self.frame_bytes - start), 0)
         out[start : start + size] = np.frombuffer(data, np.uint8, size)
@@ -173,9 +173,7 @@ class FrameAssembler:
         """Return room for the headers of ``count`` frames, for :meth:`pixels` to fill."""
         return HeaderTable.room(count, self._header_words)
 
-    def header_rows(
-        self, source: ByteSource, run: Run, i: Ints
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, np.dtype[np.bool_]]]:
+    def header_rows(self, source: ByteSource, run: Run, i: Ints) -> tuple[Array, Bools]:
         """Headers of buffers ``i`` of a run as they are on the card, and which of them vouch for their buffer."""
         rows = self.buffers.headers(source, run, i)
         return rows, self.buffers.ours(source, run, i, rows)

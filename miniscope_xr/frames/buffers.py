@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -171,7 +171,7 @@ class BufferReader:
             self._clocks[run.sector] = RunClock(run, recording.clock, recording.ticks, end, self.framing.build)
         return self._clocks[run.sector]
 
-    def overwritten(self, run: Run, i: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def overwritten(self, run: Run, i: Ints) -> Bools:
         """Which buffers ``i`` of a run lie, in part, under what was written over the card later (a file system)."""
         if not self.recording.overwritten:
             return np.zeros(i.shape, bool)
@@ -179,9 +179,7 @@ class BufferReader:
         first = run.sectors_of(i)
         length = run.cut.arrays[0][(run.first.index - run.cut.first + i) % len(run.cut)]
         behind = first - -(self.framing.head + length) // SECTOR
-        hit: np.ndarray[Any, np.dtype[np.bool_]] = np.searchsorted(stops, first, side="right") < np.searchsorted(
-            starts, behind, side="left"
-        )
+        hit: Bools = np.searchsorted(stops, first, side="right") < np.searchsorted(starts, behind, side="left")
         return hit
 
     def _without_overwritten(self, data: bytes, run: Run, i: int) -> bytes:

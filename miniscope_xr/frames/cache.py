@@ -11,11 +11,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
-from miniscope_xr.layout.arrays import Ints
+from miniscope_xr.layout.arrays import Bools, Ints, Words
 
 T = TypeVar("T")
 
@@ -27,8 +27,8 @@ class HeaderTable:
     ``words`` holds them, uint32 (frames, words of all the headers of one); ``known`` says for which frames.
     """
 
-    words: np.ndarray[Any, np.dtype[np.uint32]]
-    known: np.ndarray[Any, np.dtype[np.bool_]]
+    words: Words
+    known: Bools
 
     @classmethod
     def room(cls, count: int, width: int) -> HeaderTable:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from miniscope_xr.frames.axis import NoRun
 from miniscope_xr.frames.cache import HeaderTable
 from miniscope_xr.frames.stencil import aligned_empty, tiles
 from miniscope_xr.index.runs import Run
-from miniscope_xr.layout.arrays import Ints
+from miniscope_xr.layout.arrays import Array, Bools, Ints, Words
 from miniscope_xr.source.base import ByteSource
 
 
@@ -30,16 +29,16 @@ class FrameRows:
     """
 
     frame_num: Ints
-    first: np.ndarray[Any, Any]
-    last: np.ndarray[Any, Any]
-    present: np.ndarray[Any, np.dtype[np.uint32]]
-    complete: np.ndarray[Any, np.dtype[np.bool_]]
+    first: Array
+    last: Array
+    present: Words
+    complete: Bools
 
 
 class FrameDescriber(FrameAssembler):
     """Describes frames of a recording, by row of the frame axis; parameters as for :class:`FrameAssembler`."""
 
-    def headers(self, source: ByteSource, row: int) -> tuple[np.ndarray[Any, Any], Ints]:
+    def headers(self, source: ByteSource, row: int) -> tuple[Array, Ints]:
         """Vouched headers of one row's buffers in card order (structured array), and their index in the frame."""
         found, index = [np.zeros(0, self.dtype)], [np.zeros(0, np.int64)]
         for piece in self.pieces(row):
@@ -162,7 +161,7 @@ class FrameDescriber(FrameAssembler):
 
     def _headers_of(
         self, source: ByteSource, run: Run, i: Ints, at: Ints, headers: HeaderTable | None
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, np.dtype[np.bool_]]]:
+    ) -> tuple[Array, Bools]:
         """Headers of whole frames ``i`` (frames, buffers), and which frames are to be put together by the buffer.
 
         Those in hand came along with pixels and are no such frames; the rest comes from the card.

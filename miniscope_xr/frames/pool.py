@@ -18,7 +18,6 @@ A suspect buffer of which nothing tells whether it is torn stays, but its frame 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any
 
 import numpy as np
 
@@ -159,7 +158,7 @@ class PoolBufferReader(BufferReader):
         return Tear.WHOLE if fresh else Tear.SUSPECT
 
 
-def _alike(mine: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> Tear:
+def _alike(mine: Array, other: Array) -> Tear:
     """Whether one buffer repeats a stretch of another at the same place; a flat stretch proves nothing."""
     same = np.concatenate(([False], mine == other, [False]))
     edges = np.flatnonzero(np.diff(same.astype(np.int8)))

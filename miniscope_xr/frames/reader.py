@@ -17,7 +17,7 @@ from miniscope_xr.frames.describe import FrameDescriber
 from miniscope_xr.frames.stencil import FrameRoom, Stencil, aligned_empty
 from miniscope_xr.index.runs import Run
 from miniscope_xr.layout import SECTOR
-from miniscope_xr.layout.arrays import Ints
+from miniscope_xr.layout.arrays import Bytes, Ints, Words
 from miniscope_xr.source.base import ByteSource
 
 
@@ -47,9 +47,7 @@ class FrameReader(FrameDescriber):
 
     # -- pixels ---------------------------------------------------------------------------------------
 
-    def pixels(
-        self, source: ByteSource, rows: Ints, headers: HeaderTable | None = None
-    ) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def pixels(self, source: ByteSource, rows: Ints, headers: HeaderTable | None = None) -> Bytes:
         """Pixels of some rows: uint8 (len(rows), height, width); bytes not on the card are 0.
 
         The headers between them go into ``headers``, where they are read at once.
@@ -69,7 +67,7 @@ class FrameReader(FrameDescriber):
             values[k][~frame.there] = np.nan
         return values.reshape(len(rows), self.recording.height, self.recording.width)
 
-    def images(self, source: ByteSource, rows: Ints) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
+    def images(self, source: ByteSource, rows: Ints) -> list[Bytes]:
         """Pixels of some rows, each an array of its own: keeping one does not keep the others."""
         out = [aligned_empty((self.frame_bytes,)) for _ in rows]
         self._fill(source, rows, out)
@@ -101,9 +99,7 @@ class FrameReader(FrameDescriber):
             assembled += [(at + k, self._assemble(source, int(rows[at + k]), out[at + k])) for k in doubtful]
         return assembled
 
-    def _with_old(
-        self, run: Run, frame: int, doubtful: list[int], words: np.ndarray[Any, np.dtype[np.uint32]] | None
-    ) -> list[int]:
+    def _with_old(self, run: Run, frame: int, doubtful: list[int], words: Words | None) -> list[int]:
         """Rows to put together buffer by buffer: the doubtful ones, and those without the clock or the focus."""
         if words is None or not self.framing.words:
             return doubtful

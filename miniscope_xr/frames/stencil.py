@@ -10,7 +10,6 @@ import math
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from miniscope_xr.errors import CardReadError
 from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.runs import Run, expected_headers
 from miniscope_xr.layout import SECTOR
-from miniscope_xr.layout.arrays import Bytes, Words
+from miniscope_xr.layout.arrays import Array, Bools, Bytes, Words
 from miniscope_xr.source.base import ByteSource
 
 FrameRoom = Bytes | list[Bytes]
@@ -267,9 +266,9 @@ class FooterStencil(Stencil):
         return [k for k, frame in enumerate(found) if frame != first + k]
 
 
-def is_blank(words: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def is_blank(words: Array) -> Bools:
     """Which first words of headers are those of an erased sector: a hole may begin in the buffer before."""
-    found: np.ndarray[Any, np.dtype[np.bool_]] = (words == 0) | (words == 0xFFFFFFFF)
+    found: Bools = (words == 0) | (words == 0xFFFFFFFF)
     return found
 
 

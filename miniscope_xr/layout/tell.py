@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from miniscope_xr.layout.arrays import Bools, Ints
+from miniscope_xr.layout.arrays import Array, Bools, Ints
 from miniscope_xr.layout.model import Build, Layout
 from miniscope_xr.layout.words import HeaderWords, header_words
 
@@ -44,7 +44,7 @@ class _Columns(NamedTuple):
     high: Ints
     none: Ints
 
-    def read(self, words: np.ndarray[Any, Any]) -> Ints:
+    def read(self, words: Array) -> Ints:
         """Values of the fields, shape (headers, fields)."""
         found: Ints = ((words[:, self.word] >> self.shift & self.mask) ^ self.sign) - self.sign
         return found
@@ -63,7 +63,7 @@ def _columns(layout: Layout, words: int) -> _Columns:
 
 
 def contradictions(
-    layout: Layout, build: Build, words: np.ndarray[Any, Any], sectors: Ints, settings: Mapping[str, int] | None = None
+    layout: Layout, build: Build, words: Array, sectors: Ints, settings: Mapping[str, int] | None = None
 ) -> Iterator[str]:
     """What in some buffer headers cannot have been written by a build, the quickest to find first.
 
@@ -131,9 +131,7 @@ def _pairs(build: Build, read: Mapping[str, Ints], sectors: Ints) -> Iterator[st
             yield "every write waits for the next buffer"
 
 
-def fits(
-    layout: Layout, build: Build, words: np.ndarray[Any, Any], sectors: Ints, settings: Mapping[str, int] | None = None
-) -> bool:
+def fits(layout: Layout, build: Build, words: Array, sectors: Ints, settings: Mapping[str, int] | None = None) -> bool:
     """Whether nothing in some buffer headers contradicts a build; see :func:`contradictions`."""
     return next(contradictions(layout, build, words, sectors, settings), None) is None
 
@@ -157,7 +155,7 @@ def _header_words(layout: Layout, build: Build) -> HeaderWords:
 
 def fitting(
     candidates: Iterable[tuple[Layout, Build]],
-    words: np.ndarray[Any, Any],
+    words: Array,
     sectors: Ints,
     settings: Mapping[str, int] | None = None,
 ) -> list[tuple[Layout, Build]]:

@@ -12,6 +12,7 @@ from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.frames.rate import clock_step
 from miniscope_xr.layout import SECTOR, Layout
+from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.check.fake import fakes
 from miniscope_xr.tools.check.result import CheckResult, FrameNames, Problem, RecordingReport, count
 from miniscope_xr.tools.check.scan import scan_headers, scan_problems
@@ -42,7 +43,7 @@ def _battery(opened: OpenRecording) -> tuple[float | None, float | None]:
     return float(known[0]) * scale, float(values[-1]) * scale
 
 
-def _times(opened: OpenRecording, rows: list[int]) -> np.ndarray[Any, Any]:
+def _times(opened: OpenRecording, rows: list[int]) -> Array:
     """Times of some rows in s; NaN for rows without a header."""
     if not rows:
         return np.zeros(0)
@@ -51,10 +52,10 @@ def _times(opened: OpenRecording, rows: list[int]) -> np.ndarray[Any, Any]:
     return np.where(described.present > 0, seconds, np.nan)
 
 
-def _rate(opened: OpenRecording, rows: np.ndarray[Any, Any]) -> float | None:
+def _rate(opened: OpenRecording, rows: Array) -> float | None:
     """Seconds from frame to frame by the recording's clock."""
 
-    def look(some: np.ndarray[Any, Any]) -> tuple[Any, Any]:
+    def look(some: Array) -> tuple[Any, Any]:
         return np.nan_to_num(1000 * _times(opened, some.tolist()), nan=-1).astype(np.int64), rows[some]
 
     step = clock_step(opened.frames.count, look)
@@ -113,7 +114,7 @@ def _report(opened: OpenRecording, deep: bool, progress: bool) -> RecordingRepor
     )  # fmt: skip
 
 
-def _partial(lacking: list[int], names: FrameNames, numbers: np.ndarray[Any, Any]) -> list[Problem]:
+def _partial(lacking: list[int], names: FrameNames, numbers: Array) -> list[Problem]:
     """Frames that lack buffers; in the last one a recording may just end."""
     inner = [int(numbers[row]) for row in lacking if row != len(numbers) - 1]
     if not inner:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from miniscope_xr.errors import OptionError
 from miniscope_xr.frames.stencil import cores
-from miniscope_xr.layout.arrays import Ints
+from miniscope_xr.layout.arrays import Array, Bools, Ints
 from miniscope_xr.tools.check.quality_findings import bleaching, focus_curve, sentences
 from miniscope_xr.tools.check.quality_frames import BLOCK, COLUMNS, Extremes, FrameMeasures, even_part
 from miniscope_xr.tools.check.quality_pixels import corner_light, defects, vignette
@@ -103,12 +103,12 @@ def quality(ds: xr.Dataset, progress: bool = True) -> xr.Dataset:
     return _dataset(footage, table, pixels, reference)
 
 
-def _finish(table: np.ndarray[Any, Any], rows: Ints, found: list[Future[Any]]) -> None:
+def _finish(table: Array, rows: Ints, found: list[Future[Any]]) -> None:
     if found:
         table[rows] = np.concatenate([some.result() for some in found])
 
 
-def _good(footage: Footage, rows: slice) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _good(footage: Footage, rows: slice) -> Bools:
     if "complete" not in footage.columns:
         return np.ones(rows.stop - rows.start, bool)
     return footage.columns["complete"][rows].astype(bool)
@@ -128,7 +128,7 @@ def _whole_frames(ds: xr.Dataset) -> Images:
     return some
 
 
-def _reference(some: Images) -> tuple[Shifts | None, np.ndarray[Any, Any]]:
+def _reference(some: Images) -> tuple[Shifts | None, Array]:
     """What measures shifts, and the mean of some frames."""
     height, width = some.shape[1:]
     pixels = Extremes.of(height, width)
@@ -144,9 +144,7 @@ def _reference(some: Images) -> tuple[Shifts | None, np.ndarray[Any, Any]]:
     return Shifts(small, blocks), pixels.mean
 
 
-def _dataset(
-    footage: Footage, table: np.ndarray[Any, Any], pixels: Extremes, reference: np.ndarray[Any, Any]
-) -> xr.Dataset:
+def _dataset(footage: Footage, table: Array, pixels: Extremes, reference: Array) -> xr.Dataset:
     dead, hot = defects(pixels.mean, pixels.lowest, pixels.highest, pixels.frames)
     begin_step(_STEP)
     light = vignette(pixels.mean)

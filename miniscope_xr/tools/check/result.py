@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.stream.gaps import Gap
 
 
@@ -121,7 +122,7 @@ def clock(seconds: float) -> str:
 class FrameNames:
     """Names frames by their row in the dataset and by the device's own number, which differ where frames were lost."""
 
-    numbers: np.ndarray[Any, Any]
+    numbers: Array
 
     def rows(self, frame_nums: Sequence[int]) -> list[int | None]:
         """Row of each device frame number; None for a frame of which nothing is on the card."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from miniscope_xr.card import OpenRecording
 from miniscope_xr.index.runs import Run
+from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.check.result import FrameNames, Problem, count
 from miniscope_xr.tools.stream.outputs import progress_bar
 
@@ -63,8 +63,8 @@ def scan_headers(opened: OpenRecording, progress: bool) -> HeaderScan:
 
 
 def _take(
-    found: HeaderScan, opened: OpenRecording, run: Run, i: np.ndarray[Any, Any], rows: np.ndarray[Any, Any],
-    good: np.ndarray[Any, Any],
+    found: HeaderScan, opened: OpenRecording, run: Run, i: Array, rows: Array,
+    good: Array,
 ) -> None:  # fmt: skip
     framing = opened.card.index.framing
     other = ~good & (rows["length"] == framing.marker) if framing.words else np.zeros(len(i), bool)

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.errors import MissingDependencyError, OutputExistsError
+from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.check.check import check
 from miniscope_xr.tools.cli.read import filmed
 from miniscope_xr.tools.simulate import Stall, calcium_scene, simulate
@@ -65,7 +66,7 @@ def draw(ds: Any, path: Path) -> None:
             figure.savefig(part, dpi=110)
 
 
-def _smooth(image: np.ndarray[Any, Any], n: int = 9) -> np.ndarray[Any, Any]:
+def _smooth(image: Array, n: int = 9) -> Array:
     """Mean over n x n pixels, edges left out."""
     total = np.cumsum(np.cumsum(image, 0), 1)
     inner = total[n:, n:] - total[:-n, n:] - total[n:, :-n] + total[:-n, :-n]

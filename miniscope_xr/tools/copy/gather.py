@@ -16,6 +16,7 @@ import numpy as np
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.index.find import NOTHING, WORDS, Extents, Finder
 from miniscope_xr.layout import SECTOR
+from miniscope_xr.layout.arrays import Bools
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.copy_map import CopyMap
 from miniscope_xr.source.salvage import is_gone
@@ -179,7 +180,7 @@ class _Pieces:
         return Extents(*(np.concatenate(part) for part in zip(*self._found, strict=True)))
 
 
-def covered(found: Extents, begin: int, end: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def covered(found: Extents, begin: int, end: int) -> Bools:
     """Which sectors from ``begin`` to ``end`` belong to a buffer."""
     steps = np.zeros(end - begin + 1, np.int64)
     np.add.at(steps, np.clip(found.first, begin, end) - begin, 1)
@@ -187,7 +188,7 @@ def covered(found: Extents, begin: int, end: int) -> np.ndarray[Any, np.dtype[np
     return np.asarray(np.cumsum(steps)[:-1] > 0)
 
 
-def stretches(keep: np.ndarray[Any, np.dtype[np.bool_]]) -> Iterator[tuple[int, int]]:
+def stretches(keep: Bools) -> Iterator[tuple[int, int]]:
     """Begin and end of each stretch of True."""
     edges = np.flatnonzero(np.diff(keep.astype(np.int8), prepend=0, append=0))
     return zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)

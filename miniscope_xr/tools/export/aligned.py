@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.errors import OptionError
+from miniscope_xr.layout.arrays import Floats
 from miniscope_xr.tools.stream.camera import camera_times, film_times, frame_counts, nominal_rate, parts_of, stamps_of
 from miniscope_xr.tools.stream.timing import SHOWN, WALL, unix_seconds
 
@@ -37,7 +38,7 @@ class Camera:
     path: Path
     parts: list[Path]
     counts: list[int]
-    seconds: np.ndarray[Any, np.dtype[np.float64]]
+    seconds: Floats
     source: str
 
     @property

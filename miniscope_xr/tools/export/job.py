@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.engine.sidecar import told as sidecar
+from miniscope_xr.layout.arrays import Array, Floats
 from miniscope_xr.tools.export.aligned import ALIGNED, Camera
 from miniscope_xr.tools.export.options import ABOUT, FROM_ATTRS
 from miniscope_xr.tools.stream.footage import Footage, Images
@@ -91,17 +92,17 @@ class ExportJob:
             return 0.0
         return max(float(self.camera.seconds[0]) - float(self.footage.ds[SHOWN].values[0]), 0.0)
 
-    def since_start(self, name: str = "time") -> np.ndarray[Any, np.dtype[np.float64]]:
+    def since_start(self, name: str = "time") -> Floats:
         """Return a time of every frame in s since the session's start: by the clock that was aligned with, if any."""
         columns = self.footage.columns
         if SHOWN not in columns:
             return self.seconds(name)
         first = float(columns[SHOWN][0]) if self.camera is None else min(columns[SHOWN][0], self.camera.seconds[0])
         later = self.seconds(name) - self.seconds()  # the last buffer of a frame is that much behind its first
-        since: np.ndarray[Any, np.dtype[np.float64]] = columns[SHOWN] - first + later
+        since: Floats = columns[SHOWN] - first + later
         return since
 
-    def seconds(self, name: str = "time") -> np.ndarray[Any, np.dtype[np.float64]]:
+    def seconds(self, name: str = "time") -> Floats:
         """Return a time of every frame that was read, in s; a blank frame has the time it was due."""
         return self.footage.clock(name) / 1000.0
 
@@ -136,7 +137,7 @@ class ExportJob:
         return str(self.footage.ds.attrs.get("notes", ""))
 
 
-def _as_text(values: np.ndarray[Any, Any]) -> list[str]:
+def _as_text(values: Array) -> list[str]:
     if values.dtype.kind == "f":
         return ["" if v != v else f"{v:.6g}" if abs(v) < _LONG else f"{v:.6f}" for v in values.tolist()]
     if values.dtype.kind == "M":

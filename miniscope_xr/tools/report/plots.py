@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.stream.gaps import DROPPED, lost_frames
 from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.timing import BLANK, frame_numbers, milliseconds
@@ -33,12 +34,12 @@ class _Headers:
         self.breaks = np.array([k for k in np.searchsorted(rows, [gap.row for gap in self.gaps]) if k], np.int64)
         """Which of the frames that are on the card have lost ones in front of them."""
 
-    def values(self, name: str) -> np.ndarray[Any, Any]:
+    def values(self, name: str) -> Array:
         """Values of one field for the frames that are on the card."""
-        values: np.ndarray[Any, Any] = np.asarray(self.ds[name].values)[self.seen]
+        values: Array = np.asarray(self.ds[name].values)[self.seen]
         return values
 
-    def line(self, axis: Any, values: np.ndarray[Any, Any], **style: Any) -> None:
+    def line(self, axis: Any, values: Array, **style: Any) -> None:
         """Draw values against time, with a hole where frames were lost."""
         x, y = np.insert(self.times, self.breaks, np.nan), np.insert(values.astype(float), self.breaks, np.nan)
         axis.plot(x, y, **{"color": _LINE, "lw": 1.4, **style})

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import xarray as xr
 
 from miniscope_xr.errors import OptionError
-from miniscope_xr.layout.arrays import Bools, Ints
+from miniscope_xr.layout.arrays import Array, Bools, Bytes, Ints
 from miniscope_xr.tools.stream.gaps import DROPPED, Gap, lost_frames
 from miniscope_xr.tools.stream.timing import BLANK, SLOT, filled_times, frame_numbers, milliseconds
 
@@ -23,7 +23,7 @@ SMALL_BATCH_BYTES = 1_500_000
 
 _STRETCH = 1024  # frames whose columns are read at once: an encoder waits for each time that is done
 
-Images = np.ndarray[Any, np.dtype[np.uint8]]
+Images = Bytes
 FrameChoice = slice | Sequence[int] | None
 PathLike = str | os.PathLike[str]
 
@@ -104,9 +104,7 @@ class Footage:
         self._video = video.variable
         self._batch_bytes = batch_bytes
         wanted = [name for name in dict.fromkeys(["time", SLOT, PRESENT, "complete", *names]) if name in ds.variables]
-        self.columns: dict[str, np.ndarray[Any, Any]] = {
-            name: np.zeros(self.count, ds.variables[name].dtype) for name in wanted
-        }
+        self.columns: dict[str, Array] = {name: np.zeros(self.count, ds.variables[name].dtype) for name in wanted}
 
     @cached_property
     def numbers(self) -> Ints:

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from miniscope_xr.card import OpenRecording
 from miniscope_xr.frames.rate import clock_step
-from miniscope_xr.layout.arrays import Ints
+from miniscope_xr.layout.arrays import Bools, Ints
 from miniscope_xr.tools.stream.timing import BLANK
 
 DROPPED = "dropped_buffer_count"
@@ -65,9 +64,7 @@ def recording_gaps(opened: OpenRecording) -> list[Gap]:
     return lost_frames(opened.frames.frame_num(rows), rows, np.zeros(len(rows), bool), counts, look)
 
 
-def lost_frames(
-    numbers: Ints, places: Ints, blank: np.ndarray[Any, np.dtype[np.bool_]], counts: bool, look: TimesOf
-) -> list[Gap]:
+def lost_frames(numbers: Ints, places: Ints, blank: Bools, counts: bool, look: TimesOf) -> list[Gap]:
     """Return the gaps between some rows of a recording.
 
     Parameters
@@ -86,7 +83,7 @@ def lost_frames(
     return clock_gaps(len(numbers), look)
 
 
-def counted_gaps(numbers: Ints, places: Ints, blank: np.ndarray[Any, np.dtype[np.bool_]]) -> list[Gap]:
+def counted_gaps(numbers: Ints, places: Ints, blank: Bools) -> list[Gap]:
     """Return the gaps that frame numbers show; a recording's numbers begin at 0.
 
     Parameters
@@ -154,8 +151,8 @@ class _Clock:
             row += _NEAR
         return self._end
 
-    def _even(self, steps: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        even: np.ndarray[Any, np.dtype[np.bool_]] = np.abs(steps - self._step) <= self._uneven
+    def _even(self, steps: Ints) -> Bools:
+        even: Bools = np.abs(steps - self._step) <= self._uneven
         return even
 
     def gaps(self, first: int, last: int) -> list[Gap]:

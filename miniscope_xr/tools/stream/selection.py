@@ -6,6 +6,7 @@ The recording itself, and a copy of its card, stay as they are.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -14,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.errors import OptionError
+from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.stream.footage import FrameChoice, Images, select
 from miniscope_xr.tools.stream.timing import BLANK, milliseconds
 
@@ -153,11 +155,7 @@ def rows_of(ds: xr.Dataset, span: TimeSpan) -> slice:
         return np.iinfo(np.int64).max
 
     def behind(ms: float) -> int:
-        low, high = 0, count
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (low, middle) if at(middle) >= ms else (middle + 1, high)
-        return low
+        return bisect_left(range(count), ms, key=at)
 
     origin = at(0)
     start = behind(origin + 1000 * first)
@@ -188,7 +186,7 @@ class Picture:
     """
 
     size: int = 1
-    resting: np.ndarray[Any, Any] | None = None
+    resting: Array | None = None
 
     def shape(self, height: int, width: int) -> tuple[int, int]:
         """Size of what is made of a frame."""

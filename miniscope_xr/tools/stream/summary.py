@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from miniscope_xr.errors import OptionError
+from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.stream.footage import Footage, Images
 from miniscope_xr.tools.stream.outputs import progress_bar
 from miniscope_xr.tools.stream.readahead import read_ahead
@@ -35,7 +36,7 @@ class Projections:
         self._squares += np.square(images, dtype=np.uint16).sum(axis=0, dtype=np.uint64)
         np.maximum(self._max, images.max(axis=0), out=self._max)
 
-    def images(self) -> dict[str, np.ndarray[Any, Any]]:
+    def images(self) -> dict[str, Array]:
         """Return ``mean``, ``max`` and ``std``."""
         n = max(self.count, 1)
         mean = self._sum / n
@@ -48,7 +49,7 @@ class Projections:
         return {"mean": mean, "max": self._max, "std": std}
 
 
-def whole_frames(columns: dict[str, np.ndarray[Any, Any]], rows: slice, images: Images) -> Images:
+def whole_frames(columns: dict[str, Array], rows: slice, images: Images) -> Images:
     """Leave out frames with missing buffers, whose black stripes would darken every projection."""
     if "complete" not in columns:
         return images

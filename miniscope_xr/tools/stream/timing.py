@@ -12,7 +12,7 @@ import xarray as xr
 
 from miniscope_xr.errors import OptionError
 from miniscope_xr.frames.rate import clock_step
-from miniscope_xr.layout.arrays import Ints
+from miniscope_xr.layout.arrays import Array, Floats, Ints
 
 BLANK = np.iinfo(np.int64).min
 """Time of a frame that never reached the card."""
@@ -57,9 +57,9 @@ def measured_rate(ds: xr.Dataset) -> float | None:
     return None if step is None else 1000 / step
 
 
-def unix_seconds(dates: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def unix_seconds(dates: Array) -> Floats:
     """Return dates (datetime64) as s since 1970-01-01 UTC, exact to the microsecond."""
-    seconds: np.ndarray[Any, np.dtype[np.float64]] = dates.astype("datetime64[us]").astype(np.int64) / 1e6
+    seconds: Floats = dates.astype("datetime64[us]").astype(np.int64) / 1e6
     return seconds
 
 

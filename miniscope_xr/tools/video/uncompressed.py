@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from miniscope_xr.errors import OutputError
+from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.video.codecs import ONE_CHANNEL, open_packet_writer
 
@@ -38,7 +38,7 @@ class PaddedWriter:
         self._key = need("cv2", "video", "a video").VIDEOWRITER_PROP_KEY_FLAG
         self._writer = open_packet_writer(path, codec, fps, size)
 
-    def write(self, image: np.ndarray[Any, Any]) -> None:
+    def write(self, image: Array) -> None:
         """Write one frame (height, width)."""
         self._rows[:, : self._width] = image
         self._writer.set(self._key, 1)  # a player may begin at any frame

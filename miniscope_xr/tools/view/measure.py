@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.errors import OptionError
+from miniscope_xr.layout.arrays import Array, Bools, Ints
 from miniscope_xr.tools.stream.selection import DARK, DFF, picture_of
 from miniscope_xr.tools.stream.summary import Projections
 from miniscope_xr.tools.view.findings import ONE_AT_A_TIME
@@ -21,7 +22,7 @@ _EVERY = 8  # batches between two pictures of a growing projection
 MOST_SHAPES = 32
 KINDS = ("mean", "max", "std", "peak")
 
-Mask = tuple[slice, slice, np.ndarray[Any, np.dtype[np.bool_]]]
+Mask = tuple[slice, slice, Bools]
 
 
 def mask_of(shape: Mapping[str, Any], height: int, width: int) -> Mask:
@@ -69,7 +70,7 @@ def masks_of(seen: Seen, shapes: list[Mapping[str, Any]]) -> list[Mask]:
     return [mask_of(shape, seen.height, seen.width) for shape in shapes]
 
 
-def means(seen: Seen, rows: np.ndarray[Any, np.dtype[np.int64]], masks: list[Mask]) -> np.ndarray[Any, Any]:
+def means(seen: Seen, rows: Ints, masks: list[Mask]) -> Array:
     """Mean of the pixels of each shape in each frame: float64 (shapes, rows).
 
     NaN where a pixel of the shape is not on the card: the same numbers as the mean, without skipping NaN, of a Dataset
@@ -122,7 +123,7 @@ class RealProjections:
         self._mean, self._apart = np.zeros((height, width)), np.zeros((height, width))
         self._max = np.full((height, width), -np.inf)
 
-    def add(self, images: np.ndarray[Any, Any]) -> None:
+    def add(self, images: Array) -> None:
         """Take in a batch of frames, by Welford's sums."""
         self.count += len(images)
         for image in images.astype(np.float64):
@@ -133,7 +134,7 @@ class RealProjections:
             self._apart += step * np.where(known, image - self._mean, 0)
             np.fmax(self._max, np.where(known, image, -np.inf), out=self._max)
 
-    def images(self) -> dict[str, np.ndarray[Any, Any]]:
+    def images(self) -> dict[str, Array]:
         """Return ``mean``, ``max`` and ``std``; NaN where no frame has the pixel."""
         found = {"mean": self._mean, "max": self._max, "std": np.sqrt(self._apart / np.maximum(self._seen, 1))}
         return {name: np.where(self._seen > 0, image, np.nan) for name, image in found.items()}
@@ -178,7 +179,7 @@ def resting(seen: Seen) -> dict[str, Any]:
     return {"image": _encoded(picture.resting), "dark": DARK, "low": low, "high": high}
 
 
-def _of_kind(images: Mapping[str, np.ndarray[Any, Any]], kind: str) -> np.ndarray[Any, Any]:
+def _of_kind(images: Mapping[str, Array], kind: str) -> Array:
     return images["max"] - images["mean"] if kind == "peak" else images[kind]
 
 

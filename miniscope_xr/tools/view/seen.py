@@ -15,7 +15,7 @@ from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.engine.attrs import recording_attrs
 from miniscope_xr.errors import CardChangedError, OptionError, plain
 from miniscope_xr.frames.rate import clock_step
-from miniscope_xr.layout.arrays import Ints
+from miniscope_xr.layout.arrays import Array, Bools, Floats, Ints
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,8 +34,8 @@ class Heads(NamedTuple):
     """What the headers say of some frames: their numbers, times in ms (NaN for none), and whether they are whole."""
 
     numbers: Ints
-    ms: np.ndarray[Any, np.dtype[np.float64]]
-    whole: np.ndarray[Any, np.dtype[np.bool_]]
+    ms: Floats
+    whole: Bools
 
 
 class Seen(ABC):
@@ -73,11 +73,11 @@ class Seen(ABC):
         """Frames per second by the clock, of some hundred headers; None where it does not tell."""
 
     @abstractmethod
-    def pixels(self, rows: Ints) -> np.ndarray[Any, Any]:
+    def pixels(self, rows: Ints) -> Array:
         """Pixels of some rows (rows, height, width): uint8, black where they are not on the card, or float32."""
 
     @abstractmethod
-    def holed(self, rows: Ints) -> np.ndarray[Any, Any]:
+    def holed(self, rows: Ints) -> Array:
         """Pixels of some rows as real numbers, NaN where they are not on the card."""
 
     @abstractmethod
@@ -148,7 +148,7 @@ class SeenRecording(Seen):
         step = clock_step(self.count, look)
         return None if step is None else round(1000 / step, 3)
 
-    def pixels(self, rows: Ints) -> np.ndarray[Any, Any]:
+    def pixels(self, rows: Ints) -> Array:
         """Pixels of some rows: uint8 (rows, height, width), black where they are not on the card.
 
         Raises
@@ -161,7 +161,7 @@ class SeenRecording(Seen):
             raise self._changed()
         return pixels
 
-    def holed(self, rows: Ints) -> np.ndarray[Any, Any]:
+    def holed(self, rows: Ints) -> Array:
         """Pixels as float32, NaN where they are not on the card."""
         return self._nan.pixels(rows)
 

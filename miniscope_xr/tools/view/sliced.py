@@ -13,7 +13,7 @@ import xarray as xr
 from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.errors import MiniscopeError, OptionError, plain
 from miniscope_xr.layout import builtin_layouts, load_layout
-from miniscope_xr.layout.arrays import Ints
+from miniscope_xr.layout.arrays import Array, Bools, Ints
 from miniscope_xr.tools.stream.footage import PRESENT
 from miniscope_xr.tools.stream.gaps import DROPPED, Gap, lost_frames
 from miniscope_xr.tools.stream.timing import BLANK, filled_times, frame_numbers, measured_rate, milliseconds
@@ -62,12 +62,12 @@ class SeenDataset(Seen):
         """Frames per second by its times."""
         return measured_rate(self.ds)
 
-    def pixels(self, rows: Ints) -> np.ndarray[Any, Any]:
+    def pixels(self, rows: Ints) -> Array:
         """Pixels of some rows: as they are where they are uint8, else float32."""
         some = slice(int(rows[0]), int(rows[-1]) + 1) if (np.diff(rows) == 1).all() else rows
         return np.asarray(self._video[some].values, np.float32 if self.real else np.uint8)
 
-    def holed(self, rows: Ints) -> np.ndarray[Any, Any]:
+    def holed(self, rows: Ints) -> Array:
         """Pixels as real numbers; of uint8 nothing tells which are not on the card, so that all are NaN."""
         pixels = np.array(self.pixels(rows), np.float32)
         if not self.real:
@@ -83,7 +83,7 @@ class SeenDataset(Seen):
             ms = np.where(times == BLANK, np.nan, filled_times(times, numbers))
         return Heads(numbers, ms, self._whole(rows))
 
-    def _whole(self, rows: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def _whole(self, rows: Ints) -> Bools:
         if "complete" not in self.ds.variables:
             return np.ones(len(rows), bool)
         return np.asarray(self.ds["complete"].variable[rows].values, bool)
@@ -165,7 +165,7 @@ class SeenDataset(Seen):
         return np.flatnonzero(np.isin(self._numbers, self._origin.frames.frame_num(rows)) & ~self._blank)
 
     @cached_property
-    def _blank(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def _blank(self) -> Bools:
         """Rows that stand for frames that never reached the card (``gaps="fill"``)."""
         if self._origin is not None:
             return ~np.isin(self._numbers, self._origin.frames.frame_num(np.arange(self._origin.frames.count)))
