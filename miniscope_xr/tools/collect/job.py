@@ -105,7 +105,7 @@ class Found:
 
 
 def collect_one(
-    card: CollectJob, wish: Wish, found: Found, see: Progress, frames: Progress, cores: threading.Semaphore
+    job: CollectJob, wish: Wish, found: Found, see: Progress, frames: Progress, cores: threading.Semaphore
 ) -> Sidecar:
     """Do what is asked of one card; ``found`` is filled in on the way, so that it holds when something fails.
 
@@ -121,8 +121,8 @@ def collect_one(
     MiniscopeError, OSError
         A step failed; those before it are done, and are not done again.
     """
-    record = _record(card)
-    _copy(card, record, wish, found, see)
+    record = _record(job)
+    _copy(job, record, wish, found, see)
     with cores, watched(frames):
         result = _check(record, wish, found)
         if wish.report:
@@ -132,7 +132,7 @@ def collect_one(
     return record
 
 
-def _record(card: CollectJob) -> Sidecar:
+def _record(job: CollectJob) -> Sidecar:
     """Take up the card's record, or begin one; it is on the disk before anything else.
 
     Raises
@@ -140,25 +140,25 @@ def _record(card: CollectJob) -> Sidecar:
     OutputExistsError
         Another recording has this name.
     """
-    record = read_sidecar(card.image)
+    record = read_sidecar(job.image)
     if record is None:
-        record = Sidecar(card.image)
-    elif not record.is_of(card.marks, card.disk.card_id):
+        record = Sidecar(job.image)
+    elif not record.is_of(job.marks, job.disk.card_id):
         raise OutputExistsError(
             errno.EEXIST,
             f"is the copy of another recording (card {record.card.get('id', 'unknown')}): tell them apart by what is "
             "told of this one, for example another --session",
-            str(card.image),
+            str(job.image),
         )
     else:
         record.tidy()
-    disk = card.disk
-    record.card = record.card or {"id": disk.card_id, "model": disk.model, "bytes": disk.size, "marks": card.marks}
-    record.about = dict(sorted(card.about.items()))
+    disk = job.disk
+    record.card = record.card or {"id": disk.card_id, "model": disk.model, "bytes": disk.size, "marks": job.marks}
+    record.about = dict(sorted(job.about.items()))
     return record
 
 
-def _copy(card: CollectJob, record: Sidecar, wish: Wish, found: Found, see: Progress) -> None:
+def _copy(job: CollectJob, record: Sidecar, wish: Wish, found: Found, see: Progress) -> None:
     image = record.image
     whole = record.copy and image.is_file() and image.stat().st_size == record.copy.get("bytes")
     if whole and not _mended(record):
@@ -168,7 +168,7 @@ def _copy(card: CollectJob, record: Sidecar, wish: Wish, found: Found, see: Prog
         record.copy = {}
         record.save()
         try:
-            record.copy = _copied(card.disk.path, image, wish.layout, found, see)
+            record.copy = _copied(job.disk.path, image, wish.layout, found, see)
         except NotACardError:
             if fresh:
                 remove(record.path)

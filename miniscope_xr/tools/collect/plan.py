@@ -109,31 +109,31 @@ def plan_cards(
     """
     fields = [name for name in fields_of(telling.template) if name != "card"]
     known = list(read_sidecars(into)) if into.is_dir() else []
-    cards, named, twins = [], [], dict[str, str]()
+    jobs, named, twins = [], [], dict[str, str]()
     if telling.table:
         telling.table.check(disks)
     for disk in disks:
-        card = CollectJob(disk, _marks(disk.path))
-        cards.append(card)
-        ours = (record for record in known if card.marks and record.is_of(card.marks, disk.card_id))
+        job = CollectJob(disk, _marks(disk.path))
+        jobs.append(job)
+        ours = (record for record in known if job.marks and record.is_of(job.marks, disk.card_id))
         before = next(ours, None)
         if before is not None:
-            card.base = before.image.with_suffix("")
-        elif _holds_nothing(card, known, layout, backup_dir):
-            card.earlier = _earlier(disk, known)
+            job.base = before.image.with_suffix("")
+        elif _holds_nothing(job, known, layout, backup_dir):
+            job.earlier = _earlier(disk, known)
             continue
-        if _is_twin(card, twins):
+        if _is_twin(job, twins):
             continue
-        card.about = telling.of(disk, before.about if before else {})
-        named.append(card)
-    told = asked([card.disk.describe() for card in named], [card.about for card in named], fields, telling.ask)
-    for card, about in zip(named, told, strict=True):
-        card.about = about
-        if card.base is None:
-            card.base = into / name_of(telling.template, {**about, "card": card.disk.card_id})
-            _refuse_taken(card)
-    refuse_same({card.disk.path: card.base for card in named if card.base})
-    return cards
+        job.about = telling.of(disk, before.about if before else {})
+        named.append(job)
+    told = asked([job.disk.describe() for job in named], [job.about for job in named], fields, telling.ask)
+    for job, about in zip(named, told, strict=True):
+        job.about = about
+        if job.base is None:
+            job.base = into / name_of(telling.template, {**about, "card": job.disk.card_id})
+            _refuse_taken(job)
+    refuse_same({job.disk.path: job.base for job in named if job.base})
+    return jobs
 
 
 def _marks(path: str) -> str:
@@ -143,34 +143,34 @@ def _marks(path: str) -> str:
     return ""
 
 
-def _holds_nothing(card: CollectJob, known: Sequence[Sidecar], layout: str | None, backup_dir: str | None) -> bool:
+def _holds_nothing(job: CollectJob, known: Sequence[Sidecar], layout: str | None, backup_dir: str | None) -> bool:
     """Whether nothing is to be copied of a card: it cannot be read, is being prepared, or nothing was recorded."""
-    if not card.marks:
+    if not job.marks:
         return True
     try:
-        if interrupted(card.disk.path, known, backup_dir):
+        if interrupted(job.disk.path, known, backup_dir):
             return True
-        OpenCard(card.disk.path, layout, errors="fill").close()
+        OpenCard(job.disk.path, layout, errors="fill").close()
     except BlankCardError:
         return True
     except RefusedError as error:
-        card.refused = error
+        job.refused = error
         return True
     except MiniscopeError:  # whatever it is, the copy will tell
         return False
     return False
 
 
-def _is_twin(card: CollectJob, twins: dict[str, str]) -> bool:
+def _is_twin(job: CollectJob, twins: dict[str, str]) -> bool:
     """Whether another card of this run holds the same recording, as its clone does; ``twins`` has who holds what."""
-    if not shared_data(card.marks, card.marks):  # it cannot be told
+    if not shared_data(job.marks, job.marks):  # it cannot be told
         return False
-    other = twins.setdefault(card.marks, card.disk.path)
-    if other == card.disk.path:
+    other = twins.setdefault(job.marks, job.disk.path)
+    if other == job.disk.path:
         return False
-    card.base = None
-    card.refused = OptionError(
-        f"{card.disk.path} holds the same recording as {other}: one is a copy of the other, and one is enough"
+    job.base = None
+    job.refused = OptionError(
+        f"{job.disk.path} holds the same recording as {other}: one is a copy of the other, and one is enough"
     )
     return True
 
@@ -189,10 +189,10 @@ def _copied(record: Sidecar) -> float:
         return 0.0
 
 
-def _refuse_taken(card: CollectJob) -> None:
-    taken = read_sidecar(card.image)
+def _refuse_taken(job: CollectJob) -> None:
+    taken = read_sidecar(job.image)
     if taken is not None:
         raise OptionError(
-            f"{card.disk.path} would be named {card.image}, which is the copy of another recording (card "
+            f"{job.disk.path} would be named {job.image}, which is the copy of another recording (card "
             f"{taken.card.get('id', 'unknown')}): give it another session"
         )

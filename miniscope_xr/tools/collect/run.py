@@ -115,29 +115,29 @@ class _Run:
         self.lines.ended(place, end.word)
 
     def _card(self, place: int, end: Outcome) -> None:
-        card, see = end.card, self.lines.see(place)
-        if card.refused is not None:
-            raise card.refused
-        if card.base is None:
-            return _nothing(card, self.wish, end)
-        with parents_made(card.image), alone(card.image):
-            record = collect_one(card, self.wish, end.found, see, self.lines.see(place, "frame"), self._cores)
-            if card.disk.path in self.agreed:
-                prepare_again(self.agreed[card.disk.path], record, end.found, see, self.lines)
+        job, see = end.job, self.lines.see(place)
+        if job.refused is not None:
+            raise job.refused
+        if job.base is None:
+            return _nothing(job, self.wish, end)
+        with parents_made(job.image), alone(job.image):
+            record = collect_one(job, self.wish, end.found, see, self.lines.see(place, "frame"), self._cores)
+            if job.disk.path in self.agreed:
+                prepare_again(self.agreed[job.disk.path], record, end.found, see, self.lines)
         return None
 
 
-def _nothing(card: CollectJob, wish: Wish, end: Outcome) -> None:
+def _nothing(job: CollectJob, wish: Wish, end: Outcome) -> None:
     """A card on which nothing was recorded: known to us as one that was prepared, or told of."""
-    if not card.marks:
-        open_device(card.disk.path).close()  # raises why it cannot be read
-    if card.earlier is not None:
-        end.found.files.append(card.earlier.image)
-        end.found.said.append(f"was collected and prepared ({card.earlier.prepared}); nothing was recorded since")
+    if not job.marks:
+        open_device(job.disk.path).close()  # raises why it cannot be read
+    if job.earlier is not None:
+        end.found.files.append(job.earlier.image)
+        end.found.said.append(f"was collected and prepared ({job.earlier.prepared}); nothing was recorded since")
         return
-    with contextlib.closing(open_device(card.disk.path)) as source:
-        recording_end(source, card.disk.path, wish.layout, None, None)  # raises where nothing looks like a recording
+    with contextlib.closing(open_device(job.disk.path)) as source:
+        recording_end(source, job.disk.path, wish.layout, None, None)  # raises where nothing looks like a recording
     raise OptionError(
         "its counts say that nothing was recorded, and yet there is something like a recording on it: "
-        f"`miniscope-xr image {card.disk.path} OUT.img` copies it, `rescue` makes an image that opens"
+        f"`miniscope-xr image {job.disk.path} OUT.img` copies it, `rescue` makes an image that opens"
     )

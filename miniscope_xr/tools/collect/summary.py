@@ -32,7 +32,7 @@ class Outcome:
 
     Attributes
     ----------
-    card, found
+    job, found
         Which, and what came of it.
     error
         What went wrong.
@@ -44,7 +44,7 @@ class Outcome:
         What it was left in the middle of, where that did not end in time.
     """
 
-    card: CollectJob
+    job: CollectJob
     found: Found = field(default_factory=Found)
     error: Exception | None = None
     blank: str = ""
@@ -92,14 +92,14 @@ class Outcome:
             return [self.blank]
         shown = self.found.problems[:_PROBLEMS_SHOWN]
         more = len(self.found.problems) - len(shown)
-        return [*shown, *([f"and {more} more: `miniscope-xr check {self.card.image}`"] if more else [])]
+        return [*shown, *([f"and {more} more: `miniscope-xr check {self.job.image}`"] if more else [])]
 
     def to_json(self, into: Path) -> dict[str, Any]:
         """Return it for ``--json``."""
-        disk, base = self.card.disk, self.card.base
+        disk, base = self.job.disk, self.job.base
         return {
             "card": disk.path, "card_id": disk.card_id, "state": self.state, "exit": self.code,
-            "name": None if base is None else _within(base, into), "about": dict(self.card.about),
+            "name": None if base is None else _within(base, into), "about": dict(self.job.about),
             "did": self.found.steps, "files": [str(path) for path in self.found.files if path.exists()],
             "found": self.found.said, "why": self.why(),
         }  # fmt: skip
@@ -160,8 +160,8 @@ class Summary:
         yield f"{len(whole)} of {len(self.ended)} {cards} collected into {self.into}"
         order = ("done", "problems", "blank", "stopped", "failed")
         for end in sorted(self.ended, key=lambda end: order.index(end.state)):
-            name = "" if end.card.base is None else f", {_within(end.card.base, self.into)}"
-            yield f"{end.card.disk.path}{name}: {end.word}"
+            name = "" if end.job.base is None else f", {_within(end.job.base, self.into)}"
+            yield f"{end.job.disk.path}{name}: {end.word}"
             for line in end.found.said:
                 yield f"    {line}"
             for line in end.why():
