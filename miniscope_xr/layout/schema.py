@@ -24,16 +24,7 @@ from miniscope_xr.layout.checks import (
     text,
     whole,
 )
-from miniscope_xr.layout.model import (
-    NEEDED,
-    TYPE_SIZES,
-    WRITE_KEY,
-    Build,
-    Field,
-    Layout,
-    Record,
-    Sectors,
-)
+from miniscope_xr.layout.model import NEEDED, TYPE_SIZES, WRITE_KEY, Build, Field, Layout, Record, Sectors
 from miniscope_xr.source.base import SECTOR
 
 _NAME = "a field name must be a plain word (letters, digits, underscore)"

@@ -17,15 +17,7 @@ from miniscope_xr.tools.flash.look import Look, loss
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.plan import Plan, make_plan, possible_builds
 from miniscope_xr.tools.flash.settings import Settings, parse_settings
-from miniscope_xr.tools.flash.steps import (
-    Said,
-    card_to_write,
-    carry_out,
-    check_values,
-    look_at,
-    say,
-    shown,
-)
+from miniscope_xr.tools.flash.steps import Said, card_to_write, carry_out, check_values, look_at, say, shown
 
 Set = TypeVar("Set", bound=Setting)
 

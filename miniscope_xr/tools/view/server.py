@@ -176,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
             try:
                 for part in parts:
                     self._chunk(part)
-                    if self.server.ended.is_set():
+                    if self.server.ended.is_set() and "written" not in part:
                         raise MiniscopeError("the viewer was closed")  # and what was being written is taken away
             except MiniscopeError as error:
                 self._chunk({"error": plain(message_of(error))})
