@@ -33,7 +33,7 @@ from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import BUSY, DONE, PROBLEMS, REFUSED, USAGE
 from miniscope_xr.tools.flash.journal import journals
 
-SETTINGS = ("gain=2x", "led=10", "ewl=120", "record_length=5", "fs=20")
+SETTINGS = ("--layout", "v4-wirefree", "gain=2x", "ewl=120", "record_length=5", "fs=20")
 _PIECE, _MOST = 4 << 20, 64 << 20  # bytes at once, and in all, of the reading speed
 _PATIENCE = 60  # seconds in which a person pulls a card
 _BEGINS = 600  # seconds in which any computer begins to write
@@ -133,12 +133,13 @@ class Checklist:
         )
 
     def change(self, seconds: str = "10") -> None:
-        """A card's life: prepared, set, restored, wiped with a kill in between, qualified."""
+        """A card's life: prepared, set, restored, prepared anew with a kill in between, qualified.
+
+        Nothing here reads the whole of a large card, which takes longer than anybody waits.
+        """
         self.run("backup", self.device, *self.flags)
         self.write("blank-table", "--discard-recording", identify(self.device).card_id)
-        self.write(
-            "prepare", "--layout", "v4-wirefree", *SETTINGS, "--discard-recording", identify(self.device).card_id
-        )
+        self.write("prepare", *SETTINGS, "led=10", "--discard-recording", identify(self.device).card_id)
         self.setting("led", 10)
         self.write("set", "led=20")
         self.setting("led", 20)
@@ -146,6 +147,7 @@ class Checklist:
         self.setting("led", 10)
         if self.kill():
             self.write("resume")
+        self.setting("led", 30)
         self.write("qualify", "--seconds", seconds, codes=(DONE, PROBLEMS))
 
     def setting(self, name: str, value: int) -> None:
@@ -157,7 +159,7 @@ class Checklist:
 
     def kill(self) -> bool:
         """End a process while it writes; return whether that came in time, so that there is something to resume."""
-        words = ["wipe", self.device, "--whole", *self._sure()]
+        words = ["prepare", self.device, *SETTINGS, "led=30", *self._sure()]
         began, in_time = time.monotonic(), False
         child = subprocess.Popen(
             [sys.executable, "-m", "miniscope_xr", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
