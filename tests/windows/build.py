@@ -165,14 +165,6 @@ class Environment:
             new.replace(self.python / name)
         stamp.write_text(now)
 
-    def put_powershell(self, prefix: Path) -> None:
-        """Put it where Windows has its own; Wine's does nothing."""
-        place = prefix / "drive_c/windows/system32/WindowsPowerShell/v1.0"
-        place.mkdir(parents=True, exist_ok=True)
-        new = place / "new.exe"
-        shutil.copyfile(self.python / "powershell.exe", new)
-        new.replace(place / "powershell.exe")
-
     def _tool(self, *words: object) -> Any:
         """What ``pe.py`` says, which needs a library of its own."""
         return json.loads(run(self.home / "tools" / "bin" / "python", HERE / "pe.py", *words))

@@ -48,7 +48,9 @@ def read_report(report: Path) -> dict[str, Result]:
             result.skipped[re.sub(r"\d+", "N", why)] += 1
         elif case.find("failure") is not None or case.find("error") is not None:
             classes = place[last + 1 :]
-            result.failed.append("::".join([file, *classes, case.get("name", "?")]))
+            name = "::".join([file, *classes, case.get("name", "?")])
+            if name not in result.failed:  # one that fails, and then in what it leaves behind, is told of twice
+                result.failed.append(name)
         else:
             result.passed += 1
     return found

@@ -134,6 +134,15 @@ def new_share(prefix: Path) -> str:
     return r"\\nas\lab"
 
 
+def put_powershell(environment: Environment, prefix: Path) -> None:
+    """Put the simulated one where Windows has its own; Wine's does nothing."""
+    place = prefix / "drive_c/windows/system32/WindowsPowerShell/v1.0"
+    place.mkdir(parents=True, exist_ok=True)
+    new = place / "new.exe"  # a process that was left may have the old one open
+    shutil.copyfile(environment.python / "powershell.exe", new)
+    new.replace(place / "powershell.exe")
+
+
 @contextlib.contextmanager
 def loop_device(file: Path) -> Iterator[str]:
     """Attach a loop device of a card's size, for as long as this lasts; empty where that needs other rights."""
@@ -197,7 +206,7 @@ def run_all(
         prefix = environment.home / f"worker{number}"
         if not prefix.exists():
             shutil.copytree(environment.prefix, prefix, symlinks=True)
-        environment.put_powershell(prefix)
+        put_powershell(environment, prefix)
         prefixes.put(prefix)
 
     def one(files: list[str]) -> list[Result]:
