@@ -8,7 +8,7 @@ insides, it falls back on xarray's own way.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -107,9 +107,10 @@ def _is_uncut(lazy: indexing.LazilyIndexedArray) -> bool:
 def _still_lazy(data: Any) -> tuple[indexing.LazilyIndexedArray | None, bool]:
     """The array behind xarray's wrappers where nothing of it was loaded or written; whether it will be cached."""
     cached = type(data) is indexing.MemoryCachedArray
-    for wrapper in (indexing.MemoryCachedArray, indexing.CopyOnWriteArray):
-        if type(data) is wrapper:
-            data = data.array
+    if cached:
+        data = data.array
+    if type(data) is indexing.CopyOnWriteArray:
+        data = data.array
     return data if type(data) is indexing.LazilyIndexedArray else None, cached
 
 
@@ -131,18 +132,22 @@ class CardVariable(xr.Variable):
     def isel(self, indexers: Any = None, missing_dims: Any = "raise", **kwargs: Any) -> Any:
         """Index as xarray does; one row of a lazy variable costs next to nothing before it is looked at."""
         if indexers and self._dims and not kwargs and missing_dims == "raise":
-            first, *others = self._dims
-            position = indexers.get(first)
+            position = indexers.get(self._dims[0])
             if isinstance(position, np.integer):
                 position = int(position)
-            if type(position) is int and all(
-                name == first or (name in others and isinstance(key, slice) and key == _ALL)
-                for name, key in indexers.items()
-            ):
+            if type(position) is int and (len(indexers) == 1 or self._alone(indexers)):
                 lazy, cached = _still_lazy(self._data)
-                if lazy is not None and -lazy.shape[0] <= position < lazy.shape[0]:
-                    return self._of(_Row(lazy, position % lazy.shape[0], cached))
+                if lazy is not None and -(count := lazy.shape[0]) <= position < count:
+                    return self._of(_Row(lazy, position % count, cached))
         return super().isel(indexers, missing_dims, **kwargs)
+
+    def _alone(self, indexers: Mapping[Any, Any]) -> bool:
+        """Whether nothing is cut off along the other dimensions than the first."""
+        first, *others = self._dims
+        return all(
+            name == first or (name in others and isinstance(key, slice) and key == _ALL)
+            for name, key in indexers.items()
+        )
 
     def _of(self, data: Any) -> Any:
         """One row, made without the checks of the constructor: a frame has some 17 coordinates."""

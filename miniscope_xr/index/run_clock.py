@@ -6,6 +6,7 @@ What is as expected costs no read; only where times differ are the headers aroun
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -63,6 +64,7 @@ class RunClock:
         self._learnt: Model | None = None
         self._looked = False  # for it
         self._levels: dict[int, float] = {}  # ticks by which the clock is off, by frame
+        self._levelled: list[int] = []  # these frames, in order
 
     def old(self, look: TimesOf, i: Ints, times: Floats) -> Bools:
         """Which buffers ``i`` of the run are an older recording's; ``times`` as from ``look``."""
@@ -122,9 +124,9 @@ class RunClock:
 
         In plain numbers: of the frames that are read one by one, each takes no longer for it.
         """
-        if self.mute or self._short or self._levels or self._model is None:
+        if self.mute or self._short or self._model is None:
             return self.mute
-        later, most = self._model.period * frame, _WITHIN / 2 * self._ticks
+        later, most = self._model.period * frame + self._level_at(frame), _WITHIN / 2 * self._ticks
         for time, due in zip(times, self._dues, strict=True):  # noqa: SIM110 a generator takes as long again
             if abs(time - due - later) > most:
                 return False
@@ -199,6 +201,7 @@ class RunClock:
             kept = (times - self._due[index] - self._model.period * number)[~odd]
             kept = kept[np.isfinite(kept)]
             self._levels[chunk * _CHUNK + _CHUNK // 2] = float(np.median(kept)) if len(kept) else 0.0
+            self._levelled = sorted(self._levels)
         return start, odd
 
     def _interrupt_lost(self, left: Floats, model: Model, start: int) -> Bools:
@@ -238,12 +241,20 @@ class RunClock:
         """Ticks by which the clock is off around some frames, as far as that was looked at."""
         if not self._levels:
             return np.zeros(len(frames))
-        looked = np.array(sorted(self._levels))
+        looked = np.array(self._levelled)
         behind = np.searchsorted(looked, frames).clip(1, max(len(looked) - 1, 1))
         pair = looked[np.stack([behind - 1, np.minimum(behind, len(looked) - 1)])]
         near = np.where(np.abs(pair[1] - frames) < np.abs(pair[0] - frames), pair[1], pair[0])
         known = np.array([self._levels[k] for k in near.tolist()])
         return np.where(frames < np.abs(near - frames), 0.0, known)
+
+    def _level_at(self, frame: int) -> float:
+        """The same of one frame, in plain numbers."""
+        if not self._levelled:
+            return 0.0
+        behind = bisect_left(self._levelled, frame)
+        near = min(self._levelled[max(behind - 1, 0) : behind + 1], key=lambda k: abs(k - frame))
+        return 0.0 if frame < abs(near - frame) else self._levels[near]
 
 
 def _usual_offsets(off: Floats) -> Floats:
