@@ -47,17 +47,19 @@ class ComesBack(Evidence):
         cuts = np.flatnonzero(np.abs(np.diff(values)) > tolerance + drift * (np.diff(known) - 1)) + 1
         bounds = list(pairwise([0, *cuts.tolist(), len(values)]))
         values = _level(known, values, bounds)
-        last, own, unsure, away = start, float("nan"), 0.0, False
+        last, own, unsure, away = start, float("nan"), 0.0, 0.0
         for a, b in bounds:
             i, level = known[a:b] + start, float(np.median(values[a:b]))
             reach = drift * (i[0] - last) + unsure
-            back = abs(level - own) <= self.ticks / 2 + model.stray / 4 + reach
+            strict = self.ticks / 2 + model.stray / 4 + reach  # more where those between were off by several times that
+            back = abs(level - own) <= max(strict, min(tolerance, away / 4))
             if a and not back:
-                away |= b - a >= _STRETCH and abs(level - own) > tolerance + self.ticks + reach
+                off = b - a >= _STRETCH and abs(level - own) > tolerance + self.ticks + reach
+                away = max(away, abs(level - own)) if off else away
                 continue
             if away and i[0] >= seam and b - a >= _STRETCH and i[0] - last <= most + 1:
                 return range(seam, int(i[-1]) + 1)
-            last, own, unsure, away = int(i[-1]), level, self.ticks / (b - a) / 2, False
+            last, own, unsure, away = int(i[-1]), level, self.ticks / (b - a) / 2, 0.0
         return None
 
     @staticmethod
