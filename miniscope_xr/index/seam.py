@@ -199,6 +199,13 @@ class SeamSearch(Places, ComesBack):
         state = self._state_step(run, range(start, stop + 1))
         if state is not None:
             return Verdict((0, self._where(run, *state, range(start, stop + 1))))
+        around = range(max(start - size, 1), min(stop + 1 + size, run.count))
+        place = self._step_in(run, around, sharp=True)
+        counted = [i for i in around if (run.first.written + i) & 255 == self.written_low]
+        if len(counted) == 1:
+            return Verdict((0, counted[0]))
+        if place is not None:
+            return Verdict((0, place), self._perhaps_an_edge(run, place, self._step(run, place) or 0.0))
         jump = self._step(run, stop) or 0.0
         if abs(jump) <= 2 * CLOCK_STEP * self.ticks:  # so small a step among jitter is not placed to the frame
             certain = max(frame - 2, 0)
