@@ -200,17 +200,17 @@ class SeamSearch(Places, ComesBack):
         if state is not None:
             return Verdict((0, self._where(run, *state, range(start, stop + 1))))
         around = range(max(start - size, 1), min(stop + 1 + size, run.count))
-        place = self._step_in(run, around, sharp=True)
         counted = [i for i in around if (run.first.written + i) & 255 == self.written_low]
         if len(counted) == 1:
             return Verdict((0, counted[0]))
+        place = self._step_in(run, around, sharp=True)
         if place is not None:
             return Verdict((0, place), self._perhaps_an_edge(run, place, self._step(run, place) or 0.0))
         jump = self._step(run, stop) or 0.0
         if abs(jump) <= 2 * CLOCK_STEP * self.ticks:  # so small a step among jitter is not placed to the frame
             certain = max(frame - 2, 0)
             step = f"the frame clock steps by {abs(jump) / self.ticks:.1f} ms"
-            what = step if abs(jump) > self.ticks else "the focus or the battery changes"
+            what = step if abs(jump) > self.ticks else "the frame clock, the focus or the battery changes"
             a, b = run.frame_of(certain * size + 1), run.frame_of(min((frame + 3) * size, run.count - 1))
             return Verdict((0, certain * size + 1), [
                 f"{what} between frames {a} and {b}: an older recording begins there; these frames are doubtful, and "

@@ -114,6 +114,16 @@ def test_where_evidence_places_the_end_nothing_is_in_doubt(seed: int, kind: str,
     assert not verdict.counts["doubt"], (kind, verdict.said)
 
 
+APART = (24, 47, 56, 155, 184, 188, 242, 266)  # DAQs that began at different ms: the clock of both sides places the end
+
+
+@pytest.mark.parametrize("seed", APART)
+def test_where_daqs_began_at_different_ms_nothing_is_in_doubt(seed: int, tmp_path: Path) -> None:
+    verdict = measure(seed, tmp_path, layout="daq-wirefree", apart=True)
+    assert verdict.silent, (dict(verdict.counts), verdict.said)
+    assert not verdict.counts["doubt"], verdict.said
+
+
 OF_A_FAMILY = {
     # from 184 on: two older recordings behind; frames skipped by as much as an older one is off; of two old frames one
     # is near the clock; one frame is late (a doubt); one frame behind a damaged first footer, or without a front

@@ -122,9 +122,11 @@ def _judge_words(life: Life, recording: Recording, verdict: Verdict) -> None:
         verdict.counts["false"] += 1
 
 
-def measure(seed: int, folder: str | os.PathLike[str], index: str = "bisect", layout: str | None = None) -> Verdict:
+def measure(
+    seed: int, folder: str | os.PathLike[str], index: str = "bisect", layout: str | None = None, apart: bool = False
+) -> Verdict:
     """Make a life and read its card."""
-    life = live(seed, layout)
+    life = live(seed, layout, apart=apart)
     card = life.card
     verdict = Verdict(seed, f"{card.layout.id} {card.build.firmware}", life.accident)
     path = card.write(Path(folder) / f"life-{os.getpid()}.img")
@@ -172,16 +174,18 @@ def table(verdicts: Sequence[Verdict]) -> str:
     return "\n".join(lines)
 
 
-def _some(first: int, count: int, folder: str, index: str, layout: str | None) -> list[Verdict]:
-    return [measure(seed, folder, index, layout) for seed in range(first, first + count)]
+def _some(first: int, count: int, folder: str, index: str, layout: str | None, apart: bool) -> list[Verdict]:
+    return [measure(seed, folder, index, layout, apart) for seed in range(first, first + count)]
 
 
-def run(lives: int, first: int, jobs: int, index: str, layout: str | None = None) -> Iterator[Verdict]:
+def run(
+    lives: int, first: int, jobs: int, index: str, layout: str | None = None, apart: bool = False
+) -> Iterator[Verdict]:
     """Verdicts on lives ``first`` to ``first + lives - 1``."""
     blocks = [(at, min(20, first + lives - at)) for at in range(first, first + lives, 20)]
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=memory) as folder, ProcessPoolExecutor(jobs) as pool:
-        same = ([value] * len(blocks) for value in (folder, index, layout))
+        same = ([value] * len(blocks) for value in (folder, index, layout, apart))
         for part in pool.map(_some, *zip(*blocks, strict=True), *same):
             yield from part
 
@@ -193,13 +197,14 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--index", choices=["bisect", "scan"], default="bisect")
     parser.add_argument("--layout", choices=sorted({d[0] for d in DEVICES}), help="only devices of this layout")
+    parser.add_argument("--apart", action="store_true", help="a DAQ's recordings do not all begin at the same ms")
     options = parser.parse_args()
     verdicts, started = [], time.monotonic()
-    for verdict in run(options.lives, options.first, options.jobs, options.index, options.layout):
+    for verdict in run(options.lives, options.first, options.jobs, options.index, options.layout, options.apart):
         verdicts.append(verdict)
         if not verdict.silent:
             print(f"{verdict.seed} {verdict.device}: {dict(verdict.counts)}", file=sys.stderr)
-            for line in (*live(verdict.seed, options.layout).story, *verdict.said):
+            for line in (*live(verdict.seed, options.layout, apart=options.apart).story, *verdict.said):
                 print(f"    {line[:300]}", file=sys.stderr, flush=True)
     print(table(verdicts))
     print(f"\n{len(verdicts)} lives, {time.monotonic() - started:.0f} s, index={options.index}")

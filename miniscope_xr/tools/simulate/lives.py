@@ -71,13 +71,18 @@ def _device(rng: random.Random, family: str | None) -> tuple[str, str]:
     return layout, build
 
 
+def _power_on(layout: str, build: str) -> float:
+    """Ms from power-on to the start of a recording, on the clock of its headers."""
+    return 1550.0 if layout == "daq-wirefree" and build != "319b459" else 0.0
+
+
 def _troubles(rng: random.Random, layout: str, build: str, frames: int) -> list[Event]:
     """What goes wrong while it records; most recordings go well."""
     length = 50.0 * frames
     whole = layout == "v3-wirefree"
     kinds = ["stall", "failed"] if whole else ["stall", "stall", "stalls", "failed", "interrupt", "remote"]
     kind = rng.choice(["none", "none", *kinds])
-    start = 1550.0 if layout == "daq-wirefree" and build != "319b459" else 0.0
+    start = _power_on(layout, build)
     if kind == "stall":
         return [Stall(start + rng.uniform(100, length), rng.uniform(40, 400))]
     if kind == "stalls":
@@ -102,7 +107,7 @@ def _ending(rng: random.Random, layout: str, frames: int, cut: float) -> tuple[d
     return {"seconds": math.ceil(power_on + frames / 20)}, [], "record length over"
 
 
-def live(seed: int, layout: str | None = None, accidents: Sequence[str] = ACCIDENTS) -> Life:
+def live(seed: int, layout: str | None = None, accidents: Sequence[str] = ACCIDENTS, apart: bool = False) -> Life:
     """Make life number ``seed``.
 
     Parameters
@@ -113,6 +118,8 @@ def live(seed: int, layout: str | None = None, accidents: Sequence[str] = ACCIDE
         Only devices of this layout (an id).
     accidents
         What may happen to the card at the end.
+    apart
+        A DAQ's recordings begin at any ms after power-on, as a person presses the button; else all at the same.
     """
     rng = random.Random(f"life {seed}")
     device, build = _device(rng, layout)
@@ -137,10 +144,11 @@ def live(seed: int, layout: str | None = None, accidents: Sequence[str] = ACCIDE
         pixels = np.random.default_rng((seed, use))
         scene = pixels.integers(0, 256, (7, shape.height, shape.width), np.uint8)
         settings = {"ewl": rng.randrange(256)} if device == "v4-wirefree" else {}
+        pressed = _power_on(device, build) + random.Random(f"apart {seed} {use}").uniform(2, 50) if apart else None
         card = simulate(
             device, build, events=events, under=cards[-1] if cards else None, fill=fill,
             camera=scene, settings=settings,
-            start_offset_ms=None if device == "daq-wirefree" else rng.uniform(2, 50), clock_ppm=rng.uniform(-80, 80),
+            start_offset_ms=pressed if device == "daq-wirefree" else rng.uniform(2, 50), clock_ppm=rng.uniform(-80, 80),
             jitter_ms=rng.choice([0, 0, 0.3, 1]), driver_waits=rng.random() < 0.5, tail_sectors=1024, **options,
         )  # fmt: skip
         cards.append(card)
