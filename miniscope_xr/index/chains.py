@@ -301,5 +301,7 @@ class Chains:
             return None
         if self.facts.cut_off(runs) or seems_formatted(self.source):
             return None  # buffers may be missing behind them
+        if self._next_recording(runs) is not None:
+            return None  # they are the last recording's
         found = ended_by(counts, runs, self._search(runs))
         return None if found is None or self._without_older(found[0])[2] else found

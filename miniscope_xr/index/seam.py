@@ -29,6 +29,7 @@ _SAMPLES = 64  # frames sampled along a run
 _CLOSE = 1 << 16  # buffers up to which each is held against the clock of the others
 _WINDOW = 16  # frames on each side of a suspected step
 _PART = 1 << 14  # frames held against one another at once
+_SHOWN = 4  # frames that show which of the steps between them is the odd one
 _NEAR = 64  # frames read one by one around a suspected step
 
 
@@ -203,7 +204,8 @@ class SeamSearch(Places, ComesBack):
         counted = [i for i in around if (run.first.written + i) & 255 == self.written_low]
         if len(counted) == 1:
             return Verdict((0, counted[0]))
-        place = self._step_in(run, around, sharp=True)
+        shown = run.count >= _SHOWN * size  # of fewer frames, one step is as usual as the other
+        place = self._step_in(run, around, sharp=True) if shown else None
         if place is not None:
             return Verdict((0, place), self._perhaps_an_edge(run, place, self._step(run, place) or 0.0))
         jump = self._step(run, stop) or 0.0
