@@ -169,6 +169,10 @@ class Breaks(Evidence):
         longer = max(steady, after, key=len)
         frames = longer[-1][0] - longer[0][0]
         period = (longer[-1][1] - longer[0][1]) / frames if frames else 0
+        if self.close:  # all buffers of its frames tell it better than the first ones of two
+            run = here if longer is steady else there
+            learnt = self._clock_of(run).learnt(lambda i: self._times(run, i))
+            period = learnt.period if learnt is not None else period
         if period <= 0:
             return True
         phases = [median(t - period * k for k, t in side) for side in (steady, after)]

@@ -211,7 +211,8 @@ class Chains:
             i = last.count - 1
             sector = last.sector_of(i)
             own = self.headers.at(sector)
-            if own is None or (own.length == last.length_of(i) and not self._behind_format(last)):
+            goes_on = self.headers.flipped(replace(last, count=i + 2), i + 1) or self._behind_format(last)
+            if own is None or (own.length == last.length_of(i) and not goes_on):
                 return None
             if own.length != last.length_of(i):
                 reach = self.config["buffer_size"] // SECTOR  # a lost interrupt makes a buffer longer or shorter

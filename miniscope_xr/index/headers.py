@@ -44,6 +44,7 @@ class HeaderReader:
         self.dtype = framing.dtype
         self.marker = framing.marker
         self._seen: dict[int, Header | None] = {}
+        self._damaged: dict[int, bytes] = {}  # what is there instead of a header, unless zeros
         self._ahead: dict[tuple[int, Cut], int] = {}  # buffers of a run read ahead
         self._words = header_words(framing.layout, framing.words)
         self._pick = _picked(self._words.names)
@@ -59,14 +60,21 @@ class HeaderReader:
         return header if self.plausible(header) else None
 
     def flipped(self, run: Run, i: int) -> bool:
-        """Whether the header of buffer ``i`` of a run is as expected but for one bit, which makes it another."""
-        data = self.source.read(run.sector_of(i) * SECTOR, self.dtype.itemsize)
-        if len(data) < self.dtype.itemsize:
-            return False
-        row = np.frombuffer(data, self.dtype)[0]
+        """Whether the header of buffer ``i`` of a run would match but for one bit, also one of what is not counted."""
+        sector = run.sector_of(i)
+        header = self.at(sector)
         expected = {name: int(values[0]) for name, values in expected_headers(run, np.array([i])).items()}
         expected |= {"length": self.marker, "data_length": run.length_of(i)}
-        return sum((int(row[name]) ^ value).bit_count() for name, value in expected.items()) == 1
+        if header is not None:
+            found = dict(zip(_NAMES, header, strict=True))
+        else:
+            data = self._damaged.get(sector, b"")
+            if len(data) < self.dtype.itemsize:
+                return False
+            row = np.frombuffer(data, self.dtype)[0]
+            found = {name: int(row[name]) for name in expected}
+        bits = sum((found[name] ^ value).bit_count() for name, value in expected.items())
+        return bits == 1 or (bits == 0 and header is None)
 
     def plausible(self, header: Header) -> bool:
         """Whether the words can be a header of this recording at all."""
@@ -85,7 +93,11 @@ class HeaderReader:
         if sector not in self._seen:
             if len(self._seen) > 1 << 16:
                 self._seen.clear()
-            self._seen[sector] = self.parse(self.source.read(sector * SECTOR, SECTOR))
+                self._damaged.clear()
+            data = self.source.read(sector * SECTOR, SECTOR)
+            self._seen[sector] = self.parse(data)
+            if self._seen[sector] is None and any(data[: self.dtype.itemsize]):
+                self._damaged[sector] = bytes(data[: self.dtype.itemsize])
         return self._seen[sector]
 
     def whole(self, run: Run, count: int) -> bool:

@@ -81,6 +81,8 @@ MISREAD = {
     "a write that began while the lapped buffer in front of it was written": (50220,),
     "a clock that lost ticks to an edge of a remote, and wins them over a drop": (50834,),
     "a lost interrupt in front of one last buffer, and an older recording with another focus": (31229,),
+    "a drop behind three frames": (52204,),
+    "the count of a later recording, where the header behind it has a flipped bit": (51777, 31118),
     "edges of a remote one after another, frames of four buffers": (20248, 14144),
     "edges of a remote before an older recording: its last buffer is of odd length": (21652,),
     "writes wait for the next buffer: a write began when another recording's came": (20723, 20564),
