@@ -233,8 +233,8 @@ def _describe(
 def _config(front: np.ndarray[Any, Any], pixels: int, buffer_bytes: int) -> tuple[int | None, dict[str, int]]:
     """A sector before the data with width, height and buffer size, and where in it they are."""
     for sector in np.flatnonzero((front[:, :16] == buffer_bytes).any(axis=1))[::-1]:
-        row = front[sector, :16].astype(np.int64)
-        size = int(np.flatnonzero(row == buffer_bytes)[0])
+        row = front[sector, :16].tolist()  # plain numbers: two of any words may be multiplied
+        size = row.index(buffer_bytes)
         for k in range(15):
             fits = pixels <= row[k] * row[k + 1] <= pixels + buffer_bytes  # one build loses the end of each frame
             if k not in (size, size - 1) and 8 <= row[k] <= 4096 and 8 <= row[k + 1] <= 4096 and fits:
