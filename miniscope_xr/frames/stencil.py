@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 
 import numpy as np
 
@@ -73,16 +74,17 @@ class Stencil:
             self._payloads.append(slice(pixel, pixel + length))
             pixel += length
         self._row = -(-end // 4) * 4
-        self._places = [
-            slice(k * pixel + payload.start, k * pixel + payload.stop)
-            for k in range(self.batch)
-            for payload in self._payloads
-        ]
         # scratch for one frame and for a batch of them, with its vectors: making those takes as long as a read
         self._spare: tuple[list[tuple[Bytes, list[memoryview]]], ...] = ([], [])
         self.header_words = framing.words * len(words_at)
         self._headers_at = np.add.outer(words_at, np.arange(framing.words)).reshape(-1)
         self._expect(words_at, framing)
+
+    @cached_property
+    def _places(self) -> list[slice]:
+        """Where the payloads of a batch go in an array of frames; one frame read by itself needs none of it."""
+        begins = (k * self.frame_bytes for k in range(self.batch))
+        return [slice(at + payload.start, at + payload.stop) for at in begins for payload in self._payloads]
 
     def _expect(self, words_at: list[int], framing: Framing) -> None:
         """Prepare the comparison: which words of a scratch row must be ``base + k * step`` in frame ``k``."""

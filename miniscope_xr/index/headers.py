@@ -63,14 +63,16 @@ class HeaderReader:
         """Whether the header of buffer ``i`` of a run would match but for one bit, also one of what is not counted."""
         sector = run.sector_of(i)
         header = self.at(sector)
+        data = b"" if header is not None else self._damaged.get(sector, b"")
+        if header is None and (
+            len(data) < self.dtype.itemsize or (int.from_bytes(data[:4], "little") ^ self.marker).bit_count() > 1
+        ):
+            return False  # nothing like one stands there: so it is behind most recordings
         expected = {name: int(values[0]) for name, values in expected_headers(run, np.array([i])).items()}
         expected |= {"length": self.marker, "data_length": run.length_of(i)}
         if header is not None:
             found = dict(zip(_NAMES, header, strict=True))
         else:
-            data = self._damaged.get(sector, b"")
-            if len(data) < self.dtype.itemsize:
-                return False
             row = np.frombuffer(data, self.dtype)[0]
             found = {name: int(row[name]) for name in expected}
         bits = sum((found[name] ^ value).bit_count() for name, value in expected.items())
