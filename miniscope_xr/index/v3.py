@@ -167,8 +167,12 @@ def _end_by_clock(
             f"the frame clock changes at frame {doubtful}: a slow card, or an older recording from there on; "
             f"if it is one, pass until={doubtful - 1}"
         )
+    if seam is not None:
+        end = max(seam, begin + 1)
+        while end > begin + 1 and footers.at(end - 1) is None:
+            end -= 1  # frames that are missing in front of the older recording
     if told or end == n:
-        return end if seam is None else max(seam, begin + 1), told
+        return end, told
     same = same_clock_behind(footers.at, range(max(begin, end - _ALL), end), range(end, n))
     if same is not None:
         told.append(

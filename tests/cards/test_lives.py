@@ -65,6 +65,7 @@ MISREAD = {
     "formatted over the end of one recording and the beginning of the next": (20141, 20888),
     "v3: two frames in a row a ms off a clock that never strays (a doubt)": (20160, 15031),
     "v3: one late frame, old or not (a doubt)": (21877,),
+    "v3: a frame that is missing in front of an older recording": (40720,),
     "v3: few frames, of which the first is damaged or the front is gone": (11256, 12417),
     "the clock comes back behind many old buffers, and has strayed by a ms": (53386, 53553),
     "edges of a remote within a hole, and pauses between frames that stray": (21915,),
