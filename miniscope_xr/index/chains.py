@@ -276,6 +276,8 @@ class Chains:
         counts = self.facts.low_counts(runs) if runs else None
         if counts is None or counts.written_fits(runs) or self.whole:  # a DAQ's clean stop left them
             return runs, doubts, cut
+        if not cut and counts.places(runs):
+            doubts = []  # that counts were never written is not true here; where they fit says more
         return runs, [*doubts, counts.missed(runs)], cut
 
     def _end_at_count(self, runs: list[Run]) -> list[Run] | None:

@@ -277,9 +277,9 @@ def test_where_the_low_bytes_of_the_counts_fit_twice_both_places_are_named(tmp_p
     longer = simulate("daq-wirefree", "319b459", frames=50)
     card = simulate("daq-wirefree", "319b459", frames=5, under=longer)  # 30 buffers, or 286
     path = card.write(tmp_path / "card.img")
-    said = [s for s in open_card(path).attrs["warnings"] if "modulo 256" in s]
-    assert len(said) == 1
-    assert "it may be with frame 4 or 47" in said[0]
+    said = open_card(path).attrs["warnings"]
+    assert len([s for s in said if "it may be with frame 4 or 47" in s]) == 1
+    assert not any("never written" in s for s in said)
     ds = open_card(path, until=4)
     assert np.array_equal(ds.video.values, card.expected()[1])
 
