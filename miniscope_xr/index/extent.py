@@ -137,6 +137,8 @@ class Extents:
             header = self.headers.at(sector)
             if run.matches(i, header):
                 return i
+            if header is not None and starts(header) and self._confirmed(sector, header):
+                return None  # another recording begins here; what matches behind it is of an older one
             if header is None or header.written != run.first.written + i or not self._dropped(run, low, header):
                 continue
             if self._confirmed(sector, header):

@@ -84,6 +84,7 @@ MISREAD = {
     "a lost interrupt in front of one last buffer, and an older recording with another focus": (31229,),
     "a drop behind three frames": (52204,),
     "the count of a later recording, where the header behind it has a flipped bit": (51777, 31118),
+    "a lapped last buffer, behind it a second recording, and an older one that goes on": (70339,),
     "edges of a remote one after another, frames of four buffers": (20248, 14144),
     "edges of a remote before an older recording: its last buffer is of odd length": (21652,),
     "writes wait for the next buffer: a write began when another recording's came": (20723, 20564),
