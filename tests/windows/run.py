@@ -49,6 +49,7 @@ SHORT = [
 ]
 ENDED = Event()  # somebody ends this, as `timeout` does
 NO_REPORT = "ended without a report"
+NO_TESTS = 5  # pytest's exit code where there are none of the kind that was asked for
 AGAIN = 3  # failed tests of one process that are run once more: if it is more, it is not by chance
 TOGETHER = 90  # seconds: files that take less together share a process, which needs ten to begin
 PROCESSES = 16  # more than these are not begun for all that is known to take its time: that may have been a busy day
@@ -180,9 +181,11 @@ def run_pytest(
     found = {file.split("::")[0]: Result(file.split("::")[0]) for file in files}
     if report.is_file():
         found |= read_report(report)
-    if not report.is_file() or any(result.failed for result in found.values()):
+    failed = any(result.failed for result in found.values())
+    told = report.is_file() and (failed or done.returncode in (0, NO_TESTS))
+    if failed or not told:
         keep_output(environment, files, done.stdout)
-    if not report.is_file():
+    if not told:
         return [Result(file, broken=NO_REPORT) for file in files]
     return list(found.values())
 

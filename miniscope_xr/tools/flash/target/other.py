@@ -41,7 +41,7 @@ def lock_image(fd: int, path: str) -> None:
     try:
         locks.locking(fd, locks.LK_NBLCK, 1)
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EDEADLK):
+        if error.errno == errno.EINVAL:  # what the C runtime makes of a function that is not there, or not supported
             raise
         raise BusyError(errno.EBUSY, "another copy of this tool writes to it; end that first", path) from error
 
