@@ -9,7 +9,7 @@ import numpy as np
 
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.frames.stencil import FooterStencil, Stencil, is_blank
-from miniscope_xr.index.excursions import ENDS, GOES_ON
+from miniscope_xr.index.excursions import Behind
 from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.headers import read_rows
 from miniscope_xr.index.recording import Recording
@@ -167,7 +167,7 @@ class BufferReader:
     def _clock(self, run: Run) -> RunClock:
         if run.sector not in self._clocks:
             recording = self.recording
-            end = ENDS if run is recording.runs[-1] else GOES_ON
+            end = Behind.ENDS if run is recording.runs[-1] else Behind.GOES_ON
             self._clocks[run.sector] = RunClock(run, recording.clock, recording.ticks, end, self.framing.build)
         return self._clocks[run.sector]
 

@@ -6,6 +6,7 @@ keep the clock of what is before and behind them, which is one clock.
 
 from __future__ import annotations
 
+from enum import Enum
 from itertools import pairwise
 
 import numpy as np
@@ -18,14 +19,21 @@ _NEAR = 8  # the same where nothing else tells
 _FEW = 3  # buffers that do not show a clock by themselves
 _MANY = 16  # buffers in a row: of more the clock behind them has to be the same as before
 _EDGES = 3  # of a remote, whose time may be lost between two frames; of less than a frame one; whole ms are one off
-ENDS, GOES_ON, UNKNOWN = "recording ends", "recording goes on", "unknown"
+
+
+class Behind(Enum):
+    """What is behind the buffers that are held against a clock: their recording ends, or goes on, or nobody knows."""
+
+    ENDS = "the recording ends"
+    GOES_ON = "the recording goes on"
+    UNKNOWN = "not known"
 
 
 def excursions(
     left: Floats,
     tolerance: float,
     ticks: float,
-    end: str,
+    end: Behind,
     build: Build | type[Build] = Build,
     unsure: float = 0.0,
     times: Floats | None = None,
@@ -78,7 +86,7 @@ def excursions(
         odd = (
             _strays(before, behind, level, size, tolerance, ticks, end, build.remote_edge, returns) for behind in sides
         )
-        goes_on = back_to and not len(wide) and end == GOES_ON and len(before) > 2 * size
+        goes_on = back_to and not len(wide) and end == Behind.GOES_ON and len(before) > 2 * size
         own[start:stop] = not (goes_on or any(odd))
     found[known[~own]] = True
     return found
@@ -91,7 +99,7 @@ def _strays(
     size: int,
     tolerance: float,
     ticks: float,
-    end: str,
+    end: Behind,
     edge_ms: tuple[int, int],
     returns: bool,
 ) -> bool:
@@ -107,15 +115,15 @@ def _strays(
         edge = any(n * edge_ms[0] - 1 <= lost <= n * edge_ms[1] + 1 for n in range(1, edges + 1))
         latest = float(before[-1])  # ticks go on being lost: the one before is behind already
         edge |= early - latest > tolerance and 0 <= (latest - level) / ticks <= 2 * edge_ms[1]
-        last = end == ENDS and len(before) > 2 * size
+        last = end == Behind.ENDS and len(before) > 2 * size
         return bool(last and abs(level - early) > tolerance and not edge)
     late = float(np.median(behind))
     alike = abs(early - late) <= tolerance
-    if end == UNKNOWN:  # of two older recordings the second may have nearly the same phase
+    if end == Behind.UNKNOWN:  # of two older recordings the second may have nearly the same phase
         alike = abs(float(np.median(before[-_NEAR:]) - np.median(behind[:_NEAR]))) <= tolerance / 2
     enough = len(behind) > 1 and len(before) + len(behind) > _FEW if returns else min(len(before), len(behind)) > _FEW
     back = alike and enough
-    if (size > _MANY or end == UNKNOWN) and not back:
+    if (size > _MANY or end == Behind.UNKNOWN) and not back:
         return False
     return not min(early, late) - tolerance <= level <= max(early, late) + tolerance
 

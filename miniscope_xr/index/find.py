@@ -23,7 +23,7 @@ _SMALL = 64  # words of the longest header
 _TIME, _FRAMES = 1 << 28, 1 << 24  # ms and frames of three days: more is no footer
 
 
-class Extents(NamedTuple):
+class FoundBuffers(NamedTuple):
     """Where buffers (or whole frames) begin, and how many sectors belong to each at most; in card order.
 
     ``told`` is the sector that tells of it: the first one with a header in front, with a footer the last.
@@ -39,7 +39,7 @@ class Extents(NamedTuple):
         return self.first + self.sectors
 
 
-NOTHING = Extents(*(np.zeros(0, np.int64) for _ in range(3)))
+NOTHING = FoundBuffers(*(np.zeros(0, np.int64) for _ in range(3)))
 
 
 class _HeaderWords(NamedTuple):
@@ -113,7 +113,7 @@ class Finder:
             largest = max(build.frame_sectors, known.sectors if known else 0)
             self._footers[tuple(words)] = _FooterWords(largest, words[0], words[1], words[2], words[3])
 
-    def __call__(self, sectors: Words, at: int = 0) -> Extents:
+    def __call__(self, sectors: Words, at: int = 0) -> FoundBuffers:
         """Find what begins (whole frames: ends) in some sectors.
 
         Parameters
@@ -155,4 +155,4 @@ class Finder:
         tells = np.concatenate(told).astype(np.int64)
         order = np.argsort(tells, kind="stable")
         firsts, counts = (np.concatenate(part).astype(np.int64)[order] for part in (first, count))
-        return Extents(firsts + at, counts, tells[order] + at)
+        return FoundBuffers(firsts + at, counts, tells[order] + at)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from miniscope_xr.index.clock import Model, learn
-from miniscope_xr.index.excursions import ENDS, GOES_ON, excursions, out_of_order
+from miniscope_xr.index.excursions import Behind, excursions, out_of_order
 from miniscope_xr.index.runs import Run
 from miniscope_xr.layout import Build
 from miniscope_xr.layout.arrays import Bools, Floats, Ints
@@ -41,14 +41,14 @@ class RunClock:
         The clock of its recording; None: nothing is suspect.
     ticks : float
         Units of the timestamp per ms.
-    end : str
+    end : Behind
         What is behind the run: as for :func:`excursions`.
     build : Build
         As for :func:`excursions`.
     """
 
     def __init__(
-        self, run: Run, model: Model | None, ticks: float, end: str, build: Build | type[Build] = Build
+        self, run: Run, model: Model | None, ticks: float, end: Behind, build: Build | type[Build] = Build
     ) -> None:
         size = len(run.cut)
         self._run, self._size, self._ticks, self._end, self._build = run, size, ticks, end, build
@@ -190,10 +190,10 @@ class RunClock:
         if told is None:
             return start, np.zeros(stop - start, bool)
         times, left, model = told
-        end = GOES_ON if self._end == ENDS and stop < self._run.count else self._end
+        end = Behind.GOES_ON if self._end == Behind.ENDS and stop < self._run.count else self._end
         unsure = model.unsure / self._size
         odd = excursions(left, model.tolerance(self._ticks), self._ticks, end, self._build, unsure, times)
-        if end == ENDS and odd[-1:].any():
+        if end == Behind.ENDS and odd[-1:].any():
             odd &= ~self._interrupt_lost(left, model, start)
         if self._model is not None:
             self._expect(self._model._replace(offsets=model.offsets))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from miniscope_xr.index.excursions import UNKNOWN
+from miniscope_xr.index.excursions import Behind
 from miniscope_xr.index.headers import HeaderReader, read_rows
 from miniscope_xr.index.leftovers import Leftovers
 from miniscope_xr.index.run_clock import RunClock
@@ -132,7 +132,7 @@ class Strays(Leftovers):
 
     def _clock_of(self, run: Run) -> RunClock:
         if run.sector not in self._clocks:
-            self._clocks[run.sector] = RunClock(run, None, self.ticks, UNKNOWN, self.headers.framing.build)
+            self._clocks[run.sector] = RunClock(run, None, self.ticks, Behind.UNKNOWN, self.headers.framing.build)
         return self._clocks[run.sector]
 
     def _times(self, run: Run, i: Ints) -> Floats:

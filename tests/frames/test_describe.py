@@ -11,7 +11,7 @@ import pytest
 
 from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.index.clock import Model
-from miniscope_xr.index.excursions import GOES_ON
+from miniscope_xr.index.excursions import Behind
 from miniscope_xr.index.run_clock import RunClock
 from miniscope_xr.index.runs import Cut, Header, Run
 from miniscope_xr.tools.simulate import FailedWrite, Stall, simulate
@@ -63,7 +63,7 @@ def test_a_frame_off_the_clock_is_strange_among_whatever_frames_it_is_asked_for(
     i = np.add.outer(2 * asked, [0, 1]).reshape(-1)
     times = np.add.outer(100 + 50.0 * asked, [0.0, 20.0])
     times[asked == 60] += 19  # an older recording's
-    found = RunClock(run, model, 1.0, GOES_ON).suspects(i, times.reshape(-1))
+    found = RunClock(run, model, 1.0, Behind.GOES_ON).suspects(i, times.reshape(-1))
     assert asked[found.reshape(-1, 2).all(axis=1)].tolist() == asked[asked == 60].tolist()
     assert (found.reshape(-1, 2).any(axis=1) == (asked == 60)).all()
 
@@ -71,7 +71,7 @@ def test_a_frame_off_the_clock_is_strange_among_whatever_frames_it_is_asked_for(
 def test_one_frame_alone_is_judged_as_among_others() -> None:
     """The short way for one frame says nothing that the long one would not."""
     run, model = run_of(200)
-    clock, told = RunClock(run, model, 1.0, GOES_ON), set()
+    clock, told = RunClock(run, model, 1.0, Behind.GOES_ON), set()
     for frame in (0, 3, 60, 199):
         for first, second in ((0, 0), (1, 0), (-1, 1), (3, 3), (0, 5), (19, 19), (-40, -40)):
             times = 100 + 50.0 * frame + np.array([[0.0 + first, 20.0 + second]])
@@ -86,6 +86,6 @@ def test_lost_ticks_make_no_frame_strange_where_they_stay_lost() -> None:
     asked = np.arange(200)
     times = np.add.outer(100 + 50.0 * asked, [0.0, 20.0])
     times[80:] -= 12  # an edge of a remote
-    found = RunClock(run, model, 1.0, GOES_ON).strange(asked, times)
+    found = RunClock(run, model, 1.0, Behind.GOES_ON).strange(asked, times)
     assert not found[:60].any()
     assert not found[120:].any()

@@ -12,7 +12,7 @@ import xarray as xr
 import yaml
 
 from miniscope_xr.index.clock import Model, learn
-from miniscope_xr.index.excursions import ENDS, GOES_ON, UNKNOWN, excursions
+from miniscope_xr.index.excursions import Behind, excursions
 from miniscope_xr.index.run_clock import RunClock
 from miniscope_xr.index.runs import Cut, Header, Run
 from miniscope_xr.layout import Build
@@ -31,7 +31,7 @@ def times(frames: int, seed: int = 0, jitter: float = 0.0) -> np.ndarray:
 def read(table: np.ndarray) -> tuple[np.ndarray, RunClock, list[int]]:
     """Which buffers of a run with these times are odd, its clock, and how many times were looked at for it."""
     run = Run(1024, table.size, Header(12, 0, 0, 0, 0, 0, 0, int(table[0, 0]), 20432, 26, 190, 0), CUT)
-    clock = RunClock(run, Model(50.003, OFFSETS - OFFSETS[0], 0.0), 1.0, ENDS)
+    clock = RunClock(run, Model(50.003, OFFSETS - OFFSETS[0], 0.0), 1.0, Behind.ENDS)
     looked: list[int] = []
 
     def look(i: np.ndarray) -> np.ndarray:
@@ -83,9 +83,9 @@ def test_a_clock_that_nobody_expects_is_learnt_from_the_times_in_hand(where: sli
 
 def test_a_step_that_stays_is_no_excursion() -> None:
     left = np.concatenate([np.zeros(40), np.full(40, 9.0)])
-    assert not excursions(left, 2.0, 1.0, GOES_ON).any()
+    assert not excursions(left, 2.0, 1.0, Behind.GOES_ON).any()
     left[20:24] = -17
-    assert np.flatnonzero(excursions(left, 2.0, 1.0, GOES_ON)).tolist() == [20, 21, 22, 23]
+    assert np.flatnonzero(excursions(left, 2.0, 1.0, Behind.GOES_ON)).tolist() == [20, 21, 22, 23]
 
 
 def test_a_layout_says_how_many_writes_fail_in_a_row_and_what_an_edge_of_a_remote_costs() -> None:
@@ -93,8 +93,8 @@ def test_a_layout_says_how_many_writes_fail_in_a_row_and_what_an_edge_of_a_remot
     left[30:38] = -17
     left[78:] = -22
     build = Build("mine", 304, 304, failed_writes=6, remote_edge=(20, 24))
-    assert np.flatnonzero(excursions(left, 2.0, 1.0, ENDS)).tolist() == [*range(30, 38), 78, 79]
-    assert not excursions(left, 2.0, 1.0, ENDS, build).any()
+    assert np.flatnonzero(excursions(left, 2.0, 1.0, Behind.ENDS)).tolist() == [*range(30, 38), 78, 79]
+    assert not excursions(left, 2.0, 1.0, Behind.ENDS, build).any()
 
 
 @pytest.mark.parametrize(("noise", "kept"), [(2, 13), (30, 20)])
@@ -112,26 +112,31 @@ def test_a_layout_says_by_how_much_the_battery_strays(noise: int, kept: int, tmp
 
 def test_where_an_older_recording_may_begin_only_a_clock_that_comes_back_tells() -> None:
     left = np.concatenate([np.zeros(30), np.full(2, -12.0), np.full(30, 9.0)])  # an edge, and two buffers on the end
-    assert not excursions(left, 2.0, 1.0, UNKNOWN).any()
-    assert np.flatnonzero(excursions(left, 2.0, 1.0, GOES_ON)).tolist() == [30, 31]
+    assert not excursions(left, 2.0, 1.0, Behind.UNKNOWN).any()
+    assert np.flatnonzero(excursions(left, 2.0, 1.0, Behind.GOES_ON)).tolist() == [30, 31]
     left[32:] = 0
-    assert np.flatnonzero(excursions(left, 2.0, 1.0, UNKNOWN)).tolist() == [30, 31]
+    assert np.flatnonzero(excursions(left, 2.0, 1.0, Behind.UNKNOWN)).tolist() == [30, 31]
 
 
 def test_where_time_goes_back_fewer_buffers_show_that_the_clock_comes_back() -> None:
     left = np.concatenate([np.zeros(15), np.full(2, -35.0), np.zeros(3), np.full(30, -35.0)])
     rising = np.maximum.accumulate(left + 10.0 * np.arange(50))
-    assert not excursions(left, 2.0, 1.0, UNKNOWN, times=rising).any()  # an older recording may begin at any of them
-    told = excursions(left, 2.0, 1.0, UNKNOWN, times=left + 10.0 * np.arange(50))
+    assert not excursions(
+        left, 2.0, 1.0, Behind.UNKNOWN, times=rising
+    ).any()  # an older recording may begin at any of them
+    told = excursions(left, 2.0, 1.0, Behind.UNKNOWN, times=left + 10.0 * np.arange(50))
     assert np.flatnonzero(told).tolist() == [15, 16]
     left[17:] = np.nan  # behind them a hole: a recording that goes on has no such tail
-    assert np.flatnonzero(excursions(left, 2.0, 1.0, GOES_ON, times=left + 10.0 * np.arange(50))).tolist() == [15, 16]
+    assert np.flatnonzero(excursions(left, 2.0, 1.0, Behind.GOES_ON, times=left + 10.0 * np.arange(50))).tolist() == [
+        15,
+        16,
+    ]
 
 
 def test_over_a_hole_a_clock_may_run_off_by_what_its_period_is_unsure_by() -> None:
     left = np.concatenate([np.zeros(13), np.full(10, np.nan), np.full(4, 3.0), [-1.0]])  # and an edge of a remote
-    assert np.flatnonzero(excursions(left, 2.0, 1.0, GOES_ON)).tolist() == [23, 24, 25, 26]
-    assert not excursions(left, 2.0, 1.0, GOES_ON, unsure=0.2).any()
+    assert np.flatnonzero(excursions(left, 2.0, 1.0, Behind.GOES_ON)).tolist() == [23, 24, 25, 26]
+    assert not excursions(left, 2.0, 1.0, Behind.GOES_ON, unsure=0.2).any()
 
 
 def test_a_clock_of_few_frames_is_not_learnt_halfway_to_a_step() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from miniscope_xr.card import OpenCard
 from miniscope_xr.errors import MiniscopeError, NotACardError
-from miniscope_xr.index.find import Extents
+from miniscope_xr.index.find import FoundBuffers
 from miniscope_xr.layout import SECTOR, Layout
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.replace import remove, replace
@@ -23,7 +23,7 @@ _FRONT = range(1022, 1026)
 
 
 def newest(
-    source: ByteSource, file: BinaryIO, part: Path, layouts: Sequence[Layout], found: Extents
+    source: ByteSource, file: BinaryIO, part: Path, layouts: Sequence[Layout], found: FoundBuffers
 ) -> list[tuple[int, int]]:
     """Finish the image; returns the sectors of the buffers that a reader counts to its recordings."""
     file.truncate(min(int(found.end.max()) * SECTOR, source.size))
@@ -93,21 +93,21 @@ def _claimed(path: Path) -> list[tuple[int, int]]:
         card.close()
 
 
-def unclaimed(found: Extents, claimed: Sequence[tuple[int, int]]) -> Extents:
+def unclaimed(found: FoundBuffers, claimed: Sequence[tuple[int, int]]) -> FoundBuffers:
     """Leave out what is told of in the sectors of a recording."""
     if not claimed:
         return found
     buffers = np.array(sorted(claimed), np.int64)
     k = np.searchsorted(buffers[:, 0], found.told, side="right") - 1
     left = (k < 0) | (found.told >= buffers[np.maximum(k, 0)].sum(axis=1))
-    return Extents(*(part[left] for part in found))
+    return FoundBuffers(*(part[left] for part in found))
 
 
 def older(
     file: BinaryIO,
     older: Path,
     layouts: Sequence[Layout],
-    rest: Extents,
+    rest: FoundBuffers,
     claimed: Sequence[tuple[int, int]],
     force: bool,
 ) -> list[tuple[int, int]]:

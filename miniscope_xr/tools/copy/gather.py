@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from miniscope_xr.errors import CardReadError
-from miniscope_xr.index.find import NOTHING, WORDS, Extents, Finder
+from miniscope_xr.index.find import NOTHING, WORDS, Finder, FoundBuffers
 from miniscope_xr.layout import SECTOR
 from miniscope_xr.layout.arrays import Bools
 from miniscope_xr.source.base import ByteSource
@@ -29,7 +29,7 @@ _SAVE_EVERY = 1 << 30
 
 def gather(
     source: ByteSource, file: BinaryIO, finder: Finder, copy: CopyMap, map_file: Path, progress: Progress | None
-) -> Extents:
+) -> FoundBuffers:
     """Copy every buffer to where it is on the card; returns where they are."""
     pieces = _Pieces(file, finder)
     if copy.done:  # a frame may begin before what was read and end behind: its first sectors are read again
@@ -99,7 +99,7 @@ class _Pieces:
         self._free = [mmap.mmap(-1, STEP) for _ in range(_AHEAD)]
         self._worker = ThreadPoolExecutor(1)
         self._busy: list[tuple[Future[None], mmap.mmap]] = []
-        self._found: list[Extents] = []
+        self._found: list[FoundBuffers] = []
         self._before = np.zeros((0, WORDS), np.uint32)  # the last sectors of the stretch before: frames begin there
         self._carry = 0  # sectors of the next stretch that belong to the last buffer of this one
 
@@ -173,14 +173,14 @@ class _Pieces:
         """Let the thread end what it has."""
         self._worker.shutdown()
 
-    def found(self) -> Extents:
+    def found(self) -> FoundBuffers:
         """Return everything that was found."""
         if not self._found:
             return NOTHING
-        return Extents(*(np.concatenate(part) for part in zip(*self._found, strict=True)))
+        return FoundBuffers(*(np.concatenate(part) for part in zip(*self._found, strict=True)))
 
 
-def covered(found: Extents, begin: int, end: int) -> Bools:
+def covered(found: FoundBuffers, begin: int, end: int) -> Bools:
     """Which sectors from ``begin`` to ``end`` belong to a buffer."""
     steps = np.zeros(end - begin + 1, np.int64)
     np.add.at(steps, np.clip(found.first, begin, end) - begin, 1)

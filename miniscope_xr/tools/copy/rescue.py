@@ -21,7 +21,7 @@ from typing import Any
 
 from miniscope_xr.card import OpenCard
 from miniscope_xr.errors import MiniscopeError, NotACardError, OutputError
-from miniscope_xr.index.find import Extents, Finder
+from miniscope_xr.index.find import Finder, FoundBuffers
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.copy_map import CopyMap, card_marks
@@ -174,7 +174,12 @@ def _refuse_tight(
 
 
 def _images(
-    out: Path, layouts: Sequence[Layout], rest: Extents, claimed: list[tuple[int, int]], everything: bool, force: bool
+    out: Path,
+    layouts: Sequence[Layout],
+    rest: FoundBuffers,
+    claimed: list[tuple[int, int]],
+    everything: bool,
+    force: bool,
 ) -> tuple[list[RescuedImage], int]:
     """Make the images of older recordings; returns these and the first, and the buffers that are in none."""
     made = [RescuedImage(out, check(str(out), progress=False))]
