@@ -132,6 +132,7 @@ def kernel32() -> Any:
         "DeviceIoControl": (
             (handle, dword, pointer, dword, pointer, dword, ctypes.POINTER(dword), pointer), ctypes.c_int,
         ),
+        "FlushFileBuffers": ((handle,), ctypes.c_int),
         "CloseHandle": ((handle,), ctypes.c_int),
         "GetConsoleMode": ((handle, ctypes.POINTER(dword)), ctypes.c_int),
     }  # fmt: skip
@@ -202,11 +203,10 @@ def media_changes(fd: int) -> int | None:
 
 def full_sync(fd: int) -> None:
     """Have the disk write out its own cache; one that says that it has no such function has none."""
-    try:
-        os.fsync(fd)
-    except OSError:
-        if _code() not in _NO_CACHE:
-            raise
+    if not kernel32().FlushFileBuffers(_handle(fd)):  # os.fsync makes EBADF of all that Windows says
+        error = last_error()
+        if getattr(error, "winerror", None) not in _NO_CACHE:
+            raise error
 
 
 def reread_partitions(fd: int) -> None:
@@ -251,14 +251,8 @@ def told(error: OSError) -> OSError:
     """
     if error.errno not in (errno.EACCES, errno.EINVAL, errno.EBADF) or getattr(error, "winerror", None):
         return error
-    code = _code()
-    return plainly(code) if code in _MEANING else error
-
-
-def _code() -> int:
-    """The number of Windows' error below the last one of the C runtime, which keeps it."""
     import ctypes
 
     code = ctypes.c_ulong()
     ctypes.CDLL("ucrtbase")._get_doserrno(ctypes.byref(code))
-    return code.value
+    return plainly(code.value) if code.value in _MEANING else error

@@ -10,6 +10,7 @@ import plistlib
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -463,14 +464,13 @@ def test_an_image_has_one_writer_on_windows(tmp_path, monkeypatch):
 
 def test_a_disk_of_windows_without_a_cache(monkeypatch):
     """Microsoft leaves a driver free to have no function for it; what else goes wrong is an error."""
-
-    def fails(fd):
-        raise OSError(errno.EBADF, "Bad file descriptor")
-
-    monkeypatch.setattr(windows_calls.os, "fsync", fails)
+    monkeypatch.setattr(windows_calls, "_handle", lambda fd: 70)
+    monkeypatch.setattr(windows_calls, "kernel32", lambda: SimpleNamespace(FlushFileBuffers=lambda handle: 0))
     for code, is_error in ((1, False), (50, False), (1117, True), (19, True)):
-        monkeypatch.setattr(windows_calls, "_code", lambda code=code: code)
-        with pytest.raises(OSError, match="Bad file") if is_error else contextlib.nullcontext():
+        error = OSError(errno.EINVAL, "what Windows says")
+        error.winerror = code
+        monkeypatch.setattr(windows_calls, "last_error", lambda error=error: error)
+        with pytest.raises(OSError, match="what Windows says") if is_error else contextlib.nullcontext():
             windows_calls.full_sync(5)
 
 

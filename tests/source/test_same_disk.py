@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -53,7 +52,7 @@ def test_the_numbers_of_a_disk_of_macos(tmp_path):
     class Nodes(type(tmp_path)):
         def stat(self, **named):
             asked.append(self.name)
-            return os.stat_result(super().stat(**named))
+            return super().stat(**named)
 
     list(same_disk._of_mac("/dev/rdisk4", Nodes(tmp_path)))
     assert sorted({name for name in asked if "disk4" in name}) == ["disk4", "disk4s1", "disk4s1s1"]
