@@ -655,6 +655,7 @@ def test_a_raw_target_says_what_failed(raw, tmp_path, monkeypatch):
             raw.write(512, bytes(512))
     with monkeypatch.context() as patch:
         patch.setattr(target_other.os, "fsync", fails)
+        patch.setattr(target_other.windows, "full_sync", fails)
         with pytest.raises(CardWriteError, match="the card cannot be flushed: Input/output error"):
             raw.flush()
     shown = image_file(raw.path)
