@@ -14,6 +14,10 @@ class Result:
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code, self.out, self.err = code, out, err
 
+    def __repr__(self) -> str:
+        """What a failed assertion shows."""
+        return f"<exit code {self.code}: {self.err.strip()[-600:]}>"
+
     @property
     def json(self) -> dict:
         return json.loads(self.out)
