@@ -21,6 +21,7 @@ from hypothesis import settings
 from miniscope_xr.source.local import Device
 from miniscope_xr.tools.simulate import SimulatedCard, simulate
 from tests.cards.expected_failures import EXPECTED_FAILURES
+from tests.flash import loops
 
 # The same examples every time, however slow the machine; `python tests/measure/draw.py` draws new ones.
 settings.register_profile("same", derandomize=True, deadline=None)
@@ -207,14 +208,11 @@ def loop_device(tmp_path: Path) -> Iterator[Callable[..., str]]:
         if os.name != "posix" or sys.platform != "linux" or os.geteuid() != 0:
             pytest.skip("needs root on Linux for a loop device")
         try:
-            done = subprocess.run(
-                ["losetup", "-f", "--show", *options, str(image)], capture_output=True, text=True, check=True
-            )
+            attached.append(loops.attach(*options, image))
         except (OSError, subprocess.CalledProcessError) as error:
             pytest.skip(f"needs loop devices: {error}")
-        attached.append(done.stdout.strip())
         return attached[-1]
 
     yield attach
     for device in attached:
-        subprocess.run(["losetup", "-d", device], check=False)
+        loops.detach(device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,26 @@ def run(*words: object) -> str:
     return subprocess.run([str(w) for w in words], check=True, capture_output=True, text=True).stdout.strip()
 
 
+@contextlib.contextmanager
+def _alone():
+    """One process at a time: a number that is given up for a moment is taken by no other test beside this one."""
+    import fcntl  # of POSIX, as loop devices are
+
+    with Path(tempfile.gettempdir(), "miniscope-xr-loops.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def attach(*words: object) -> str:
-    return run("losetup", "-f", "--show", *words)
+    with _alone():
+        return run("losetup", "-f", "--show", *words)
+
+
+def swap(device: str, image: Path) -> None:
+    """Put another image into the same device, as another card into a reader."""
+    with _alone():
+        detach(device)
+        run("losetup", device, image)
 
 
 def detach(device: str) -> None:

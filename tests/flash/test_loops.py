@@ -22,7 +22,7 @@ from miniscope_xr.tools.flash.target.open import open_target
 
 from .cli import Tool, card_id
 from .fakes import SECTOR, V4, v4_card, with_table
-from .loops import attach, detach, loop, needs_loops, run
+from .loops import attach, detach, loop, needs_loops, run, swap
 from .test_commands import COUNTS, HEADER, interrupted, settings, write, zero
 
 pytestmark = needs_loops
@@ -315,12 +315,7 @@ def test_swapped_medium(tool, image, tmp_path, monkeypatch):
     before = other.read_bytes()
     device = attach(image)
     try:
-
-        def swap(*args, **named):
-            detach(device)
-            run("losetup", device, other)
-
-        monkeypatch.setattr(ask, "confirm", swap)
+        monkeypatch.setattr(ask, "confirm", lambda *args, **named: swap(device, other))
         result = tool("set", device, "gain=2")
         assert result.code == 3
         assert "another card than the one shown" in result.err
