@@ -266,10 +266,10 @@ class Chains:
     def _uncounted(self, at: tuple[int, Header]) -> tuple[list[Run], list[str], bool]:
         """Runs of a recording whose count the card does not hold; doubts; whether an older one was cut off."""
         runs = self.walker.runs(*at, None)
-        counted_end = self._end_at_count(runs) if self.stale and not self.whole else None
         low_end = self._end_at_low_counts(runs)
         if low_end is not None:
             return low_end[0], [low_end[1]], True
+        counted_end = self._end_at_count(runs) if self.stale and not self.whole else None
         runs, doubts, cut = (counted_end, [], True) if counted_end else self._without_older(runs)
         if self.card.build is not None and self.card.build.driver_timeout[0]:
             runs = [part for run in runs for part in without_lost(run, self.headers)]

@@ -13,7 +13,7 @@ ring behind it repeat older bytes, and say as little against it as its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -65,9 +65,9 @@ class Places(Breaks, Unreached):
             return None
         if len(places) == 1:
             return Verdict((0, places[0]))
-        counted = [i for i in places if (run.first.written + i) & 255 == self.written_low]
-        if len(counted) == 1:
-            return Verdict((0, counted[0]))
+        counted = self._counted(run, places)
+        if counted is not None:
+            return Verdict((0, counted))
         told = self._write_step(run, by_links)  # to the ms, where the clock may stray
         if told is None:
             told = self._clock_place(run, places, levels[: places[-1] + 1 - first], jump)
@@ -114,6 +114,11 @@ class Places(Breaks, Unreached):
             f"which recording it is of: frame {b} is doubtful, and only what is certain is returned; "
             f"until={b} returns it whole"
         ])  # fmt: skip
+
+    def _counted(self, run: Run, places: Iterable[int]) -> int | None:
+        """The one of some places at which the low byte of the buffers written fits; None where none or several do."""
+        fitting = [i for i in places if (run.first.written + i) & 255 == self.written_low]
+        return fitting[0] if len(fitting) == 1 else None
 
     def _cut_fits_links(self, run: Run, seam: int) -> bool:
         """Whether a seam right before buffer ``seam`` breaks exactly the links that are broken."""

@@ -201,9 +201,9 @@ class SeamSearch(Places, ComesBack):
         if state is not None:
             return Verdict((0, self._where(run, *state, range(start, stop + 1))))
         around = range(max(start - size, 1), min(stop + 1 + size, run.count))
-        counted = [i for i in around if (run.first.written + i) & 255 == self.written_low]
-        if len(counted) == 1:
-            return Verdict((0, counted[0]))
+        counted = self._counted(run, around)
+        if counted is not None:
+            return Verdict((0, counted))
         shown = run.count >= _SHOWN * size  # of fewer frames, one step is as usual as the other
         place = self._step_in(run, around, sharp=True) if shown else None
         if place is not None:

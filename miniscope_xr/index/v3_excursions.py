@@ -108,10 +108,8 @@ def stands_out(at: At, own: range, fs: float | None) -> range:
     if np.ptp(phase) > camera_period(period, fs) - TOLERANCE:
         return range(0)
     off = np.array([_off(phase, k) for k in range(len(phase))])
-    for edge in (off[:_TWO], off[-_TWO:]):
-        edge[np.abs(edge) <= FINE] = (
-            0.0  # a clock that drifts steps by a ms, and here nothing shows that it stays there
-        )
+    for edge in (off[:_TWO], off[-_TWO:]):  # a clock that drifts steps by a ms: here nothing shows that it stays there
+        edge[np.abs(edge) <= FINE] = 0.0
     most = int(np.argmax(np.abs(off)))
     beside = [k for k in (most - 1, most + 1) if 0 <= k < len(off) and abs(off[k] - off[most]) < 1 <= abs(off[k])]
     first, last = min(most, *beside, most), max(most, *beside, most)
