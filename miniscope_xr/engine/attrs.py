@@ -18,11 +18,11 @@ def flat(attrs: Mapping[str, Any]) -> dict[str, Any]:
 
 def _settings(card: OpenCard) -> dict[str, Any]:
     """Every setting as on the card; ``gain_meaning`` says what the code in ``gain`` stands for, and so on."""
-    found = card.index
+    fields = card.layout.header
     said: dict[str, Any] = {}
-    for name, value in found.settings.items():
+    for name, value in card.index.settings.items():
         said[name] = int(value)
-        item = card.layout.header.get(name)
+        item = fields.get(name)
         meaning = item.means(int(value)) if item is not None and item.choices else str(value)
         if meaning != str(value):
             said[f"{name}_meaning"] = meaning

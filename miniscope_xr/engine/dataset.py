@@ -24,7 +24,6 @@ from miniscope_xr.engine.sidecar import told
 from miniscope_xr.engine.time_index import TimeIndex
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.layout import Field
-from miniscope_xr.layout.arrays import Array
 from miniscope_xr.layout.words import part_of
 
 _DEFAULTS = Options()
@@ -105,6 +104,10 @@ def _words(opened: OpenRecording) -> dict[str, Field]:
     }
 
 
+def _rows(count: int) -> xr.Variable:
+    return xr.Variable("frame", np.arange(count, dtype=np.int64), {"long_name": _OWN["frame"]})
+
+
 class FrameVariables:
     """A recording's frames, as the variables of a Dataset."""
 
@@ -122,22 +125,15 @@ class FrameVariables:
         options = self.options
         coords = {name: variable for name, variable in self._coords().items() if name not in options.dropped}
         videos = {} if "video" in options.dropped else {"video": self._video()}
-        ds = xr.Dataset(videos, coords, recording_attrs(self.opened))
-        rows = None
-        if options.partial == "drop":
-            rows = np.flatnonzero(self.opened.describe(np.arange(self.count)).complete)
-            ds = self._chosen(ds, rows)
-        return self._time_indexed(ds, rows) if options.time_index and "time" in coords else ds
-
-    def _chosen(self, ds: xr.Dataset, rows: Array) -> xr.Dataset:
-        """Only some rows, counted anew."""
-        ds = ds.isel(frame=rows)
-        if "frame" in ds.coords:
-            ds = ds.assign_coords(frame=self._rows(len(rows)))
-        return ds
-
-    def _rows(self, count: int) -> xr.Variable:
-        return xr.Variable("frame", np.arange(count, dtype=np.int64), {"long_name": _OWN["frame"]})
+        # one thing after the other: a Dataset that is given coordinates looks at each of them several times
+        ds = xr.Dataset({**videos, **coords}, attrs=recording_attrs(self.opened)).set_coords(list(coords))
+        if options.time_index and "time" in coords:
+            ds = ds.set_xindex("time", TimeIndex, column=FrameColumn(self.opened, "time", self.time))
+        if options.partial != "drop":
+            return ds
+        ds = ds.isel(frame=np.flatnonzero(self.opened.describe(np.arange(self.count)).complete))
+        # counted anew
+        return ds.assign_coords(frame=_rows(ds.sizes["frame"])) if "frame" in coords else ds
 
     def _video(self) -> xr.Variable:
         recording = self.opened.recording
@@ -160,9 +156,4 @@ class FrameVariables:
             if name != "frame_num":
                 arrays[name] = FrameField(opened, item, self.options.scaled), field_attrs(item, self.options.scaled)
         coords = {name: lazy_variable(("frame",), array, self.chunks, attrs) for name, (array, attrs) in arrays.items()}
-        return {**coords, "frame": self._rows(self.count)}
-
-    def _time_indexed(self, ds: xr.Dataset, rows: Array | None) -> xr.Dataset:
-        rows = np.arange(self.count) if rows is None else rows
-        index = TimeIndex("time", "frame", FrameColumn(self.opened, "time", self.time), rows)
-        return ds.assign_coords(xr.Coordinates(index.create_variables({"time": ds["time"].variable}), {"time": index}))
+        return {**coords, "frame": _rows(self.count)}

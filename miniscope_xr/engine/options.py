@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -106,12 +106,12 @@ class Options:
         """Whether times are durations and not numbers."""
         return bool(self.decode_times if self.decode_timedelta is None else self.decode_timedelta)
 
-    @property
+    @cached_property
     def scaled(self) -> bool:
         """Whether header fields are in physical units."""
         return self.mask_and_scale is not False
 
-    @property
+    @cached_property
     def dropped(self) -> frozenset[str]:
         """Variables to leave out."""
         names = self.drop_variables

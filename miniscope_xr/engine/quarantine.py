@@ -189,7 +189,7 @@ class PreferredChunks(dict[str, int]):
 def lazy_variable(dims: tuple[str, ...], array: Any, chunks: dict[str, int], attrs: dict[str, Any]) -> xr.Variable:
     """Make a variable of an array that reads the card when it is looked at."""
     encoding = {"preferred_chunks": PreferredChunks(chunks), "card": array.opened.card.fingerprint}
-    return CardVariable(dims, indexing.LazilyIndexedArray(array), attrs, encoding)
+    return CardVariable(dims, indexing.LazilyIndexedArray(array), attrs, encoding, fastpath=True)
 
 
 def open_mfdataset_calls() -> Iterator[dict[str, Any]]:

@@ -103,7 +103,11 @@ class TimeIndex(Index):
 
     @classmethod
     def from_variables(cls, variables: Mapping[Any, xr.Variable], *, options: Mapping[str, Any]) -> TimeIndex:
-        """Index times that are in memory (``set_xindex``)."""
+        """Index times for ``set_xindex``: those of a ``column`` of the card are not read."""
+        column = options.get("column")
+        if column is not None:
+            ((name, variable),) = variables.items()
+            return cls(name, variable.dims[0], column, np.arange(variable.size))
         return cls.of(PandasIndex.from_variables(variables, options=options))
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any, Protocol, TypeVar
 
 from miniscope_xr.errors import AmbiguousLayoutError, BlankCardError, NotACardError, UnsupportedCardError
@@ -36,10 +37,9 @@ def detect(source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, Any
     """
     chosen = None if layout is None else load_layout(layout)
     front = Front(source)
-    layouts = [chosen] if chosen else list(builtin_layouts().values())
     # most cards hold a recording, which is seen at once; what a blank one was prepared for takes longer to say
-    seen = [card for layout in layouts if (card := begun(front, layout, holes=chosen is not None))]
-    recorded = [card for card in (seen if chosen else _told_apart(front, seen)) if card.state is State.RECORDED]
+    seen = _seen(front, [chosen] if chosen else list(builtin_layouts().values()), holes=chosen is not None)
+    recorded = [card for card in _told_apart(front, seen) if card.state is State.RECORDED]
     if recorded:
         return _the_one([with_settings(front, card) for card in preferred(recorded)])
     cards = [judge(front, chosen)] if chosen else _told_apart(front, _look_all(front))
@@ -95,6 +95,16 @@ def preferred(found: Sequence[T]) -> list[T]:
     """Of what was read with several layouts that fit alike: only that of the layouts that are meant then."""
     least = min((each.layout.rank for each in found), default=0)
     return [each for each in found if each.layout.rank == least]
+
+
+def _seen(front: Front, layouts: list[Layout], holes: bool) -> list[Card]:
+    """What the layouts see that see a recording; those are not asked that are not meant where one before them fits."""
+    seen: list[Card] = []
+    for _, alike in groupby(layouts, key=lambda layout: layout.rank):
+        seen += [card for layout in alike if (card := begun(front, layout, holes))]
+        if any(card.fits and card.state is State.RECORDED for card in seen):
+            break
+    return seen
 
 
 def _look_all(front: Front) -> list[Card]:
