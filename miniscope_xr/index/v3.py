@@ -215,19 +215,27 @@ def index_footers(
             "v3 cards keep no count and this recording ended before its record length: an older recording with the "
             f"same frame clock between frames {begin} and {end - 1} is not excluded"
         )
-    looked_at = end - begin <= _ALL and not whole
-    behind = range(end, min(n, end + _ALL))
-    old = old_among(footers.at, range(begin, end), behind, build.fs) if looked_at else frozenset()
-    unsure = stands_out(footers.at, range(begin, end), build.fs) if looked_at and not old else range(0)
-    if len(unsure):
-        named = f"frame {unsure[0]}" if len(unsure) == 1 else f"frames {unsure[0]} and {unsure[-1]}"
-        warnings.append(
-            f"{named} alone did not come when due: the card was busy, or an older recording stands there, as the write "
-            "failed; which it is, is in doubt"
-        )
+    old: frozenset[int] = frozenset()
+    blank: tuple[tuple[int, int], ...] = ()
+    if end - begin <= _ALL and not whole:
+        old, told = _old_ones(footers, range(begin, end), range(end, min(n, end + _ALL)), build.fs)
+        warnings += told
+        blank = tuple(_blank_fronts(footers, range(begin + 1, end)))
     runs = _runs(footers, begin, end, old)
-    blank = tuple(_blank_fronts(footers, range(begin + 1, end))) if looked_at else ()
     return [Recording(0, runs, width, lines, status, overwritten=blank, warnings=tuple(warnings))], holes
+
+
+def _old_ones(footers: Footers, own: range, behind: range, fs: float | None) -> tuple[frozenset[int], list[str]]:
+    """Frames of an older recording among a recording's own; what is to be said of one that may be."""
+    old = old_among(footers.at, own, behind, fs)
+    unsure = range(0) if old else stands_out(footers.at, own, fs)
+    if not len(unsure):
+        return old, []
+    named = f"frame {unsure[0]}" if len(unsure) == 1 else f"frames {unsure[0]} and {unsure[-1]}"
+    return old, [
+        f"{named} alone did not come when due: the card was busy, or an older recording stands there, as the write "
+        "failed; which it is, is in doubt"
+    ]
 
 
 def _blank_fronts(footers: Footers, frames: range) -> Iterator[tuple[int, int]]:

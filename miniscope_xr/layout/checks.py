@@ -1,6 +1,6 @@
 """Checks a layout's values are made of: each takes a value and the name of its place, and returns it or refuses.
 
-A table of names and checks (:class:`Table`) is the whole schema of a mapping; :mod:`miniscope_xr.layout.schema` holds
+A table of names and checks (:class:`Schema`) is the whole schema of a mapping; :mod:`miniscope_xr.layout.schema` holds
 the tables.
 """
 
@@ -126,7 +126,7 @@ def mapping(value: Any, where: str) -> Mapping[str, Any]:
     return value
 
 
-class Table:
+class Schema:
     """The schema of a mapping: a check for each name there may be.
 
     Parameters

@@ -11,7 +11,7 @@ from typing import Any
 
 from miniscope_xr.errors import did_you_mean
 from miniscope_xr.layout.checks import (
-    Table,
+    Schema,
     either,
     fail,
     flag,
@@ -57,7 +57,7 @@ def _bits(value: Any, where: str) -> tuple[int, int]:
 
 
 _NUMBER = whole(-(2**31), 2**32 - 1)
-FIELD = Table({
+FIELD = Schema({
     "word": whole(), "byte": whole(), "type": one_of(*TYPE_SIZES), "bits": _bits, "description": text, "units": text,
     "scale": positive, "minimum": _NUMBER, "maximum": _NUMBER, "none": _NUMBER, "choices": _choices,
     "otherwise": either(text, whole()), "default": whole(), "used": flag, "trusted": flag, "noise": whole(),
@@ -153,7 +153,7 @@ def _size(value: Any, where: str) -> None:
 
 
 _SECTOR = whole(0, 1 << 32)
-SECTORS = Table(
+SECTORS = Schema(
     {"header": _SECTOR, "config": _SECTOR, "data": _SECTOR, "size": _size},
     dict.fromkeys(("header", "data"), "missing; give its sector number"),
 )
@@ -171,7 +171,7 @@ def _sectors(value: Any, where: str) -> Sectors:
 
 
 _SIDE = whole(1, 1 << 14)
-_FRAME = Table({"width": _SIDE, "height": _SIDE}, dict.fromkeys(("width", "height"), "missing or zero"))
+_FRAME = Schema({"width": _SIDE, "height": _SIDE}, dict.fromkeys(("width", "height"), "missing or zero"))
 
 
 def _frame(value: Any, where: str) -> tuple[int, int]:
@@ -195,7 +195,7 @@ def _driver_timeout(value: Any, where: str) -> tuple[int, int]:
 
 
 _COUNT = whole(0, 1 << 20)
-BUILD = Table({
+BUILD = Schema({
     "firmware": label, "description": text, "width": _SIDE, "height": _SIDE,
     "header_words": whole(0, 64), "buffer_sectors": whole(0, 2048), "frame_sectors": _COUNT,
     "buffers_a_frame": whole(0, 64), "whole_buffers": flag, "preamble": whole(),
@@ -228,7 +228,7 @@ def _record(value: Any, where: str) -> Record:
     return Record(given["field"], given["length"], given["start"], given["total"], fields)
 
 
-RECORD = Table(
+RECORD = Schema(
     {"field": text, "length": whole(2, 256), "start": whole(0, 255), "total": whole(0, 255), "fields": mapping},
     dict.fromkeys(("field", "length", "start", "total", "fields"), "missing"),
 )
@@ -240,7 +240,7 @@ def _word_size(value: Any, where: str) -> None:
 
 
 _LENGTHS = list_of(whole(1, 64), "header lengths")
-LAYOUT = Table({
+LAYOUT = Schema({
     "id": text, "description": text, "source": text, "aliases": list_of(label, "names"), "rank": whole(0, 1000),
     "sectors": _sectors, "write_keys": list_of(whole(), "four numbers", 4), "word_size": _word_size,
     "header_words": _LENGTHS, "frame": _frame, "height_overwritten": flag,
