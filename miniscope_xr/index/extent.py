@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from miniscope_xr.index.clock import FrameClock
-from miniscope_xr.index.headers import HeaderReader, read_rows
+from miniscope_xr.index.headers import HeaderReader, bisected, read_rows
 from miniscope_xr.index.runs import Cut, Header, Run
 from miniscope_xr.layout import SECTOR
 
@@ -69,7 +69,7 @@ class Extents:
             if high < most and self._ok(run, high):
                 low, step = high, 2 * step
                 continue
-            low = self._first_break(run, low, high) - 1
+            low = bisected(low, high, lambda i: not self._ok(run, i)) - 1
             resumed = self._resumes(run, low, most)
             if resumed is None:
                 break
@@ -89,16 +89,9 @@ class Extents:
         good = 0
         for mark in marks:
             if not self._ok(run, mark) and self._resumes(run, mark - 1, count) is None:
-                return self._without_detour(run, self._first_break(run, good, mark))
+                return self._without_detour(run, bisected(good, mark, lambda i: not self._ok(run, i)))
             good = mark
         return count
-
-    def _first_break(self, run: Run, low: int, high: int) -> int:
-        """Number of buffers up to a break between a buffer that matches and one that does not."""
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self._ok(run, middle) else (low, middle)
-        return low + 1
 
     def _extent_by_scan(self, run: Run, most: int) -> int:
         low = 0
@@ -200,10 +193,7 @@ class Extents:
             i = most - 1
             if i <= low or not self._ok(run, i):
                 return None
-        while i - low > 1:
-            middle = (low + i) // 2
-            low, i = (low, middle) if self._ok(run, middle) else (middle, i)
-        return i
+        return bisected(low, i, lambda k: self._ok(run, k))
 
     def _confirmed(self, sector: int, header: Header) -> bool:
         """Whether the buffer that follows a header on the card counts on from it: one odd word is no evidence."""

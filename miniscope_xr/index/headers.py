@@ -197,6 +197,14 @@ def _gathered(source: ByteSource, size: int, offsets: list[int]) -> bytes | byte
     return out
 
 
+def bisected(low: int, high: int, there: Callable[[int], bool]) -> int:
+    """The first number behind ``low`` from which on ``there`` holds; ``high`` where it holds for none before."""
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if there(middle) else (middle, high)
+    return high
+
+
 def gallop(look: Callable[[int], Hit | None], start: int, stop: int, window: int) -> Hit | None:
     """The first of what ``look(sector)`` finds in windows behind ``start``: tens of looks, however far it is.
 

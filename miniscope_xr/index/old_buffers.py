@@ -22,7 +22,7 @@ import os
 import re
 import sys
 import zipfile
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -135,14 +135,7 @@ def first_old(old: OldBuffers, sectors: Sequence[int], read: Callable[[int], byt
     ``sectors`` are the buffers' first sectors in card order, ``read`` returns a sector's bytes. A recording overwrites
     from the start on, so what is old is at the end, and bisecting finds where it begins.
     """
-    low, high = 0, len(sectors)
-    while low < high:
-        middle = (low + high) // 2
-        if old.is_old(sectors[middle], read(sectors[middle])):
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    return bisect_left(sectors, True, key=lambda sector: old.is_old(sector, read(sector)))
 
 
 class Starts(Sequence[int]):

@@ -21,6 +21,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from miniscope_xr.index.comes_back import ComesBack
 from miniscope_xr.index.evidence import CLOCK_STEP
+from miniscope_xr.index.headers import bisected
 from miniscope_xr.index.place import Places, Verdict
 from miniscope_xr.index.runs import Header, Run
 from miniscope_xr.layout.arrays import Floats, Ints
@@ -118,7 +119,7 @@ class SeamSearch(Places, ComesBack):
         known = [(k, header) for k in marks if (header := at(k)) is not None]
         for n, ((low, a), (high, _)) in enumerate(pairwise(known)):
             if self._other_state(a, known[n + 1 : n + 3]):
-                return self._bisect(low, high, lambda k, a=a: self._differs(a, at(k)))  # type: ignore[misc]
+                return bisected(low, high, lambda k, a=a: self._differs(a, at(k))) - 1  # type: ignore[misc]
         for (k0, a), (k1, b), (k2, c) in zip(known, known[1:], known[2:], strict=False):
             bend = (c.time - b.time) / (k2 - k1) - (b.time - a.time) / (k1 - k0)
             if abs(bend) * min(k2 - k1, k1 - k0) > CLOCK_STEP * self.ticks:
@@ -165,13 +166,6 @@ class SeamSearch(Places, ComesBack):
 
     def _differs(self, a: Header, b: Header | None) -> bool:
         return b is not None and not self._same_state(a, b)
-
-    @staticmethod
-    def _bisect(low: int, high: int, changed: Callable[[int], bool]) -> int:
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if changed(middle) else (middle, high)
-        return low
 
     @staticmethod
     def _narrow(at: Callable[[int], Header | None], low: int, high: int) -> int:

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from miniscope_xr.index.footers import Footers
 from miniscope_xr.index.front import Card
-from miniscope_xr.index.headers import HOLE_WINDOW, gallop
+from miniscope_xr.index.headers import HOLE_WINDOW, bisected, gallop
 from miniscope_xr.index.locate import FOOTER, footers_in
 from miniscope_xr.index.old_buffers import by_the_list, first_listed
 from miniscope_xr.index.recording import Recording
@@ -38,9 +38,7 @@ def _extent(footers: Footers, first: int, exhaustive: bool) -> int:
         if high < footers.most and footers.at(high) is not None:
             low, step = high, 2 * step
             continue
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if footers.at(middle) is not None else (low, middle)
+        low = bisected(low, high, lambda k: footers.at(k) is None) - 1
         ahead = range(low + 2, min(low + 2 + _AHEAD, footers.most))
         resumed = next((k for k in ahead if footers.at(k) is not None), None)
         if resumed is None:
@@ -105,15 +103,11 @@ def _end_by_length(footers: Footers, n: int, seconds: int) -> int:
     """Frames within the record length: no footer has a time past it."""
     limit = seconds * 1000
 
-    def within(k: int) -> bool:
+    def beyond(k: int) -> bool:
         found = next((f for j in range(k, n) if (f := footers.at(j)) is not None), None)
-        return found is None or found[0] <= limit
+        return found is not None and found[0] > limit
 
-    low, high = 0, n
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if within(middle) else (low, middle)
-    return high
+    return bisected(0, n, beyond)
 
 
 def _complete(footers: Footers, end: int, seconds: int, begin: int = 0) -> bool:
