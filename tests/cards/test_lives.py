@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from miniscope_xr.tools.simulate.lives import ACCIDENTS, live
+from tests.lives import ACCIDENTS, live
 from tests.measure.lives import _truth, measure, table
 
 

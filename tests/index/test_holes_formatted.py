@@ -12,7 +12,7 @@ import pytest
 from miniscope_xr.index.filesystem import find_file_systems, seems_formatted
 from miniscope_xr.source.open import open_device
 from miniscope_xr.tools.simulate import PowerLoss, SimulatedCard, simulate
-from miniscope_xr.tools.simulate.lives import SYSTEMS, file_system
+from tests.lives import SYSTEMS, file_system
 from tests.measure.formatted import SECTOR, WAYS, Way, format_card, installed, judge, write_card
 
 KINDS: dict[str, dict[str, Any]] = {

@@ -95,7 +95,7 @@ def simulated() -> Iterator[Card]:
         blank,
         simulate,
     )
-    from miniscope_xr.tools.simulate.lives import live
+    from tests.lives import live
 
     def card(kind: str, made: SimulatedCard) -> Card:
         frames = []

@@ -43,8 +43,8 @@ from miniscope_xr.tools.simulate import (
     blank,
     simulate,
 )
-from miniscope_xr.tools.simulate.lives import live
 from tests.conftest import real_cards
+from tests.lives import live
 
 SECTOR = 512
 EXCERPT = 1 << 20  # bytes of a real card that most of its damaged copies keep

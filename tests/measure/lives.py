@@ -2,7 +2,7 @@
 
     python tests/measure/lives.py --lives 1000 --jobs 2
 
-Each life is random (tools.simulate.lives) and its truth is known exactly. Counted, over all of them:
+Each life is random (tests.lives) and its truth is known exactly. Counted, over all of them:
 
 - wrong: a frame called complete whose pixels are not the card's truth
 - missing: a frame, or a buffer of one, that is on the card and is not returned, without a word
@@ -37,7 +37,7 @@ if __name__ == "__main__":
 from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.errors import MiniscopeError
 from miniscope_xr.index.recording import Recording
-from miniscope_xr.tools.simulate.lives import DEVICES, Life, live
+from tests.lives import DEVICES, Life, live
 
 _HURT = ("torn", "truncated", "mixed_content", "wrong_content")
 COLUMNS = ("wrong", "missing", "extra", "false", "doubt", "refused")

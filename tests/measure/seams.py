@@ -6,7 +6,7 @@ Each pair is a recording cut by a power loss, at a random place, over an older r
 longer: random start offsets, clock errors, jitter, battery, some with stalls. The counts were never written and the
 older recording goes on in the next sector, on the same grid and with the same counters.
 
-``--lives`` takes lives of tools.simulate.lives instead: several recordings of any firmware, each with its own troubles.
+``--lives`` takes lives of tests.lives instead: several recordings of any firmware, each with its own troubles.
 
 - exact: the recording ends at its last buffer
 - doubtful, cut: only what is certain is returned, and the warning names the frames in doubt
@@ -37,7 +37,7 @@ from miniscope_xr.card import OpenCard
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.layout import builtin_layouts
 from miniscope_xr.tools.simulate import Event, PowerLoss, SimulatedCard, Stall, simulate
-from miniscope_xr.tools.simulate.lives import live
+from tests.lives import live
 
 _DOUBT = re.compile("doubt|exclude|slow card")
 EXACT, CUT, WHOLE, SHORT, MISSED = "exact", "doubtful, cut", "doubtful, whole", "short", "missed"
