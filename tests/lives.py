@@ -107,7 +107,13 @@ def _ending(rng: random.Random, layout: str, frames: int, cut: float) -> tuple[d
     return {"seconds": math.ceil(power_on + frames / 20)}, [], "record length over"
 
 
-def live(seed: int, layout: str | None = None, accidents: Sequence[str] = ACCIDENTS, apart: bool = False) -> Life:
+def live(
+    seed: int,
+    layout: str | None = None,
+    accidents: Sequence[str] = ACCIDENTS,
+    together: bool = False,
+    survives: bool = False,
+) -> Life:
     """Make life number ``seed``.
 
     Parameters
@@ -118,8 +124,10 @@ def live(seed: int, layout: str | None = None, accidents: Sequence[str] = ACCIDE
         Only devices of this layout (an id).
     accidents
         What may happen to the card at the end.
-    apart
-        A DAQ's recordings begin at any ms after power-on, as a person presses the button; else all at the same.
+    together
+        A DAQ's recordings all begin at the same ms after power-on; else at any, as a person presses the button.
+    survives
+        The power is not lost in the last recording: what it would have written, had it gone on.
     """
     rng = random.Random(f"life {seed}")
     device, build = _device(rng, layout)
@@ -136,7 +144,8 @@ def live(seed: int, layout: str | None = None, accidents: Sequence[str] = ACCIDE
             frames = max(5, frames // 2)
         options, ending, said = _ending(rng, device, frames, 0.5)
         troubles = _troubles(rng, device, build, frames)
-        events: list[Event] = [*troubles, *ending]
+        lost = [] if survives and use == uses - 1 else ending
+        events: list[Event] = [*troubles, *lost]
         again = said == "stopped" and device == "v4-wirefree" and rng.random() < 0.12
         if again:
             events.append(RecordAgain(rng.randint(4, 12)))
@@ -144,11 +153,11 @@ def live(seed: int, layout: str | None = None, accidents: Sequence[str] = ACCIDE
         pixels = np.random.default_rng((seed, use))
         scene = pixels.integers(0, 256, (7, shape.height, shape.width), np.uint8)
         settings = {"ewl": rng.randrange(256)} if device == "v4-wirefree" else {}
-        pressed = _power_on(device, build) + random.Random(f"apart {seed} {use}").uniform(2, 50) if apart else None
+        apart = None if together else _power_on(device, build) + random.Random(f"apart {seed} {use}").uniform(2, 50)
         card = simulate(
             device, build, events=events, under=cards[-1] if cards else None, fill=fill,
             camera=scene, settings=settings,
-            start_offset_ms=pressed if device == "daq-wirefree" else rng.uniform(2, 50), clock_ppm=rng.uniform(-80, 80),
+            start_offset_ms=apart if device == "daq-wirefree" else rng.uniform(2, 50), clock_ppm=rng.uniform(-80, 80),
             jitter_ms=rng.choice([0, 0, 0.3, 1]), driver_waits=rng.random() < 0.5, tail_sectors=1024, **options,
         )  # fmt: skip
         cards.append(card)

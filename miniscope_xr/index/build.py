@@ -14,7 +14,7 @@ from miniscope_xr.index.detect import detect, shown_otherwise
 from miniscope_xr.index.front import Card
 from miniscope_xr.index.overwritten import blank_sectors, with_overwritten
 from miniscope_xr.index.recording import Recording
-from miniscope_xr.index.runs import Header, Run
+from miniscope_xr.index.runs import Header, Run, overtaken
 from miniscope_xr.index.v3 import index_footers
 from miniscope_xr.layout import SECTOR, Layout
 from miniscope_xr.source.base import ByteSource
@@ -65,12 +65,13 @@ class _BufferChains(Chains):
         if not ring or run.odd or end is None or self.card.framing.build.overflow == "pool":
             return []
         waited = (end.write_time - end.time) * max(run.count - 1, 1)
-        if end.write_time < 0 or waited < (end.time - run.first.time) * ring / 2:
+        slow = end.write_time >= 0 and waited >= (end.time - run.first.time) * ring / 2
+        if not slow and run.matches(run.count - 1, end):
             return []
         known = ((i, self.headers.at(run.sector_of(i))) for i in range(max(run.count - ring, 0), run.count))
         ahead = {
             h.frame for i, h in known if h is not None and h.frame > run.last_frame
-            and (h.written, h.count) == (run.first.written + i, run.first.count + i + ring)
+            and h.written == run.first.written + i and (h.count - run.first.count - i) % ring == 0
         }  # fmt: skip
         return [
             f"of frame {frame} one buffer is on the card, in the place of another that is missing (the card was too "
@@ -174,7 +175,7 @@ class _BufferChains(Chains):
         ]
 
     def _describe(self, number: int, runs: list[Run], last: bool, reached: bool, doubts: list[str]) -> Recording:
-        runs = self._overtaken(runs)
+        runs = overtaken(runs, self.headers.at, self.walker.cut, self.ring)
         width, height, notes = self.facts.frame_size(runs)
         warnings = [*self.card.notes, *notes, *doubts]
         limit = self.config["n_buffers_recorded"] if last else 0

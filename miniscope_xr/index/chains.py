@@ -178,20 +178,6 @@ class Chains:
             return runs
         return ended_at(runs, start[0], self.headers.at(last.sector_of(last.count - 1)))
 
-    def _overtaken(self, runs: list[Run]) -> list[Run]:
-        """Runs whose last buffer, where the camera lapped it, ends where the buffer ended that it was to be.
-
-        The firmware takes the number of sectors before the card listens, and the header after.
-        """
-        last, cut = runs[-1], self.walker.cut
-        sector = last.sector_of(last.count - 1)
-        header = self.headers.at(sector)
-        if header is None or cut is None or not self.ring or header.written < 0:
-            return runs
-        laps = header.count - header.written - header.dropped
-        end = sector + cut.sectors[(header.index - laps) % len(cut)]
-        return runs if laps <= 0 or laps % self.ring or end >= last.end_sector else ended_at(runs, end, header)
-
     def _behind_format(self, last: Run) -> bool:
         """Whether a run goes on behind a hole at its end, on a card that was formatted."""
         if self.headers.at(last.end_sector) is not None or not seems_formatted(self.source):
@@ -250,8 +236,12 @@ class Chains:
         verdict = search.first_seam(runs, self.exhaustive)
         if verdict.end is None:
             return runs, [] if counts is not None and counts.fit(runs) else verdict.doubt, False
-        number, i = verdict.end
-        kept = cut_at(runs, number, i)
+        (number, i), kept = verdict.end, cut_at(runs, *verdict.end)
+        while kept:  # that one lies over another: the clock steps twice
+            earlier = self._search(kept).first_seam(kept, self.exhaustive)
+            if earlier.end is None or earlier.doubt:
+                break
+            verdict, (number, i), kept = earlier, earlier.end, cut_at(kept, *earlier.end)
         if not i and kept and kept[-1].odd:  # it seemed to take more sectors than it has, up to the old buffer
             cut = kept[-1].cut
             kept[-1] = replace(kept[-1], cut=replace(cut, taken=min(cut.taken, cut.sectors_for(cut.lengths[0]))))

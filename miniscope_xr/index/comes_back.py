@@ -19,6 +19,7 @@ from miniscope_xr.index.runs import Run
 from miniscope_xr.layout.arrays import Floats, Ints
 
 _STRETCH = 2  # buffers in a row that show a clock
+_FAR = 4  # times by which buffers stray: where those between are off by more, one shows it
 _MOST = 256  # buffers in front of a place that are compared with those behind it
 
 
@@ -57,7 +58,8 @@ class ComesBack(Evidence):
                 off = b - a >= _STRETCH and abs(level - own) > tolerance + self.ticks + reach
                 away = max(away, abs(level - own)) if off else away
                 continue
-            if away and i[0] >= seam and b - a >= _STRETCH and i[0] - last <= most + 1:
+            shown = b - a >= _STRETCH or away > _FAR * tolerance
+            if away and i[0] >= seam and shown and i[0] - last <= most + 1:
                 return range(seam, int(i[-1]) + 1)
             last, own, unsure, away = int(i[-1]), level, self.ticks / (b - a) / 2, 0.0
         return None

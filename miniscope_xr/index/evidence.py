@@ -85,6 +85,11 @@ class Evidence(Strays):
         left[[self._stale(run, i) for i in range(start, stop)]] = np.nan
         return left, model
 
+    def _stray(self, run: Run) -> float:
+        """Ticks by which the times of a run stray, as its frames show."""
+        told = self._clock_of(run).left(lambda k: self._times(run, k), 0, run.count, self._known_clock(run))
+        return told[2].stray if told else 0.0
+
     def _same_state(self, a: Header, b: Header) -> bool:
         focus = self.scanning or a.ewl == b.ewl
         return focus and b.time >= a.time and b.write_time >= a.write_time and not self._recharged(a, b)

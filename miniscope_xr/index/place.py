@@ -60,7 +60,7 @@ class Places(Breaks, Unreached):
         levels = [self._deviation(run, i, first) for i in range(first, min(broken + 2 * len(run.cut), run.count))]
         known = [d for d in levels[broken - first :] if d is not None]
         jump = median(known) if known else 0.0
-        same_clock = abs(jump) <= 1.5 * self.ticks
+        same_clock = abs(jump) <= 1.5 * self.ticks + self._stray(run) / 2
         if same_clock and (not fitting or self._stressed(run, broken)):
             return None
         if len(places) == 1:

@@ -190,6 +190,21 @@ def ended_at(runs: list[Run], sector: int, header: Header | None) -> list[Run]:
     return [*cut_at(runs, len(runs) - 1, i), odd]
 
 
+def overtaken(runs: list[Run], header_at: Callable[[int], Header | None], cut: Cut | None, ring: int) -> list[Run]:
+    """Runs whose last buffer, where the camera lapped it, ends where the buffer ended that it was to be.
+
+    The firmware takes the number of sectors before the card listens, and the header after.
+    """
+    last = runs[-1]
+    sector = last.sector_of(last.count - 1)
+    header = header_at(sector)
+    if header is None or cut is None or not ring or header.written < 0:
+        return runs
+    laps = header.count - header.written - header.dropped
+    end = sector + cut.sectors[(header.index - laps) % len(cut)]
+    return runs if laps <= 0 or laps % ring or end >= last.end_sector else ended_at(runs, end, header)
+
+
 def ended_as_said(runs: list[Run], header_at: Callable[[int], Header | None]) -> list[Run]:
     """Runs whose last buffer takes the sectors that the length in its header needs: an interrupt was lost in it."""
     if not runs or runs[-1].odd:

@@ -53,7 +53,7 @@ class SeamSearch(Places, ComesBack):
             verdict = self._seam_in(run, exhaustive, number < len(runs) - 1)
             if verdict.end is not None:
                 return Verdict((number, verdict.end[1]), verdict.doubt)
-            doubt += verdict.doubt
+            doubt += [said for said in verdict.doubt if said not in doubt]
         end = self._end_before(runs, len(runs))
         return Verdict(None, doubt) if end == (len(runs), 0) else Verdict(end)
 
@@ -87,15 +87,16 @@ class SeamSearch(Places, ComesBack):
             return self._locate_by_clock(run, suspect)
         if run.first.frame == run.last_frame:
             return Verdict()
+        first, last = self.runs[0].first.frame, max(r.last_frame for r in self.runs)
         if not every:
             return Verdict(doubt=[
-                f"the counts were never written; frames {run.first.frame} to {run.last_frame} were compared at "
+                f"the counts were never written; frames {first} to {last} were compared at "
                 f"{_SAMPLES} places and fit one recording, but an older one underneath with the same frame clock "
                 "is not excluded; index='scan' compares every frame"
             ])  # fmt: skip
         return Verdict(doubt=[
             "the counts were never written, and this firmware leaves too little in its buffers to exclude an older "
-            f"recording with the same frame clock between frames {run.first.frame} and {run.last_frame}"
+            f"recording with the same frame clock between frames {first} and {last}"
         ])  # fmt: skip
 
     def _linked(self, run: Run) -> bool:

@@ -193,6 +193,10 @@ class Unreached(Evidence):
         left, unsure = _level(left, size, gap.start - start, gap.stop - start)
         places = [i for i in gap if np.isfinite(left[max(i - 1 - start, 0)]) or i == gap.start]
         best = min(places, key=lambda i: _cost(left, i - start))
+        beyond = (
+            _cost(left, i - start) for i in range(start + 1, stop) if i not in gap and np.isfinite(left[i - start])
+        )
+        outside = min(beyond, default=float("inf"))
         before, behind = _sides(left, best - start)
         level = float(np.median(behind)) if len(behind) else 0.0
         drifted = unsure * self.ticks * (1 + len(gap) / size)
@@ -206,6 +210,7 @@ class Unreached(Evidence):
         blurred = np.abs(left[gap.start - start : gap.stop - start] - own) > most
         stray = max(float(np.ptp(side)) / 2 / self.ticks for side in (before, behind))  # by so much drift is less sure
         clear = jump > tolerance + drifted * max(stray - 1, 0)
+        clear &= _cost(left, best - start) - outside <= jump / 2  # else it steps where leftovers say that it goes on
         return best if clear and not (sharp and blurred.any()) else None
 
 

@@ -112,6 +112,9 @@ def _step(
         before, was_settled = _settled_phase(phase[max(n_th - _WINDOW, 0) : n_th][::-1], tolerance)
         after, settled = _settled_phase(phase[n_th : n_th + _WINDOW], tolerance)
         jump = after - before
+        ahead = phase[n_th + 1 : n_th + _WINDOW]
+        if settled and was_settled and abs(jump) > tolerance and _comes_back(ahead, before, after):
+            continue  # a late frame or two, and only then the step
         if abs(jump - max(round(jump / camera), 0) * camera) <= tolerance:
             continue  # late writes, or frames the firmware skipped (which leave no gap in the number)
         k = int(frames[n_th])
@@ -119,6 +122,13 @@ def _step(
             return k, doubtful
         doubtful = k if doubtful is None else doubtful
     return None, doubtful
+
+
+def _comes_back(phase: Floats, before: float, after: float) -> bool:
+    """Whether the clock before a step is kept behind it, until that after the step is for good."""
+    ours, theirs = np.abs(phase - before) <= FINE, np.abs(phase - after) <= FINE
+    first = int(np.argmax(theirs)) if theirs.any() else 0
+    return bool(ours[:first].any())
 
 
 def _settled_phase(phase: Floats, tolerance: float) -> tuple[float, bool]:

@@ -14,7 +14,7 @@ from tests.measure.lives import _truth, measure, table
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, 100, 10))
 def test_what_is_wrong_with_a_card_is_said(first: int, tmp_path: Path) -> None:
-    verdicts = [measure(seed, tmp_path) for seed in range(first, first + 10)]
+    verdicts = [measure(seed, tmp_path, together=True) for seed in range(first, first + 10)]
     of_old = [v for v in verdicts if not v.device.startswith("v4-wirefree-2026")]
     wrong = {v.seed: (v.device, dict(v.counts), v.said) for v in of_old if not v.silent}
     assert not wrong
@@ -98,7 +98,7 @@ MISREAD = {
 
 @pytest.mark.parametrize(("seed", "kind"), [(seed, kind) for kind, seeds in MISREAD.items() for seed in seeds])
 def test_a_life_that_was_once_misread_stays_solved(seed: int, kind: str, tmp_path: Path) -> None:
-    verdict = measure(seed, tmp_path)
+    verdict = measure(seed, tmp_path, together=True)
     assert verdict.silent, (kind, dict(verdict.counts), verdict.said)
 
 
@@ -113,7 +113,7 @@ CERTAIN = {
 
 @pytest.mark.parametrize(("seed", "kind"), [(seed, kind) for kind, seeds in CERTAIN.items() for seed in seeds])
 def test_where_evidence_places_the_end_nothing_is_in_doubt(seed: int, kind: str, tmp_path: Path) -> None:
-    verdict = measure(seed, tmp_path)
+    verdict = measure(seed, tmp_path, together=True)
     assert verdict.silent, (kind, dict(verdict.counts), verdict.said)
     assert not verdict.counts["doubt"], (kind, verdict.said)
 
@@ -123,7 +123,7 @@ APART = (24, 47, 56, 155, 184, 188, 242, 266)  # DAQs that began at different ms
 
 @pytest.mark.parametrize("seed", APART)
 def test_where_daqs_began_at_different_ms_nothing_is_in_doubt(seed: int, tmp_path: Path) -> None:
-    verdict = measure(seed, tmp_path, layout="daq-wirefree", apart=True)
+    verdict = measure(seed, tmp_path, layout="daq-wirefree")
     assert verdict.silent, (dict(verdict.counts), verdict.said)
     assert not verdict.counts["doubt"], verdict.said
 
@@ -142,14 +142,14 @@ OF_A_FAMILY = {
 
 @pytest.mark.parametrize(("layout", "seed"), [(name, seed) for name, seeds in OF_A_FAMILY.items() for seed in seeds])
 def test_lives_of_one_family_that_were_once_misread_stay_solved(layout: str, seed: int, tmp_path: Path) -> None:
-    verdict = measure(seed, tmp_path, layout=layout)
+    verdict = measure(seed, tmp_path, layout=layout, together=True)
     assert verdict.silent, (dict(verdict.counts), verdict.said)
 
 
 @pytest.mark.slow
 def test_a_life_is_a_pure_function_of_its_seed_and_its_truth_is_on_the_card() -> None:
     for seed in range(0, 60, 7):
-        one, other = live(seed), live(seed)
+        one, other = live(seed, together=True), live(seed, together=True)
         assert one.card.data == other.card.data
         assert one.story == other.story
         for number in range(one.card.n_recordings):
@@ -164,7 +164,7 @@ def test_a_life_is_a_pure_function_of_its_seed_and_its_truth_is_on_the_card() ->
 def test_an_accident_changes_the_card_where_it_says(accident: str) -> None:
     found = 0
     for seed in range(30):
-        life, plain = live(seed, accidents=(accident,)), live(seed, accidents=())
+        life, plain = (live(seed, accidents=which, together=True) for which in ((accident,), ()))
         if life.accident != accident:
             continue
         found += 1

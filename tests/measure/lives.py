@@ -7,12 +7,20 @@ Each life is random (tests.lives) and its truth is known exactly. Counted, over 
 - wrong: a frame called complete whose pixels are not the card's truth
 - missing: a frame, or a buffer of one, that is on the card and is not returned, without a word
 - extra: a frame, or a buffer of one, that is not this recording's and is returned, without a word
+- unnamed: a frame that is missing or extra where a word is said, but of other frames (tests/measure/named.py)
+- caveat: a frame that is missing or extra, where is said that nothing tells whether an older recording is among these:
+  neither an error nor called a doubt
+- undecidable: an extra frame whose old buffers say, word by word, what the recording's own would have said there, where
+  leftovers tell nothing either (tests/measure/undecidable.py proves it from the truth): no reader can tell; no error
 - false: a statement that is not true ("nothing was recorded", a wrong end of the recording, a wrong status that is not
   said to be in doubt)
 - doubt: a card on which something is said to be in doubt (no error, but there should be few)
 
+In front of them: lives with an error and no word at all, and lives with an error, the unnamed ones included.
+
 A word is a warning of the recording that says a doubt or names what is missing. Buffers an accident hit, and those the
-headers of a 2026 firmware leave in doubt, may be there or not.
+headers of a 2026 firmware leave in doubt, may be there or not. A DAQ's recordings begin at any ms after power-on, as a
+person's button is pressed; with --together all begin at the same.
 """
 
 from __future__ import annotations
@@ -24,7 +32,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,10 +46,12 @@ from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.errors import MiniscopeError
 from miniscope_xr.index.recording import Recording
 from tests.lives import DEVICES, Life, live
+from tests.measure.named import A_WORD, CAVEAT, names
+from tests.measure.undecidable import survivor_of, undecidable
 
 _HURT = ("torn", "truncated", "mixed_content", "wrong_content")
-COLUMNS = ("wrong", "missing", "extra", "false", "doubt", "refused")
-_A_WORD = re.compile(r"doubt|older|another recording|missing|overwritten|hole|cannot be told|never reached|power went")
+ERRORS = ("wrong", "missing", "extra", "unnamed", "false", "refused")
+COLUMNS = (*ERRORS, "caveat", "undecidable", "doubt")
 
 
 @dataclass
@@ -56,8 +66,13 @@ class Verdict:
 
     @property
     def silent(self) -> bool:
-        """Whether nothing is wrong, or all that is was said."""
-        return not any(self.counts[k] for k in ("wrong", "missing", "extra", "false", "refused"))
+        """Whether nothing is wrong, or a word is said."""
+        return not any(self.counts[k] for k in ERRORS if k != "unnamed")
+
+    @property
+    def right(self) -> bool:
+        """Whether nothing is wrong, or what is was named."""
+        return not any(self.counts[k] for k in ERRORS)
 
 
 @dataclass
@@ -85,20 +100,26 @@ def _truth(life: Life, number: int) -> _Truth:
     return _Truth(dict(zip(map(int, numbers), video, strict=True)), must, may)
 
 
-def _judge_recording(life: Life, store: OpenCard, recording: Recording, verdict: Verdict) -> None:
+def _judge_recording(
+    life: Life, store: OpenCard, recording: Recording, verdict: Verdict, survivor: Callable[[], Life]
+) -> None:
     truth = _truth(life, recording.number)
     rows = OpenRecording(store, recording)
     every = np.arange(rows.frames.count)
     described = rows.describe(every)
-    said = [s for s in recording.warnings if _A_WORD.search(s)]
+    said = [s for s in recording.warnings if A_WORD.search(s)]
     verdict.said += list(recording.warnings)
     verdict.counts["doubt"] = int(bool(verdict.counts["doubt"] or any("doubt" in s for s in said)))
     got = {int(f): k for k, f in enumerate(described.frame_num) if described.present[k]}
     missing = [f for f, must in truth.must.items() if must & ~(int(described.present[got[f]]) if f in got else 0)]
     extra = [f for f, k in got.items() if int(described.present[k]) & ~truth.may.get(f, 0)]
-    if not said:
-        verdict.counts["missing"] += len(missing)
-        verdict.counts["extra"] += len(extra)
+    bits = {f: int(described.present[got[f]]) & ~truth.may.get(f, 0) for f in extra}
+    twins = undecidable(life, survivor(), recording.number, bits) if bits else set()
+    verdict.counts["undecidable"] += len(twins)
+    doubts = [s for s in said if not CAVEAT.search(s)]
+    for kind, frames in (("missing", missing), ("extra", [f for f in extra if f not in twins])):
+        verdict.counts[kind if not said else "unnamed"] += sum(not names(f, said) for f in frames)
+        verdict.counts["caveat"] += sum(names(f, said) and not names(f, doubts) for f in frames)
     for frame, k in got.items():
         must = truth.must.get(frame, 0)
         if described.complete[k] and must == truth.may.get(frame) and must == int(described.present[k]):
@@ -123,21 +144,21 @@ def _judge_words(life: Life, recording: Recording, verdict: Verdict) -> None:
 
 
 def measure(
-    seed: int, folder: str | os.PathLike[str], index: str = "bisect", layout: str | None = None, apart: bool = False
+    seed: int, folder: str | os.PathLike[str], index: str = "bisect", layout: str | None = None, together: bool = False
 ) -> Verdict:
     """Make a life and read its card."""
-    life = live(seed, layout, apart=apart)
+    life = live(seed, layout, together=together)
     card = life.card
     verdict = Verdict(seed, f"{card.layout.id} {card.build.firmware}", life.accident)
     path = card.write(Path(folder) / f"life-{os.getpid()}.img")
     try:
-        _judge(life, path, index, verdict)
+        _judge(life, path, index, verdict, lambda: survivor_of(seed, layout, together))
     finally:
         path.unlink()
     return verdict
 
 
-def _judge(life: Life, path: Path, index: str, verdict: Verdict) -> None:
+def _judge(life: Life, path: Path, index: str, verdict: Verdict, survivor: Callable[[], Life]) -> None:
     card = life.card
     try:
         store = OpenCard(path, index=index)
@@ -148,8 +169,8 @@ def _judge(life: Life, path: Path, index: str, verdict: Verdict) -> None:
     try:
         found = store.index.recordings
         for recording in found[: card.n_recordings]:
-            _judge_recording(life, store, recording, verdict)
-        said = any(_A_WORD.search(s) for r in found for s in r.warnings)
+            _judge_recording(life, store, recording, verdict, survivor)
+        said = any(A_WORD.search(s) for r in found for s in r.warnings)
         if len(found) > card.n_recordings and not said:
             verdict.counts["extra"] += sum(r.n_buffers for r in found[card.n_recordings :])
         for number in range(len(found), card.n_recordings):
@@ -160,7 +181,7 @@ def _judge(life: Life, path: Path, index: str, verdict: Verdict) -> None:
 
 def table(verdicts: Sequence[Verdict]) -> str:
     """Lives by device and by accident, as Markdown."""
-    lines = [f"| | lives | not silent-and-right | {' | '.join(COLUMNS)} |", "| --- |" + " ---: |" * (len(COLUMNS) + 2)]
+    lines = [f"| | lives | no word | not right | {' | '.join(COLUMNS)} |", "| --- |" + " ---: |" * (len(COLUMNS) + 3)]
     groups: dict[str, list[Verdict]] = {}
     for v in verdicts:
         groups.setdefault(v.device, []).append(v)
@@ -169,23 +190,23 @@ def table(verdicts: Sequence[Verdict]) -> str:
     groups["**all**"] = list(verdicts)
     for name, group in groups.items():
         count = sum((v.counts for v in group), Counter[str]())
-        wrong = sum(not v.silent for v in group)
-        lines.append(f"| {name} | {len(group)} | {wrong} | {' | '.join(str(count[c]) for c in COLUMNS)} |")
+        mute, wrong = sum(not v.silent for v in group), sum(not v.right for v in group)
+        lines.append(f"| {name} | {len(group)} | {mute} | {wrong} | {' | '.join(str(count[c]) for c in COLUMNS)} |")
     return "\n".join(lines)
 
 
-def _some(first: int, count: int, folder: str, index: str, layout: str | None, apart: bool) -> list[Verdict]:
-    return [measure(seed, folder, index, layout, apart) for seed in range(first, first + count)]
+def _some(first: int, count: int, folder: str, index: str, layout: str | None, together: bool) -> list[Verdict]:
+    return [measure(seed, folder, index, layout, together) for seed in range(first, first + count)]
 
 
 def run(
-    lives: int, first: int, jobs: int, index: str, layout: str | None = None, apart: bool = False
+    lives: int, first: int, jobs: int, index: str, layout: str | None = None, together: bool = False
 ) -> Iterator[Verdict]:
     """Verdicts on lives ``first`` to ``first + lives - 1``."""
     blocks = [(at, min(20, first + lives - at)) for at in range(first, first + lives, 20)]
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=memory) as folder, ProcessPoolExecutor(jobs) as pool:
-        same = ([value] * len(blocks) for value in (folder, index, layout, apart))
+        same = ([value] * len(blocks) for value in (folder, index, layout, together))
         for part in pool.map(_some, *zip(*blocks, strict=True), *same):
             yield from part
 
@@ -197,18 +218,18 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--index", choices=["bisect", "scan"], default="bisect")
     parser.add_argument("--layout", choices=sorted({d[0] for d in DEVICES}), help="only devices of this layout")
-    parser.add_argument("--apart", action="store_true", help="a DAQ's recordings do not all begin at the same ms")
+    parser.add_argument("--together", action="store_true", help="a DAQ's recordings all begin at the same ms")
     options = parser.parse_args()
     verdicts, started = [], time.monotonic()
-    for verdict in run(options.lives, options.first, options.jobs, options.index, options.layout, options.apart):
+    for verdict in run(options.lives, options.first, options.jobs, options.index, options.layout, options.together):
         verdicts.append(verdict)
-        if not verdict.silent:
+        if not verdict.right:
             print(f"{verdict.seed} {verdict.device}: {dict(verdict.counts)}", file=sys.stderr)
-            for line in (*live(verdict.seed, options.layout, apart=options.apart).story, *verdict.said):
+            for line in (*live(verdict.seed, options.layout, together=options.together).story, *verdict.said):
                 print(f"    {line[:300]}", file=sys.stderr, flush=True)
     print(table(verdicts))
     print(f"\n{len(verdicts)} lives, {time.monotonic() - started:.0f} s, index={options.index}")
-    return int(any(not v.silent for v in verdicts))
+    return int(any(not v.right for v in verdicts))
 
 
 if __name__ == "__main__":
