@@ -15,7 +15,7 @@ import numpy as np
 from miniscope_xr.errors import OptionError
 from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.clock.fit import ClockError
-from miniscope_xr.tools.stream.camera import opened_film, parts_of, refuse_no_film
+from miniscope_xr.tools.stream.camera import opened_film, parts_of
 from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import progress_bar
 
@@ -42,7 +42,6 @@ def frames_of(path: Path) -> Iterator[tuple[Array, float]]:
     begins, shown = 0.0, 0.0
     for part in parts_of(path):
         with opened_film(part) as film:
-            refuse_no_film(film, part)
             rate = float(film.get(cv2.CAP_PROP_FPS))
             while True:
                 there, image = film.read()

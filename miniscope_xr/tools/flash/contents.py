@@ -95,19 +95,14 @@ class Contents:
 
     @property
     def own(self) -> bool:
-        """False if the stamp says that the settings sector is another layout's."""
-        return self.stamp is None or not _elsewhere(self.stamp, self.layout)
+        """False if the stamp says that the settings sector is another layout's, whose settings mean something else."""
+        other = None if self.stamp is None else builtin_layouts().get(self.stamp.layout)
+        return other is None or other.sectors == self.layout.sectors
 
     @property
     def prepared(self) -> bool:
         """True if the settings sector holds settings."""
         return self.stamp is not None or self.keys or (self.state is not State.EMPTY and any(self.header[:64]))
-
-
-def _elsewhere(stamp: Stamp, layout: Layout) -> bool:
-    """Tell whether the stamp names a layout whose settings mean something else than this one's."""
-    other = builtin_layouts().get(stamp.layout)
-    return other is not None and other.sectors != layout.sectors
 
 
 def _sector(card: Readable, sector: int | None) -> bytes:

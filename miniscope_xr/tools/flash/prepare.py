@@ -70,13 +70,9 @@ def _kept(seen: Look, first: bytes, *, may_lose: bool) -> Kept | None:
 
 def _header_change(seen: Look, settings: Settings, session: bytes | None, kept: Kept | None) -> Change:
     old = seen.contents.header if own_header(seen) else bytes(SECTOR)
-    data = sector.build(seen.layout, settings.values, old, session, int(time.time()), kept, _card_id(seen))
+    card = id_to_leave(seen.disk.cid, seen.disk.own_id, seen.disk.own_id_unique)
+    data = sector.build(seen.layout, settings.values, old, session, int(time.time()), kept, card)
     return Change("settings", seen.layout.sectors.header * SECTOR, SECTOR, data)
-
-
-def _card_id(seen: Look) -> bytes:
-    disk = seen.disk
-    return id_to_leave(disk.cid, disk.own_id, disk.own_id_unique)
 
 
 def own_header(seen: Look) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miniscope_xr.layout import SECTOR, Build, Field, Layout
+from miniscope_xr.layout.words import put
 from miniscope_xr.tools.simulate.events import BadHeight
 from miniscope_xr.tools.simulate.firmware import CardWrite, Ended
 from miniscope_xr.tools.simulate.spec import Spec
@@ -145,9 +146,7 @@ class SimulatedCard:
 
 def _sector(fields: Mapping[str, Field], values: Mapping[str, int]) -> bytearray:
     block = bytearray(SECTOR)
-    for name, field in fields.items():
-        value = values.get(name, 0) % (1 << 8 * field.size)
-        block[field.offset : field.offset + field.size] = value.to_bytes(field.size, "little")
+    put(block, fields, {name: value for name, value in values.items() if name in fields})
     return block
 
 

@@ -77,7 +77,6 @@ def film_times(parts: list[Path]) -> list[Array]:
     begins = 0.0
     for part in parts:
         with opened_film(part) as film:
-            refuse_no_film(film, part)
             rate = float(film.get(cv2.CAP_PROP_FPS))
             times: list[float] = []
             while film.grab():
@@ -132,18 +131,16 @@ def opened_film(part: Path) -> Iterator[Any]:
     ------
     MissingDependencyError
         There is no OpenCV.
+    OptionError
+        It cannot read the file.
     """
     film = need("cv2", "video", "reading a behaviour video").VideoCapture(str(part))
     try:
+        if not film.isOpened():
+            raise OptionError(f"{part}: OpenCV cannot read it as a video")
         yield film
     finally:
         film.release()
-
-
-def refuse_no_film(film: Any, part: Path) -> None:
-    """Refuse a file that OpenCV could not open."""
-    if not film.isOpened():
-        raise OptionError(f"{part}: OpenCV cannot read it as a video")
 
 
 def nominal_rate(path: Path) -> float:
@@ -166,6 +163,5 @@ def frame_counts(parts: list[Path]) -> list[int]:
     found = []
     for part in parts:
         with opened_film(part) as film:
-            refuse_no_film(film, part)
             found.append(int(film.get(cv2.CAP_PROP_FRAME_COUNT)))
     return found

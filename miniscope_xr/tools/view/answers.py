@@ -42,7 +42,7 @@ class Answers:
         self._folder = folder
         self._find = find
         self._asked: dict[str, Callable[[Given], Answer | Frames]] = {
-            "frames": self._frames, "rate": self._rate, **more,
+            "frames": self._frames, "rate": lambda given: {"fps": self._seen(given).fps}, **more,
         }  # fmt: skip
         self._importing = threading.Lock()
         self._rest: Longer | None = None
@@ -73,9 +73,6 @@ class Answers:
         }  # fmt: skip
         return Frames(about, images.tobytes())
 
-    def _rate(self, given: Given) -> Answer:
-        return {"fps": self._seen(given).fps}
-
     def _seen(self, given: Given) -> Seen:
         return self._find(given.whole("card"), given.whole("recording"))
 
@@ -95,8 +92,11 @@ class PageAnswers(Answers):
         """Paths of the cards that the page opens at once."""
         self._prepares: Wizard | None = None
         super().__init__(folder, self.shelf.seen, {
-            "start": self._start, "open": self._open, "found": self._found, "preparing": self._preparing,
-            "cards": lambda given: self._wizard().cards(given),
+            "start": lambda given: {"open": self.first, "folder": str(self._folder)},
+            "open": lambda given: self.shelf.open(given.text("path")),
+            "found": lambda given: {"found": candidates(self._folder)},
+            "preparing": self._preparing,
+            "cards": lambda given: self._wizard().preparer.cards(),
         })  # fmt: skip
 
     def of_posted(self, name: str, given: Mapping[str, Any]) -> Answer | Frames | None:
@@ -121,15 +121,6 @@ class PageAnswers(Answers):
 
                 self._prepares = Wizard()
             return self._prepares
-
-    def _start(self, given: Given) -> Answer:
-        return {"open": self.first, "folder": str(self._folder)}
-
-    def _found(self, given: Given) -> Answer:
-        return {"found": candidates(self._folder)}
-
-    def _open(self, given: Given) -> Answer:
-        return self.shelf.open(given.text("path"))
 
     def _preparing(self, given: Given) -> Answer:
         return {"phase": "idle"} if self._prepares is None else self._prepares.preparer.state()

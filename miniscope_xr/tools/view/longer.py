@@ -29,18 +29,15 @@ class Longer:
     def __init__(self, folder: Path, find: Callable[[Given], Seen]) -> None:
         self._folder, self._seen = folder, find
         self.asked: dict[str, Callable[[Given], Answer]] = {
-            "line": self._line, "resting": self._resting, "projection": self._projection, "traces": self._traces,
-            "cells": self._cells, "write": self._write, "kinds": self._kinds, "findings": self._findings,
-        }  # fmt: skip
-
-    def _line(self, given: Given) -> Answer:
-        return line.line(self._seen(given))
-
-    def _resting(self, given: Given) -> Answer:
-        return measure.resting(self._seen(given))
-
-    def _traces(self, given: Given) -> Answer:
-        return measure.traces(self._seen(given), given.shapes())
+            "line": lambda given: line.line(find(given)),
+            "resting": lambda given: measure.resting(find(given)),
+            "traces": lambda given: measure.traces(find(given), given.shapes()),
+            "kinds": lambda given: {"kinds": written.listed(find(given))},
+            "findings": lambda given: {"findings": find(given).findings()},
+            "projection": self._projection,
+            "cells": self._cells,
+            "write": self._write,
+        }
 
     def _projection(self, given: Given) -> Answer:
         return measure.projection(self._seen(given), given.text("kind"), given.whole("start"), given.whole("stop"))
@@ -59,9 +56,3 @@ class Longer:
             return self._folder / Path(given.text("path")).expanduser()
         except RuntimeError as error:
             raise OptionError(f"{given.text('path')}: {error}; type the whole path") from error
-
-    def _kinds(self, given: Given) -> Answer:
-        return {"kinds": written.listed(self._seen(given))}
-
-    def _findings(self, given: Given) -> Answer:
-        return {"findings": self._seen(given).findings()}

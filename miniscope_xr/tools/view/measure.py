@@ -157,12 +157,9 @@ def projection(seen: Seen, kind: str, start: int, stop: int) -> Generator[dict[s
         images = seen.pixels(some)
         sums.add(images if seen.real else images[seen.heads(some).whole])
         if sums.count and (done % _EVERY == 0 or done == batches or done == 1):
-            yield {
-                "frames": sums.count,
-                "of": len(rows),
-                "image": _encoded(_of_kind(sums.images(), kind)),
-                "last": done == batches,
-            }
+            found = sums.images()
+            image = found["max"] - found["mean"] if kind == "peak" else found[kind]
+            yield {"frames": sums.count, "of": len(rows), "image": _encoded(image), "last": done == batches}
     if not sums.count:
         raise OptionError(f"no whole frame from row {start} to {stop - 1}")
 
@@ -177,10 +174,6 @@ def resting(seen: Seen) -> dict[str, Any]:
     assert picture is not None
     low, high = DFF
     return {"image": _encoded(picture.resting), "dark": DARK, "low": low, "high": high}
-
-
-def _of_kind(images: Mapping[str, Array], kind: str) -> Array:
-    return images["max"] - images["mean"] if kind == "peak" else images[kind]
 
 
 def _encoded(image: Any) -> str:

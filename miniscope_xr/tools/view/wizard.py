@@ -16,12 +16,9 @@ class Wizard:
     def __init__(self) -> None:
         self.preparer = Preparer()
         self.posted: dict[str, Callable[[Given], Answer]] = {
-            "look": self._look, "plan": self._plan, "begin": self._begin, "stop": self._stop, "preset": self._preset,
+            "look": self._look, "plan": self._plan, "begin": self._begin, "preset": self._preset,
+            "stop": lambda given: self.preparer.stop(),
         }  # fmt: skip
-
-    def cards(self, given: Given) -> Answer:
-        """The cards in the readers."""
-        return self.preparer.cards()
 
     def _look(self, given: Given) -> Answer:
         return self.preparer.look(given.text("path"), given.yes("image"), given.text("layout", ""))
@@ -31,9 +28,6 @@ class Wizard:
 
     def _begin(self, given: Given) -> Answer:
         return self.preparer.begin(given.whole("look"), given.text("typed", ""), given.text("given_up", ""))
-
-    def _stop(self, given: Given) -> Answer:
-        return self.preparer.stop()
 
     def _preset(self, given: Given) -> Answer:
         name, words = given.text("name"), given.texts("words")
