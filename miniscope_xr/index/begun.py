@@ -59,14 +59,16 @@ def _buffers(front: Front, layout: Layout, holes: bool) -> Card | None:
         words = _header_length_behind_hole(front, layout, config["buffer_size"])
     if not words:
         return None
+    config, notes = _sized(front, layout, words, config)
     build, fits = _build(front, layout, words, config)
     keyed = has_keys(layout, front.read(layout.sectors.header))
     if build is not None and config is None and build.stale_config:
         config = {"width": build.width, "height": build.height, "buffer_size": SECTOR * build.buffer_sectors}
         config["n_buffers_recorded"] = 0
     if config is None:
+        if not _is_first(front, layout):
+            return None  # another image's, or a shifted one's: no recording begins there
         return Card(layout.of(build), {}, None, keyed, State.HEADERS_ONLY, words, build=build, fits=fits)
-    config, notes = _sized(front, layout, words, config)
     if build is not None and build.config_frame:
         config = {**config, "width": build.width, "height": build.height}
     payload = config["buffer_size"] - 4 * words
@@ -108,6 +110,11 @@ def _header_length(front: Front, layout: Layout) -> int:
     return words if place < 64 and index < 64 and 0 < length <= _MAX_BUFFER else 0
 
 
+def _is_first(front: Front, layout: Layout) -> bool:
+    """Whether the header at the start of the data is that of the first place on the card."""
+    return not take(layout.buffer, front.read(layout.sectors.data))["write_buffer_count"]
+
+
 def _header_length_behind_hole(front: Front, layout: Layout, buffer_bytes: int) -> int:
     """Words of the first buffer header behind writes that failed at the very start, 0 where there is none."""
     longest = Build.failed_writes  # of most builds: what lies further in may be any layout's
@@ -141,14 +148,16 @@ def _build(front: Front, layout: Layout, words: int, config: Mapping[str, int] |
     return builds[0] if sized else None, False
 
 
-def _sized(front: Front, layout: Layout, words: int, config: dict[str, int]) -> tuple[dict[str, int], tuple[str, ...]]:
+def _sized(
+    front: Front, layout: Layout, words: int, config: dict[str, int] | None
+) -> tuple[dict[str, int] | None, tuple[str, ...]]:
     """The config sector with a buffer size the first full buffer agrees with; and what had to be said."""
     sizes = {b.buffer_sectors * SECTOR for b in layout.builds if b.header_words == words}
-    if config["buffer_size"] in sizes:
-        return config, ()
+    if config is None:
+        return None, ()
     header = np.frombuffer(front.read(layout.sectors.data), buffer_header_dtype(layout, words), 1)[0]
     found = int(header["data_length"]) + 4 * words
-    if int(header["length"]) != words or found not in sizes:
+    if int(header["length"]) != words or found not in sizes - {config["buffer_size"]}:
         return config, ()
     said = f"the config sector says buffers of {config['buffer_size']} bytes, but the first one has {found}"
     return {**config, "buffer_size": found}, (said,)

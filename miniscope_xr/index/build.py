@@ -94,16 +94,16 @@ class _BufferChains(Chains):
         start = self._start()
         limit = self.config["n_buffers_recorded"]
         if limit and not self.stale:
-            chains, counted = self._counted(start, limit)
+            chains, counted, doubtful = self._counted(start, limit)
             last = len(chains) - 1 if counted is None else counted
-            told = [
-                self._describe(k, runs, k == last, counted is not None, self._hole_behind(chains, k))
-                for k, runs in enumerate(chains)
-            ]
+            told = []
+            for k, runs in enumerate(chains):
+                doubts = [*self._hole_behind(chains, k), *(doubtful if k == last else [])]
+                told.append(self._describe(k, runs, k == last, counted is not None, doubts))
             if counted == NOT_HERE:
                 gone = (
-                    f"the config sector counts {limit} buffers, of a later recording of which nothing is left here; "
-                    "this one is longer"
+                    f"the config sector counts {limit} buffers, which no recording here ends at: the one it is of "
+                    "lacks its end, or is gone"
                 )
                 return [*told[:-1], replace(told[-1], warnings=(*told[-1].warnings, gone))]
             if last == len(chains) - 1 or self.whole:

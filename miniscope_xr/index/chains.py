@@ -110,8 +110,8 @@ class Chains:
         sector = last.sector_of(last.count - 1)
         return self.headers.find(sector + 1, sector + 1 + self.config["buffer_size"] // SECTOR, range(1), self._starts)
 
-    def _counted(self, at: tuple[int, Header], limit: int) -> tuple[list[list[Run]], int | None]:
-        """Runs of each recording on the card, and which one the count (``limit`` buffers) belongs to.
+    def _counted(self, at: tuple[int, Header], limit: int) -> tuple[list[list[Run]], int | None, list[str]]:
+        """Runs of each recording on the card, which one the count (``limit`` buffers) belongs to, and doubts about it.
 
         That is the last one that ends at the count. One behind it was interrupted, or is of an older session.
         """
@@ -136,19 +136,24 @@ class Chains:
             found[-1] = self._up_to(found[-1], start)
         hidden = self._behind_hole(found[-1], limit) if ends is None else None
         if hidden is not None:
-            return [*found, hidden], len(found)
+            return [*found, hidden], len(found), []
         if ends is None and passed is not None:
-            if self.facts.cut_off(found[-1]) and self._proven_past(found[passed[0]], limit):
-                return found, NOT_HERE
-            return [*found[: passed[0]], passed[1]], passed[0]
-        return found, ends
+            proven = True if self.whole else self._proven_past(found[passed[0]], limit)
+            if proven:
+                return found, NOT_HERE, []
+            doubt = [] if proven is False else [_goes_on_like_it(passed[1][-1].last_frame, found[passed[0]][-1], limit)]
+            return [*found[: passed[0]], passed[1]], passed[0], doubt
+        return found, ends, []
 
-    def _proven_past(self, runs: list[Run], limit: int) -> bool:
-        """Whether leftovers prove that a recording goes on behind buffer ``limit``; clocks may agree by chance."""
+    def _proven_past(self, runs: list[Run], limit: int) -> bool | None:
+        """Whether leftovers prove that a recording goes on behind buffer ``limit``; clocks may agree by chance.
+
+        None where they tell nothing.
+        """
         search = self._search(runs)
         within = [(run, limit - run.first.written) for run in runs if 0 < limit - run.first.written < run.count]
         told = {search.link(run, k) for run, i in within for k in range(i, min(i + self.ring, run.count))}
-        return True in told and False not in told
+        return None if told <= {None} else False not in told
 
     def _behind_hole(self, runs: list[Run], limit: int) -> list[Run] | None:
         """The card's last recording, where its beginning was overwritten: the buffers that end at the card's count."""
@@ -298,3 +303,12 @@ class Chains:
             return None  # they are the last recording's
         found = ended_by(counts, runs, self._search(runs))
         return None if found is None or self._without_older(found[0])[2] else found
+
+
+def _goes_on_like_it(end: int, behind: Run, limit: int) -> str:
+    """The doubt about an end at a count, where what lies behind it shows no other recording."""
+    last = behind.last_frame
+    return (
+        f"whether this recording ended with frame {end} is in doubt: the config sector counts {limit} buffers, but "
+        f"those behind them go on like it, up to frame {last}; until={last} returns them"
+    )

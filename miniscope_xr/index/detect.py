@@ -53,7 +53,7 @@ def detect(source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, Any
     if not blank or counts or not all(_begins_blank(front, card.layout) for card in blank):
         found = by_buffers(front, [card.layout for card in cards])
     if found is None and chosen is None:
-        found = guessed(front)
+        found = guessed(front, [card.layout for card in cards])
     if found is not None:
         return found
     if chosen is not None:
@@ -204,8 +204,8 @@ def _unreadable(card: Card) -> BlankCardError | UnsupportedCardError:
         )
     return BlankCardError(
         f"config sector {layout.sectors.config} holds no recording, but an older one begins in sector "
-        f"{layout.sectors.data}: the card was prepared since and not recorded on. To read what is left of the older "
-        f"recording all the same, pass layout={layout.id!r}"
+        f"{layout.sectors.data}: the card was prepared since and not recorded on, or that sector was erased. To read "
+        f"what is left of the recording all the same, pass layout={layout.id!r}"
     )
 
 

@@ -148,9 +148,9 @@ def _fat(source: Readable, start: int, head: bytes) -> Occupied:
     name = "FAT32" if not small else "FAT16" if clusters >= 4085 else "FAT12"
     written = [(start, data)]
     if name != "FAT12":
-        width = 4 if name == "FAT32" else 2
-        table = np.frombuffer(read_table(source, start + reserved, min(size * SECTOR, _FIT)), f"<u{width}")
-        written += _runs(table[2 : clusters + 2] & 0x0FFFFFFF != 0, data, sectors)
+        width, bits = ("<u4", 0x0FFFFFFF) if name == "FAT32" else ("<u2", 0xFFFF)
+        table = np.frombuffer(read_table(source, start + reserved, min(size * SECTOR, _FIT)), width)
+        written += _runs(table[2 : clusters + 2] & bits != 0, data, sectors)
     return name, written
 
 

@@ -25,7 +25,7 @@ _WINDOW = 1024  # sectors looked at in one read: a ring buffer takes 125 at most
 _CHAIN = 12  # buffers followed to tell the build
 _BEFORE = 16  # buffers looked at before those found
 _PROOF = 3  # buffers in a row that are no accident
-_FRAME, _PLACE, _LENGTH = 2, 5, 8  # words of a header that mean the same in every build
+_FRAME, _INDEX, _PLACE, _LENGTH = 2, 4, 5, 8  # words of a header that mean the same in every build
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,7 @@ def _is_of(layout: Layout, build: Build, chain: list[tuple[int, bytes]]) -> bool
     if not fits(layout, build, words, np.array([sector for sector, _ in chain])):
         return False
     lengths, frames = words[:, _LENGTH].astype(np.int64), words[:, _FRAME]
-    whole = [int(lengths[frames == frame].sum()) for frame in set(frames[1:-1].tolist()) - {frames[0], frames[-1]}]
+    partial = {frames[-1]} if words[0, _INDEX] == 0 else {frames[0], frames[-1]}
+    whole = [int(lengths[frames == frame].sum()) for frame in set(frames.tolist()) - partial]
     sizes = {width * height for width, height in ((build.width, build.height), *build.sizes)}
     return build.payload in lengths and (not whole or not sizes.isdisjoint(whole))

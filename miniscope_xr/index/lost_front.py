@@ -53,6 +53,11 @@ def by_buffers(front: Front, layouts: Sequence[Layout]) -> Card | None:
     gone = f", and its first {found.header.written} buffers are gone" if found.header.written else ""
     if card.config is not None:
         said = f"the recording was found by its buffers, from sector {found.sector} on{gone}"
+    elif _has_settings(front, card):
+        said = (
+            f"the recording was found by its buffers, from sector {found.sector} on{gone}; the card may have been "
+            "prepared since, and the settings be those of the next one"
+        )
     else:
         said = (
             f"the sectors before the recording are not of a Miniscope card: it was found by its buffers, from sector "
@@ -79,11 +84,14 @@ def shown_behind(front: Front, cards: Sequence[Card]) -> Card | None:
     return replace(card, build=build, notes=()) if card.state is State.RECORDED else None
 
 
-def guessed(front: Front) -> Card | None:
-    """A card that no layout fits, read by what its headers show."""
+def guessed(front: Front, layouts: Sequence[Layout]) -> Card | None:
+    """A card that no layout fits, read by what its headers show; by one of the layouts where those show it."""
     found = guess(front.source)
     if found is None:
         return None
+    known = by_buffers(front, layouts)
+    if known is not None:
+        return known
     card = examine(front, found.layout)
     if card.state is State.HEADERS_ONLY:
         restored = _by_its_first_build(front, card)
@@ -108,23 +116,27 @@ def _by_its_first_build(front: Front, card: Card) -> Card | None:
     build = next((b for b in layout.builds if b.header_words == card.words), None)
     if build is None or _over_pixels(layout, card.words):
         return None
-    note = (
-        f"config sector {layout.sectors.config} is not one; frame size {build.width}x{build.height} is that of "
-        f"firmware {build.firmware}"
-    )
+    shown = locate(front.source, [layout])
+    if shown is not None and shown.sector == layout.sectors.data and shown.build.header_words == card.words:
+        build = shown.build
+    note = f"config sector {layout.sectors.config} is not one; the buffers are those of firmware {build.firmware}"
     return _by_build(front, card, build, None, note)
 
 
 def _by_build(front: Front, card: Card, build: Build, start: int | None, note: str) -> Card:
     """A recording read by the numbers of its firmware build; what the card does not say is absent."""
-    layout = card.layout
     size = build.buffer_sectors * SECTOR
     config = card.config or {"width": build.width, "height": build.height, "buffer_size": size, "n_buffers_recorded": 0}
-    known = card.keyed or looks_prepared(layout, front.read(layout.sectors.header))
+    known = _has_settings(front, card)
     return replace(
         card, settings=card.settings if known else {}, config=config, state=State.RECORDED, words=build.header_words,
         payload=config["buffer_size"] - 4 * build.header_words, build=build, notes=(note,), start=start,
     )  # fmt: skip
+
+
+def _has_settings(front: Front, card: Card) -> bool:
+    """Whether what stands in the header sector are settings."""
+    return card.keyed or looks_prepared(card.layout, front.read(card.layout.sectors.header))
 
 
 def _by_frames(front: Front, found: Located) -> Card:
@@ -133,13 +145,15 @@ def _by_frames(front: Front, found: Located) -> Card:
     shift = found.sector - layout.sectors.data
     behind = layout if layout.sectors.header + shift < 0 else _moved(layout, shift)
     header = front.read(behind.sectors.header)
-    in_place = shift != 0 and behind is not layout and not has_keys(layout, header)
-    header = front.read(layout.sectors.header) if in_place else header
+    with_frames = behind is not layout and (has_keys(layout, header) or looks_prepared(layout, header))
+    apart = shift != 0 and not with_frames
+    header = front.read(layout.sectors.header) if apart else header
     keyed = has_keys(layout, header)
     known = keyed or looks_prepared(layout, header)
     said = f"this image begins at sector {-shift} of its card" if shift < 0 else "the recording was found by its frames"
-    # settings that stand where they should: what shifts the frames lies behind them, perhaps within the first one found
-    first = found.frame + 1 if in_place and known else found.frame
+    # what shifts the frames lies behind the settings that do not stand with them, perhaps within the first one found
+    begins = found.sector + found.frame * found.build.frame_sectors
+    first = found.frame + 1 if begins < 0 or (begins > 0 and apart) else found.frame
     gone = f", and its first {first} frames are gone" if first else ""
     note = f"{said}{gone}" + ("" if known else "; what was set is unknown")
     settings = settings_of(layout, header) if known else {}

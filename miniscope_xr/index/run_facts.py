@@ -10,7 +10,7 @@ from miniscope_xr.index.front import Card
 from miniscope_xr.index.headers import HeaderReader
 from miniscope_xr.index.low_counts import LowCounts
 from miniscope_xr.index.runs import Run
-from miniscope_xr.layout import SECTOR
+from miniscope_xr.layout import SECTOR, Build
 
 _PROBES = 8  # buffers that tell a recording's focus where its settings are gone
 _SPARE = 1 << 22  # bytes a short recording's frames may take more than the card
@@ -35,6 +35,7 @@ class RunFacts:
         self.config = config
         self.layout = card.layout
         self.headers = headers
+        self._made_up = "fs" not in config  # there is no config sector: these are its build's numbers
 
     def focus(self, runs: list[Run]) -> int | None:
         """Focus of the first and the last buffer, if it is one and the settings say that it stays; None: not known.
@@ -75,25 +76,34 @@ class RunFacts:
         total = sum(main.cut.lengths) if main else 0
         if total == width * height:
             return width, height, []
-        if self.layout.height_overwritten and total and total % width == 0:
+        builds, known = self._builds(), self._known()
+        if self.layout.height_overwritten and total and total % width == 0 and (width, height) not in known:
             recovered = total // width
             return width, recovered, [
                 f"the config sector says height {height}, which the firmware overwrote when the recording ended; "
                 f"height {recovered} was recovered from the frames themselves ({total} bytes at width {width})"
             ]  # fmt: skip
-        known = [(b.width, b.height) for b in self.layout.builds_for(self.card.words, self.config["buffer_size"])]
-        if (width, height) in known or (not total and self._has_room(runs, width, height)):
-            return width, height, []
-        like = [size for size in known if size[0] == width] or known
-        fallback = like[0] if like else self.layout.frame or (width, height)
+        shown = [size for b in builds for size in ((b.width, b.height), *b.sizes) if size[0] * size[1] == total]
+        if shown and self._made_up:
+            return *shown[0], []
         sure = main is not None and main.count >= 2 * len(main.cut)
-        wide, high = next((size for size in known if size[0] * size[1] == total), fallback)
+        believed = (width, height) in known or (not total and self._has_room(runs, width, height))
+        if believed and not (shown and sure):
+            return width, height, []
+        like = shown or [size for size in known if size[0] == width] or known
+        wide, high = like[0] if like else self.layout.frame or (width, height)
         if sure and wide * high != total and total % width == 0:
             wide, high = width, total // width
         elif sure and wide * high != total and height and total % height == 0:
             wide, high = total // height, height
         said = f"the config sector's frame size {width}x{height} does not fit the frames; {wide}x{high} is assumed"
         return wide, high, [said]
+
+    def _builds(self) -> list[Build]:
+        return self.layout.builds_for(self.card.words, self.config["buffer_size"])
+
+    def _known(self) -> list[tuple[int, int]]:
+        return [(b.width, b.height) for b in self._builds()]
 
     def _has_room(self, runs: list[Run], width: int, height: int) -> bool:
         """Whether a frame size no whole frame proves can be: not much more than what the buffers there are hold."""
@@ -105,7 +115,10 @@ class RunFacts:
 
     def low_counts(self, runs: list[Run]) -> LowCounts | None:
         """The low bytes of the counts, which a DAQ leaves in the height word at a clean stop."""
-        if not self.layout.height_overwritten or self.config["height"] == self.frame_size(runs)[1]:
+        if not self.layout.height_overwritten or self._made_up:
+            return None
+        size = self.config["width"], self.config["height"]  # another build's, of a later boot, holds no counts
+        if size in self._known() or size[1] == self.frame_size(runs)[1]:
             return None
         word = self.config["height"]
         return LowCounts(word & 255, word >> 8 & 255)

@@ -202,18 +202,50 @@ def test_a_header_with_more_data_than_a_buffer_holds_vouches_for_nothing(
         np.testing.assert_array_equal(ds.buffers_present, present)
 
 
-@pytest.mark.parametrize("recorded", [1, 37, 59, 61, 500, (1 << 28) - 1])
+@pytest.mark.parametrize("recorded", [61, 500, (1 << 28) - 1])
 def test_a_count_that_is_not_the_recordings_adds_no_frames(recorded: int, tmp_path: Path, open_card: Any) -> None:
     card = simulate(frames=12, seed=15)
     path = tmp_path / "card.img"
     path.write_bytes(with_words(card, CONFIG, {RECORDED: recorded}))
     ds = open_card(path)
-    found = min(recorded, 60)
-    assert ds.n_buffers_found == found
-    _, video, _ = card.expected()
-    whole = found // 5
-    np.testing.assert_array_equal(ds.video[:whole], video[:whole])
-    assert ds.sizes["frame"] == -(-found // 5)
+    assert ds.n_buffers_found == 60
+    np.testing.assert_array_equal(ds.video, card.expected()[1])
+
+
+@pytest.mark.parametrize("recorded", [2, 5, 37, 59])
+def test_a_count_that_leftovers_refute_takes_no_frames(recorded: int, tmp_path: Path, open_card: Any) -> None:
+    """It is that of another recording; what lies behind it is proven to be of this one."""
+    card = simulate(frames=12, seed=15)
+    path = tmp_path / "card.img"
+    path.write_bytes(with_words(card, CONFIG, {RECORDED: recorded}))
+    for index in ("bisect", "scan"):
+        ds = open_card(path, index=index)
+        np.testing.assert_array_equal(ds.video, card.expected()[1])
+        assert ds.status == "interrupted"
+        assert any(f"counts {recorded} buffers, which no recording here ends at" in said for said in ds.warnings)
+
+
+def test_a_count_that_nothing_confirms_or_refutes_is_in_doubt(tmp_path: Path, open_card: Any) -> None:
+    card = simulate(frames=12, seed=15)  # the first buffer's slot of the ring held nothing yet
+    path = tmp_path / "card.img"
+    path.write_bytes(with_words(card, CONFIG, {RECORDED: 1}))
+    ds = open_card(path)
+    assert ds.n_buffers_found == 1
+    assert any("in doubt" in said and "until=11" in said for said in ds.warnings)
+    np.testing.assert_array_equal(open_card(path, until=11).video, card.expected()[1])
+
+
+@pytest.mark.parametrize("size", [(608, 608), (800, 800)])
+def test_a_config_sector_of_a_later_boot_of_another_build_says_no_counts(
+    size: tuple[int, int], tmp_path: Path, open_card: Any
+) -> None:
+    card = simulate("daq-wirefree", "HEAD 640x560", frames=6, seed=15)
+    path = tmp_path / "card.img"
+    path.write_bytes(with_words(card, card.layout.sectors.config * 512, {WIDTH: size[0], HEIGHT: size[1]}))
+    ds = open_card(path)
+    assert (ds.width, ds.height) == (640, 560)
+    assert not any("counts this card holds" in said for said in ds.warnings)
+    np.testing.assert_array_equal(ds.video, card.expected()[1])
 
 
 def test_a_card_full_of_first_headers_is_not_a_thousand_recordings(tmp_path: Path, open_card: Any) -> None:

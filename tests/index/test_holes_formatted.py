@@ -21,7 +21,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "DAQ": {"layout": "daq-wirefree", "frames": 30},
     "v3": {"layout": "v3-wirefree", "frames": 90},
 }
-NAMES = {"exFAT": "exFAT", "FAT32": "FAT32", "NTFS": "NTFS", "ext4": "ext4", "EFI": "FAT32"}
+NAMES = {"exFAT": "exFAT", "FAT32": "FAT32", "NTFS": "NTFS", "ext4": "ext4", "EFI": "FAT32", "FAT16": "FAT16"}
 SMALL = {name: way for name, way in WAYS.items() if "8192" not in name and "32768" not in name}
 
 

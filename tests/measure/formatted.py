@@ -30,7 +30,7 @@ from miniscope_xr.tools.simulate import PowerLoss, SimulatedCard, Stall, simulat
 
 SECTOR = 512
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
-GB32, GB64 = 62_333_952, 124_735_488  # sectors of cards sold as 32 and 64 GB
+GB2, GB32, GB64 = 3_911_680, 62_333_952, 124_735_488  # sectors of cards sold as 2, 32 and 64 GB
 
 KINDS: dict[str, dict[str, Any]] = {
     "v4 clean": {"frames": 1200},
@@ -59,6 +59,7 @@ _EXT4 = ("mkfs.ext4", "-q", "-F", "-E", "nodiscard")
 WAYS: dict[str, Way] = {
     "exFAT in a partition at 2048, 64 GB (Disk Management)": Way(GB64, 2048, 0x07, _EXFAT),
     "FAT32 in a partition at 2048, 32 GB (Disk Management)": Way(GB32, 2048, 0x0C, _FAT),
+    "FAT16 in a partition at 2048, 2 GB": Way(GB2, 2048, 0x06, ("mkfs.fat", "-F", "16", "-s", "64")),
     "FAT32 in a partition at 8192, 32 GB (SD Formatter)": Way(GB32, 8192, 0x0C, (*_FAT, "-R", "2452")),
     "exFAT in a partition at 32768, 64 GB (SD Formatter)": Way(GB64, 32768, 0x07, (*_EXFAT, "-b", "16M")),
     "NTFS in a partition at 2048, 64 GB": Way(GB64, 2048, 0x07, _NTFS),

@@ -1,0 +1,103 @@
+"""Where sectors before the recording are gone, or are another card's: what its own buffers show counts."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from miniscope_xr.tools.simulate import SimulatedCard, simulate
+
+SECTOR = 512
+CONFIG = 1023  # v4
+
+
+def without(card: SimulatedCard, first: int, stop: int) -> bytearray:
+    """The card with some sectors zeroed."""
+    data = bytearray(card.data)
+    data[first * SECTOR : stop * SECTOR] = bytes((stop - first) * SECTOR)
+    return data
+
+
+@pytest.mark.parametrize("gone", ["front", "config"])
+@pytest.mark.parametrize(
+    ("layout", "build", "size"),
+    [
+        ("daq-wirefree", "HEAD 640x560", {}),
+        ("samd-framework", "13 words", {"width": 200, "height": 200}),
+        ("v4-wirefree", "aa04ec3", {}),
+    ],
+)
+def test_the_frame_size_is_that_of_the_frames(
+    layout: str, build: str, size: dict[str, int], gone: str, tmp_path: Path, open_card: Any
+) -> None:
+    card = simulate(layout, build, frames=8, seed=3, **size)
+    config = card.layout.sectors.config
+    assert config is not None
+    data = without(card, 0 if gone == "front" else config, config + 1)
+    data[config * SECTOR : config * SECTOR + 4] = b"gone"
+    path = tmp_path / "card.img"
+    path.write_bytes(data)
+    ds = open_card(path)
+    frame_num, video, _ = card.expected()
+    assert (ds.height, ds.width) == video.shape[1:]
+    np.testing.assert_array_equal(ds.frame_num, frame_num)
+    np.testing.assert_array_equal(ds.video, video)
+    assert not any("frame size" in said or "counts this card holds" in said for said in ds.warnings)
+
+
+def test_the_buffers_tell_their_size_against_another_builds_config(tmp_path: Path, open_card: Any) -> None:
+    card = simulate(build="3787c5c", frames=6, seed=4)
+    data = bytearray(card.data)
+    struct.pack_into("<4I", data, CONFIG * SECTOR, 304, 304, 20, 20480)
+    path = tmp_path / "card.img"
+    path.write_bytes(data)
+    ds = open_card(path)
+    np.testing.assert_array_equal(ds.video, card.expected()[1])
+    assert any("buffers of 20480 bytes, but the first one has 25600" in said for said in ds.warnings)
+
+
+@pytest.mark.parametrize("first", [1024, 1025, 1025 + 3 * 40])
+def test_an_image_that_begins_anywhere_is_read(first: int, tmp_path: Path, open_card: Any) -> None:
+    """Also where a later buffer comes to stand where a recording begins."""
+    card = simulate(frames=20, seed=5)
+    path = tmp_path / "card.img"
+    path.write_bytes(card.data[first * SECTOR :])
+    ds = open_card(path)
+    frame_num, video, present = card.expected()
+    lost = -(-(first - 1024) // 40)  # buffers of frame 0
+    np.testing.assert_array_equal(ds.frame_num, frame_num)
+    np.testing.assert_array_equal(ds.buffers_present[1:], present[1:])
+    np.testing.assert_array_equal(ds.video[1:], video[1:])
+    assert int(ds.buffers_present[0]) == int(present[0]) & ~((1 << lost) - 1)
+
+
+def test_what_is_left_of_a_prepared_cards_last_recording_is_read_by_its_layout(tmp_path: Path, open_card: Any) -> None:
+    card = simulate(frames=20, seed=6)
+    data = without(card, CONFIG, 1025)
+    path = tmp_path / "card.img"
+    path.write_bytes(data)
+    ds = open_card(path)
+    assert ds.layout == "v4-wirefree"
+    assert any("prepared since" in said for said in ds.warnings)
+    np.testing.assert_array_equal(ds.video[1:], card.expected()[1][1:])
+
+
+@pytest.mark.parametrize("cut", [(0, 2048), (1100, 1130), (782, 2353)])
+def test_a_whole_frame_that_a_cut_may_have_hit_is_not_returned(
+    cut: tuple[int, int], tmp_path: Path, open_card: Any
+) -> None:
+    card = simulate("v3-wirefree", frames=20, seed=7)
+    data = bytearray(card.data)
+    del data[cut[0] * SECTOR : cut[1] * SECTOR]
+    path = tmp_path / "card.img"
+    path.write_bytes(data)
+    ds = open_card(path)
+    frame_num, video, _ = card.expected()
+    hit = (cut[1] - 1024) // 200  # the last one that lacks sectors
+    behind = np.flatnonzero(frame_num > hit)
+    np.testing.assert_array_equal(ds.frame_num, frame_num[behind])
+    np.testing.assert_array_equal(ds.video, video[behind])
