@@ -20,16 +20,16 @@ def begun(front: Front, layout: Layout, holes: bool = True) -> Card | None:
     return _buffers(front, layout, holes) if layout.buffer else _whole_frames(front, layout)
 
 
-def examine(front: Front, layout: Layout, holes: bool = True) -> Card:
-    """Read what a card says if it has this layout; never raises for a card that does not.
-
-    ``holes=False`` does not look behind writes that failed at the very start.
-    """
-    return with_settings(front, judge(front, layout, holes))
+def examine(front: Front, layout: Layout) -> Card:
+    """Read what a card says if it has this layout; never raises for a card that does not."""
+    return with_settings(front, judge(front, layout))
 
 
 def judge(front: Front, layout: Layout, holes: bool = True) -> Card:
-    """The same without the settings: all that telling layouts apart asks for."""
+    """The same without the settings: all that telling layouts apart asks for.
+
+    ``holes=False`` does not look behind writes that failed at the very start.
+    """
     return begun(front, layout, holes) or _unrecorded(front, layout)
 
 

@@ -12,7 +12,7 @@ import os
 import sys
 import traceback
 import warnings
-from typing import Any, TextIO
+from typing import Any
 
 from miniscope_xr.errors import MiniscopeError, at_the_shell, message_of, plain
 from miniscope_xr.tools.cli.next_step import next_step
@@ -30,10 +30,10 @@ EXIT_CODES = {
 TRACEBACK = "MINISCOPE_XR_TRACEBACK"
 
 
-def say_line(text: str, stream: TextIO | None = None) -> None:
-    """Print a line on stderr (or ``stream``), if there is one and it takes it."""
+def say_line(text: str) -> None:
+    """Print a line on stderr, if there is one and it takes it."""
     with contextlib.suppress(OSError, ValueError):
-        print(text, file=stream or sys.stderr)
+        print(text, file=sys.stderr)
 
 
 def prepare_streams() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from miniscope_xr.errors import OptionError, plain
@@ -86,7 +86,7 @@ def is_person(source: Any) -> bool:
     return sys.platform != "win32" or not windows.is_nul(source)
 
 
-def confirm(card_id: str, yes: bool, streams: Mapping[str, object] | None = None) -> None:
+def confirm(card_id: str, yes: bool) -> None:
     """Let the user type the last four characters of the card id.
 
     Raises
@@ -96,15 +96,13 @@ def confirm(card_id: str, yes: bool, streams: Mapping[str, object] | None = None
     """
     if yes:
         return
-    streams = streams or {}
-    source = streams.get("in", sys.stdin)
-    if not is_person(source):
+    if not is_person(sys.stdin):
         raise RefusedError(f"nobody is there to ask; if this is the card: --yes --card {card_id}", card_id=card_id)
     question = f"Type the last four characters of the card id {plain(card_id)} to go on: "
     clear()
     print(question, end="", file=sys.stderr, flush=True)
     try:
-        typed = source.readline().strip()  # type: ignore[attr-defined]
+        typed = sys.stdin.readline().strip()
     except UnicodeDecodeError:
         raise RefusedError("what was typed is no text; nothing was written") from None
     check_typed(typed, card_id)

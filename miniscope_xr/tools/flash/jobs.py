@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.source.same_disk import lies_on
 from miniscope_xr.tools.flash import interrupts, probe, refuse, stale
 from miniscope_xr.tools.flash import journal as journals
 from miniscope_xr.tools.flash.contents import read_contents
-from miniscope_xr.tools.flash.disks.base import Disk, Disks
 from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import CheckFailedError, InterruptedWriteError, JournalError, RefusedError
 from miniscope_xr.tools.flash.journal import Journal
@@ -22,14 +21,6 @@ from miniscope_xr.tools.flash.look import Look, read_block
 from miniscope_xr.tools.flash.operation import Change, Progress, read_twice, run
 from miniscope_xr.tools.flash.target.base import Target
 from miniscope_xr.tools.flash.target.open import open_target
-
-
-class Opener(Protocol):
-    """Opens a disk; tests put a simulated one in its place."""
-
-    def __call__(self, disk: Disk, *, write: bool) -> AbstractContextManager[Target]:
-        """Open for reading or exclusively for writing."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -81,24 +72,15 @@ def execute(
     *,
     image: bool = False,
     expect_size: int | None = None,
-    disks: Disks | None = None,
-    opener: Opener = open_target,
     progress: Progress | None = None,
 ) -> Journal:
     """Carry out a job under one exclusive descriptor; returns the finished journal."""
-    with reopen(job.seen, image=image, expect_size=expect_size, disks=disks, opener=opener) as target:
+    with reopen(job.seen, image=image, expect_size=expect_size) as target:
         return carry_out(job, target, backup_dir, progress)
 
 
 @contextmanager
-def reopen(
-    seen: Look,
-    *,
-    image: bool = False,
-    expect_size: int | None = None,
-    disks: Disks | None = None,
-    opener: Opener = open_target,
-) -> Iterator[Target]:
+def reopen(seen: Look, *, image: bool = False, expect_size: int | None = None) -> Iterator[Target]:
     """Open for writing the card that was shown, and no other.
 
     Raises
@@ -108,7 +90,7 @@ def reopen(
     CardReadError
         It is gone.
     """
-    disk = identify(seen.disk.path, disks)
+    disk = identify(seen.disk.path)
     refuse.check(disk, image=image, expect_size=expect_size)
     if seen.disk.has_id and not disk.has_id:
         raise CardReadError(errno.EIO, "does not answer any more: the card was pulled out, or its reader", disk.path)
@@ -116,7 +98,7 @@ def reopen(
         raise RefusedError(
             f"{seen.disk.path} is another card than the one shown (now {disk.card_id}); look again with `list`"
         )
-    with opener(disk, write=True) as target:
+    with open_target(disk, write=True) as target:
         verify_shown(target, seen)
         yield target
 

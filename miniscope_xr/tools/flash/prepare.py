@@ -91,21 +91,19 @@ def new_session() -> bytes:
     return os.urandom(16)
 
 
-def prepare(
-    seen: Look, settings: Settings, plan: Plan, *, keep: bool = False, stamp: bool = True, may_lose: bool = True
-) -> CardJob:
+def prepare(seen: Look, settings: Settings, plan: Plan, *, keep: bool = False, stamp: bool = True) -> CardJob:
     """Zero the counts, clear what could be mistaken for the new recording, write the settings last.
 
     ``keep`` clears no more than the first data sector: firmware that never writes counts would else leave the old
-    recording standing as if it were the new one. ``may_lose`` allows to lose the settings an old recording that is
-    kept was made with, where there is no room for them.
+    recording standing as if it were the new one. The settings an old recording that is kept was made with are lost
+    where there is no room for them.
     """
     session = new_session() if stamp else None
     if keep:
         cleared = Change("first data", seen.data_start, SECTOR)
     else:
         cleared = Change("data", seen.data_start, max(seen.data_end, plan.end) // SECTOR * SECTOR - seen.data_start)
-    kept = _kept(seen, bytes(SECTOR), may_lose=may_lose) if keep and stamp else None
+    kept = _kept(seen, bytes(SECTOR), may_lose=True) if keep and stamp else None
     header = _header_change(seen, settings, session, kept)
     changes = [*config_change(seen), *_other_settings(seen), cleared, header]
     about = {"keep": keep, "settings": dict(settings.values)}

@@ -67,8 +67,8 @@ def places_in(start: int, end: int) -> list[int]:
     return sorted({p for p in map(_up, [*evenly, *powers]) if p < last} | {last})
 
 
-def _distinct(place: int, seed: int, length: int = PROBE) -> bytes:
-    return random.Random(place ^ seed).randbytes(length)
+def _distinct(place: int, seed: int) -> bytes:
+    return random.Random(place ^ seed).randbytes(PROBE)
 
 
 def _needed(places: Sequence[int], block: int) -> set[int]:
