@@ -38,6 +38,9 @@ class Cluster:
         self.file = folder / "scheduler.json"
         self.folder = folder
         self.processes: list[subprocess.Popen[bytes]] = []
+
+    def open(self) -> None:
+        """Start the scheduler, and wait until it answers."""
         self._start("dask_scheduler", "--port", "0", "--host", "127.0.0.1", "--no-show", "--dashboard-address", ":0")
         self._wait(self.file.exists)
         gc.collect()  # clients that tests before let fail: see cluster._nothing_collected
@@ -76,8 +79,11 @@ class Cluster:
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     (tmp_path / "cluster").mkdir()
     made = Cluster(tmp_path / "cluster")
-    yield made
-    made.close()
+    try:
+        made.open()
+        yield made
+    finally:
+        made.close()
 
 
 @pytest.fixture

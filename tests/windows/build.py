@@ -102,9 +102,10 @@ class Environment:
         self._install()
 
     def _install(self) -> None:
-        """Install this checkout, as ``pip install -e`` does: its folder on the path, and its entry points."""
+        """Install this checkout, as ``pip install -e`` does: its folder on the path, and its entry points; the clock."""
         project = _project()
         site = self.python / "Lib" / "site-packages"
+        shutil.copy(HERE / "sitecustomize.py", site)
         (site / "miniscope_xr.pth").write_text("Z:" + str(ROOT).replace("/", "\\") + "\n")
         facts = site / "miniscope_xr-0.dist-info"
         facts.mkdir(exist_ok=True)
