@@ -102,7 +102,7 @@ class Environment:
         self._install()
 
     def _install(self) -> None:
-        """Install this checkout, as ``pip install -e`` does: its folder on the path, and its entry points; the clock."""
+        """Install this checkout, as ``pip install -e`` does (path and entry points), and the clock."""
         project = _project()
         site = self.python / "Lib" / "site-packages"
         shutil.copy(HERE / "sitecustomize.py", site)

@@ -24,6 +24,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -151,7 +152,10 @@ def loop_device(file: Path) -> Iterator[str]:
         card.truncate(CARD)
     command, loop = ["losetup", "--find", "--show", str(file)], ""
     if shutil.which(command[0]):
-        loop = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        # as tests/flash/loops.py does: a test beside this may have given up a number for a moment
+        with Path(tempfile.gettempdir(), "miniscope-xr-loops.lock").open("w") as alone:
+            fcntl.flock(alone, fcntl.LOCK_EX)
+            loop = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     try:
         yield loop
     finally:

@@ -1,7 +1,7 @@
 """Windows' clock for the Python under Wine: it goes on in steps of a 64th of a second, Wine's in far smaller ones.
 
-Up to Python 3.12 ``time.time`` asks ``GetSystemTimeAsFileTime``, which Microsoft documents to go with the system's timer
-(15.6 ms). dask.distributed relies on it: it waits until it has read the same time several times, under Wine for ever.
+Up to Python 3.12 ``time.time`` asks ``GetSystemTimeAsFileTime``, which goes with the system's timer (15.6 ms).
+dask.distributed relies on it: it waits until it has read the same time several times, under Wine for ever.
 """
 
 import sys
