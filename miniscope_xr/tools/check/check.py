@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -214,8 +215,7 @@ def check(
     CheckResult
         True where nothing is wrong; ``print`` it, or take ``problems`` and ``to_dict()``.
     """
-    open_card = OpenCard(card, layout, index="scan" if deep else "bisect", errors="fill")
-    try:
+    with closing(OpenCard(card, layout, index="scan" if deep else "bisect", errors="fill")) as open_card:
         problems = []
         reports = []
         for recording in open_card.index.recordings:
@@ -229,5 +229,3 @@ def check(
         if older is not None:
             problems.append(older)
         return CheckResult(open_card.path, open_card.index.layout.id, deep, tuple(reports), tuple(problems))
-    finally:
-        open_card.close()

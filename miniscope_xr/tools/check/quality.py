@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -79,26 +80,23 @@ def quality(ds: xr.Dataset, progress: bool = True) -> xr.Dataset:
     table = np.full((footage.count, len(COLUMNS)), np.nan)
     pixels = Extremes.of(footage.height, footage.width)
     spare = _SPARE if footage.count > _LONG else 1
-    ahead = read_ahead(footage.parts(), 2)
-    try:
-        with (
-            progress_bar(footage.count, _STEP, show=progress) as bar,
-            ThreadPoolExecutor(cores()) as pool,
-        ):
-            measures = FrameMeasures(footage.height, footage.width, shifts, pool)
-            begun: deque[tuple[Ints, list[Future[Any]]]] = deque()
-            for rows, images in ahead:
-                good = _good(footage, rows)
-                whole = images if good.all() else images[good]
-                begun.append((np.flatnonzero(good) + rows.start, measures.begin(whole)))
-                pixels.add(whole[::spare])
-                bar.update(len(images))
-                if len(begun) > 1:
-                    _finish(table, *begun.popleft())
-            for rows_and_found in begun:
-                _finish(table, *rows_and_found)
-    finally:
-        ahead.close()
+    with (
+        closing(read_ahead(footage.parts(), 2)) as ahead,
+        progress_bar(footage.count, _STEP, show=progress) as bar,
+        ThreadPoolExecutor(cores()) as pool,
+    ):
+        measures = FrameMeasures(footage.height, footage.width, shifts, pool)
+        begun: deque[tuple[Ints, list[Future[Any]]]] = deque()
+        for rows, images in ahead:
+            good = _good(footage, rows)
+            whole = images if good.all() else images[good]
+            begun.append((np.flatnonzero(good) + rows.start, measures.begin(whole)))
+            pixels.add(whole[::spare])
+            bar.update(len(images))
+            if len(begun) > 1:
+                _finish(table, *begun.popleft())
+        for rows_and_found in begun:
+            _finish(table, *rows_and_found)
     begin_step(_STEP)
     return _dataset(footage, table, pixels, reference)
 

@@ -110,11 +110,9 @@ def info(args: Info) -> int:
         opened = OpenCard(args.card, args.layout)
     except BlankCardError as error:
         return _info_blank(args, device, error)
-    try:
+    with contextlib.closing(opened):
         found = opened.index
         result = check(args.card, layout=args.layout, progress=True)
-    finally:
-        opened.close()
     if args.json:
         print(json.dumps({
             "card_id": device["card_id"], "device": device, "layout": found.layout.id,
@@ -158,11 +156,8 @@ def check_command(args: Check) -> int:
 
 def _draft(card: str, args: Layouts) -> int:
     """Write what the headers of a card show as a layout file to start from."""
-    source = open_device(card)
-    try:
+    with contextlib.closing(open_device(card)) as source:
         found = guess(source)
-    finally:
-        source.close()
     if found is None:
         raise NotACardError(
             f"{card}: no buffers that follow each other by their headers in its first 16 MB, so there is nothing "

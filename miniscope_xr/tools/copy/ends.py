@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 
 from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.errors import CardReadError, NotACardError, OptionError
@@ -64,10 +65,8 @@ def recording_end(
         if not found or not isinstance(error, NotACardError):
             raise
         return found + MARGIN
-    try:
+    with closing(card):
         if frames is not None:
             return _frames_end(card, frames)
         end = card.index.recordings[-1].end_sector * SECTOR
         return max(end, data_end(source, [card.index.layout], progress)) + MARGIN
-    finally:
-        card.close()

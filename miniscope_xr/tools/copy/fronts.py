@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +14,7 @@ from miniscope_xr.card import OpenCard
 from miniscope_xr.errors import MiniscopeError, NotACardError
 from miniscope_xr.index.find import FoundBuffers
 from miniscope_xr.layout import SECTOR, Layout
+from miniscope_xr.layout.words import put
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.replace import remove, replace
 from miniscope_xr.tools.copy.gather import covered, stretches
@@ -48,9 +50,7 @@ def _fresh(layouts: Iterable[Layout], kept: dict[int, bytes]) -> Iterator[dict[i
             width, height = build.config_frame or (build.width, build.height)
             config = bytearray(SECTOR)
             values = {"width": width, "height": height, "buffer_size": build.buffer_sectors * SECTOR}
-            for name, value in values.items():
-                item = layout.config[name]
-                config[item.offset : item.offset + item.size] = value.to_bytes(item.size, "little")
+            put(config, layout.config, values)
             yield {**dict.fromkeys(kept, bytes(SECTOR)), layout.sectors.config: bytes(config)}
 
 
@@ -82,15 +82,13 @@ def _claimed(path: Path) -> list[tuple[int, int]]:
         card = OpenCard(path, errors="fill")
     except MiniscopeError:
         return []
-    try:
+    with closing(card):
         found: list[tuple[int, int]] = []
         for recording in card.index.recordings:
             for run in recording.runs:
                 i = np.arange(run.count)
                 found += zip(run.sectors_of(i).tolist(), map(run.sector_count, range(run.count)), strict=True)
         return found
-    finally:
-        card.close()
 
 
 def unclaimed(found: FoundBuffers, claimed: Sequence[tuple[int, int]]) -> FoundBuffers:

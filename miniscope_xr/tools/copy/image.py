@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import warnings
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -130,8 +131,7 @@ def copy_image(
         differently; then the next call begins anew.
     """
     part, map_file, _ = refuse_outputs(path, out, force)
-    source = open_device(path)
-    try:
+    with closing(open_device(path)) as source:
         end = min(recording_end(source, path, layout, frames, progress), source.size)
         copy = CopyMap(end, card_marks(source, FRONT))
         with output_errors(part, UNFINISHED):
@@ -144,8 +144,6 @@ def copy_image(
             refuse_existing(out, force)
             replace(part, out)
             note_sum(out, sha256)
-    finally:
-        source.close()
     return Copied(out, copy.end, sha256, tuple(copy.bad))
 
 

@@ -131,8 +131,7 @@ def rescue(
     part, map_file, _ = refuse_outputs(path, out, force)
     layouts = [load_layout(layout)] if layout is not None else list(builtin_layouts().values())
     finder = Finder(layouts)
-    source = _on_its_sectors(path, layout)
-    try:
+    with contextlib.closing(_on_its_sectors(path, layout)) as source:
         copy = CopyMap(source.size, card_marks(source))
         copy = copy if force else continued(copy, part, map_file)
         _refuse_tight(source, path, part, copy, layouts, progress)
@@ -153,8 +152,6 @@ def rescue(
             for file_ in (part, map_file):
                 remove(file_)
             raise
-    finally:
-        source.close()
     return Rescued(tuple(made), len(found.first), left, tuple(copy.bad))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -72,13 +73,10 @@ class ExportJob:
 
     def parts(self) -> Iterator[tuple[slice, Images]]:
         """Yield rows and frames, reading ahead; the progress bar follows."""
-        ahead = read_ahead(self.footage.parts())
-        try:
+        with closing(read_ahead(self.footage.parts())) as ahead:
             for rows, images in ahead:
                 yield rows, images
                 self.bar.update(len(images))
-        finally:
-            ahead.close()
 
     @property
     def start_given(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -100,12 +101,8 @@ def summarise(ds: xr.Dataset, progress: bool = True) -> xr.Dataset:
     if ds["video"].chunks is not None:
         return _with_dask(ds)
     sums = Projections(footage.height, footage.width)
-    ahead = read_ahead(footage.parts())
-    try:
-        with progress_bar(footage.count, "summary", show=progress) as bar:
-            for rows, images in ahead:
-                sums.add(whole_frames(footage.columns, rows, images))
-                bar.update(len(images))
-    finally:
-        ahead.close()
+    with closing(read_ahead(footage.parts())) as ahead, progress_bar(footage.count, "summary", show=progress) as bar:
+        for rows, images in ahead:
+            sums.add(whole_frames(footage.columns, rows, images))
+            bar.update(len(images))
     return _dataset(sums.images(), sums.count, ds)
