@@ -144,8 +144,9 @@ def live(
             frames = max(5, frames // 2)
         options, ending, said = _ending(rng, device, frames, 0.5)
         troubles = _troubles(rng, device, build, frames)
-        lost = [] if survives and use == uses - 1 else ending
-        events: list[Event] = [*troubles, *lost]
+        if survives and use == uses - 1 and said == "power lost":
+            options, ending = {"frames": 2 * most}, []
+        events: list[Event] = [*troubles, *ending]
         again = said == "stopped" and device == "v4-wirefree" and rng.random() < 0.12
         if again:
             events.append(RecordAgain(rng.randint(4, 12)))

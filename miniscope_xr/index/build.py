@@ -21,6 +21,7 @@ from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.salvage import Tolerant
 
 _FEW = 2  # buffers: of fewer the first header may say what it is not
+_BEHIND = 2  # buffers behind the last one that is certain, where it is not certain that it is the last
 Found = tuple[list[Recording], list[tuple[int, int]]]
 
 
@@ -54,11 +55,11 @@ class _BufferChains(Chains):
             "what follows in it is older card content"
         ]
 
-    def _ahead_of_its_place(self, runs: list[Run]) -> list[str]:
+    def _ahead_of_its_place(self, runs: list[Run], more: bool) -> list[str]:
         """What to say of frames behind the last one that have a buffer on the card: in the place of one a ring before.
 
         The camera overtook a slow card there, and the recording ended before that buffer's own place was written. Only
-        looked at where the last buffer waited for the card as long as half a ring takes.
+        looked at where the last buffer waited for the card as long as half a ring takes, or ``more`` lies behind it.
         """
         run, ring = runs[-1], self.ring
         end = self.headers.at(run.sector_of(run.count - 1))
@@ -66,12 +67,13 @@ class _BufferChains(Chains):
             return []
         waited = (end.write_time - end.time) * max(run.count - 1, 1)
         slow = end.write_time >= 0 and waited >= (end.time - run.first.time) * ring / 2
-        if not slow and run.matches(run.count - 1, end):
+        if not slow and not more and run.matches(run.count - 1, end):
             return []
-        known = ((i, self.headers.at(run.sector_of(i))) for i in range(max(run.count - ring, 0), run.count))
+        near = range(max(run.count - ring, 0), run.count + (_BEHIND if more else 0))
+        known = ((i, self.headers.at(run.sector_of(i))) for i in near)
         ahead = {
             h.frame for i, h in known if h is not None and h.frame > run.last_frame
-            and h.written == run.first.written + i and (h.count - run.first.count - i) % ring == 0
+            and h.written == run.first.written + i and (laps := h.count - h.written - h.dropped) > 0 == laps % ring
         }  # fmt: skip
         return [
             f"of frame {frame} one buffer is on the card, in the place of another that is missing (the card was too "
@@ -184,7 +186,7 @@ class _BufferChains(Chains):
             reached = limit == found or self._lost_at_end(runs[-1], limit)
             warnings += [] if reached else self._doubtful_count(runs[-1], limit)
             limit = limit if reached else 0
-        warnings += self._ahead_of_its_place(runs)
+        warnings += self._ahead_of_its_place(runs, bool(doubts))
         torn = None
         if (limit and reached) or self.facts.finished(runs):
             status = "finished"

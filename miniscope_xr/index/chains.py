@@ -218,12 +218,11 @@ class Chains:
         return kept if kept and kept[-1].end_place > limit else None
 
     def _search(self, runs: list[Run]) -> SeamSearch:
-        scanning = bool(self.card.settings.get("ewl_scan_mode", 0))
         later = runs[0].sector > self.layout.sectors.data + self._hole
         ticks = self.facts.ticks(runs)
         by_itself = self.card.framing.build.clock == "recording" and not later
         stops = 1000 * ticks * self.card.settings.get("record_length", 0) if by_itself else 0.0
-        return SeamSearch(self.headers, scanning, ticks, later, runs, stops)
+        return SeamSearch(self.headers, bool(self.card.settings.get("ewl_scan_mode", 0)), ticks, later, runs, stops)
 
     def _without_older(self, runs: list[Run]) -> tuple[list[Run], list[str], bool]:
         """Runs without an older recording behind them; doubts; whether one was cut off."""
@@ -267,7 +266,7 @@ class Chains:
         counted_end = self._end_at_count(runs) if self.stale and not self.whole else None
         runs, doubts, cut = (counted_end, [], True) if counted_end else self._without_older(runs)
         if self.card.build is not None and self.card.build.driver_timeout[0]:
-            runs = [part for run in runs for part in without_lost(run, self.headers)]
+            runs = without_lost(runs, self._search(runs))
         counts = self.facts.low_counts(runs) if runs else None
         if counts is None or counts.written_fits(runs) or self.whole:  # a DAQ's clean stop left them
             return runs, doubts, cut

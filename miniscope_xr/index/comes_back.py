@@ -35,7 +35,7 @@ class ComesBack(Evidence):
             return None
         size, most = len(run.cut), self.headers.framing.build.failed_writes
         start = max((seam - _MOST) // size * size + (-run.first.index) % size, 0) if seam > _MOST else 0
-        stop = min(seam + most + size, run.count)
+        stop = min(seam + most + _MOST, run.count)
         told = self._clock_of(run).left(lambda k: self._times(run, k), start, stop)
         if told is None:
             return None

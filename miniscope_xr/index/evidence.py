@@ -16,6 +16,7 @@ from miniscope_xr.layout.arrays import Floats
 CLOCK_FRAMES = 8  # frames on each side whose clocks are compared
 CLOCK_STEP = 2.5  # timestamps are whole ms and interrupts jitter by about one: larger steps are no jitter
 _LEAST = 4  # frames that show one for a run of fewer
+_SOON, _LARGE = 20, 7  # ms from one buffer to the next within a frame, and a bit of a time that is worth more
 _SHOWS = 8  # frames that show a clock by themselves
 
 
@@ -85,14 +86,14 @@ class Evidence(Strays):
         left[[self._stale(run, i) for i in range(start, stop)]] = np.nan
         return left, model
 
-    def _stray(self, run: Run) -> float:
-        """Ticks by which the times of a run stray, as its frames show."""
-        told = self._clock_of(run).left(lambda k: self._times(run, k), 0, run.count, self._known_clock(run))
-        return told[2].stray if told else 0.0
-
     def _same_state(self, a: Header, b: Header) -> bool:
         focus = self.scanning or a.ewl == b.ewl
-        return focus and b.time >= a.time and b.write_time >= a.write_time and not self._recharged(a, b)
+        later = self._in_order(a.time, b.time) and self._in_order(a.write_time, b.write_time)
+        return focus and later and not self._recharged(a, b)
+
+    def _in_order(self, a: int, b: int) -> bool:
+        """Whether a time can come before another, or would with one of its large bits flipped back."""
+        return b >= a or any(0 <= b - (a ^ 1 << bit) <= _SOON * self.ticks for bit in range(_LARGE, 32))
 
     def _recharged(self, a: Header, b: Header) -> bool:
         """Whether the battery rises from buffer ``a`` to ``b``, or is measured no more: after another power-on."""

@@ -23,6 +23,7 @@ from miniscope_xr.source.base import ByteSource
 FOOTER = 16  # bytes of a whole frame's footer
 _WINDOW = 1024  # sectors looked at in one read: a ring buffer takes 125 at most, a whole frame 705
 _CHAIN = 12  # buffers followed to tell the build
+_LAPPED = 64  # frames that a card is too slow for, at most
 _BEFORE = 16  # buffers looked at before those found
 _PROOF = 3  # buffers in a row that are no accident
 _FRAME, _INDEX, _PLACE, _LENGTH = 2, 4, 5, 8  # words of a header that mean the same in every build
@@ -96,9 +97,19 @@ def _with_what_is_before(source: ByteSource, found: Located, header: Header) -> 
     data = source.read(start * SECTOR, (found.sector - start) * SECTOR)
     for k in range(len(data) // SECTOR):
         earlier = reader.parse(data[k * SECTOR : (k + 1) * SECTOR])
-        if earlier is not None and any(_leads_to(earlier, start + k, header, found.sector, cut) for cut in cuts):
-            return replace(found, sector=start + k, header=earlier)
+        if earlier is None:
+            continue
+        leads = any(_leads_to(earlier, start + k, header, found.sector, cut) for cut in cuts)
+        if leads or _in_front_of(earlier, start + k, header, found.sector, cuts):
+            return _with_what_is_before(source, replace(found, sector=start + k, header=earlier), earlier)
     return found
+
+
+def _in_front_of(earlier: Header, at: int, header: Header, sector: int, cuts: Sequence[Cut]) -> bool:
+    """Whether a buffer ends where one begins that was written next, be it behind a drop, or one of both lapped."""
+    follows = header.written == earlier.written + 1 and earlier.dropped <= header.dropped
+    later = earlier.write_time <= header.write_time and abs(header.frame - earlier.frame) < _LAPPED
+    return follows and later and any(sector - at in cut.sectors for cut in cuts)
 
 
 def _leads_to(earlier: Header, at: int, header: Header, sector: int, cut: Cut) -> bool:
@@ -172,5 +183,9 @@ def _is_of(layout: Layout, build: Build, chain: list[tuple[int, bytes]]) -> bool
     lengths, frames = words[:, _LENGTH].astype(np.int64), words[:, _FRAME]
     partial = {frames[-1]} if words[0, _INDEX] == 0 else {frames[0], frames[-1]}
     whole = [int(lengths[frames == frame].sum()) for frame in set(frames.tolist()) - partial]
-    sizes = {width * height for width, height in ((build.width, build.height), *build.sizes)}
+    sizes = {
+        width * height - build.payload * max(len(build.lengths(width, height)) - most, 0)
+        for width, height in ((build.width, build.height), *build.sizes)
+        for most in [build.buffers_a_frame or len(build.lengths(width, height))]
+    }
     return build.payload in lengths and (not whole or not sizes.isdisjoint(whole))

@@ -22,6 +22,8 @@ from miniscope_xr.index.evidence import CLOCK_STEP
 from miniscope_xr.index.runs import Run
 from miniscope_xr.index.unreached import Unreached
 
+_FEW = 5  # frames that tell a period to less than half a ms
+
 
 @dataclass
 class Verdict:
@@ -51,7 +53,7 @@ class Places(Breaks, Unreached):
         fitting = [i for i in range(first, broken + 1) if self._cut_fits_links(run, i)]
         by_links = fitting or [first]
         places = [*by_links, *self._behind_torn(run, by_links[-1], broken)]
-        odd = self._behind_odd_size(run, range(first - 1, places[-1]))
+        odd = self._behind_odd_size(run, range(first - 1, places[-1])) or self._behind_drop(run, range(first, broken))
         if odd is not None:
             return Verdict((0, odd))
         state = self._state_step(run, range(first, places[-1] + 1))
@@ -60,7 +62,7 @@ class Places(Breaks, Unreached):
         levels = [self._deviation(run, i, first) for i in range(first, min(broken + 2 * len(run.cut), run.count))]
         known = [d for d in levels[broken - first :] if d is not None]
         jump = median(known) if known else 0.0
-        same_clock = abs(jump) <= 1.5 * self.ticks + self._stray(run) / 2
+        same_clock = abs(jump - self._drift(run, first, levels[broken - first :])) <= 1.5 * self.ticks
         if same_clock and (not fitting or self._stressed(run, broken)):
             return None
         if len(places) == 1:
@@ -74,6 +76,14 @@ class Places(Breaks, Unreached):
         if told is None:
             told = self._step_place(run, first, places)
         return Verdict((0, told)) if told in places else self._unplaced(run, by_links, bool(known) and same_clock)
+
+    @staticmethod
+    def _drift(run: Run, first: int, levels: Sequence[float | None]) -> float:
+        """Ticks by which two frames run off a clock whose period few frames in front of them have told."""
+        size = len(run.cut)
+        near, far = ([d for d in part if d is not None] for part in (levels[:size], levels[size:]))
+        few = first < _FEW * size and near and far
+        return 2 * (median(far) - median(near)) if few else 0.0
 
     def _perhaps(self, run: Run, broken: int) -> str:
         """What to say where leftovers are broken, buffers around are missing, and nothing else tells."""
@@ -153,6 +163,20 @@ class Places(Breaks, Unreached):
         for i in reversed(buffers):
             header = self.headers.at(run.sector_of(i))
             if run.matches(i, header) and header and run.cut.sectors_for(header.length) != run.sector_count(i):
+                return i + 1
+        return None
+
+    def _behind_drop(self, run: Run, buffers: range) -> int | None:
+        """The place behind the last of some buffers in front of which some were dropped, as never in those behind it.
+
+        Counts of drops never fall: it is the last one of this recording, on a card that was too slow.
+        """
+        for i in reversed(buffers):
+            header, first = self.headers.at(run.sector_of(i)), run.first
+            if header is None or header.written != first.written + i or run.matches(i, header):
+                continue
+            later = header.count >= header.written + header.dropped and header.frame > run.frame_of(i)
+            if later and header.dropped > first.dropped:
                 return i + 1
         return None
 

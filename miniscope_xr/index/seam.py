@@ -47,7 +47,8 @@ class SeamSearch(Places, ComesBack):
         self.close = all(self.headers.whole(run, run.count) for run in runs) and sum(r.count for r in runs) <= _CLOSE
         for number, run in enumerate(runs):
             if number and not self._plausible_boundary(runs, number):
-                return Verdict(self._end_before(runs, number))
+                end = self._end_before(runs, number)
+                return Verdict(end, self._perhaps_edges(runs, end))
             if run.odd or run.count <= 2:
                 continue
             verdict = self._seam_in(run, exhaustive, number < len(runs) - 1)
@@ -55,7 +56,7 @@ class SeamSearch(Places, ComesBack):
                 return Verdict((number, verdict.end[1]), verdict.doubt)
             doubt += [said for said in verdict.doubt if said not in doubt]
         end = self._end_before(runs, len(runs))
-        return Verdict(None, doubt) if end == (len(runs), 0) else Verdict(end)
+        return Verdict(None, doubt) if end == (len(runs), 0) else Verdict(end, self._perhaps_edges(runs, end))
 
     def _end_before(self, runs: list[Run], number: int) -> tuple[int, int]:
         """Where the recording ends, if not behind run ``number - 1``: the last few buffers there may be older, too."""
@@ -81,7 +82,9 @@ class SeamSearch(Places, ComesBack):
             if self.ring >= size and self._linked(run):
                 found = (self._seam_in_gap(run, gap) for gap in self._gaps(run))
                 seam = next((i for i in found if i is not None), None)
-                return Verdict(None, unsure[:1]) if seam is None else Verdict((0, seam))
+                if seam is None:
+                    return Verdict(None, unsure[:1])
+                return Verdict((0, seam), self._perhaps_an_edge(run, seam, self._step(run, seam) or 0.0))
         suspect = self._suspect_frame(run, frames, every, more_follows)
         if suspect is not None:
             return self._locate_by_clock(run, suspect)
@@ -223,6 +226,32 @@ class SeamSearch(Places, ComesBack):
             f"an older recording begins in or right behind frame {number}: this frame is doubtful, and only its first "
             f"buffer is returned; until={number} returns it whole"
         ])  # fmt: skip
+
+    def _perhaps_edges(self, runs: list[Run], end: tuple[int, int]) -> list[str]:
+        """What to say of buffers behind an end that only lost interrupts, too, would put off the clock and its frames.
+
+        They follow on the card and in their counts, and nothing else tells them from this recording's.
+        """
+        number, i = end
+        run = runs[number]
+        before, k = (run, i - 1) if i else (runs[number - 1], runs[number - 1].count - 1)
+        a, b = self.headers.at(before.sector_of(k)), self.headers.at(run.sector_of(i))
+        if a is None or b is None or not self._same_state(a, b) or before.sector_of(k) >= run.sector_of(i):
+            return []
+        follows = (b.count, b.written, b.dropped) == (a.count + 1, a.written + 1, a.dropped)
+        longest = max((r for r in runs[: number + 1] if self._regular(r)), key=lambda r: r.count, default=None)
+        times = self._clock(longest, True) if longest is not None else []
+        period = (times[-1][1] - times[0][1]) / (times[-1][0] - times[0][0]) if len(times) > 1 else 0.0
+        late = b.time - a.time > period * max(b.frame - a.frame, 1)
+        near = range(i, min(i + 2 * max(self.ring, 1), run.count))
+        if not follows or late or any(self.link(run, n) is False for n in near):
+            return []
+        first, last = run.frame_of(i), max(r.last_frame for r in runs[number:])
+        return [
+            f"whether this recording ended in front of frame {first} is in doubt: an older one begins there, or a "
+            f"remote of another device was pressed; frames {first} to {last} are not returned; until={last} returns "
+            "them"
+        ]
 
     def _perhaps_an_edge(self, run: Run, i: int, jump: float) -> list[str]:
         """What to say where the clock loses as many ms between two frames as an edge of a foreign remote costs.

@@ -17,7 +17,7 @@ from miniscope_xr.index.headers import HeaderReader, read_rows
 from miniscope_xr.index.leftovers import Leftovers
 from miniscope_xr.index.run_clock import RunClock
 from miniscope_xr.index.runs import Header, Run
-from miniscope_xr.layout.arrays import Floats, Ints
+from miniscope_xr.layout.arrays import Bools, Floats, Ints
 
 
 class Strays(Leftovers):
@@ -77,6 +77,12 @@ class Strays(Leftovers):
             own = linked or (False in behind and True not in behind)
             self._own.update({(run.sector, k): own for k in range(start, stop)})
         return not self._own[run.sector, i]
+
+    def old_among(self, run: Run) -> Bools:
+        """Which buffers of a run are old ones among its own, where every header is looked at."""
+        self.close = True
+        self._look_at_all(run)
+        return np.array([self._stale(run, i) for i in range(run.count)], bool)
 
     def _look_at_all(self, run: Run) -> None:
         """Read a run's headers at once; where no time and no focus stands out, no buffer need be looked at for it."""

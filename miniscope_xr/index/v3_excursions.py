@@ -15,6 +15,8 @@ from miniscope_xr.layout.arrays import Bools, Floats, Ints
 NEAR = 24  # frames behind the end whose clock tells that of an older recording
 _AROUND = 6  # frames on each side of one whose clock it should keep
 _TWO = 2  # frames in a row whose writes fail
+_FEW = 3  # frames on one side that show when another was due
+_SMALL = 6  # bits of a time that a late frame may differ in
 TOLERANCE = 3.0  # ms
 FINE = 1.5  # ms by which times of a clock that does not stray may be off, whole ms as they are
 
@@ -76,14 +78,28 @@ def frames_astray(frames: Ints, times: Floats, fs: float | None, theirs: list[tu
 
     def alike(a: int, b: int) -> bool:
         same = 0 <= b < len(phase) and bool(astray[b]) and frames[b] - frames[a] == b - a
-        return same and bool(abs(phase[a] - phase[b]) <= FINE)
+        return same and bool(abs(phase[a] - phase[b]) <= TOLERANCE)
 
     for k in np.flatnonzero(astray).tolist():
         found[k] |= as_theirs(k) or alike(k, k - 1) or alike(k, k + 1)
-    for k in np.flatnonzero(found).tolist():  # writes fail one behind the other
+    damaged = flipped(times, times - phase, found)
+    for k in np.flatnonzero(found & ~damaged).tolist():  # writes fail one behind the other
         for beside in (k - 1, k + 1):
             if 0 <= beside < len(phase) and abs(frames[beside] - frames[k]) == 1:
                 found[beside] |= bool(noise[beside] < 0)
+    return found
+
+
+def flipped(times: Floats, due: Floats, which: Bools) -> Bools:
+    """Which of some frames would keep the clock of those before or behind with one bit of their time flipped back.
+
+    ``due`` are the times of a clock that begins at 0.
+    """
+    found, phase = np.zeros(len(times), bool), times - due
+    for k in np.flatnonzero(which).tolist():
+        sides = (phase[:k][~which[:k]][-_FEW:], phase[k + 1 :][~which[k + 1 :]][:_FEW])
+        back = [int(times[k]) ^ 1 << bit for bit in range(_SMALL, 32)]
+        found[k] = any(np.abs(back - due[k] - np.median(side)).min() <= TOLERANCE for side in sides if len(side))
     return found
 
 

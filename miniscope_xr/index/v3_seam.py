@@ -11,7 +11,7 @@ from statistics import median
 
 import numpy as np
 
-from miniscope_xr.index.v3_excursions import FINE, TOLERANCE, At, camera_period, frames_astray
+from miniscope_xr.index.v3_excursions import FINE, TOLERANCE, At, camera_period, flipped, frames_astray
 from miniscope_xr.layout.arrays import Floats, Ints
 
 _MARKS = 32  # places at which the clock of a longer recording is looked at
@@ -63,13 +63,20 @@ def seam_by_clock(at: At, frames_there: range, fs: float | None) -> tuple[int | 
     times = np.array([t for _, t in known], float)
     ours = ~frames_astray(frames, times, fs)
     frames, times = frames[ours], times[ours]
+    falls = np.append(np.diff(times) < 0, False)
+    if falls.any():
+        ours = ~flipped(times, frames * float(np.median(np.diff(times) / np.diff(frames))), falls)
+        frames, times = frames[ours], times[ours]
     steps = np.diff(times) / np.diff(frames)
     middle = float(median(steps.tolist()))
     usual = np.abs(steps - middle) <= TOLERANCE
     mean = float(steps[usual].mean()) if usual.any() else middle
     back = np.flatnonzero(np.diff(times) < 0)
-    if min(middle, mean) <= 0 or len(back):
-        return int(frames[back[0] + 1]) if len(back) else 1, None
+    if len(back):  # and that one may lie over another
+        earlier = seam_by_clock(at, range(int(frames[0]), int(frames[back[0] + 1])), fs)
+        return earlier if earlier[0] is not None else (int(frames[back[0] + 1]), None)
+    if min(middle, mean) <= 0:
+        return 1, None
     # a short recording with jitter tells its period to a few percent: a seam is one by both estimates
     (seam, doubtful), (other, also) = (_step(frames, times, period, fs) for period in (middle, mean))
     if seam is not None and seam == other:

@@ -46,7 +46,7 @@ from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.errors import MiniscopeError
 from miniscope_xr.index.recording import Recording
 from tests.lives import DEVICES, Life, live
-from tests.measure.named import A_WORD, CAVEAT, names
+from tests.measure.named import A_WORD, CAVEAT, DOUBT, names
 from tests.measure.undecidable import survivor_of, undecidable
 
 _HURT = ("torn", "truncated", "mixed_content", "wrong_content")
@@ -109,7 +109,7 @@ def _judge_recording(
     described = rows.describe(every)
     said = [s for s in recording.warnings if A_WORD.search(s)]
     verdict.said += list(recording.warnings)
-    verdict.counts["doubt"] = int(bool(verdict.counts["doubt"] or any("doubt" in s for s in said)))
+    verdict.counts["doubt"] = int(bool(verdict.counts["doubt"] or any(DOUBT.search(s) for s in said)))
     got = {int(f): k for k, f in enumerate(described.frame_num) if described.present[k]}
     missing = [f for f, must in truth.must.items() if must & ~(int(described.present[got[f]]) if f in got else 0)]
     extra = [f for f, k in got.items() if int(described.present[k]) & ~truth.may.get(f, 0)]

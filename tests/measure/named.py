@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 
 A_WORD = re.compile(r"doubt|older|another recording|missing|overwritten|hole|cannot be told|never reached|power went")
+DOUBT = re.compile(r"doubt|a slow card, or an older recording")
 CAVEAT = re.compile(r"not excluded|to exclude")  # of a whole recording in which nothing tells
 _ONE = r"(?:frames?|until=) ?(\d+)"
 _FRAMES = re.compile(rf"{_ONE}((?:(?:, | to | and | or )(?:\d+))*)")
