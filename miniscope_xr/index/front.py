@@ -12,9 +12,7 @@ from miniscope_xr.index.recording import Recording
 from miniscope_xr.layout import SECTOR, Build, Layout
 from miniscope_xr.layout.stamp import recorded_with
 from miniscope_xr.layout.tell import fits_first
-from miniscope_xr.layout.words import (
-    settings_of,
-)
+from miniscope_xr.layout.words import settings_of
 from miniscope_xr.source.base import ByteSource
 
 

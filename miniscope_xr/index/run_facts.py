@@ -90,14 +90,23 @@ class RunFacts:
         believed = (width, height) in known or (not total and self._has_room(runs, width, height))
         if believed and not (shown and sure):
             return width, height, []
-        like = shown or [size for size in known if size[0] == width] or known
-        wide, high = like[0] if like else self.layout.frame or (width, height)
-        if sure and wide * high != total and total % width == 0:
-            wide, high = width, total // width
-        elif sure and wide * high != total and height and total % height == 0:
-            wide, high = total // height, height
+        wide, high = self._assumed(shown, total if sure else 0)
         said = f"the config sector's frame size {width}x{height} does not fit the frames; {wide}x{high} is assumed"
         return wide, high, [said]
+
+    def _assumed(self, shown: list[tuple[int, int]], total: int) -> tuple[int, int]:
+        """Width and height where the config sector's cannot be: of a build, or of so many bytes (0: not known)."""
+        width, height = self.config["width"], self.config["height"]
+        known = self._known()
+        alike = [size for size in known if size[0] == width]
+        wide, high = [*shown, *alike, *known, self.layout.frame or (width, height)][0]
+        if not total or wide * high == total:
+            return wide, high
+        if total % width == 0:
+            return width, total // width
+        if height and total % height == 0:
+            return total // height, height
+        return wide, high
 
     def _builds(self) -> list[Build]:
         return self.layout.builds_for(self.card.words, self.config["buffer_size"])
