@@ -2,113 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
-from miniscope_xr.errors import NotACardError
+from miniscope_xr.index.ends import Ends
 from miniscope_xr.index.filesystem import seems_formatted
-from miniscope_xr.index.front import Card
-from miniscope_xr.index.gave_up import without_lost
-from miniscope_xr.index.headers import HeaderReader
-from miniscope_xr.index.low_counts import ended_by
-from miniscope_xr.index.old_buffers import Starts, by_the_list, first_listed
-from miniscope_xr.index.run_facts import RunFacts
-from miniscope_xr.index.runs import Cut, Header, Run, cut_at, ended_as_said, ended_at
-from miniscope_xr.index.seam import SeamSearch
-from miniscope_xr.index.walker import Walker
-from miniscope_xr.layout import SECTOR, lengths_of
-from miniscope_xr.source.base import ByteSource
+from miniscope_xr.index.runs import Header, Run, ended_at
+from miniscope_xr.layout import SECTOR
 
 _TRIED = 128  # headers from which buffers are followed to the count: more stand behind no hole, but on a ruined card
 NOT_HERE = -1  # the recording that the card's count is of is not among those found
 
 
-class Chains:
+class Chains(Ends):
     """Finds the runs of each recording of a card whose frames are split into buffers."""
-
-    def __init__(
-        self,
-        source: ByteSource,
-        card: Card,
-        config: Mapping[str, int],
-        exhaustive: bool,
-        whole: bool,
-        old_buffers: bool,
-    ) -> None:
-        self.source = source
-        self.card = card
-        self.config = config
-        self.exhaustive = exhaustive
-        self.whole = whole
-        self.old_buffers = old_buffers
-        self.layout = card.layout
-        self.end_sector = -(-source.size // SECTOR)
-        self.headers = HeaderReader(source, card.framing)
-        self.facts = RunFacts(source.size, card, config, self.headers)
-        self.ring = card.framing.ring
-        self.stale = card.build is not None and card.build.stale_config
-        cut = self._expected_cut()
-        self.walker = Walker(self.headers, cut, self.end_sector, exhaustive)
-        # The remote cannot be pressed twice within one frame, so a card has room for so many recordings.
-        room = max(self.end_sector - card.layout.sectors.data, 0)
-        self.most = 1 + room // max(cut.frame_sectors if cut else 1, config["buffer_size"] // SECTOR)
-
-    def _expected_cut(self) -> Cut | None:
-        """How a frame of the size in the config sector is cut; None where that size cannot be."""
-        frame_bytes = self.config["width"] * self.config["height"]
-        if not 0 < frame_bytes <= 1 << 26 or frame_bytes // self.card.payload > 60:
-            return None
-        return self.card.framing.cut(lengths_of(frame_bytes, self.card.payload))
-
-    # -- finding the runs ---------------------------------------------------------------------------
-
-    def _start(self) -> tuple[int, Header]:
-        """The first buffer: at the data sector, or behind a hole that a failed write left there."""
-        found = self.card.start
-        sector = self.layout.sectors.data if found is None else found
-        header = self.headers.at(sector)
-        if header is not None and (found is not None or self._starts(header)):
-            return sector, header
-        hit = self.headers.find(
-            sector + 1,
-            sector + 1 + self._hole,
-            range(1, self.card.framing.build.failed_writes + 1),
-            lambda h: h.count == h.written + h.dropped,
-        )
-        if hit is None:
-            raise NotACardError(
-                f"sector {sector} (byte {sector * SECTOR}) holds no first buffer of a {self.layout.id} recording; "
-                "check layout="
-            )
-        return hit
-
-    @property
-    def _hole(self) -> int:
-        """Sectors at the start of a recording whose writes may have failed."""
-        return self.card.framing.build.failed_writes * self.config["buffer_size"] // SECTOR
-
-    def _starts(self, header: Header) -> bool:
-        """Whether a header is a recording's first; it holds a later buffer where the card stalled at once."""
-        fresh = header.count == header.frame == header.index == 0  # else a bit of it has flipped
-        lapped = bool(self.ring) and header.count > 0 and header.count % self.ring == 0
-        later = self.card.build is not None and self.card.build.restarts  # its counters go on behind a timed stop
-        return header.written == header.dropped == 0 and (fresh or lapped or later)
-
-    def _next_recording(self, runs: list[Run], exactly: bool = False) -> tuple[int, Header] | None:
-        """The start of a recording in the sector behind the last buffer of ``runs``.
-
-        Unless ``exactly`` there, it may be where the last buffer took fewer or more sectors than its header says.
-        """
-        if self.card.build is not None and self.card.build.restarts:
-            return None
-        last = runs[-1]
-        header = self.headers.at(last.end_sector)
-        if header is not None and self._starts(header):
-            return last.end_sector, header
-        if exactly:
-            return None
-        sector = last.sector_of(last.count - 1)
-        return self.headers.find(sector + 1, sector + 1 + self.config["buffer_size"] // SECTOR, range(1), self._starts)
 
     def _counted(self, at: tuple[int, Header], limit: int) -> tuple[list[list[Run]], int | None, list[str]]:
         """Runs of each recording on the card, which one the count (``limit`` buffers) belongs to, and doubts about it.
@@ -216,92 +122,6 @@ class Chains:
                 return None
         kept = self._without_older(longer)[0]
         return kept if kept and kept[-1].end_place > limit else None
-
-    def _search(self, runs: list[Run]) -> SeamSearch:
-        later = runs[0].sector > self.layout.sectors.data + self._hole
-        ticks = self.facts.ticks(runs)
-        by_itself = self.card.framing.build.clock == "recording" and not later
-        stops = 1000 * ticks * self.card.settings.get("record_length", 0) if by_itself else 0.0
-        return SeamSearch(self.headers, bool(self.card.settings.get("ewl_scan_mode", 0)), ticks, later, runs, stops)
-
-    def _without_older(self, runs: list[Run]) -> tuple[list[Run], list[str], bool]:
-        """Runs without an older recording behind them; doubts; whether one was cut off."""
-        if self.whole:
-            return runs, [], False
-        starts = Starts(runs)
-        listed = first_listed(self.source, self.layout, starts) if self.old_buffers else None
-        if listed is not None:  # prepared with --keep: what was there before is known sector by sector
-            if listed == len(starts):
-                return runs, [by_the_list(None)], False
-            number, i = starts.locate(listed)
-            return cut_at(runs, number, i), [by_the_list(f"buffer {listed}")], True
-        counts, search = self.facts.low_counts(runs), self._search(runs)
-        search.written_low = counts.written if counts else None
-        verdict = search.first_seam(runs, self.exhaustive)
-        if verdict.end is None:
-            return runs, [] if counts is not None and counts.fit(runs) else verdict.doubt, False
-        (number, i), kept = verdict.end, cut_at(runs, *verdict.end)
-        while kept:  # that one lies over another: the clock steps twice
-            earlier = self._search(kept).first_seam(kept, self.exhaustive)
-            if earlier.end is None or earlier.doubt:
-                break
-            verdict, (number, i), kept = earlier, earlier.end, cut_at(kept, *earlier.end)
-        if not i and kept and kept[-1].odd:  # it seemed to take more sectors than it has, up to the old buffer
-            cut = kept[-1].cut
-            kept[-1] = replace(kept[-1], cut=replace(cut, taken=min(cut.taken, cut.sectors_for(cut.lengths[0]))))
-        if counts is not None and counts.fit(runs) and not (kept and counts.written_fits(kept)):
-            return runs, search.left_over(runs), False  # the low bytes of the counts confirm the counters' own end
-        kept = ended_as_said(kept, self.headers.at)
-        old = max(runs[number].sector_of(i), kept[-1].end_sector if kept else 0)
-        said = f"an older recording lies behind this one, from sector {old} on, and is not returned"
-        back = search.comes_back(runs[number], i)
-        return kept, [*verdict.doubt, *search.perhaps_later(runs[number], back)] or [said], True
-
-    def _uncounted(self, at: tuple[int, Header]) -> tuple[list[Run], list[str], bool]:
-        """Runs of a recording whose count the card does not hold; doubts; whether an older one was cut off."""
-        runs = self.walker.runs(*at, None)
-        low_end = self._end_at_low_counts(runs)
-        if low_end is not None:
-            return low_end[0], [low_end[1]], True
-        counted_end = self._end_at_count(runs) if self.stale and not self.whole else None
-        runs, doubts, cut = (counted_end, [], True) if counted_end else self._without_older(runs)
-        if self.card.build is not None and self.card.build.driver_timeout[0]:
-            runs = without_lost(runs, self._search(runs))
-        counts = self.facts.low_counts(runs) if runs else None
-        if counts is None or counts.written_fits(runs) or self.whole:  # a DAQ's clean stop left them
-            return runs, doubts, cut
-        if not cut and counts.places(runs):
-            doubts = []  # that counts were never written is not true here; where they fit says more
-        return runs, [*doubts, counts.missed(runs)], cut
-
-    def _end_at_count(self, runs: list[Run]) -> list[Run] | None:
-        """Runs up to a count that may be another recording's, where the buffer behind it is not this recording's."""
-        limit, search = self.config["n_buffers_recorded"], self._search(runs)
-        for number, run in enumerate(runs):
-            i = limit - run.first.written
-            if not 0 < i <= run.count or not run.matches(i - 1, self.headers.at(run.sector_of(i - 1))):
-                continue
-            behind = self.headers.at(run.sector_of(i)) if i < run.count else None
-            if not i < run.count and number == len(runs) - 1:
-                continue
-            kept = cut_at(runs, number, i)
-            gone = not run.matches(i, behind) and not self.headers.flipped(run, i)
-            ends = gone or search.steps_at(run, i) or search.parts(run, i)
-            if ends and not self._without_older(kept)[2]:
-                return kept
-        return None
-
-    def _end_at_low_counts(self, runs: list[Run]) -> tuple[list[Run], str] | None:
-        """Runs up to the one place at which a DAQ's counts fit, where nothing says that they go on; what to say."""
-        counts = self.facts.low_counts(runs)
-        if counts is None or self.whole or counts.written_fits(runs):
-            return None
-        if self.facts.cut_off(runs) or seems_formatted(self.source):
-            return None  # buffers may be missing behind them
-        if self._next_recording(runs) is not None:
-            return None  # they are the last recording's
-        found = ended_by(counts, runs, self._search(runs))
-        return None if found is None or self._without_older(found[0])[2] else found
 
 
 def _goes_on_like_it(end: int, behind: Run, limit: int) -> str:
