@@ -23,6 +23,7 @@ from miniscope_xr.tools.collect.summary import Summary
 from miniscope_xr.tools.collect.table import CardTable
 from miniscope_xr.tools.export.archive import archive
 from miniscope_xr.tools.export.cluster import scheduler
+from miniscope_xr.tools.flash.arguments import Preparing
 from miniscope_xr.tools.flash.commands import guarded
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.operation import Progress
@@ -143,9 +144,11 @@ def _readying(args: Collecting) -> Readying | None:
             if getattr(args, name):
                 raise OptionError(f"--{name.replace('_', '-')} is of --then-prepare, which is not asked for")
         return None
-    return Readying(
-        args.then_prepare, {}, args.layout, args.image, args.expect_size, args.backup_dir, args.yes, json=args.json
-    )
+    return Readying(Preparing(
+        "prepare", "", args.layout, None, args.image, dry_run=False, json=args.json, backup_dir=args.backup_dir,
+        yes=args.yes, expect_size=args.expect_size, discard_recording=None, settings=[], no_stamp=False,
+        preset=args.then_prepare, keep=False, wipe_minutes=None,
+    ))  # fmt: skip
 
 
 def _with_words(readying: Readying, cards: Sequence[CollectJob], table: CardTable | None, args: Collecting) -> Readying:

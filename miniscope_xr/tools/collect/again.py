@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from miniscope_xr.errors import OptionError
@@ -46,37 +46,21 @@ class Readying:
 
     Attributes
     ----------
-    preset
-        Name of the settings.
+    asked
+        What `prepare` would be asked for, of any of the cards. With ``yes`` every card has to be named by its id.
     settings
-        By the path of a card, NAME=VALUE words of its own, which count more.
-    layout, image, expect_size, backup_dir
-        As of `prepare`.
-    yes
-        Do not ask; then every card has to be named by its id.
+        By the path of a card, NAME=VALUE words of its own, which count more than the preset's.
     named
         Ids of the cards that were named.
     """
 
-    preset: str
+    asked: Preparing
     settings: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    layout: str | None = None
-    image: bool = False
-    expect_size: str | None = None
-    backup_dir: str | None = None
-    yes: bool = False
     named: frozenset[str] = frozenset()
-    json: bool = False
 
     def of(self, path: str) -> Preparing:
-        """What `prepare` would be asked for."""
-        asked = Preparing(
-            "prepare", path, self.layout, None, self.image, dry_run=False, json=self.json, backup_dir=self.backup_dir,
-            yes=self.yes, expect_size=self.expect_size, discard_recording=None,
-            settings=list(self.settings.get(path, ())), no_stamp=False, keep=False, wipe_minutes=None,
-            preset=self.preset,
-        )  # fmt: skip
-        return verbs.with_preset(asked)
+        """What `prepare` would be asked for of one card."""
+        return verbs.with_preset(replace(self.asked, device=path, settings=list(self.settings.get(path, ()))))
 
 
 @dataclass(frozen=True)
@@ -103,13 +87,13 @@ def agree(cards: Sequence[CollectJob], readying: Readying, show: bool = True) ->
     OptionError
         There is no such preset, or ``--yes`` was given without naming the cards.
     """
-    presets.settings_preset(readying.preset)
+    presets.settings_preset(str(readying.asked.preset))
     held = [card for card in cards if card.base is not None]
     for card in held:
         args, disk = readying.of(card.disk.path), card.disk
         steps.check_values(args, args.settings)
         refuse.check(disk, image=args.image, expect_size=steps.expected_size(args))
-        if readying.yes and disk.card_id.lower() not in readying.named:
+        if args.yes and disk.card_id.lower() not in readying.named:
             raise OptionError(
                 f"--yes skips the question and so needs every card named by its id: --card {disk.card_id} for "
                 f"{disk.path}, or a row of the table"
@@ -122,7 +106,7 @@ def agree(cards: Sequence[CollectJob], readying: Readying, show: bool = True) ->
         check_content(seen, writes_data=True, verb="prepare", dry_run=True)
         if seen.foreign:
             raise RefusedError(
-                f"{card.disk.path} holds a recording of {seen.recorded.layout.id}, and preset {readying.preset!r} is "
+                f"{card.disk.path} holds a recording of {seen.recorded.layout.id}, and preset {args.preset!r} is "
                 f"for {seen.layout.id}: take one that is for this card"
             )
         ready = verbs.to_prepare(args, seen)
