@@ -117,7 +117,7 @@ def test_int_times(clean_card: tuple[Path, SimulatedCard], open_card: Open) -> N
 def test_a_label_that_is_no_time_is_answered_as_a_plain_index_does(pair: tuple[xr.Dataset, xr.Dataset]) -> None:
     for ds in pair:
         with pytest.raises(KeyError):
-            ds.sel(time=np.timedelta64("NaT"))
+            ds.sel(time=np.timedelta64("NaT", "ms"))
 
 
 @pytest.mark.slow
