@@ -189,7 +189,7 @@ def test_drops_and_blank_frames(make_card: Make, open_card: Open) -> None:
     times = ours["time"].values
     blank = ours["buffers_present"].values == 0
     assert blank.any()
-    assert (np.diff(times) > np.timedelta64(0)).all()
+    assert (np.diff(times) > np.timedelta64(0, "ms")).all()
     plain = open_card(path, gaps="fill").drop_vars("frame").set_xindex("time")
     labels = [(time, {}) for time in times] + [
         ("3.1s", {"method": "nearest"}), (times + np.timedelta64(1, "ms"), {"method": "ffill"}),
