@@ -80,8 +80,14 @@ def seam_by_clock(at: At, frames_there: range, fs: float | None) -> tuple[int | 
     # a short recording with jitter tells its period to a few percent: a seam is one by both estimates
     (seam, doubtful), (other, also) = (_step(frames, times, period, fs) for period in (middle, mean))
     if seam is not None and seam == other:
+        own = frames < seam
+        if (doubtful, also) != (
+            None,
+            None,
+        ) and own.sum() > 2:  # what lies behind the seam tells nothing of those before
+            doubtful, also = (_step(frames[own], times[own], period, fs)[1] for period in (middle, mean))
         before = [k for k in (doubtful, also) if k is not None]
-        return seam, min(before) if before else _small_step(frames[frames < seam], times[frames < seam], fs)
+        return seam, min(before) if before else _small_step(frames[own], times[own], fs)
     first, second = seam or doubtful, other or also
     if first is not None and second is not None:
         return None, min(first, second)
@@ -125,8 +131,11 @@ def _step(
         if abs(jump - max(round(jump / camera), 0) * camera) <= tolerance:
             continue  # late writes, or frames the firmware skipped (which leave no gap in the number)
         k = int(frames[n_th])
-        if settled and was_settled:
+        too_early = n_th >= _ALIKE and phase[n_th] < phase[:n_th].min() - tolerance  # which no card makes it
+        if too_early or (settled and was_settled):
             return k, doubtful
+        if was_settled and (np.diff(times[n_th:]) < period / 2).all() and n_th + 1 < len(times):
+            break  # the last few catch up, as no older recording does
         doubtful = k if doubtful is None else doubtful
     return None, doubtful
 
