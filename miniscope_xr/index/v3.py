@@ -222,7 +222,7 @@ def index_footers(
 def _old_ones(footers: Footers, own: range, behind: range, fs: float | None) -> tuple[frozenset[int], list[str]]:
     """Frames of an older recording among a recording's own; what is to be said of one that may be."""
     old = old_among(footers.at, own, behind, fs)
-    unsure = range(0) if old else stands_out(footers.at, own, fs)
+    unsure = range(0) if old else stands_out(footers.at, own, fs, behind)
     if not len(unsure):
         return old, []
     named = f"frame {unsure[0]}" if len(unsure) == 1 else f"frames {unsure[0]} and {unsure[-1]}"

@@ -109,11 +109,12 @@ def _skips(phase: Floats, k: int, camera: float) -> bool:
     return bool(min(map(len, near)) and near[1].max() - near[0].min() > camera / 2)
 
 
-def stands_out(at: At, own: range, fs: float | None) -> range:
+def stands_out(at: At, own: range, fs: float | None, behind: range = range(0)) -> range:
     """The one frame, or two in a row, that alone of a recording are off the clock of those around them.
 
     A card that was busy but once wrote it late, or it is an older one. Where frames were skipped, or two came late, the
-    card was busy; and a single one that is off by a ms may have strayed.
+    card was busy; and a single one that is off by a ms may have strayed. Where an older recording's frames are seen
+    ``behind`` the end, one that does not keep their clock is none of them.
     """
     mine = [(k, found[0]) for k in own if (found := at(k)) is not None]
     if len(mine) < _AROUND:
@@ -133,6 +134,9 @@ def stands_out(at: At, own: range, fs: float | None) -> range:
         return range(0)
     noise = float(np.abs(np.delete(off, np.s_[first : last + 1])).max())
     strays = noise + FINE if not beside or noise >= 1 else noise + 1 - FINE / 3
+    theirs = [found[0] - period * k for k in behind[:NEAR] if (found := at(k)) is not None]
+    if len(theirs) > _TWO and _apart(phase[most], np.median(theirs), camera_period(period, fs)) > TOLERANCE:
+        return range(0)
     stands = noise <= TOLERANCE and np.abs(off[first : last + 1]).min() > strays
     return range(int(frames[first]), int(frames[last]) + 1) if stands else range(0)
 

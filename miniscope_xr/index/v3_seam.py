@@ -96,10 +96,12 @@ def seam_by_clock(at: At, frames_there: range, fs: float | None) -> tuple[int | 
 
 def _small_step(frames: Ints, times: Floats, fs: float | None) -> int | None:
     """First frame at which a clock that hardly strays steps by less than others stray: no proof, but a doubt."""
+    if len(times) < 3:
+        return None
     steps = np.diff(times) / np.diff(frames)
     middle = float(np.median(steps))
     off = np.abs(steps - middle)
-    if len(steps) < 2 or not (off <= TOLERANCE).any():
+    if not (off <= TOLERANCE).any():
         return None
     tolerance = FINE + 2 * float(np.percentile(off[off <= TOLERANCE], 66))  # of most frames: not of those behind stalls
     usual = off <= tolerance
@@ -132,8 +134,13 @@ def _step(
             continue  # late writes, or frames the firmware skipped (which leave no gap in the number)
         k = int(frames[n_th])
         too_early = n_th >= _ALIKE and phase[n_th] < phase[:n_th].min() - tolerance  # which no card makes it
-        if too_early or (settled and was_settled):
+        skips = times[n_th] - times[n_th - 1] > period * (frames[n_th] - frames[n_th - 1]) + camera - tolerance
+        for_good = settled and not skips and phase[:n_th].max() < after - tolerance  # a busy card catches up
+        if too_early or for_good or (settled and was_settled):
             return k, doubtful
+        off = (phase[-1] - before + camera / 2) % camera - camera / 2
+        if was_settled and len(phase) - n_th <= _ALIKE and phase[-1] > before and abs(off) <= FINE:
+            break  # the last one is due again, some frames later
         if was_settled and (np.diff(times[n_th:]) < period / 2).all() and n_th + 1 < len(times):
             break  # the last few catch up, as no older recording does
         doubtful = k if doubtful is None else doubtful

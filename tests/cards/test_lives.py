@@ -9,6 +9,8 @@ import pytest
 
 from tests.lives import ACCIDENTS, live
 from tests.measure.lives import _truth, measure, table
+from tests.measure.named import names
+from tests.measure.undecidable import survivor_of, undecidable
 
 
 @pytest.mark.slow
@@ -116,6 +118,54 @@ def test_where_evidence_places_the_end_nothing_is_in_doubt(seed: int, kind: str,
     verdict = measure(seed, tmp_path, together=True)
     assert verdict.silent, (kind, dict(verdict.counts), verdict.said)
     assert not verdict.counts["doubt"], (kind, verdict.said)
+
+
+NAMED = {
+    "a last buffer that the camera lapped more than once, or of a DAQ": (80014, 80038, 81216),
+    "two older recordings under a DAQ's": (80046, 80319),
+    "edges of a remote behind a hole": (80079, 80094),
+    "edges of a remote in the last frames (a doubt)": (81052, 82660),
+    "v3: a late frame just before an older recording, or over two": (80040, 82376),
+    "v3: a time with a flipped bit, and frames beside it": (80120, 80741, 80915),
+    "v3: the same clock to the ms: no reader can tell": (82665,),
+    "a 2026 driver that gave up in front of a hole": (80143, 81192),
+    "buffers in front of a drop, and the front is gone": (80415, 82153, 82525, 82485, 81226),
+    "a first time with a flipped bit": (81211,),
+    "a drop, and behind it fewer were dropped": (81802,),
+    "few frames, whose period nobody knows to the ms": (80892,),
+}
+
+
+@pytest.mark.parametrize(("seed", "kind"), [(seed, kind) for kind, seeds in NAMED.items() for seed in seeds])
+def test_what_is_missing_or_extra_is_named(seed: int, kind: str, tmp_path: Path) -> None:
+    verdict = measure(seed, tmp_path)
+    assert verdict.right, (kind, dict(verdict.counts), verdict.said)
+
+
+def test_an_old_buffer_that_says_what_the_own_one_would_have_said_is_counted_apart(tmp_path: Path) -> None:
+    verdict = measure(82665, tmp_path)
+    assert verdict.counts["undecidable"] == 6
+    life = live(82665)
+    own = dict.fromkeys((14, 15), 1)
+    assert undecidable(life, survivor_of(82665, None, False), 0, own) == {14, 15}
+    assert not undecidable(life, life, 0, own)  # of what was not written nothing is known: no proof
+
+
+CARELESS = "an older recording lies behind this one, from sector 1788 on, and is not returned"
+
+
+@pytest.mark.parametrize(
+    ("said", "frames"),
+    [
+        (CARELESS, []),
+        ("which it is, is in doubt: one of frames 3, 8", [3, 8]),
+        ("frames 19 to 21 are in doubt, and only what is certain is returned; until=21 returns them", [19, 20, 21]),
+        ("whether this recording ended in frame 7 is in doubt: buffers up to frame 9 keep the clock", [7, 8, 9]),
+        ("the frame clock changes at frame 28: a slow card, or an older recording from there on", [28, 29]),
+    ],
+)
+def test_a_word_names_the_frames_it_speaks_of_and_no_others(said: str, frames: list[int]) -> None:
+    assert [frame for frame in range(30) if names(frame, [said])] == frames
 
 
 APART = (24, 47, 56, 155, 184, 188, 242, 266)  # DAQs that began at different ms: the clock of both sides places the end
