@@ -19,6 +19,8 @@ from xarray.core import indexing
 __all__ = ["CardVariable", "PreferredChunks", "indexing", "lazy_variable", "open_mfdataset_calls"]
 
 _ALL = slice(None)
+_WHOLE = {n: indexing.BasicIndexer((_ALL,) * n) for n in (1, 3)}
+"""All of an array of n dimensions: made once for the some 17 variables of each recording that is opened."""
 # whether a variable of this xarray is these four things and nothing else
 _PLAIN = {"_dims", "_data", "_attrs", "_encoding"} == {
     name for kind in xr.Variable.__mro__ for name in getattr(kind, "__slots__", ("?",) * (kind is not object))
@@ -189,7 +191,7 @@ class PreferredChunks(dict[str, int]):
 def lazy_variable(dims: tuple[str, ...], array: Any, chunks: dict[str, int], attrs: dict[str, Any]) -> xr.Variable:
     """Make a variable of an array that reads the card when it is looked at."""
     encoding = {"preferred_chunks": PreferredChunks(chunks), "card": array.opened.card.fingerprint}
-    return CardVariable(dims, indexing.LazilyIndexedArray(array), attrs, encoding, fastpath=True)
+    return CardVariable(dims, indexing.LazilyIndexedArray(array, _WHOLE[len(dims)]), attrs, encoding, fastpath=True)
 
 
 def open_mfdataset_calls() -> Iterator[dict[str, Any]]:
