@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from miniscope_xr.errors import AmbiguousLayoutError, BlankCardError, NotACardError, UnsupportedCardError
 from miniscope_xr.index.begun import begun, judge
 from miniscope_xr.index.front import Card, Front, State, with_settings
-from miniscope_xr.index.lost_front import by_buffers, guessed, shown_behind, without_config
+from miniscope_xr.index.lost_front import by_buffers, guessed, shown_behind, unsupported, without_config
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
 from miniscope_xr.source.base import ByteSource, Readable
 
@@ -197,11 +197,8 @@ def _nothing(source: Readable, layouts: list[Layout]) -> NotACardError:
 def _unreadable(card: Card) -> BlankCardError | UnsupportedCardError:
     """Why a recording that is recognised cannot be read."""
     layout = card.layout
-    if card.words == 9 and not layout.height_overwritten:
-        return UnsupportedCardError(
-            f"a v4 recording with 9-word headers and no config sector ({layout.sectors.config} is not one): firmware "
-            "08d3fd2 wrote these headers over the pixels, so its frames cannot be restored; update the firmware"
-        )
+    if why := unsupported(layout, card.words):
+        return UnsupportedCardError(f"a {layout.id} recording with headers of {card.words} words: {why}")
     return BlankCardError(
         f"config sector {layout.sectors.config} holds no recording, but an older one begins in sector "
         f"{layout.sectors.data}: the card was prepared since and not recorded on, or that sector was erased. To read "

@@ -26,7 +26,6 @@ _CHAIN = 12  # buffers followed to tell the build
 _LAPPED = 64  # frames that a card is too slow for, at most
 _BEFORE = 16  # buffers looked at before those found
 _PROOF = 3  # buffers in a row that are no accident
-_FRAME, _INDEX, _PLACE, _LENGTH = 2, 4, 5, 8  # words of a header that mean the same in every build
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def locate(source: ByteSource, layouts: Sequence[Layout]) -> Located | None:
         words = np.frombuffer(data, "<u4", len(data) // SECTOR * SECTOR // 4).reshape(-1, SECTOR // 4)[:, 0]
         for k in np.flatnonzero(np.isin(words, markers)).tolist():
             for layout, build in builds:
-                chain = _chain(source, build, at + k) if build.marker == words[k] else []
+                chain = _chain(source, layout, build, at + k) if build.marker == words[k] else []
                 if len(chain) >= _PROOF and _is_of(layout, build, chain):
                     reader = HeaderReader(source, Framing(layout.of(build), build.header_words, build.payload))
                     header = reader.parse(chain[0][1])
@@ -157,20 +156,21 @@ def _frame(source: ByteSource, layout: Layout, build: Build, data: bytes, at: in
     return None
 
 
-def _chain(source: ByteSource, build: Build, sector: int) -> list[tuple[int, bytes]]:
+def _chain(source: ByteSource, layout: Layout, build: Build, sector: int) -> list[tuple[int, bytes]]:
     """(sector, header) of buffers that follow one another on the card and count on, from a sector on."""
     found: list[tuple[int, bytes]] = []
-    place = 0
+    names, place = layout.of(build).buffer, 0
+    at_length, at_place = names["data_length"].word, names["write_buffer_count"].word
     while len(found) < _CHAIN:
         data = source.read(sector * SECTOR, 4 * build.header_words)
         if len(data) < 4 * build.header_words:
             break
         words = np.frombuffer(data, "<u4")
-        length = int(words[_LENGTH])
-        if words[0] != build.marker or not 0 < length <= build.payload or (found and words[_PLACE] != place):
+        length = int(words[at_length])
+        if words[0] != build.marker or not 0 < length <= build.payload or (found and words[at_place] != place):
             break
         found.append((sector, data))
-        place = int(words[_PLACE]) + 1
+        place = int(words[at_place]) + 1
         sector += build.sectors_for(length)
     return found
 
@@ -180,8 +180,10 @@ def _is_of(layout: Layout, build: Build, chain: list[tuple[int, bytes]]) -> bool
     words = np.frombuffer(b"".join(data for _, data in chain), "<u4").reshape(len(chain), -1)
     if not fits(layout, build, words, np.array([sector for sector, _ in chain])):
         return False
-    lengths, frames = words[:, _LENGTH].astype(np.int64), words[:, _FRAME]
-    partial = {frames[-1]} if words[0, _INDEX] == 0 else {frames[0], frames[-1]}
+    names = layout.of(build).buffer
+    lengths, frames = words[:, names["data_length"].word].astype(np.int64), words[:, names["frame_num"].word]
+    begins = words[0, names["frame_buffer_count"].word] == 0
+    partial = {frames[-1]} if begins else {frames[0], frames[-1]}
     whole = [int(lengths[frames == frame].sum()) for frame in set(frames.tolist()) - partial]
     sizes = {
         width * height - build.payload * max(len(build.lengths(width, height)) - most, 0)

@@ -37,7 +37,7 @@ def by_buffers(front: Front, layouts: Sequence[Layout]) -> Card | None:
         return None
     if found.header is None:
         return _by_frames(front, found)
-    if _over_pixels(found.layout, found.build.header_words):
+    if unsupported(found.layout, found.build.header_words):
         return None
     layout, at = found.layout, found.layout.sectors
     shift = found.sector - at.data
@@ -99,9 +99,9 @@ def guessed(front: Front, layouts: Sequence[Layout]) -> Card | None:
     return replace(card, notes=(found.said, *card.notes)) if card.state is State.RECORDED else None
 
 
-def _over_pixels(layout: Layout, words: int) -> bool:
-    """Whether these headers were written over pixels (firmware 08d3fd2): nothing restores the frames."""
-    return words == 9 and not layout.height_overwritten
+def unsupported(layout: Layout, words: int) -> str:
+    """Why recordings with headers of so many words cannot be read; empty where they can."""
+    return next((build.unsupported for build in layout.builds if build.header_words == words), "")
 
 
 def _moved(layout: Layout, shift: int) -> Layout:
@@ -114,7 +114,7 @@ def _moved(layout: Layout, shift: int) -> Layout:
 def _by_its_first_build(front: Front, card: Card) -> Card | None:
     layout = card.layout
     build = next((b for b in layout.builds if b.header_words == card.words), None)
-    if build is None or _over_pixels(layout, card.words):
+    if build is None or unsupported(layout, card.words):
         return None
     shown = locate(front.source, [layout])
     if shown is not None and shown.sector == layout.sectors.data and shown.build.header_words == card.words:

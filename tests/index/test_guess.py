@@ -51,6 +51,58 @@ def test_a_card_nobody_described_opens_and_says_so(make_card: Any, open_card: An
     assert any("no known layout fits" in said for said in ds.attrs["warnings"])
 
 
+def invented(seed: int) -> dict[str, Any]:
+    """A layout nobody has: other sectors, words in another order, some left out, 1 to 24 buffers a frame."""
+    rng = np.random.default_rng(seed)
+    words, sectors, buffers = int(rng.integers(10, 24)), int(rng.choice([4, 8, 16, 20])), int(rng.choice([1, 2, 5, 24]))
+    more = [name for name in ("linked_list", "write_timestamp") if rng.random() < 0.6]
+    names = ["timestamp", "frame_buffer_count", "frame_num", "data_length", "buffer_count", "write_buffer_count"]
+    names += ["dropped_buffer_count", *more]
+    places = rng.permutation(np.arange(1, words))[: len(names)].tolist()
+    pixels = buffers * (sectors * 512 - 4 * words) * rng.uniform(0.9, 1)
+    width = int(pixels**0.5 * rng.uniform(0.6, 1.5)) // 8 * 8
+    height = int(pixels) // width
+    header = int(rng.integers(10, 3000))
+    sizes = ["width", "height", "fs", "buffer_size", "n_buffers_recorded", "n_buffers_dropped"]
+    config = dict(zip(rng.permutation(sizes).tolist(), range(6), strict=True))
+    return {
+        "id": "invented",
+        "sectors": {"header": header, "config": header + 1, "data": header + int(rng.integers(2, 30))},
+        "header_words": [words], "header": {"gain": 4}, "config": config,
+        "buffer": {"length": 0, **dict(zip(names, places, strict=True))},
+        "builds": [{"firmware": "x", "width": width, "height": height, "header_words": words,
+                    "buffer_sectors": sectors, "ring": int(rng.integers(4, 11)), "drop_step": 3}],
+    }  # fmt: skip
+
+
+def smooth(build: dict[str, Any]) -> Callable[[int], np.ndarray[Any, Any]]:
+    """A camera whose neighbouring rows are alike, as those of a microscope are."""
+    row, column = np.mgrid[: build["height"], : build["width"]]
+
+    def take(number: int) -> np.ndarray[Any, Any]:
+        noise = np.random.default_rng(number).integers(0, 16, row.shape)
+        return ((7 * number + 3 * row + column + noise) % 256).astype(np.uint8)
+
+    return take
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_an_invented_firmware_is_read_and_its_draft_reads_the_same(
+    seed: int, tmp_path: Path, open_card: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout = invented(seed)
+    card = simulate(layout, frames=24, seed=seed, camera=smooth(layout["builds"][0]))
+    path, draft = card.write(tmp_path / "card.img"), tmp_path / "draft.yaml"
+    frame_num, video, present = card.expected()
+    assert main(["layouts", "--draft", str(path), "--out", str(draft)]) == 0
+    for options in ({}, {"layout": draft}):
+        ds = open_card(path, **options)
+        np.testing.assert_array_equal(ds.frame_num, frame_num)
+        np.testing.assert_array_equal(ds.buffers_present, present)
+        np.testing.assert_array_equal(ds.video, video)
+    assert any("no known layout fits" in said for said in open_card(path).attrs["warnings"])
+
+
 def test_its_words_are_found(make_card: Any) -> None:
     found = guessed(make_card(OURS, frames=20, events=[Stall(420, 100)])[0])
     assert found.described["buffer"] == OURS["buffer"]

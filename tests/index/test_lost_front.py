@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from miniscope_xr.tools.simulate import SimulatedCard, simulate
+from tests.index.test_guess import OURS
 
 SECTOR = 512
 CONFIG = 1023  # v4
@@ -101,3 +102,17 @@ def test_a_whole_frame_that_a_cut_may_have_hit_is_not_returned(
     behind = np.flatnonzero(frame_num > hit)
     np.testing.assert_array_equal(ds.frame_num, frame_num[behind])
     np.testing.assert_array_equal(ds.video, video[behind])
+
+
+def test_a_firmware_of_ones_own_is_found_by_its_buffers(tmp_path: Path, open_card: Any) -> None:
+    """Its words stand elsewhere than those of every layout that is shipped."""
+    card = simulate(OURS, frames=20, seed=3)
+    start = card.buffers[7].sector + 1
+    path = tmp_path / "card.img"
+    path.write_bytes(without(card, 0, start))
+    ds = open_card(path, layout=OURS)
+    frame_num, video, _ = card.expected()
+    rows = slice(card.buffers[8].frame_num + 1, None)
+    whole = ds.sel(frame=ds.complete.values)
+    assert set(frame_num[rows]) <= set(whole.frame_num.values.tolist())
+    np.testing.assert_array_equal(whole.video, video[np.isin(frame_num, whole.frame_num)])
