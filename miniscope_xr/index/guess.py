@@ -31,6 +31,7 @@ _USUAL = 0.1  # of the distances from buffer to buffer are those of full ones
 _LONGEST = 64  # words a header can have
 _CONFIG = 16  # words of a config sector that are looked at
 _SIDE, _LONG = 32, 32  # px of the shortest side of a frame, and how many times longer the other may be
+_NEARLY = 1.1  # of widths whose rows are nearly as alike the least is meant: more rows apart they may be, too
 _CLEAR = 0.9  # rows of the true width differ by less than this part of what others do
 
 
@@ -218,7 +219,7 @@ def _describe(
     alike = _alike(frame) if frame is not None else None
     if config is not None:
         size = tuple(int(table[config, places[name]]) for name in ("height", "width"))
-        if alike == size and size[0] != size[1]:  # the rows say that it is written the other way round
+        if alike == size:  # the rows say that it is written the other way round
             places |= {"width": places["height"], "height": places["width"]}
         width, height = (int(table[config, places[name]]) for name in ("width", "height"))
         said = f"the frame size {width}x{height} stands in sector {config}"
@@ -301,7 +302,7 @@ def _alike(frame: Bytes) -> tuple[int, int] | None:
     unlike = [float(np.abs(np.subtract(frame[w:], frame[:-w], dtype=np.int16)).mean()) for w in widths]
     if not widths or min(unlike) > _CLEAR * float(np.median(unlike)):
         return None
-    width = widths[int(np.argmin(unlike))]
+    width = next(w for w, by in zip(widths, unlike, strict=True) if by <= min(unlike) * _NEARLY)
     return width, pixels // width
 
 
