@@ -10,6 +10,7 @@ recording stand in their places, and look like its beginning; some buffers later
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -19,6 +20,7 @@ from miniscope_xr.index.runs import Run
 from miniscope_xr.layout.arrays import Floats, Ints
 
 _STRETCH = 2  # buffers in a row that show a clock
+_BEHIND = 8  # frames behind a seam whose clock is the older recording's
 _FAR = 4  # times by which buffers stray: where those between are off by more, one shows it
 _MOST = 256  # buffers in front of a place that are compared with those behind it
 
@@ -63,6 +65,33 @@ class ComesBack(Evidence):
                 return range(seam, int(i[-1]) + 1)
             last, own, unsure, away = int(i[-1]), level, self.ticks / (b - a) / 2, 0.0
         return None
+
+    def without_theirs(self, run: Run, seam: int) -> list[Run]:
+        """The parts of a run in front of a seam, without buffers that keep the clock of the older recording behind it.
+
+        Writes failed there. Only where the two clocks are clearly apart, and more buffers keep this recording's.
+        """
+        whole = replace(run, count=seam)
+        size, start = len(run.cut), (-run.first.index) % len(run.cut)
+        stop = min(seam + _BEHIND * size, run.count)
+        told = self._clock_of(run).left(lambda k: self._times(run, k), start, stop) if self.close else None
+        if told is None or seam > _MOST or not np.isfinite(told[1][seam - start :]).any():
+            return [whole]
+        _, left, model = told
+        ours, behind = left[: seam - start], left[seam - start :]
+        old, tolerance = float(np.nanmedian(behind)), model.tolerance(self.ticks)
+        theirs = np.abs(ours - old) <= tolerance
+        mine = np.isfinite(ours) & ~theirs
+        if not theirs.any() or mine.sum() <= max(theirs.sum(), size):
+            return [whole]
+        off = np.abs(ours[mine] - np.median(ours[mine]))
+        if abs(float(np.median(ours[mine])) - old) <= 2 * tolerance or np.percentile(off, 90) > tolerance:
+            return [whole]
+        edges = [0, *(np.flatnonzero(np.diff(theirs)) + 1 + start).tolist(), seam]
+        parts = [(a, b) for a, b in pairwise(edges) if not (a >= start and theirs[a - start])]
+        there = [next((k for k in range(a, b) if self._header(run, k) is not None), b) for a, b in parts]
+        found = [(a, b, self.headers.at(run.sector_of(a))) for a, (_, b) in zip(there, parts, strict=True)]
+        return [Run(run.sector_of(a), b - a, first, run.cut) for a, b, first in found if first is not None and a < b]
 
     @staticmethod
     def perhaps_later(run: Run, back: range | None) -> list[str]:

@@ -143,6 +143,8 @@ class Ends:
             return runs, search.left_over(runs), False  # the low bytes of the counts confirm the counters' own end
         kept = ended_as_said(kept, self.headers.at)
         old = max(runs[number].sector_of(i), kept[-1].end_sector if kept else 0)
+        if i and kept[-1].count == i and kept[-1].sector == runs[number].sector:
+            kept = [*kept[:-1], *search.without_theirs(runs[number], i)]
         said = f"an older recording lies behind this one, from sector {old} on, and is not returned"
         back = search.comes_back(runs[number], i)
         return kept, [*verdict.doubt, *search.perhaps_later(runs[number], back)] or [said], True

@@ -133,6 +133,7 @@ NAMED = {
     "a first time with a flipped bit": (81211,),
     "a drop, and behind it fewer were dropped": (81802,),
     "few frames, whose period nobody knows to the ms": (80892,),
+    "old buffers in a few frames in front of an older recording with the same clock as theirs": (80600, 82159, 80245),
 }
 
 
