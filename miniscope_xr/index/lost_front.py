@@ -151,9 +151,10 @@ def _by_frames(front: Front, found: Located) -> Card:
     keyed = has_keys(layout, header)
     known = keyed or looks_prepared(layout, header)
     said = f"this image begins at sector {-shift} of its card" if shift < 0 else "the recording was found by its frames"
-    # what shifts the frames lies behind the settings that do not stand with them, perhaps within the first one found
     begins = found.sector + found.frame * found.build.frame_sectors
-    first = found.frame + 1 if begins < 0 or (begins > 0 and apart) else found.frame
+    # what shifts the frames lies behind settings that do not stand with them, perhaps within the first one found
+    hit = begins < 0 or (begins > 0 and apart and (known or len(set(front.read(begins))) == 1))
+    first = found.frame + 1 if hit else found.frame
     gone = f", and its first {first} frames are gone" if first else ""
     note = f"{said}{gone}" + ("" if known else "; what was set is unknown")
     settings = settings_of(layout, header) if known else {}

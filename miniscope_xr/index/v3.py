@@ -7,7 +7,7 @@ same grid with the same frame numbers. The frame clock and the record length set
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from miniscope_xr.index.footers import Footers
 from miniscope_xr.index.front import Card
@@ -104,8 +104,10 @@ def _end_by_length(footers: Footers, n: int, seconds: int) -> int:
     limit = seconds * 1000
 
     def beyond(k: int) -> bool:
-        found = next((f for j in range(k, n) if (f := footers.at(j)) is not None), None)
-        return found is not None and found[0] > limit
+        two = islice(
+            (f[0] for j in range(k, n) if (f := footers.at(j)) is not None), 2
+        )  # a bit of one may have flipped
+        return min(two, default=0) > limit
 
     return bisected(0, n, beyond)
 

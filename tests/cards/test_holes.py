@@ -288,3 +288,20 @@ def test_a_2026_card_without_its_front_says_what_is_gone(gone: int, tmp_path: Pa
     ds = open_card(tmp_path / "card.img")
     assert f"its first {gone} buffers are gone" in " ".join(ds.attrs["warnings"])
     assert "led" not in ds.attrs
+
+
+def test_a_bit_flipped_in_the_time_of_a_middle_frame_ends_no_recording(tmp_path: Path, open_card: Any) -> None:
+    """It is past the record length, and where bisecting for that looks first."""
+    card = simulate("v3-wirefree", frames=59, seed=8, settings={"record_length": 3})
+    path = tmp_path / "card.img"
+    path.write_bytes(card.data)
+    whole = open_card(path)
+    numbers = set(whole.frame_num.values.tolist())
+    for number in (14, 29, 30):
+        data = bytearray(card.data)
+        data[(1024 + (number + 1) * 200) * 512 - 7] ^= 0x10  # bit 12 of its ms
+        path.write_bytes(data)
+        ds = open_card(path)
+        assert ds.status == whole.status
+        lost = numbers - set(ds.frame_num[ds.complete.values].values.tolist())
+        assert lost <= {number}
