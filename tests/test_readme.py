@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from miniscope_xr.backend import MiniscopeBackendEntrypoint
+from miniscope_xr.tools.cli import main
 from miniscope_xr.tools.simulate import simulate
 from tests.tools.test_cli import COMMANDS
 
@@ -50,6 +51,36 @@ def test_every_option_of_the_readme_exists() -> None:
     named = set(re.findall(r"^\| `(\w+)=", README, re.M))
     assert named
     assert named <= set(MiniscopeBackendEntrypoint.open_dataset_parameters or ())
+
+
+def _rows(page: str, heading: str) -> list[list[str]]:
+    """The cells of the table below this row of headings, code in them without its marks."""
+    table = (ROOT / "docs" / page).read_text(encoding="utf-8").split(heading)[1].split("\n\n")[0]
+    return [[cell.strip() for cell in row.split(" | ")] for row in table.strip().splitlines()[1:]]
+
+
+def test_the_page_of_commands_has_every_command_and_no_other() -> None:
+    rows = _rows("commands.md", "| command | what it does |")
+    first = [row[0].removeprefix("| ") for row in rows]
+    # `preset list`, `show`: words of one command; `backup`, `restore`: commands of their own
+    named = {word for cell in first for word in re.findall(r"`([\w-]+)[^`]*`", re.sub("(?<= list`).*", "", cell))}
+    assert named == set(COMMANDS)
+
+
+def test_the_options_on_the_page_of_commands_are_those_commands_own(capsys: pytest.CaptureFixture[str]) -> None:
+    said = {}
+    for command in COMMANDS:
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        said[command] = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
+    named = [
+        (command, option)
+        for options, of, _ in _rows("commands.md", "| option | of | what it is for |")
+        for command in re.findall(r"`([\w-]+)`", of)
+        for option in re.findall(r"--[\w-]+", options)
+    ]
+    assert len(named) > 20
+    assert [(command, option) for command, option in named if option not in said[command]] == []
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *DOCS], ids=lambda p: p.name)

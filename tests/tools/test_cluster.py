@@ -17,8 +17,8 @@ import pytest
 from miniscope_xr.engine import dataset
 from miniscope_xr.errors import CardNotFoundError, OptionError, OutputError
 from miniscope_xr.tools.cli import main
+from miniscope_xr.tools.export import archive_store as store_module
 from miniscope_xr.tools.export import cluster as cluster_module
-from miniscope_xr.tools.export import store as store_module
 from miniscope_xr.tools.export.archive import archive
 from miniscope_xr.tools.stream.outputs import watched
 

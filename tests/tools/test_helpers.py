@@ -15,10 +15,10 @@ import xarray as xr
 
 from miniscope_xr.engine import dataset
 from miniscope_xr.errors import OutputError
+from miniscope_xr.tools.export import archive_store as store_module
 from miniscope_xr.tools.export import helpers
-from miniscope_xr.tools.export import store as store_module
 from miniscope_xr.tools.export.archive import archive
-from miniscope_xr.tools.export.store import Block, write_block
+from miniscope_xr.tools.export.archive_store import Block, write_block
 from miniscope_xr.tools.stream.outputs import watched
 
 zarr = pytest.importorskip("zarr", reason="needs zarr")

@@ -21,7 +21,7 @@ import yaml
 from miniscope_xr.engine import dataset
 from miniscope_xr.errors import BlankCardError, OptionError, OutputError, OutputExistsError
 from miniscope_xr.layout import load_layout
-from miniscope_xr.tools.export import store as store_module
+from miniscope_xr.tools.export import archive_store as store_module
 from miniscope_xr.tools.export.archive import archive
 from miniscope_xr.tools.simulate import RecordAgain, SimulatedCard, Stall, blank
 
@@ -207,8 +207,8 @@ def test_a_full_disk_is_our_error(cards: list[tuple[Path, SimulatedCard]], tmp_p
 KILLED = """
     import os, sys
     from miniscope_xr.engine import dataset
-    from miniscope_xr.tools.export import archive, store
-    dataset._CHUNK_BYTES, store._CHUNKS = 5 * 64_000, 2
+    from miniscope_xr.tools.export import archive, archive_store
+    dataset._CHUNK_BYTES, archive_store._CHUNKS = 5 * 64_000, 2
     left, write = int(sys.argv[3]), archive.write_block
     def killed(block):
         global left
@@ -238,7 +238,7 @@ COMMAND = """
     import sys
     from miniscope_xr.engine import dataset
     from miniscope_xr.tools.cli import main
-    from miniscope_xr.tools.export import store
+    from miniscope_xr.tools.export import archive_store as store
     dataset._CHUNK_BYTES, store._CHUNKS = 2 * 64_000, 2
     if __name__ == "__main__":
         raise SystemExit(main(["archive", *sys.argv[1:]]))

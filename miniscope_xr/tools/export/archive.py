@@ -13,9 +13,7 @@ from typing import Any
 
 from miniscope_xr.errors import MiniscopeError, OptionError, OutputError
 from miniscope_xr.source.open import address
-from miniscope_xr.tools.export.cluster import by_a_worker, refuse_blind, scheduler, why_it_failed
-from miniscope_xr.tools.export.helpers import written_here
-from miniscope_xr.tools.export.store import (
+from miniscope_xr.tools.export.archive_store import (
     Block,
     opened,
     plan_groups,
@@ -25,6 +23,8 @@ from miniscope_xr.tools.export.store import (
     write_block,
     writing,
 )
+from miniscope_xr.tools.export.cluster import by_a_worker, refuse_blind, scheduler, why_it_failed
+from miniscope_xr.tools.export.helpers import written_here
 from miniscope_xr.tools.stream.arguments import typed
 from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import progress_bar

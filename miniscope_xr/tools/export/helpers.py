@@ -13,7 +13,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
-from miniscope_xr.tools.export.store import Block, write_block
+from miniscope_xr.tools.export.archive_store import Block, write_block
 from miniscope_xr.tools.stream.libraries import need
 
 _IN_HAND = 2  # blocks of each helper, so that it has one to go on with while this process writes its own
