@@ -13,7 +13,7 @@ import numpy as np
 
 from miniscope_xr.errors import MiniscopeError
 from miniscope_xr.index.old_buffers import OldBuffers
-from miniscope_xr.tools.flash import akin, jobs, journal_format, prepare, recover, stale
+from miniscope_xr.tools.flash import jobs, journal_format, prepare, recover, stale, whose_backup
 from miniscope_xr.tools.flash import journal as journals
 from miniscope_xr.tools.flash.errors import InterruptedWriteError, RefusedError
 from miniscope_xr.tools.flash.journal import Journal
@@ -34,7 +34,7 @@ def seen_on(media: bytes, layout: str = "v4-wirefree"):
 def chosen(backups: Path, media: bytes, choose) -> Journal:
     """The journal that `restore` or `resume` finds by itself."""
     disk = replace(DISK, size=len(media))
-    found = choose(akin.own(FaultDisk(media), disk, journals.find(backups), "v4-wirefree"))
+    found = choose(whose_backup.own(FaultDisk(media), disk, journals.find(backups), "v4-wirefree"))
     assert found is not None
     return found
 

@@ -23,7 +23,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from miniscope_xr.tools.flash import akin, jobs, journal, recover
+from miniscope_xr.tools.flash import jobs, journal, recover, whose_backup
 from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.journal import FoundJournals, Journal
 from miniscope_xr.tools.flash.look import Look, look
@@ -59,7 +59,7 @@ class Memory:
         Memory.used = self
         patch.setattr(Journal, "write", write)
         patch.setattr(journal, "new_folder", new_folder)
-        patch.setattr(akin, "look", look_once)
+        patch.setattr(whose_backup, "look", look_once)
 
     def found(self) -> FoundJournals:
         return FoundJournals(tuple(sorted(self.kept.values(), key=lambda j: j.number, reverse=True)), ())
@@ -155,7 +155,7 @@ def look_again(card: bytes, memory: Memory, choose, *, whole: bool) -> tuple | N
     Memory.used = memory
     disk = FaultDisk(card)
     known = replace(AFTER_REBOOT, size=len(card))
-    mine = akin.own(disk, known, memory.found())
+    mine = whose_backup.own(disk, known, memory.found())
     old = choose(mine, disk) if choose is recover.to_restore else choose(mine)
     return None if old is None else (copy.copy(old), disk, look_once(disk, known, old.layout, whole=whole))
 

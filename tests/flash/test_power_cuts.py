@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from miniscope_xr.tools.flash import akin, jobs, journal, operation, recover
+from miniscope_xr.tools.flash import jobs, journal, operation, recover, whose_backup
 from miniscope_xr.tools.flash.errors import InterruptedWriteError
 from miniscope_xr.tools.flash.journal import Journal
 from miniscope_xr.tools.flash.look import look
@@ -209,7 +209,7 @@ def test_a_power_cut_in_the_proof(ram_path):
             for choose, act in ((recover.to_resume, recover.resume), (recover.to_restore, recover.restore)):
                 copied = shutil.copytree(backups, ram_path / "again", dirs_exist_ok=True)
                 disk = FaultDisk(card)
-                old = choose(akin.own(disk, known, journal.find(copied)))
+                old = choose(whose_backup.own(disk, known, journal.find(copied)))
                 assert old is not None
                 onward = act(disk, look(disk, known, old.layout, whole=True), old)
                 if onward.changes:

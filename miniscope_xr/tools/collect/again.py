@@ -25,7 +25,7 @@ from miniscope_xr.tools.collect.job import CollectJob, Found
 from miniscope_xr.tools.collect.lines import Lines, Stopped
 from miniscope_xr.tools.collect.record import Sidecar
 from miniscope_xr.tools.copy.image import forget
-from miniscope_xr.tools.flash import akin, ask, interrupts, jobs, presets, recover, refuse, steps, verbs
+from miniscope_xr.tools.flash import ask, interrupts, jobs, presets, recover, refuse, steps, verbs, whose_backup
 from miniscope_xr.tools.flash import journal as journals
 from miniscope_xr.tools.flash.arguments import Preparing
 from miniscope_xr.tools.flash.disks.find import identify
@@ -237,7 +237,7 @@ def interrupted(path: str, known: Sequence[Sidecar], backup_dir: str | None) -> 
     folder = Path(backup_dir) if backup_dir else journals.default_dir()
     disk = identify(path)
     with open_target(disk, write=False) as target:
-        mine = list(akin.own(target, disk, journals.find(folder)))
+        mine = list(whose_backup.own(target, disk, journals.find(folder)))
     for record in begun:
         of_it = [old for old in mine if old.verb in ("prepare", "resume") and old.card["card_id"] == record.card["id"]]
         if not of_it:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from miniscope_xr.tools.flash import akin, ask, jobs, recover
+from miniscope_xr.tools.flash import ask, jobs, recover, whose_backup
 from miniscope_xr.tools.flash import journal as journals
 from miniscope_xr.tools.flash.arguments import Looking, Recovering
 from miniscope_xr.tools.flash.disks.base import Disk
@@ -46,11 +46,11 @@ def _look_again(args: Recovering, target: Target, disk: Disk, report: Said, prog
     else:
         found = journals.find(backup_dir(args))
         say(found.told(), args)
-        mine = akin.own(target, disk, found, args.layout)
+        mine = whose_backup.own(target, disk, found, args.layout)
         chosen = recover.to_resume(mine) if resume else recover.to_restore(mine, target)
         if chosen is None:
             what = "unfinished operation" if resume else "backup"
-            raise akin.none_found(what, disk, backup_dir(args), found)
+            raise whose_backup.none_found(what, disk, backup_dir(args), found)
         old = chosen
     seen = look(target, disk, args.layout or old.layout, progress, whole=resume)
     shown(args, seen, report)

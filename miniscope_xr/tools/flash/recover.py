@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from miniscope_xr.index.old_buffers import OldBuffers
 from miniscope_xr.layout import SECTOR, builtin_layouts
 from miniscope_xr.tools.flash import stale
-from miniscope_xr.tools.flash.akin import changes_of, check_card, explained
 from miniscope_xr.tools.flash.errors import JournalError, RefusedError
 from miniscope_xr.tools.flash.jobs import CardJob
 from miniscope_xr.tools.flash.journal import Journal
@@ -22,6 +21,7 @@ from miniscope_xr.tools.flash.look import Look, check_content
 from miniscope_xr.tools.flash.operation import STEP, Change
 from miniscope_xr.tools.flash.prepare import config_change
 from miniscope_xr.tools.flash.target.base import Target
+from miniscope_xr.tools.flash.whose_backup import changes_of, check_card, explained
 
 _DATA = ("counts", "data", "first data")
 """Changes of what the camera writes; the others are of what only people write."""

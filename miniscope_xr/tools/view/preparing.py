@@ -13,7 +13,7 @@ from typing import Any
 
 from miniscope_xr.errors import OptionError, message_of, plain
 from miniscope_xr.layout import Layout, builtin_layouts
-from miniscope_xr.tools.flash import akin, ask, interrupts, jobs, journal, presets, recover, refuse
+from miniscope_xr.tools.flash import ask, interrupts, jobs, journal, presets, recover, refuse, whose_backup
 from miniscope_xr.tools.flash.arguments import Preparing
 from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.disks.find import identify, present
@@ -238,7 +238,7 @@ class Preparer:
 def _interrupted(disk: Disk, layout: str | None) -> list[str]:
     """A sentence where an operation on this card was begun on this computer and never ended: its power went, say."""
     with open_target(disk, write=False) as target:
-        begun = recover.to_resume(akin.own(target, disk, journal.find(journal.default_dir()), layout))
+        begun = recover.to_resume(whose_backup.own(target, disk, journal.find(journal.default_dir()), layout))
     if begun is None:
         return []
     return [
