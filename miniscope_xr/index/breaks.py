@@ -42,6 +42,8 @@ class Breaks(Evidence):
             return False
         if self._recharged(a, b) or self._time_was_over(a, b) or self._still_written(a, b):
             return False
+        if self._frame_was_over(runs[:number], a, b):
+            return False
         if b.dropped > a.dropped and self.drop_step and excess == 0:
             since = (b.written + b.dropped) % self.drop_step  # buffers since the drop: as many as are missing, at most
             if since > max(b.written - before.end_place, 0):
@@ -65,6 +67,17 @@ class Breaks(Evidence):
         lapped = a.count > a.written + a.dropped and 0 <= a.write_time < a.time
         flipped = any(a.write_time <= a.time ^ 1 << bit <= b.write_time for bit in range(32))
         return lapped and 0 <= b.write_time < a.time and not flipped
+
+    def _frame_was_over(self, before: list[Run], a: Header, b: Header) -> bool:
+        """Whether buffer ``b`` goes on with a frame of which buffer ``a`` was the last, shorter one.
+
+        The interrupt at the frame's end made it so short, and puts what comes next into another frame.
+        """
+        like = next((run for run in reversed(before) if self._regular(run)), None)
+        if like is None or (b.frame, b.index, b.count) != (a.frame, a.index + 1, a.count + 1):
+            return False
+        *whole, last = like.cut.lengths
+        return a.index == len(whole) and a.length == last < min(whole)
 
     def _time_was_over(self, a: Header, b: Header) -> bool:
         """Whether the record length was over between two buffers: this recording ended there by itself."""

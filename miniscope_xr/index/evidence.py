@@ -55,9 +55,13 @@ class Evidence(Strays):
 
     def _told_link(self, run: Run, i: int) -> bool | None:
         told = self._repeats(run, i)
-        source = self._source(run, i) if told is False else None
-        if source is None:
+        source = self._source(run, i) if told is not None else None
+        if told is None or source is None:
             return told
+        if told:  # what repeats old buffers that stand where writes failed is as old; one alone may have a flipped bit
+            old, k = source
+            as_old = self._stale(old, k) and (self._stale(old, k - 1) or self._stale(old, k + 1))
+            return not as_old or (None if self._stale(run, i) else False)
         # a buffer that never reached the card, or not all of it, proves nothing
         ends = [(r, k) for r, j in ((run, i), source) for k in (j, j + 1) if k < r.count]
         return None if any(self._header(r, k) is None and not self.headers.flipped(r, k) for r, k in ends) else False

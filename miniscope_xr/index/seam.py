@@ -60,9 +60,11 @@ class SeamSearch(Places, ComesBack):
 
     def _end_before(self, runs: list[Run], number: int) -> tuple[int, int]:
         """Where the recording ends, if not behind run ``number - 1``: the last few buffers there may be older, too."""
-        last = runs[number - 1]
-        tail = self._old_tail(last) if self.close and not last.odd else None
-        return (number, 0) if tail is None else (number - 1, tail)
+        last = next((n for n in range(number - 1, 0, -1) if not runs[n].odd), 0)
+        tail = None
+        if self.close and not runs[last].odd:
+            tail = self._old_tail(runs[last]) if last == number - 1 else self._first_written_before(runs[last])
+        return (number, 0) if tail is None else (last, tail)
 
     def _seam_in(self, run: Run, exhaustive: bool, more_follows: bool) -> Verdict:
         size = len(run.cut)
@@ -244,7 +246,8 @@ class SeamSearch(Places, ComesBack):
         period = (times[-1][1] - times[0][1]) / (times[-1][0] - times[0][0]) if len(times) > 1 else 0.0
         late = b.time - a.time > period * max(b.frame - a.frame, 1)
         near = range(i, min(i + 2 * max(self.ring, 1), run.count))
-        if not follows or late or any(self.link(run, n) is False for n in near):
+        ended = not i and self._frame_was_over(runs[:number], a, b)
+        if not follows or late or ended or any(self.link(run, n) is False for n in near):
             return []
         first, last = run.frame_of(i), max(r.last_frame for r in runs[number:])
         return [

@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from miniscope_xr.index.evidence import Evidence
+from miniscope_xr.index.evidence import CLOCK_STEP, Evidence
 from miniscope_xr.index.runs import Run
 from miniscope_xr.layout.arrays import Floats
 
@@ -123,7 +123,7 @@ class Unreached(Evidence):
         start = max(run.count // size * size - _SIDE, 0) // size * size + (-run.first.index) % size
         told = self._left(run, start, run.count) if run.count - start >= _WHOLE * size else None
         if told is None:
-            return None
+            return self._first_written_before(run)
         left, model = told
         left, unsure = _level(left, size, len(left) - size, len(left))
         usual = left[: len(left) - size]
@@ -145,6 +145,18 @@ class Unreached(Evidence):
         lost = any(n * least <= -jump / self.ticks <= n * most for n in (1, 2))
         waits = np.abs(np.diff(model.offsets) - jump) <= tolerance
         return None if lost or waits.any() or self._flipped(run, tail, start + first, jump) else start + first
+
+    def _first_written_before(self, run: Run) -> int | None:
+        """The first of a run's last few buffers that was written before the one in front of it, which is on time."""
+        for i in range(max(run.count - len(run.cut), 1), run.count):
+            if self._written_before(run, i) and self._on_time(run, i - 1) and not self._on_time(run, i):
+                return i
+        return None
+
+    def _on_time(self, run: Run, i: int) -> bool:
+        """Whether a buffer comes when those of the same index in the frames before it say."""
+        off = self._deviation(run, i, i)
+        return off is not None and abs(off) <= CLOCK_STEP * self.ticks
 
     def _written_before(self, run: Run, i: int) -> bool:
         """Whether buffer ``i`` was written before the one in front of it on the card: it is another recording's."""

@@ -134,6 +134,9 @@ NAMED = {
     "a drop, and behind it fewer were dropped": (81802,),
     "few frames, whose period nobody knows to the ms": (80892,),
     "old buffers in a few frames in front of an older recording with the same clock as theirs": (80600, 82159, 80245),
+    "leftovers that repeat old buffers in the place of failed writes": (83804,),
+    "a frame that ended, and one that an older recording's lost interrupt made longer": (82393,),
+    "buffers written before the one in front of them, and too few frames to show a clock": (921,),
 }
 
 
