@@ -55,7 +55,8 @@ class Extents:
         self._pool = build is not None and build.overflow == "pool"
 
     def _ok(self, run: Run, i: int) -> bool:
-        return run.matches(i, self.headers.at(run.sector_of(i)))
+        """Whether the header of buffer ``i`` counts as a run says; what else it says may be impossible."""
+        return run.matches(i, self.headers.at(run.sector_of(i))) or self.headers.counts(run, i)
 
     def _extent(self, run: Run, most: int, counted: bool) -> int:
         """Number of buffers for which the arithmetic holds, holes and laps inside included."""
@@ -128,7 +129,7 @@ class Extents:
         for i in range(low + 1, near):
             sector = run.sector_of(i)
             header = self.headers.at(sector)
-            if run.matches(i, header):
+            if self._ok(run, i):
                 return i
             if header is not None and starts(header) and self._confirmed(sector, header):
                 return None  # another recording begins here; what matches behind it is of an older one

@@ -78,6 +78,17 @@ class HeaderReader:
         bits = sum((found[name] ^ value).bit_count() for name, value in expected.items())
         return bits == 1 or (bits == 0 and header is None)
 
+    def counts(self, run: Run, i: int) -> bool:
+        """Whether the counters of buffer ``i`` of a run are those expected, in a header that is none for another word.
+
+        A bit of the battery or the focus has flipped: the buffer is as whole as its counters say.
+        """
+        sector = run.sector_of(i)
+        data = self._damaged.get(sector, b"") if self.at(sector) is None else b""
+        if len(data) < self.dtype.itemsize:
+            return False
+        return bool(self.framing.vouched(np.frombuffer(data, self.dtype), run, np.array([i]))[0])
+
     def plausible(self, header: Header) -> bool:
         """Whether the words can be a header of this recording at all."""
         return (

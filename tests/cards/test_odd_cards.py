@@ -64,6 +64,23 @@ def test_the_count_is_that_of_the_last_recording_however_long_the_others(
         assert differences(card, tmp_path / "card.img", index=index) == []
 
 
+@pytest.mark.parametrize("word", range(12))
+@pytest.mark.parametrize("bit", [3, 20])
+def test_a_flipped_bit_in_the_last_header_is_the_same_looked_up_or_read_through(
+    word: int, bit: int, tmp_path: Path, open_card: Any
+) -> None:
+    """Of the words that count nothing the bit costs no buffer: the counters say what stands there."""
+    card = simulate(frames=12, seed=3)
+    last = card.buffers[-1].sector * 512
+    path = tmp_path / "card.img"
+    path.write_bytes(with_words(card, last, {word: card.buffers[-1].words[word] ^ 1 << bit}))
+    found, scanned = open_card(path), open_card(path, index="scan")
+    xr.testing.assert_identical(found.load(), scanned.load())
+    if word in (1, 9, 10, 11):
+        assert found.sizes["frame"] == 12
+        assert found.complete[-1]
+
+
 def test_a_lost_interrupt_where_the_last_count_falls_in_an_earlier_recording(tmp_path: Path) -> None:
     events = [RecordAgain(10), RecordAgain(20), FailedWrite(37, 3), LostInterrupt(19)]
     card = simulate(build="aa04ec3", frames=23, events=events, seed=2)
