@@ -117,11 +117,11 @@ class Ends:
         return SeamSearch(self.headers, self._scanning(runs), ticks, later, runs, stops)
 
     def _scanning(self, runs: list[Run]) -> bool:
-        """Whether the focus changes while it records, so that it tells nothing: by the settings.
+        """Whether the focus changes while it records, so that it tells nothing: by the settings, or by the headers.
 
-        Where those are gone, more values show it than two or three recordings have.
+        More values than two or three recordings have show it where the settings are gone, or another recording's.
         """
-        if self.card.settings or runs[0].first.ewl < 0:
+        if self.card.settings.get("ewl_scan_mode", 0) or runs[0].first.ewl < 0:
             return bool(self.card.settings.get("ewl_scan_mode", 0))
         run = max(runs, key=lambda r: r.count)
         some = (self.headers.at(run.sector_of(run.count * k // _PROBES)) for k in range(_PROBES))

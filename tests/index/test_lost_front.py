@@ -135,3 +135,19 @@ def test_a_focus_scan_is_no_older_recording_where_the_settings_are_gone(
     whole = set(ds.frame_num[ds.complete.values].values.tolist())
     assert set(range(80)) - hit <= whole
     assert not any("older recording lies behind" in said for said in ds.warnings)
+
+
+@pytest.mark.parametrize("gone", [CONFIG - 1, CONFIG + 1], ids=["another's settings", "no settings"])
+def test_settings_that_know_of_no_focus_scan_are_not_believed_over_the_headers(
+    gone: int, tmp_path: Path, open_card: Any
+) -> None:
+    """Frames whose focus is not the first one's stay, though it comes back behind them."""
+    card = simulate("v4-wirefree-2026", frames=80, seed=8)
+    data = without(card, 0, gone)
+    for b in card.buffers:
+        struct.pack_into("<I", data, b.sector * SECTOR + 4 * 11, 20 + 50 * (b.frame_num // 9 % 5))
+    path = tmp_path / "card.img"
+    path.write_bytes(data)
+    ds = open_card(path)
+    np.testing.assert_array_equal(ds.frame_num, np.arange(80))
+    assert ds.complete.values.all()
