@@ -13,7 +13,7 @@ import numpy as np
 
 from miniscope_xr.index.clock import FrameClock
 from miniscope_xr.index.headers import HeaderReader, bisected, read_rows
-from miniscope_xr.index.runs import Cut, Header, Run
+from miniscope_xr.index.runs import Cut, Header, Run, true_index
 from miniscope_xr.layout import SECTOR
 
 FINE = 1.5  # ticks by which times are off each other where the card is not busy
@@ -224,7 +224,9 @@ class Extents:
         if header.frame - last.last_frame > abs(header.count - last.first.count - i) + _LOST:
             return False  # a bit of it has flipped: no frame is without a buffer
         if header.count > last.first.count + i and not ahead and not self._pool:
-            return False
+            flipped = last.odd and self.cut and true_index(last.first, [header], self.cut) is not last.first
+            if not flipped:
+                return False
         return (
             header.dropped >= last.first.dropped
             and excess >= 0

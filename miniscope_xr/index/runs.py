@@ -219,6 +219,38 @@ def ended_as_said(runs: list[Run], header_at: Callable[[int], Header | None]) ->
     return [*cut_at(runs, len(runs) - 1, i), odd_buffer(last.sector_of(i), header, last.cut, header.length)]
 
 
+def with_true_indexes(runs: list[Run], cut: Cut | None) -> list[Run]:
+    """Runs in which no single buffer has another buffer's index, or one beyond its frame, because a bit of it flipped.
+
+    Its header then does not say what its run expects, so that it is one buffer lost, and no other one's place is taken.
+    """
+    if cut is None or not any(run.odd for run in runs):
+        return runs
+    true = list(runs)
+    for n, run in enumerate(runs):
+        near = [other.first for other in (*runs[max(n - 1, 0) : n], *runs[n + 1 : n + 2])]
+        sure = len(near) == 2 and _captured(near[0], cut) == _captured(near[1], cut)
+        first = run.first if not run.odd else true_index(run.first, near, cut)
+        if first is not run.first and (sure or run.first.index >= len(cut)):
+            true[n] = odd_buffer(run.sector, first, cut, run.cut.lengths[0], run.cut.taken)
+    return true
+
+
+def true_index(header: Header, beside: list[Header], cut: Cut) -> Header:
+    """A header with the index that those beside it show, dropped buffers included, where one bit of it flipped."""
+    told = {_captured(near, cut) for near in beside}
+    if len(cut) < 2 or _captured(header, cut) in told:
+        return header  # beyond a frame too, where an interrupt was lost: two of the camera's are under this number
+    bits = (header._replace(index=header.index ^ 1 << bit) for bit in range(MAX_INDEX.bit_length()))
+    fits = (h for h in bits if h.index < len(cut) and h.length == cut.lengths[h.index])
+    return next((h for h in fits if _captured(h, cut) in told), header)
+
+
+def _captured(header: Header, cut: Cut) -> int:
+    """Buffers that the camera gave, by frame and index, less those counted: the same until an interrupt is lost."""
+    return header.frame * len(cut) + header.index - header.count
+
+
 def expected_headers(run: Run, i: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
     """What arithmetic expects of buffers ``i`` of a run: the layout's field name -> values."""
     frame, index = np.divmod(i + (run.first.index - run.cut.first), len(run.cut))

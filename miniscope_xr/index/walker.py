@@ -10,7 +10,7 @@ from dataclasses import replace
 from statistics import median
 
 from miniscope_xr.index.extent import FINE, Extents, starts
-from miniscope_xr.index.runs import Cut, Header, Run, ended_at, odd_buffer
+from miniscope_xr.index.runs import Cut, Header, Run, ended_at, odd_buffer, with_true_indexes
 
 _LEARN = 96  # buffers looked at to learn how a frame is cut
 _PAUSES = 8  # pauses between two buffers of the same indices that show the usual one
@@ -32,7 +32,7 @@ class Walker(Extents):
             run = self._run_from(*at, limit)
             found.append(run)
             at = None if limit is not None and run.end_place >= limit else self._next(found, limit)
-        return found
+        return with_true_indexes(found, self.cut)
 
     def _predicts_second_frame(self, sector: int, first: Header) -> bool:
         cut = self.cut

@@ -81,6 +81,24 @@ def test_a_flipped_bit_in_the_last_header_is_the_same_looked_up_or_read_through(
         assert found.complete[-1]
 
 
+@pytest.mark.parametrize("bit", [0, 1, 3, 5])
+def test_a_flipped_index_beside_a_drop_is_no_buffer_beyond_the_frame(bit: int, tmp_path: Path, open_card: Any) -> None:
+    """The bit costs the buffer it hit, and no buffer that a frame cannot have is called present."""
+    card = simulate(frames=60, seed=3, events=[Stall(300, 250)])
+    frame_num, _, present = card.expected()
+    broken = [k for k in range(1, len(card.buffers)) if card.buffers[k].words[6] > card.buffers[k - 1].words[6]]
+    assert broken
+    for k in {n for b in broken for n in (b - 1, b)}:
+        path = tmp_path / f"{k}.img"
+        hit = card.buffers[k]
+        path.write_bytes(with_words(card, hit.sector * 512, {4: hit.words[4] ^ 1 << bit}))
+        ds = open_card(path)
+        true = dict(zip(frame_num.tolist(), present.tolist(), strict=True))
+        found = dict(zip(ds.frame_num.values.tolist(), ds.buffers_present.values.tolist(), strict=True))
+        assert all(not bits & ~true[number] for number, bits in found.items())
+        assert {n for n, bits in true.items() if found.get(n) != bits} <= {hit.frame_num}
+
+
 def test_a_lost_interrupt_where_the_last_count_falls_in_an_earlier_recording(tmp_path: Path) -> None:
     events = [RecordAgain(10), RecordAgain(20), FailedWrite(37, 3), LostInterrupt(19)]
     card = simulate(build="aa04ec3", frames=23, events=events, seed=2)
