@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import replace
 
 from miniscope_xr.index.ends import Ends
 from miniscope_xr.index.filesystem import seems_formatted
-from miniscope_xr.index.runs import Header, Run, ended_at
+from miniscope_xr.index.old_buffers import Starts
+from miniscope_xr.index.runs import Header, Run, cut_at, ended_at
 from miniscope_xr.layout import SECTOR
 
 _TRIED = 128  # headers from which buffers are followed to the count: more stand behind no hole, but on a ruined card
@@ -42,7 +44,7 @@ class Chains(Ends):
             found[-1] = self._up_to(found[-1], start)
         hidden = self._behind_hole(found[-1], limit) if ends is None else None
         if hidden is not None:
-            return [*found, hidden], len(found), []
+            return [*found[:-1], *self._around_hole(found[-1], hidden, limit)], len(found), []
         if ends is None and passed is not None:
             proven = True if self.whole else self._proven_past(found[passed[0]], limit)
             if proven:
@@ -81,6 +83,17 @@ class Chains(Ends):
 
         self.headers.beyond(looked, self.end_sector, self.card.framing.full_sectors, accept)
         return ends
+
+    def _around_hole(self, runs: list[Run], hidden: list[Run], limit: int) -> tuple[list[Run], list[Run]]:
+        """A recording and the last one behind a hole, of which the count is: it says nothing of the one in front."""
+        longer = self.walker.runs(runs[0].sector, runs[0].first, None)
+        places = Starts(longer)
+        kept = cut_at(longer, *places.locate(bisect_left(places, hidden[0].sector)))
+        if not kept or kept[-1].end_place <= runs[-1].end_place:
+            return runs, hidden
+        start = self._next_recording(kept)
+        whole = self.walker.runs(*start, limit) if start is not None and start[0] <= hidden[0].sector else hidden
+        return kept, whole if whole[-1].end_place == limit else hidden
 
     def _up_to(self, runs: list[Run], start: tuple[int, Header] | None) -> list[Run]:
         """Runs whose last buffer ends where the next recording starts: a lapped one takes the sectors of another."""

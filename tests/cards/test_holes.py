@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from miniscope_xr.tools.simulate import PowerLoss, SimulatedCard, Stall, simulate
+from miniscope_xr.tools.simulate import PowerLoss, RecordAgain, SimulatedCard, Stall, simulate
 
 SECTOR = 512
 FRAMES = 60
@@ -305,3 +305,26 @@ def test_a_bit_flipped_in_the_time_of_a_middle_frame_ends_no_recording(tmp_path:
         assert ds.status == whole.status
         lost = numbers - set(ds.frame_num[ds.complete.values].values.tolist())
         assert lost <= {number}
+
+
+@pytest.mark.parametrize(("begins", "sectors"), [(25, 1), (15, 420)])
+def test_a_hole_where_the_last_recordings_count_would_end_the_first_costs_what_it_hit(
+    begins: int, sectors: int, tmp_path: Path, open_card: Any
+) -> None:
+    """The count in the config sector says nothing of a recording in front of the one it is of."""
+    card = simulate(frames=20, seed=5, events=[RecordAgain(frames=5)])
+    hole = card.buffers[begins].sector
+    data = bytearray(card.data)
+    data[hole * SECTOR : (hole + sectors) * SECTOR] = np.random.default_rng(1).bytes(sectors * SECTOR)
+    path = tmp_path / "card.img"
+    path.write_bytes(data)
+    intact = card.write(tmp_path / "intact.img")
+    for number in (0, 1):
+        own = [b for b in card.buffers if b.recording == number]
+        hit = {b.frame_num for b in own if b.sector < hole + sectors and b.sector + b.n_sectors > hole}
+        before, ds = open_card(intact, recording=number), open_card(path, recording=number)
+        found = {int(n): k for k, n in enumerate(ds.frame_num.values) if ds.complete[k]}
+        whole = {int(n): k for k, n in enumerate(before.frame_num.values) if before.complete[k] and int(n) not in hit}
+        assert set(whole) <= set(found)
+        assert len(whole) >= 4
+        assert all(np.array_equal(ds.video[found[n]], before.video[k]) for n, k in whole.items())

@@ -16,6 +16,7 @@ import pytest
 from miniscope_xr.layout import load_layout
 from miniscope_xr.tools.flash import ask, jobs, journal, refuse, sector, stale
 from miniscope_xr.tools.flash.disks.find import identify
+from miniscope_xr.tools.simulate import simulate
 from tests import needs
 
 from .cli import Tool, card_id, parser
@@ -465,6 +466,25 @@ def test_dry_run_says_what_where_and_how_long(tool, card):
 class Terminal(io.StringIO):
     def isatty(self):
         return True
+
+
+@pytest.mark.parametrize("gone", [DATA, DATA + 2000 * SECTOR])
+def test_a_recording_without_its_front_is_named(tool, tmp_path, gone):
+    """What the reader finds by its buffers, nobody is to give up unseen."""
+    path = write(tmp_path / "card.img", bytes(gone) + simulate(frames=20, seed=3).data[gone:])
+    result = tool("prepare", path, "led=10", "--dry-run")
+    assert result.code == 0
+    assert "without --dry-run this is refused" in result.out + result.err
+    assert "recording" in result.out + result.err
+    assert tool("prepare", path, "led=10").code == 3
+
+
+def test_a_recording_behind_a_table_is_named(tool, tmp_path):
+    path = write(tmp_path / "card.img", with_table(simulate(frames=20, seed=3).data, gpt=False))
+    result = tool("prepare", path, "led=10", "--dry-run")
+    assert result.code == 3
+    assert "somebody's disk" in result.err
+    assert "lies a recording" in result.err
 
 
 @pytest.mark.parametrize("upper", [False, True])

@@ -177,10 +177,12 @@ def inspect_card(card: Readable, layout: str | Layout | None = None) -> Contents
             contents = read_contents(card, candidate)
             found.append((_evidence(contents), contents))
     best = max(score for score, _ in found)
-    fitting = preferred([contents for score, contents in found if score == best])
-    if fitting[0].state.begun:  # layouts that share sectors are told apart by the buffers
-        fitting = _as_read(card, [contents for score, contents in found if score == best]) or fitting
-    if best == 0 or len(fitting) > 1:
+    alike = [contents for score, contents in found if score == best]
+    fitting = preferred(alike)
+    # layouts that share sectors are told apart by the buffers, and found by them where the front is gone
+    read = _as_read(card, alike) if fitting[0].state.begun or best == 0 else []
+    fitting = read or fitting
+    if not (best or read) or len(fitting) > 1:
         why = "nothing on the card says" if best == 0 else "the card does not tell for certain"
         raise AmbiguousLayoutError(
             f"{why} which Miniscope it is for; name it: --layout {' or --layout '.join(c.layout.id for c in fitting)}"

@@ -246,9 +246,10 @@ def check_content(
     if seen.signatures and verb != "blank-table":
         told = seen.contents.prepared or seen.layout.id not in builtin_layouts()
         named = "" if told else f" --layout {seen.layout.id}"
+        under = f". Behind it lies a {seen.lost()}: copy that first with `image`" if seen.has_recording else ""
         raise RefusedError(
             f"{seen.disk.path} holds {' and '.join(seen.signatures)}: it may be somebody's disk. Look at its "
-            f"files; if it is the card, remove the table with `blank-table {seen.disk.path}{named}` first"
+            f"files; if it is the card, remove the table with `blank-table {seen.disk.path}{named}` first{under}"
         )
     refused = loss(seen, discard, verb) if writes_data or seen.foreign else None
     if refused and not dry_run:
