@@ -59,7 +59,9 @@ def _buffers(front: Front, layout: Layout, holes: bool) -> Card | None:
         words = _header_length_behind_hole(front, layout, config["buffer_size"])
     if not words:
         return None
-    config, notes = _sized(front, layout, words, config)
+    notes: tuple[str, ...] = ()
+    if config is not None:
+        config, notes = _sized(front, layout, words, config)
     build, fits = _build(front, layout, words, config)
     keyed = has_keys(layout, front.read(layout.sectors.header))
     if build is not None and config is None and build.stale_config:
@@ -148,13 +150,9 @@ def _build(front: Front, layout: Layout, words: int, config: Mapping[str, int] |
     return builds[0] if sized else None, False
 
 
-def _sized(
-    front: Front, layout: Layout, words: int, config: dict[str, int] | None
-) -> tuple[dict[str, int] | None, tuple[str, ...]]:
+def _sized(front: Front, layout: Layout, words: int, config: dict[str, int]) -> tuple[dict[str, int], tuple[str, ...]]:
     """The config sector with a buffer size the first full buffer agrees with; and what had to be said."""
     sizes = {b.buffer_sectors * SECTOR for b in layout.builds if b.header_words == words}
-    if config is None:
-        return None, ()
     header = np.frombuffer(front.read(layout.sectors.data), buffer_header_dtype(layout, words), 1)[0]
     found = int(header["data_length"]) + 4 * words
     if int(header["length"]) != words or found not in sizes - {config["buffer_size"]}:

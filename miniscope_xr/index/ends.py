@@ -19,8 +19,6 @@ from miniscope_xr.index.walker import Walker
 from miniscope_xr.layout import SECTOR, lengths_of
 from miniscope_xr.source.base import ByteSource
 
-_PROBES, _FEW_FOCUSES = 12, 3  # buffers that tell whether the focus is scanned, where the settings are gone
-
 
 class Ends:
     """Finds where the recordings of a card whose frames are split into buffers begin and end, by their buffers."""
@@ -114,18 +112,7 @@ class Ends:
         ticks = self.facts.ticks(runs)
         by_itself = self.card.framing.build.clock == "recording" and not later
         stops = 1000 * ticks * self.card.settings.get("record_length", 0) if by_itself else 0.0
-        return SeamSearch(self.headers, self._scanning(runs), ticks, later, runs, stops)
-
-    def _scanning(self, runs: list[Run]) -> bool:
-        """Whether the focus changes while it records, so that it tells nothing: by the settings, or by the headers.
-
-        More values than two or three recordings have show it where the settings are gone, or another recording's.
-        """
-        if self.card.settings.get("ewl_scan_mode", 0) or runs[0].first.ewl < 0:
-            return bool(self.card.settings.get("ewl_scan_mode", 0))
-        run = max(runs, key=lambda r: r.count)
-        some = (self.headers.at(run.sector_of(run.count * k // _PROBES)) for k in range(_PROBES))
-        return len({header.ewl for header in some if header is not None}) > _FEW_FOCUSES
+        return SeamSearch(self.headers, self.facts.scanning(runs), ticks, later, runs, stops)
 
     def _without_older(self, runs: list[Run]) -> tuple[list[Run], list[str], bool]:
         """Runs without an older recording behind them; doubts; whether one was cut off."""

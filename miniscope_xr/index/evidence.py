@@ -55,8 +55,7 @@ class Evidence(Strays):
 
     def _told_link(self, run: Run, i: int) -> bool | None:
         told = self._repeats(run, i)
-        source = self._source(run, i) if told is not None else None
-        if told is None or source is None:
+        if told is None or (source := self._source(run, i)) is None:
             return told
         if told:  # what repeats old buffers that stand where writes failed is as old; one alone may have a flipped bit
             old, k = source

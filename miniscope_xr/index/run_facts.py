@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import log
 
 from miniscope_xr.index.front import Card
 from miniscope_xr.index.headers import HeaderReader
 from miniscope_xr.index.low_counts import LowCounts
-from miniscope_xr.index.runs import Run
-from miniscope_xr.layout import SECTOR, Build
+from miniscope_xr.index.runs import Header, Run
+from miniscope_xr.layout import SECTOR
 
 _PROBES = 8  # buffers that tell a recording's focus where its settings are gone
+_SCAN_PROBES, _FEW_FOCUSES = 12, 3  # buffers, and values among them, that tell whether the focus is scanned
 _SPARE = 1 << 22  # bytes a short recording's frames may take more than the card
 
 
@@ -36,6 +37,8 @@ class RunFacts:
         self.layout = card.layout
         self.headers = headers
         self._made_up = "fs" not in config  # there is no config sector: these are its build's numbers
+        self._builds = card.layout.builds_for(card.words, config["buffer_size"])
+        self._known = [(b.width, b.height) for b in self._builds]
 
     def focus(self, runs: list[Run]) -> int | None:
         """Focus of the first and the last buffer, if it is one and the settings say that it stays; None: not known.
@@ -48,11 +51,26 @@ class RunFacts:
             return None
         if self.card.settings:
             return ends[0].ewl if ends[1] is not None and ends[0].ewl == ends[1].ewl else None
-        run = max(runs, key=lambda r: r.count)
-        between = (self.headers.at(run.sector_of(run.count * k // _PROBES)) for k in range(1, _PROBES))
+        between = self._probed(runs, range(1, _PROBES), _PROBES)
         seen = Counter(header.ewl for header in (*ends, *between) if header is not None)
         focus, times = seen.most_common(1)[0]
         return focus if times + 1 >= seen.total() > _PROBES // 2 else None
+
+    def scanning(self, runs: list[Run]) -> bool:
+        """Whether the focus changes while it records, so that it tells nothing: by the settings, or by the headers.
+
+        More values than two or three recordings have show it where the settings are gone, or another recording's.
+        """
+        said = bool(self.card.settings.get("ewl_scan_mode", 0))
+        if said or runs[0].first.ewl < 0:
+            return said
+        some = self._probed(runs, range(_SCAN_PROBES), _SCAN_PROBES)
+        return len({header.ewl for header in some if header is not None}) > _FEW_FOCUSES
+
+    def _probed(self, runs: list[Run], which: range, parts: int) -> Iterator[Header | None]:
+        """The headers at some of the places that cut the longest run into so many parts."""
+        run = max(runs, key=lambda r: r.count)
+        return (self.headers.at(run.sector_of(run.count * k // parts)) for k in which)
 
     def ticks(self, runs: list[Run]) -> float:
         """Timestamp units per ms: of those its build may count, the one with which a frame takes about 1000 / fs ms."""
@@ -76,18 +94,17 @@ class RunFacts:
         total = sum(main.cut.lengths) if main else 0
         if total == width * height:
             return width, height, []
-        builds, known = self._builds(), self._known()
-        if self.layout.height_overwritten and total and total % width == 0 and (width, height) not in known:
+        if self.layout.height_overwritten and total and total % width == 0 and (width, height) not in self._known:
             recovered = total // width
             return width, recovered, [
                 f"the config sector says height {height}, which the firmware overwrote when the recording ended; "
                 f"height {recovered} was recovered from the frames themselves ({total} bytes at width {width})"
             ]  # fmt: skip
-        shown = [size for b in builds for size in ((b.width, b.height), *b.sizes) if size[0] * size[1] == total]
+        shown = [size for b in self._builds for size in ((b.width, b.height), *b.sizes) if size[0] * size[1] == total]
         if shown and self._made_up:
             return *shown[0], []
         sure = main is not None and main.count >= 2 * len(main.cut)
-        believed = (width, height) in known or (not total and self._has_room(runs, width, height))
+        believed = (width, height) in self._known or (not total and self._has_room(runs, width, height))
         if believed and not (shown and sure):
             return width, height, []
         wide, high = self._assumed(shown, total if sure else 0)
@@ -97,9 +114,8 @@ class RunFacts:
     def _assumed(self, shown: list[tuple[int, int]], total: int) -> tuple[int, int]:
         """Width and height where the config sector's cannot be: of a build, or of so many bytes (0: not known)."""
         width, height = self.config["width"], self.config["height"]
-        known = self._known()
-        alike = [size for size in known if size[0] == width]
-        wide, high = [*shown, *alike, *known, self.layout.frame or (width, height)][0]
+        alike = [size for size in self._known if size[0] == width]
+        wide, high = [*shown, *alike, *self._known, self.layout.frame or (width, height)][0]
         if not total or wide * high == total:
             return wide, high
         if total % width == 0:
@@ -107,12 +123,6 @@ class RunFacts:
         if height and total % height == 0:
             return total // height, height
         return wide, high
-
-    def _builds(self) -> list[Build]:
-        return self.layout.builds_for(self.card.words, self.config["buffer_size"])
-
-    def _known(self) -> list[tuple[int, int]]:
-        return [(b.width, b.height) for b in self._builds()]
 
     def _has_room(self, runs: list[Run], width: int, height: int) -> bool:
         """Whether a frame size no whole frame proves can be: not much more than what the buffers there are hold."""
@@ -127,7 +137,7 @@ class RunFacts:
         if not self.layout.height_overwritten or self._made_up:
             return None
         size = self.config["width"], self.config["height"]  # another build's, of a later boot, holds no counts
-        if size in self._known() or size[1] == self.frame_size(runs)[1]:
+        if size in self._known or size[1] == self.frame_size(runs)[1]:
             return None
         word = self.config["height"]
         return LowCounts(word & 255, word >> 8 & 255)

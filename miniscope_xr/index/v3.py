@@ -104,10 +104,8 @@ def _end_by_length(footers: Footers, n: int, seconds: int) -> int:
     limit = seconds * 1000
 
     def beyond(k: int) -> bool:
-        two = islice(
-            (f[0] for j in range(k, n) if (f := footers.at(j)) is not None), 2
-        )  # a bit of one may have flipped
-        return min(two, default=0) > limit
+        times = (f[0] for j in range(k, n) if (f := footers.at(j)) is not None)
+        return min(islice(times, 2), default=0) > limit  # two: a bit of one may have flipped
 
     return bisected(0, n, beyond)
 

@@ -81,10 +81,8 @@ def seam_by_clock(at: At, frames_there: range, fs: float | None) -> tuple[int | 
     (seam, doubtful), (other, also) = (_step(frames, times, period, fs) for period in (middle, mean))
     if seam is not None and seam == other:
         own = frames < seam
-        if (doubtful, also) != (
-            None,
-            None,
-        ) and own.sum() > 2:  # what lies behind the seam tells nothing of those before
+        # what lies behind the seam tells nothing of those before
+        if (doubtful is not None or also is not None) and own.sum() > 2:
             doubtful, also = (_step(frames[own], times[own], period, fs)[1] for period in (middle, mean))
         before = [k for k in (doubtful, also) if k is not None]
         return seam, min(before) if before else _small_step(frames[own], times[own], fs)
