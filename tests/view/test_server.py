@@ -277,7 +277,7 @@ def test_over_ssh_the_way_to_the_page_is_told(monkeypatch, capsys, clean_card):
     monkeypatch.delenv("BROWSER", raising=False)
     monkeypatch.setattr(command, "without_browser", lambda: "there is no screen here")
     monkeypatch.setattr(Viewer, "serve", lambda self, ready: ready())
-    assert command.view(command.Viewing([str(clean_card[0])], True, 0)) == 0
+    assert command.view(command.Viewing(cards=[str(clean_card[0])])) == 0
     printed = capsys.readouterr()
     port = printed.out.split(":")[2].partition("/")[0]
     assert "no screen here; open this address" in printed.err

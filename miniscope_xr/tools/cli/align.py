@@ -16,31 +16,12 @@ from miniscope_xr.source.words import example_device
 from miniscope_xr.tools.clock.align import AlignOptions, find_clock, with_clock
 from miniscope_xr.tools.clock.plot import plot_clock
 from miniscope_xr.tools.clock.saved import to_text
-from miniscope_xr.tools.stream.arguments import typed
+from miniscope_xr.tools.stream.arguments import flag, option, positional, runs
 from miniscope_xr.tools.stream.outputs import refuse_existing, refuse_source, whole_file
 from miniscope_xr.tools.stream.timing import ERROR, SHOWN, WALL, milliseconds
 
 _PLOTS = (".png", ".svg", ".pdf")
 _ENDINGS = (".json", ".csv", *_PLOTS)
-
-
-@dataclass(frozen=True)
-class Align:
-    """``align``."""
-
-    card: str
-    out: list[str]
-    layout: str | None
-    recording: int | None
-    pairs: str | None
-    video: str | None
-    pulses: str | None
-    start: str | None
-    card_pulses: str | None
-    region: tuple[int, int, int, int] | None
-    camera: str | None
-    force: bool
-    quiet: bool
 
 
 def _region(text: str) -> tuple[int, int, int, int]:
@@ -49,6 +30,28 @@ def _region(text: str) -> tuple[int, int, int, int]:
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: expected x,y,width,height in px, such as 250,40,12,12") from error
     return x, y, width, height
+
+
+_SEEN = ("what both clocks have seen (one of these)",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Align:
+    """``align``."""
+
+    card: str = positional(f"a card's device ({example_device()}) or an image file", "CARD")
+    out: list[str] = positional("files to write; none: only say it", "OUT", nargs="*")
+    layout: str | None = option("id or file of the card's layout, where it is not detected")
+    recording: int | None = option("which recording, where the card holds several", "N")
+    pairs: str | None = option("the card's time in s, and the other clock's in s or as a date", "CSV", group=_SEEN)
+    video: str | None = option("behaviour video, or a camera's folder, that shows the status LED", "VIDEO", group=_SEEN)
+    pulses: str | None = option("times of pulses, or of TTL edges with their level", "CSV", group=_SEEN)
+    start: str | None = option("when it began; or when a clock without a date showed 0", "TIME", group=_SEEN)
+    card_pulses: str | None = option("the pulses' times by the card's clock, in s", "CSV")
+    region: tuple[int, int, int, int] | None = option("where the light is in the video, in px", "X,Y,W,H", type=_region)
+    camera: str | None = option("times of the video's frames, where not beside the video", "CSV")
+    force: bool = flag("overwrite an output that is there")
+    quiet: bool = flag("no progress bar, no words")
 
 
 def align(args: Align) -> int:
@@ -107,20 +110,4 @@ def register(subparsers: Any) -> None:
         description="Find how another clock goes against the card's, and how sure that is. OUT ending in .json is the "
         "clock itself, for `export --clock`; .csv every frame's time; .png, .svg or .pdf what every pair lies off.",
     )  # fmt: skip
-    parser.add_argument("card", metavar="CARD", help=f"a card's device ({example_device()}) or an image file")
-    parser.add_argument("out", metavar="OUT", nargs="*", help="files to write; none: only say it")
-    parser.add_argument("--layout", help="id or file of the card's layout, where it is not detected")
-    parser.add_argument("--recording", type=int, metavar="N", help="which recording, where the card holds several")
-    seen = parser.add_argument_group("what both clocks have seen (one of these)")
-    seen.add_argument("--pairs", metavar="CSV", help="the card's time in s, and the other clock's in s or as a date")
-    seen.add_argument(
-        "--video", metavar="VIDEO", help="behaviour video, or a camera's folder, that shows the status LED"
-    )
-    seen.add_argument("--pulses", metavar="CSV", help="times of pulses, or of TTL edges with their level")
-    seen.add_argument("--start", metavar="TIME", help="when it began; or when a clock without a date showed 0")
-    parser.add_argument("--card-pulses", metavar="CSV", help="the pulses' times by the card's clock, in s")
-    parser.add_argument("--region", type=_region, metavar="X,Y,W,H", help="where the light is in the video, in px")
-    parser.add_argument("--camera", metavar="CSV", help="times of the video's frames, where not beside the video")
-    parser.add_argument("--force", action="store_true", help="overwrite an output that is there")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar, no words")
-    parser.set_defaults(func=typed(Align, align))
+    runs(parser, Align, align)

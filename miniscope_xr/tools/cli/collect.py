@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,36 +27,57 @@ from miniscope_xr.tools.flash.commands import guarded
 from miniscope_xr.tools.flash.errors import RefusedError
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.steps import Said, say
-from miniscope_xr.tools.stream.arguments import anywhere
+from miniscope_xr.tools.stream.arguments import anywhere, flag, option, positional, several, texts
 from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import kind_of
 
+_NEXT = (
+    "the next recording", "Each card is prepared as `prepare` does it, and only once all that was asked of it is done "
+    "and what is erased was compared with its copy.",
+)  # fmt: skip
+_TOLD = (
+    "what the cards do not know", "Kept beside the copy and carried into everything made of it. These are told of all "
+    "cards; a table tells of each. What the names need and nobody told is asked for on a terminal.",
+)  # fmt: skip
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Collecting:
     """``collect``."""
 
-    command: str
-    paths: list[str]
-    all: bool
-    name: str
-    table: str | None
-    report: bool
-    export: list[str]
-    deep: bool
-    layout: str | None
-    at_once: int | None
-    archive: str | None
-    cluster: str | None
-    then_prepare: str | None
-    settings: str | None
-    yes: bool
-    card: list[str]
-    expect_size: str | None
-    backup_dir: str | None
-    image: bool
-    json: bool
-    told: Mapping[str, str]
+    paths: list[str] = positional(
+        f"devices of cards ({example_device()}) or image files, and last the folder to collect into",
+        "CARD ... [into] FOLDER", nargs="*",
+    )  # fmt: skip
+    all: bool = flag("every Miniscope card in the readers")
+    name: str = option(
+        "name of each card's files, of what is told and {card}, its id (default: %(default)s)", "TEMPLATE",
+        default=DEFAULT,
+    )  # fmt: skip
+    report: bool = flag("a page about each card (.html)")
+    export: list[str] = several(
+        "a format (see `export`), an ending such as .ome.tif, or a preset of an export; can be given again", "WHAT"
+    )
+    archive: str | None = option("all of them in one Zarr store too, as `archive` writes it", "STORE")
+    cluster: str | None = option(
+        "have the workers of a dask.distributed scheduler write the archive; they read the copies by the same paths "
+        "as this computer", "ADDRESS",
+    )  # fmt: skip
+    deep: bool = flag("check every buffer header")
+    layout: str | None = option("id or file of the cards' layout, where it is not detected")
+    at_once: int | None = option("cards read side by side (default: all)", "N")
+    image: bool = flag("allow image files and loop devices (--all, --then-prepare)")
+    json: bool = flag("print one JSON object; nothing is asked")
+    then_prepare: str | None = option("prepare the cards again with these settings", "PRESET", group=_NEXT)
+    settings: str | None = option(
+        "NAME=VALUE words that count more than the preset's; a column of the table too", "WORDS", group=_NEXT
+    )
+    yes: bool = flag("do not ask; needs every card's id, by --card or in the table", group=_NEXT)
+    card: list[str] = several("card id that is meant; can be given again", "ID", group=_NEXT)
+    expect_size: str | None = option("allow cards of this size (for example 512G) above 256 GB", "SIZE", group=_NEXT)
+    backup_dir: str | None = option("folder for backups and journals", "DIR", group=_NEXT)
+    table: str | None = option("CSV or YAML that names each card by its id in a column `card`", "FILE", group=_TOLD)
+    told: Mapping[str, str] = texts(TOLD, group=_TOLD)
 
 
 def collect_cards(args: Collecting, report: Said, progress: Progress | None) -> int:
@@ -145,9 +165,8 @@ def _readying(args: Collecting) -> Readying | None:
                 raise OptionError(f"--{name.replace('_', '-')} is of --then-prepare, which is not asked for")
         return None
     return Readying(Preparing(
-        "prepare", "", args.layout, None, args.image, dry_run=False, json=args.json, backup_dir=args.backup_dir,
-        yes=args.yes, expect_size=args.expect_size, discard_recording=None, settings=[], no_stamp=False,
-        preset=args.then_prepare, keep=False, wipe_minutes=None,
+        command="prepare", device="", layout=args.layout, image=args.image, json=args.json, settings=[], yes=args.yes,
+        backup_dir=args.backup_dir, expect_size=args.expect_size, preset=args.then_prepare,
     ))  # fmt: skip
 
 
@@ -162,41 +181,6 @@ def _with_words(readying: Readying, cards: Sequence[CollectJob], table: CardTabl
     return replace(readying, settings=words, named=frozenset(named))
 
 
-def _taken(namespace: Any) -> Any:
-    namespace.told = {name: getattr(namespace, name) for name in TOLD if getattr(namespace, name) is not None}
-    namespace.export, namespace.card = namespace.export or [], namespace.card or []
-    return guarded(Collecting, collect_cards)(namespace)
-
-
-def _next_recording(parser: argparse.ArgumentParser) -> None:
-    again = parser.add_argument_group(
-        "the next recording", "Each card is prepared as `prepare` does it, and only once all that was asked of it is "
-        "done and what is erased was compared with its copy.",
-    )  # fmt: skip
-    again.add_argument("--then-prepare", metavar="PRESET", help="prepare the cards again with these settings")
-    again.add_argument(
-        "--settings",
-        metavar="WORDS",
-        help="NAME=VALUE words that count more than the preset's; a column of the table too",
-    )
-    again.add_argument(
-        "--yes", action="store_true", help="do not ask; needs every card's id, by --card or in the table"
-    )
-    again.add_argument("--card", action="append", metavar="ID", help="card id that is meant; can be given again")
-    again.add_argument("--expect-size", metavar="SIZE", help="allow cards of this size (for example 512G) above 256 GB")
-    again.add_argument("--backup-dir", metavar="DIR", help="folder for backups and journals")
-
-
-def _told(parser: argparse.ArgumentParser) -> None:
-    about = parser.add_argument_group(
-        "what the cards do not know", "Kept beside the copy and carried into everything made of it. These are told of "
-        "all cards; a table tells of each. What the names need and nobody told is asked for on a terminal.",
-    )  # fmt: skip
-    about.add_argument("--table", metavar="FILE", help="CSV or YAML that names each card by its id in a column `card`")
-    for name, text in TOLD.items():
-        about.add_argument(f"--{name}", metavar="TEXT", help=text)
-
-
 def register(subparsers: Any) -> None:
     """Add the command to an argparse subparsers object."""
     parser = subparsers.add_parser(
@@ -206,34 +190,5 @@ def register(subparsers: Any) -> None:
         "is asked. Several readers are read side by side. Run it again to go on after an interruption: what is done is "
         "not done twice.",
     )  # fmt: skip
-    parser.add_argument(
-        "paths", metavar="CARD ... [into] FOLDER", nargs="*",
-        help=f"devices of cards ({example_device()}) or image files, and last the folder to collect into",
-    )  # fmt: skip
+    guarded(parser, Collecting, collect_cards)
     anywhere(parser, "paths")
-    parser.add_argument("--all", action="store_true", help="every Miniscope card in the readers")
-    parser.add_argument(
-        "--name", metavar="TEMPLATE", default=DEFAULT,
-        help="name of each card's files, of what is told and {card}, its id (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument("--report", action="store_true", help="a page about each card (.html)")
-    parser.add_argument(
-        "--export", action="append", metavar="WHAT",
-        help="a format (see `export`), an ending such as .ome.tif, or a preset of an export; can be given again",
-    )  # fmt: skip
-    parser.add_argument("--archive", metavar="STORE", help="all of them in one Zarr store too, as `archive` writes it")
-    parser.add_argument(
-        "--cluster", metavar="ADDRESS",
-        help="have the workers of a dask.distributed scheduler write the archive; they read the copies by the same "
-        "paths as this computer",
-    )  # fmt: skip
-    parser.add_argument("--deep", action="store_true", help="check every buffer header")
-    parser.add_argument("--layout", help="id or file of the cards' layout, where it is not detected")
-    parser.add_argument("--at-once", type=int, metavar="N", help="cards read side by side (default: all)")
-    parser.add_argument(
-        "--image", action="store_true", help="allow image files and loop devices (--all, --then-prepare)"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object; nothing is asked")
-    _next_recording(parser)
-    _told(parser)
-    parser.set_defaults(func=_taken, command="collect")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,29 +17,30 @@ from miniscope_xr.tools.flash.disks.find import identify
 from miniscope_xr.tools.flash.errors import DONE, CheckFailedError
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.steps import Said, say
+from miniscope_xr.tools.stream.arguments import flag, option, positional
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Copying:
-    device: str
-    out: str
-    layout: str | None
-    force: bool
-    json: bool
+    device: str = positional("device of the card, an image file or its URL", "CARD")
+    out: str = positional("the image to write; an unfinished one goes on where it stopped", "OUT.img")
+    layout: str | None = option("id or file of the card's layout, where the card does not tell it")
+    force: bool = flag("replace OUT.img")
+    json: bool = flag("print one JSON object")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CopyToImage(_Copying):
     """``image``."""
 
-    frames: int | None
+    frames: int | None = option("the first N frames only", "N")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rescue(_Copying):
     """``rescue``."""
 
-    all: bool
+    all: bool = flag("older recordings too, each in an image of its own")
 
 
 def _one_at_a_time(args: _Copying) -> AbstractContextManager[None]:
@@ -90,23 +90,11 @@ def rescue(args: Rescue, report: Said, progress: Progress | None) -> int:
     return DONE
 
 
-def _copying(parser: argparse.ArgumentParser, out: str) -> None:
-    parser.add_argument("device", metavar="CARD", help="device of the card, an image file or its URL")
-    parser.add_argument("out", metavar="OUT.img", help=f"{out}; an unfinished one goes on where it stopped")
-    parser.add_argument("--layout", help="id or file of the card's layout, where the card does not tell it")
-    parser.add_argument("--force", action="store_true", help="replace OUT.img")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-
-
 def register(subparsers: Any) -> None:
     """Add the commands to the command line."""
     text = "copy a card, trimmed to its recordings, around bad sectors"
     parser = subparsers.add_parser("image", help=text, description=text)
-    _copying(parser, "the copy")
-    parser.add_argument("--frames", type=int, metavar="N", help="the first N frames only")
-    parser.set_defaults(func=guarded(CopyToImage, image), command="image")
+    guarded(parser, CopyToImage, image)
     text = "read a whole card, also a formatted one, and make an image of what is left of its recordings"
     parser = subparsers.add_parser("rescue", help=text, description=text)
-    _copying(parser, "the image")
-    parser.add_argument("--all", action="store_true", help="older recordings too, each in an image of its own")
-    parser.set_defaults(func=guarded(Rescue, rescue), command="rescue")
+    guarded(parser, Rescue, rescue)

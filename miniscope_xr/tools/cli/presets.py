@@ -14,38 +14,34 @@ from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.flash import presets
 from miniscope_xr.tools.flash.presets import ExportPreset, Preset
 from miniscope_xr.tools.flash.settings import check_words
-from miniscope_xr.tools.stream.arguments import anywhere, typed
+from miniscope_xr.tools.stream.arguments import anywhere, flag, option, positional, runs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PresetList:
     """``preset list``."""
 
-    json: bool
+    json: bool = flag("print one JSON object")
 
 
-@dataclass(frozen=True)
-class PresetShow:
-    """``preset show``."""
-
-    name: str
-    json: bool
-
-
-@dataclass(frozen=True)
-class PresetSave:
-    """``preset save``."""
-
-    name: str
-    words: list[str]
-    layout: str | None
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PresetRemove:
     """``preset remove``."""
 
-    name: str
+    name: str = positional(None, "NAME")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresetShow(PresetRemove, PresetList):
+    """``preset show``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresetSave(PresetRemove):
+    """``preset save``."""
+
+    words: list[str] = positional("gain=2x led=10; or to=nwb species='Mus musculus'", "NAME=VALUE", nargs="*")
+    layout: str | None = option("id or file of the layout that the settings are of (default: the card's)")
 
 
 def _kind(preset: Preset | ExportPreset) -> str:
@@ -129,21 +125,14 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser("preset", help=text, description=f"{text[0].upper()}{text[1:]}.")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     made = verbs.add_parser("list", help="show all", description="Show all presets.")
-    made.add_argument("--json", action="store_true", help="print one JSON object")
-    made.set_defaults(func=typed(PresetList, list_presets))
+    runs(made, PresetList, list_presets)
     made = verbs.add_parser("show", help="show one", description="Show one preset.")
-    made.add_argument("name", metavar="NAME")
-    made.add_argument("--json", action="store_true", help="print one JSON object")
-    made.set_defaults(func=typed(PresetShow, show_preset))
+    runs(made, PresetShow, show_preset)
     made = verbs.add_parser(
         "save", help="keep settings or an export, in the place of what has this name",
         description="Keep settings as they are typed behind `prepare`, or with to=FORMAT an export and its options.",
     )  # fmt: skip
-    made.add_argument("name", metavar="NAME")
-    made.add_argument("words", metavar="NAME=VALUE", nargs="*", help="gain=2x led=10; or to=nwb species='Mus musculus'")
-    made.add_argument("--layout", help="id or file of the layout that the settings are of (default: the card's)")
+    runs(made, PresetSave, save_preset)
     anywhere(made, "words")
-    made.set_defaults(func=typed(PresetSave, save_preset))
     made = verbs.add_parser("remove", help="take one out", description="Take a preset out.")
-    made.add_argument("name", metavar="NAME")
-    made.set_defaults(func=typed(PresetRemove, remove_preset))
+    runs(made, PresetRemove, remove_preset)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import math
@@ -29,14 +28,8 @@ from miniscope_xr.tools.flash.errors import DONE, PROBLEMS
 from miniscope_xr.tools.simulate import PowerLoss, Stall, calcium_scene
 from miniscope_xr.tools.simulate import simulate as make
 from miniscope_xr.tools.simulate.scene import Scenery, Uint8Image
-from miniscope_xr.tools.stream.arguments import typed
+from miniscope_xr.tools.stream.arguments import flag, option, positional, runs, several
 from miniscope_xr.tools.stream.outputs import progress_bar, refuse_existing, refuse_source, whole_file
-
-
-def _card(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("card", metavar="CARD", help=f"a card's device ({example_device()}) or an image file")
-    parser.add_argument("--layout", help="id or file of the card's layout, where it is not detected")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _setting_lines(layout: Layout, settings: dict[str, int]) -> list[str]:
@@ -62,45 +55,45 @@ def _heading(path: str, device: dict[str, Any]) -> str:
     return plain(f"{path}: {device['model'] or device['kind']}, {device['size'] / 1e9:.2f} GB{number}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Info:
     """``info``."""
 
-    card: str
-    layout: str | None
-    json: bool
+    card: str = positional(f"a card's device ({example_device()}) or an image file", "CARD")
+    layout: str | None = option("id or file of the card's layout, where it is not detected")
+    json: bool = flag("print one JSON object")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Check(Info):
     """``check``."""
 
-    deep: bool
+    deep: bool = flag("read every buffer header")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Layouts:
     """``layouts``."""
 
-    layout: str | None
-    json: bool
-    draft: str | None
-    out: str | None
-    force: bool
+    layout: str | None = positional("only this one (id or file)", nargs="?")
+    json: bool = flag("print one JSON object")
+    draft: str | None = option("a layout to start from, by what the headers of CARD show", "CARD")
+    out: str | None = option("with --draft: write it there", "FILE")
+    force: bool = flag("with --draft: overwrite an existing file")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Simulate:
     """``simulate``."""
 
-    out: str
-    layout: str
-    build: str | None
-    frames: int
-    stall: list[str]
-    power_loss: float | None
-    seed: int
-    force: bool
+    out: str = positional("image file to write", "OUT")
+    layout: str = option("layout (default %(default)s)", default="v4-wirefree")
+    build: str | None = option("firmware build of the layout (default: its first)")
+    frames: int = option("camera frames (default %(default)s)", default=200)
+    stall: list[str] = several("a card stall, in ms; repeatable", "AT:LENGTH")
+    power_loss: float | None = option("the battery dies at this ms", "AT")
+    seed: int = option("two seeds give two scenes", default=0)
+    force: bool = flag("overwrite an existing file")
 
 
 def info(args: Info) -> int:
@@ -260,29 +253,10 @@ def _number(text: str) -> float:
 
 def register(subparsers: Any) -> None:
     """Add the commands to an argparse subparsers object."""
-    parser = subparsers.add_parser("info", help="settings, recordings and gaps of a card")
-    _card(parser)
-    parser.set_defaults(func=typed(Info, info))
-    parser = subparsers.add_parser("check", help="what is wrong with a card, in sentences; exit code 7 if anything is")
-    _card(parser)
-    parser.add_argument("--deep", action="store_true", help="read every buffer header")
-    parser.set_defaults(func=typed(Check, check_command))
-    parser = subparsers.add_parser("layouts", help="the card layouts there are, with their settings")
-    parser.add_argument("layout", nargs="?", help="only this one (id or file)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--draft", metavar="CARD", help="a layout to start from, by what the headers of CARD show")
-    parser.add_argument("--out", metavar="FILE", help="with --draft: write it there")
-    parser.add_argument("--force", action="store_true", help="with --draft: overwrite an existing file")
-    parser.set_defaults(func=typed(Layouts, layouts))
-    parser = subparsers.add_parser("simulate", help="write a card image as the firmware would, without a microscope")
-    parser.add_argument("out", metavar="OUT", help="image file to write")
-    parser.add_argument("--layout", default="v4-wirefree", help="layout (default %(default)s)")
-    parser.add_argument("--build", help="firmware build of the layout (default: its first)")
-    parser.add_argument("--frames", type=int, default=200, help="camera frames (default %(default)s)")
-    parser.add_argument(
-        "--stall", action="append", default=[], metavar="AT:LENGTH", help="a card stall, in ms; repeatable"
-    )
-    parser.add_argument("--power-loss", type=float, metavar="AT", help="the battery dies at this ms")
-    parser.add_argument("--seed", type=int, default=0, help="two seeds give two scenes")
-    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
-    parser.set_defaults(func=typed(Simulate, simulate))
+    runs(subparsers.add_parser("info", help="settings, recordings and gaps of a card"), Info, info)
+    text = "what is wrong with a card, in sentences; exit code 7 if anything is"
+    runs(subparsers.add_parser("check", help=text), Check, check_command)
+    text = "the card layouts there are, with their settings"
+    runs(subparsers.add_parser("layouts", help=text), Layouts, layouts)
+    text = "write a card image as the firmware would, without a microscope"
+    runs(subparsers.add_parser("simulate", help=text), Simulate, simulate)

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from miniscope_xr.tools.cli.runner import say_line
-from miniscope_xr.tools.stream.arguments import typed
+from miniscope_xr.tools.stream.arguments import flag, option, positional, runs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Viewing:
     """``view``."""
 
-    cards: list[str]
-    browser: bool
-    port: int
+    cards: list[str] = positional("devices or image files; none: choose in the page", "CARD", nargs="*")
+    no_browser: bool = flag("print the address, open nothing")
+    port: int = option("a port of one's own choice (default: a free one)", default=0)
 
 
 def without_browser() -> str:
@@ -43,7 +43,7 @@ def view(args: Viewing) -> int:
 
     def ready() -> None:
         print(viewer.url, flush=True)
-        if args.browser and ((no := without_browser()) or not webbrowser.open(viewer.url)):
+        if not args.no_browser and ((no := without_browser()) or not webbrowser.open(viewer.url)):
             say_line(f"{no or 'no browser could be started'}; open this address in one on this computer")
             if "SSH_CONNECTION" in os.environ:
                 port = viewer.url.split(":")[2].partition("/")[0]
@@ -67,7 +67,4 @@ def register(subparsers: Any) -> None:
         description="Open a page in the browser that plays the recordings of cards. It is served from this computer "
         "to this computer, prepares cards as `prepare` does, and ends when the page is closed or with Ctrl+C.",
     )  # fmt: skip
-    parser.add_argument("cards", nargs="*", metavar="CARD", help="devices or image files; none: choose in the page")
-    parser.add_argument("--no-browser", dest="browser", action="store_false", help="print the address, open nothing")
-    parser.add_argument("--port", type=int, default=0, help="a port of one's own choice (default: a free one)")
-    parser.set_defaults(func=typed(Viewing, view))
+    runs(parser, Viewing, view)

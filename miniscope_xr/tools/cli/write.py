@@ -18,7 +18,7 @@ from miniscope_xr.tools.export import export as write
 from miniscope_xr.tools.export.formats import FORMATS
 from miniscope_xr.tools.export.options import ABOUT
 from miniscope_xr.tools.report import write_report
-from miniscope_xr.tools.stream.arguments import rate_of, taken, typed
+from miniscope_xr.tools.stream.arguments import flag, option, positional, rate_of, runs, several, texts
 from miniscope_xr.tools.video.codecs import CONTAINERS
 from miniscope_xr.tools.video.write import dataset_to_video, time_stamps_path
 
@@ -35,59 +35,29 @@ def _rows(text: str) -> slice:
     return slice(*numbers)
 
 
-def _common(parser: argparse.ArgumentParser, out: str) -> None:
-    parser.add_argument("card", metavar="CARD", help=f"a card's device ({example_device()}) or an image file")
-    parser.add_argument("out", metavar="OUT", help=out)
-    parser.add_argument("--layout", help="id or file of the card's layout, where it is not detected")
-    parser.add_argument("--force", action="store_true", help="overwrite an output that is there")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar, no words")
+_ABOUT = ("what the card does not know", "A format that cannot hold one of these says so; nwb holds all of them.")
 
 
-def picture(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which part of the recording is shown."""
-    parser.add_argument("--time", metavar="FROM:TO", help="a stretch since the first frame, such as 5s:60s or 2min:")
-    parser.add_argument("--crop", metavar="X,Y,W,H", help="a part of the picture, in px")
-    parser.add_argument("--bin", type=int, metavar="N", help="mean of N x N pixels")
-
-
-def _selection(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--recording", type=int, metavar="N", help="which recording, where the card holds several")
-    parser.add_argument(
-        "--until", type=int, metavar="FRAME", help="last frame number to write, where `info` says the end is in doubt"
-    )
-    parser.add_argument("--gaps", choices=("skip", "fill"), default="skip", help="fill: blank frames for lost ones")
-    parser.add_argument("--errors", choices=("raise", "fill"), default="raise", help="fill: black for bad sectors")
-    parser.add_argument("--frames", type=_rows, metavar="A:B", help="some rows of the recording, for example 100:200")
-    picture(parser)
-    parser.add_argument(
-        "--fps",
-        type=rate_of,
-        default=None,
-        metavar="RATE",
-        help="measured (default), nominal (the setting), or a number",
-    )
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Writing:
-    card: str
+    card: str = positional(f"a card's device ({example_device()}) or an image file", "CARD")
     out: str
-    layout: str | None
-    force: bool
-    quiet: bool
+    layout: str | None = option("id or file of the card's layout, where it is not detected")
+    force: bool = flag("overwrite an output that is there")
+    quiet: bool = flag("no progress bar, no words")
+    time: str | None = option("a stretch since the first frame, such as 5s:60s or 2min:", "FROM:TO")
+    crop: str | None = option("a part of the picture, in px", "X,Y,W,H")
+    bin: int | None = option("mean of N x N pixels", "N")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Selection(_Writing):
-    recording: int | None
-    until: int | None
-    gaps: str
-    errors: str
-    frames: slice | None
-    time: str | None
-    crop: str | None
-    bin: int | None
-    fps: float | str | None
+    recording: int | None = option("which recording, where the card holds several", "N")
+    until: int | None = option("last frame number to write, where `info` says the end is in doubt", "FRAME")
+    gaps: str = option("fill: blank frames for lost ones", choices=("skip", "fill"), default="skip")
+    errors: str = option("fill: black for bad sectors", choices=("raise", "fill"), default="raise")
+    frames: slice | None = option("some rows of the recording, for example 100:200", "A:B", type=_rows)
+    fps: float | str | None = option("measured (default), nominal (the setting), or a number", "RATE", type=rate_of)
 
     @property
     def part(self) -> dict[str, Any]:
@@ -95,41 +65,46 @@ class _Selection(_Writing):
         return {"frames": self.frames, "time": self.time, "crop": self.crop, "bin": self.bin}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Video(_Selection):
     """``video``."""
 
-    codec: str
-    color: bool
-    dff: bool
-    no_time_stamps: bool
+    out: str = positional("video file: .avi, .mkv, .mp4 or .mov", "OUT")
+    codec: str = option(f"{', '.join(CONTAINERS)}; GREY (default) and FFV1 (half the size) are exact", default="GREY")
+    color: bool = flag("three equal channels; not with GREY, which has one")
+    dff: bool = flag("a preview of dF/F: white is 50 %% above rest")
+    no_time_stamps: bool = flag("write no CSV")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Export(_Selection):
-    """``export``, without what it is told of the session."""
+    """``export``."""
 
-    to: str | None
-    start: str | None
-    codec: str | None
-    compression: int | None
-    clock: list[str] | None
-    camera: str | None
-    join: list[str] | None
-    apart: float | None
+    out: str = positional("file or folder to write", "OUT")
+    to: str | None = option("format; else the ending of OUT says it", choices=tuple(FORMATS))
+    start: str | None = option("when the recording began, e.g. 2026-03-14T15:09:26", "TIME")
+    codec: str | None = option("of a miniscope-daq folder: FFV1 (default) or GREY")
+    compression: int | None = option("netcdf, hdf5, tiff: 0 (none) to 9 (smallest)", "LEVEL")
+    clock: list[str] = several(
+        "times by another clock, which `align` wrote; with --join once for each recording, in their order", "JSON"
+    )
+    join: list[str] = several(
+        "another recording of the same session, which is put behind: a card, or a number: of the same card", "CARD"
+    )
+    apart: float | None = option("s between joined recordings, where it is known", "S")
+    camera: str | None = option("behaviour video or camera's folder, to lie beside the recording", "VIDEO")
+    about: Mapping[str, str] = texts(ABOUT, group=_ABOUT)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report(_Writing):
     """``report``."""
 
-    date: str
-    animal: str
-    notes: str
-    time: str | None
-    crop: str | None
-    bin: int | None
-    dff: bool
+    out: str = positional("page to write (.html)", "OUT")
+    date: str = option("when it was recorded; the card does not know", "TIME", default="")
+    animal: str = option("shown on the page", "NAME", default="")
+    notes: str = option("shown on the page", "TEXT", default="")
+    dff: bool = flag("dF/F in film and frames: white is 50 %% above rest")
 
 
 def _open(args: _Selection) -> Any:
@@ -170,16 +145,16 @@ def video(args: Video) -> int:
     return 0
 
 
-def export(args: Export, about: Mapping[str, str | None]) -> int:
-    """Write a recording for another program; ``about`` is what the card does not know."""
+def export(args: Export) -> int:
+    """Write a recording for another program."""
     told: dict[str, Any] = {
         "fps": args.fps, "start": args.start, "codec": args.codec, "camera": args.camera,
-        "compression": args.compression, **about
+        "compression": args.compression, **args.about
     }  # fmt: skip
     if args.join and args.until is not None:
         raise OptionError("--until ends one recording; it cannot be given together with --join")
     opening = {"layout": args.layout, "until": args.until, "gaps": args.gaps, "errors": args.errors}
-    session = Session(args.card, args.recording, args.join or (), args.clock or (), args.apart, opening)
+    session = Session(args.card, args.recording, args.join, args.clock, args.apart, opening)
     with ExitStack() as stack:
         ds = session.opened(stack)
         count = ds.sizes["frame"]
@@ -213,15 +188,7 @@ def _video(subparsers: Any) -> None:
         "video", help="write a recording as a video",
         description="Write a recording as a video at its true frame rate, and its time stamps as CSV beside it.",
     )  # fmt: skip
-    _common(parser, "video file: .avi, .mkv, .mp4 or .mov")
-    _selection(parser)
-    parser.add_argument(
-        "--codec", default="GREY", help=f"{', '.join(CONTAINERS)}; GREY (default) and FFV1 (half the size) are exact"
-    )
-    parser.add_argument("--color", action="store_true", help="three equal channels; not with GREY, which has one")
-    parser.add_argument("--dff", action="store_true", help="a preview of dF/F: white is 50 %% above rest")
-    parser.add_argument("--no-time-stamps", action="store_true", help="write no CSV")
-    parser.set_defaults(func=typed(Video, video))
+    runs(parser, Video, video)
 
 
 def _export(subparsers: Any) -> None:
@@ -230,30 +197,7 @@ def _export(subparsers: Any) -> None:
         "export", help="write a recording for minian, CaImAn, suite2p, NWB, MATLAB ...",
         description=f"Write a recording for another program. Formats: {listed}.",
     )  # fmt: skip
-    _common(parser, "file or folder to write")
-    _selection(parser)
-    parser.add_argument("--to", choices=tuple(FORMATS), help="format; else the ending of OUT says it")
-    parser.add_argument("--start", metavar="TIME", help="when the recording began, e.g. 2026-03-14T15:09:26")
-    parser.add_argument("--codec", help="of a miniscope-daq folder: FFV1 (default) or GREY")
-    parser.add_argument("--compression", type=int, metavar="LEVEL", help="netcdf, hdf5, tiff: 0 (none) to 9 (smallest)")
-    parser.add_argument(
-        "--clock", metavar="JSON", action="append",
-        help="times by another clock, which `align` wrote; with --join once for each recording, in their order",
-    )  # fmt: skip
-    parser.add_argument(
-        "--join", metavar="CARD", action="append",
-        help="another recording of the same session, which is put behind: a card, or a number: of the same card",
-    )  # fmt: skip
-    parser.add_argument("--apart", type=float, metavar="S", help="s between joined recordings, where it is known")
-    parser.add_argument(
-        "--camera", metavar="VIDEO", help="behaviour video or camera's folder, to lie beside the recording"
-    )
-    session = parser.add_argument_group(
-        "what the card does not know", "A format that cannot hold one of these says so; nwb holds all of them."
-    )
-    for name, text in ABOUT.items():
-        session.add_argument(f"--{name.replace('_', '-')}", metavar="TEXT", help=text)
-    parser.set_defaults(func=lambda args: export(taken(Export, args), {name: getattr(args, name) for name in ABOUT}))
+    runs(parser, Export, export)
 
 
 def _report(subparsers: Any) -> None:
@@ -261,13 +205,7 @@ def _report(subparsers: Any) -> None:
         "report", help="write one page that shows what is on a card",
         description="Write one self-contained HTML page: what was recorded, what is missing, how it looks.",
     )  # fmt: skip
-    _common(parser, "page to write (.html)")
-    parser.add_argument("--date", default="", metavar="TIME", help="when it was recorded; the card does not know")
-    parser.add_argument("--animal", default="", metavar="NAME", help="shown on the page")
-    parser.add_argument("--notes", default="", metavar="TEXT", help="shown on the page")
-    picture(parser)
-    parser.add_argument("--dff", action="store_true", help="dF/F in film and frames: white is 50 %% above rest")
-    parser.set_defaults(func=typed(Report, report))
+    runs(parser, Report, report)
 
 
 def register(subparsers: Any) -> None:

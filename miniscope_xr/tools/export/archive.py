@@ -25,7 +25,7 @@ from miniscope_xr.tools.export.archive_store import (
 )
 from miniscope_xr.tools.export.cluster import by_a_worker, refuse_blind, scheduler, why_it_failed
 from miniscope_xr.tools.export.helpers import written_here
-from miniscope_xr.tools.stream.arguments import typed
+from miniscope_xr.tools.stream.arguments import flag, option, positional, runs
 from miniscope_xr.tools.stream.libraries import need
 from miniscope_xr.tools.stream.outputs import progress_bar
 
@@ -171,19 +171,22 @@ def _shared_out(blocks: list[Block], where: int | Executor | None) -> Generator[
         yield from written_here(blocks, where)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Archiving:
     """``archive``."""
 
-    cards: list[str]
-    store: str
-    workers: int | None
-    layout: str | None
-    gaps: str | None
-    errors: str | None
-    zarr_format: int
-    cluster: str | None
-    quiet: bool
+    cards: list[str] = positional("device of a card, image file or URL", "CARD", nargs="+")
+    store: str = positional("folder or URL of the Zarr store, for example lab.zarr", "STORE")
+    workers: int | None = option("processes (default: one a core)", "N")
+    cluster: str | None = option(
+        "have the workers of a dask.distributed scheduler write (tcp://HOST:8786); they read the images by the same "
+        "paths as this computer", "ADDRESS",
+    )  # fmt: skip
+    layout: str | None = option("id or file of the cards' layout, where it is not detected")
+    gaps: str | None = option("fill: blank frames for lost ones", choices=("skip", "fill"))
+    errors: str | None = option("fill: black for bad sectors", choices=("raise", "fill"))
+    zarr_format: int = option("2 (default) is what minian reads", default=2, choices=(2, 3))
+    quiet: bool = flag("no progress bar, no words")
 
 
 def _command(args: Archiving) -> int:
@@ -202,17 +205,4 @@ def register(subparsers: Any) -> None:
         description="Copy cards into one Zarr store, in parallel. Run it again to go on after an interruption; "
         "cards that are in the store already are left alone.",
     )
-    parser.add_argument("cards", metavar="CARD", nargs="+", help="device of a card, image file or URL")
-    parser.add_argument("store", metavar="STORE", help="folder or URL of the Zarr store, for example lab.zarr")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
-    parser.add_argument(
-        "--cluster", metavar="ADDRESS",
-        help="have the workers of a dask.distributed scheduler write (tcp://HOST:8786); they read the images by the "
-        "same paths as this computer",
-    )  # fmt: skip
-    parser.add_argument("--layout", help="id or file of the cards' layout, where it is not detected")
-    parser.add_argument("--gaps", choices=("skip", "fill"), help="fill: blank frames for lost ones")
-    parser.add_argument("--errors", choices=("raise", "fill"), help="fill: black for bad sectors")
-    parser.add_argument("--zarr-format", type=int, choices=(2, 3), default=2, help="2 (default) is what minian reads")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar, no words")
-    parser.set_defaults(func=typed(Archiving, _command))
+    runs(parser, Archiving, _command)

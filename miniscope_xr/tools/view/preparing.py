@@ -109,9 +109,8 @@ class Preparer:
     def _ready(shown: _Shown, words: Sequence[str]) -> Prepared:
         return to_prepare(
             Preparing(
-                "prepare", shown.seen.disk.path, shown.layout, None, shown.image, dry_run=False, json=True,
-                backup_dir=None, yes=False, expect_size=None, discard_recording=None, settings=list(words),
-                no_stamp=False, keep=False, wipe_minutes=None,
+                command="prepare", device=shown.seen.disk.path, layout=shown.layout, image=shown.image, json=True,
+                settings=list(words),
             ),
             shown.seen,
         )  # fmt: skip
