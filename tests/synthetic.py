@@ -62,13 +62,8 @@ class SyntheticCard:
         seed: int = 0,
         **options: Any,
     ) -> None:
-        given: dict[str, Any] = {
-            "clock_ppm": 0.0, "jitter_ms": 0.0, "battery": 190, "battery_slope": 0.001, "battery_first_ms": 100.0,
-            "write_keys": True, "seed": seed, **options,
-        }  # fmt: skip
-        self.spec = spec = make_spec(
-            layout, build, width=width, height=height, settings=settings, frames=None, seconds=None, options=given
-        )
+        given: dict[str, Any] = {"battery": 190, "battery_slope": 0.001, "seed": seed, **options}
+        self.spec = spec = make_spec(layout, build, width=width, height=height, settings=settings, **given)
         assert not spec.whole_frames, "SyntheticCard is for layouts with buffers"
         self.layout, self.build = spec.layout, spec.build
         self.reads: list[tuple[int, int]] = []

@@ -24,26 +24,17 @@ _CHANCE = 4  # bytes in a row that are blank in a picture too
 
 
 class Buffer(NamedTuple):
-    """One buffer whose header vouches for it.
-
-    Attributes
-    ----------
-    header : structured array of one
-    data : bytes
-    landed : int
-        Bytes of ``data`` from its start that reached the card as far as the headers tell (fewer than all behind a
-        power loss).
-    readable : bool
-        No sector of it is unreadable; the bytes of those that are, are zeros.
-    whole : bool
-        All the data its header promises is there, and readable.
-    """
+    """One buffer whose header vouches for it."""
 
     header: Array
     data: bytes
     landed: int
+    """Bytes of ``data`` from its start that reached the card as far as the headers tell (fewer than all behind a power
+    loss)."""
     readable: bool
+    """No sector of it is unreadable; the bytes of those that are, are zeros."""
     whole: bool
+    """All the data its header promises is there, and readable."""
 
 
 class BufferReader:

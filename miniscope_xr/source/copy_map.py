@@ -61,24 +61,16 @@ def unread_spans(text: str) -> list[tuple[int, int]]:
 
 @dataclass
 class CopyMap:
-    """Which bytes of ``end`` are copied (``+``), unreadable (``-``) or not tried (``?``).
-
-    Attributes
-    ----------
-    end : int
-        Bytes the copy will have.
-    card : str
-        :func:`card_marks` of the card.
-    done : int
-        Bytes tried so far, from the start on.
-    bad : list of (offset, length)
-        Unreadable bytes.
-    """
+    """Which bytes of ``end`` are copied (``+``), unreadable (``-``) or not tried (``?``)."""
 
     end: int
+    """Bytes the copy will have."""
     card: str
+    """:func:`card_marks` of the card."""
     done: int = 0
+    """Bytes tried so far, from the start on."""
     bad: list[tuple[int, int]] = field(default_factory=list)
+    """Unreadable bytes."""
 
     @property
     def unread(self) -> list[tuple[int, int]]:

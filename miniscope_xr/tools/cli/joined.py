@@ -17,28 +17,19 @@ from miniscope_xr.tools.clock.saved import read_clock
 
 @dataclass(frozen=True)
 class Session:
-    """The recordings of a session.
-
-    Attributes
-    ----------
-    card, recording
-        The first one; None is the only one of its card.
-    others
-        What comes behind it: cards, or numbers of other recordings of the same card.
-    clocks
-        A file that ``align`` wrote for each of them, in this order, or none.
-    apart
-        s between the end of one and the start of the next, where it is known and they were not aligned.
-    options
-        How each of them is opened.
-    """
+    """The recordings of a session."""
 
     card: str
     recording: int | None
+    """The first one; None is the only one of its card."""
     others: Sequence[str]
+    """What comes behind it: cards, or numbers of other recordings of the same card."""
     clocks: Sequence[str]
+    """A file that ``align`` wrote for each of them, in this order, or none."""
     apart: float | None
+    """s between the end of one and the start of the next, where it is known and they were not aligned."""
     options: dict[str, Any]
+    """How each of them is opened."""
 
     def opened(self, stack: ExitStack) -> xr.Dataset:
         """Open them, as long as ``stack`` is, as one recording; nothing of their pixels is read yet.

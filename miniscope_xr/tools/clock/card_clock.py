@@ -14,21 +14,14 @@ from miniscope_xr.tools.stream.timing import BLANK, filled_times, frame_numbers,
 
 @dataclass(frozen=True)
 class CardClock:
-    """A recording by its card's clock.
-
-    Attributes
-    ----------
-    times
-        When each frame was taken, in s.
-    period
-        From one frame to the next, in s.
-    delay
-        Seconds that the firmware was told to wait before it began (``delay_start``).
-    """
+    """A recording by its card's clock."""
 
     times: Array
+    """When each frame was taken, in s."""
     period: float
+    """From one frame to the next, in s."""
     delay: int = 0
+    """Seconds that the firmware was told to wait before it began (``delay_start``)."""
 
     @property
     def start(self) -> float:

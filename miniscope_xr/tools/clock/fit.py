@@ -34,43 +34,29 @@ class ClockError(OptionError):
 
 @dataclass(frozen=True)
 class ClockFit:
-    """How another clock goes against the card's: ``other = offset + (1 + drift) * (card - middle)``, jumps added.
-
-    Attributes
-    ----------
-    middle
-        Mean of the card's times that were used, in s: there the line is surest.
-    offset
-        What the other clock shows then, in s.
-    drift
-        Rate of the other clock against the card's, less 1; None where it is not known.
-    card, other
-        All pairs, in s.
-    used
-        Which of them the line goes through; the others are of two different events.
-    spread
-        Standard deviation of what these lie off the line, in s.
-    jumps
-        (card time in s, size in s) of each time that the other clock was set.
-    cover
-        Its errors: covariance of offset, drift and jumps, in s.
-    quantile
-        What a standard error is multiplied by to be 95 % sure.
-    bound
-        In s, added to every error: what is known of the events themselves, such as how long a video's frame is.
-    """
+    """How another clock goes against the card's: ``other = offset + (1 + drift) * (card - middle)``, jumps added."""
 
     middle: float
+    """Mean of the card's times that were used, in s: there the line is surest."""
     offset: float
+    """What the other clock shows then, in s."""
     drift: float | None
+    """Rate of the other clock against the card's, less 1; None where it is not known."""
     card: Array
     other: Array
+    """All pairs, in s."""
     used: Array
+    """Which of them the line goes through; the others are of two different events."""
     spread: float
+    """Standard deviation of what these lie off the line, in s."""
     jumps: tuple[tuple[float, float], ...] = ()
+    """(card time in s, size in s) of each time that the other clock was set."""
     cover: Array = field(default_factory=lambda: np.zeros((2, 2)))
+    """Its errors: covariance of offset, drift and jumps, in s."""
     quantile: float = 1.96
+    """What a standard error is multiplied by to be 95 % sure."""
     bound: float = 0.0
+    """In s, added to every error: what is known of the events themselves, such as how long a video's frame is."""
 
     def at(self, card: Array) -> Array:
         """What the other clock shows at times of the card's, in s."""

@@ -17,25 +17,18 @@ PAIR = "clock_pair"
 
 @dataclass(frozen=True)
 class Clock:
-    """Another clock against the card's.
-
-    Attributes
-    ----------
-    fit
-        The line between the two.
-    dated
-        Whether ``zero`` added to the other clock's seconds gives seconds since 1970.
-    zero
-        s.
-    source, video
-        What the times come from, as a sentence; and the behaviour video among them ("" for none).
-    """
+    """Another clock against the card's."""
 
     fit: ClockFit
+    """The line between the two."""
     dated: bool
+    """Whether ``zero`` added to the other clock's seconds gives seconds since 1970."""
     zero: float
+    """What is added to the other clock's seconds, in s."""
     source: str
+    """What the times come from, as a sentence."""
     video: str = ""
+    """The behaviour video among them; empty for none."""
 
     def __str__(self) -> str:
         fit = self.fit

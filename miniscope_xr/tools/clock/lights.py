@@ -24,22 +24,15 @@ _MOST_PAIRS = 4_000_000  # of steps of a block: more come from something else
 
 @dataclass(frozen=True)
 class Light:
-    """A light that was found.
-
-    Attributes
-    ----------
-    on, off
-        Frames of the video in which it first is on, and first is off again.
-    size
-        Grey values by which it stands out.
-    where
-        Region in px; None where it moved.
-    """
+    """A light that was found."""
 
     on: Array
     off: Array
+    """Frames of the video in which it first is on, and first is off again."""
     size: float
+    """Grey values by which it stands out."""
     where: Region | None
+    """Region in px; None where it moved."""
 
     @property
     def place(self) -> str:

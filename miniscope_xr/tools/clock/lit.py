@@ -15,22 +15,15 @@ LATE = 0.25  # s: by how much a light may be on longer or shorter than its recor
 
 @dataclass(frozen=True)
 class Lit:
-    """How long a status LED is on, in s, and when it may blink besides.
-
-    Attributes
-    ----------
-    length
-        Of the recording.
-    early
-        By how much it may have gone on before the recording; 0: it did not.
-    before, after
-        For how long before and after the recording it may blink.
-    """
+    """How long a status LED is on, in s, and when it may blink besides."""
 
     length: float
+    """Of the recording."""
     early: float = 0.0
+    """By how much it may have gone on before the recording; 0: it did not."""
     before: float = 0.0
     after: float = 0.0
+    """For how long before and after the recording it may blink."""
 
     @property
     def lengths(self) -> list[float]:

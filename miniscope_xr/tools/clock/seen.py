@@ -24,22 +24,15 @@ _NEAR = 600.0
 
 @dataclass(frozen=True)
 class BothSaw:
-    """What both clocks have seen.
-
-    Attributes
-    ----------
-    card, other
-        Times of the same events, in s.
-    bound
-        How far an event may be off by what saw it, in s.
-    source
-        Where they come from, as a sentence.
-    """
+    """What both clocks have seen."""
 
     card: Array
     other: Column
+    """Times of the same events, in s."""
     bound: float
+    """How far an event may be off by what saw it, in s."""
     source: str
+    """Where they come from, as a sentence."""
 
 
 def from_pairs(recording: CardClock, given: Any) -> BothSaw:

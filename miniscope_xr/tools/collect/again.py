@@ -42,21 +42,14 @@ _ONE_AT_A_TIME = threading.Lock()
 
 @dataclass(frozen=True)
 class Readying:
-    """What is asked for the next recording.
-
-    Attributes
-    ----------
-    asked
-        What `prepare` would be asked for, of any of the cards. With ``yes`` every card has to be named by its id.
-    settings
-        By the path of a card, NAME=VALUE words of its own, which count more than the preset's.
-    named
-        Ids of the cards that were named.
-    """
+    """What is asked for the next recording."""
 
     asked: Preparing
+    """What `prepare` would be asked for, of any of the cards. With ``yes`` every card has to be named by its id."""
     settings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By the path of a card, NAME=VALUE words of its own, which count more than the preset's."""
     named: frozenset[str] = frozenset()
+    """Ids of the cards that were named."""
 
     def of(self, path: str) -> Preparing:
         """What `prepare` would be asked for of one card."""

@@ -24,24 +24,16 @@ _OF_THE_CARD = {"frames", "force", "progress", "start", "animal", "session_id"}
 
 @dataclass(frozen=True)
 class Wanted:
-    """One export of every card.
-
-    Attributes
-    ----------
-    to
-        The format.
-    ending
-        Of the file; of a folder without one, what is put behind its name.
-    opening
-        Options with which the copy is opened.
-    options
-        Of :func:`miniscope_xr.tools.export.export`.
-    """
+    """One export of every card."""
 
     to: str
+    """The format."""
     ending: str
+    """Of the file; of a folder without one, what is put behind its name."""
     opening: Mapping[str, str] = field(default_factory=dict)
+    """Options with which the copy is opened."""
     options: Mapping[str, Any] = field(default_factory=dict)
+    """Of :func:`miniscope_xr.tools.export.export`."""
 
     def path(self, base: Path, recording: int | None) -> Path:
         """Return where it goes, for a card whose files begin with ``base``; ``recording`` where it holds several."""

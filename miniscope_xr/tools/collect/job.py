@@ -50,30 +50,20 @@ class Wish:
 
 @dataclass
 class CollectJob:
-    """A card of this run, and where its files go.
-
-    Attributes
-    ----------
-    disk
-        What the system says of it.
-    marks
-        What is on it, as a hash of a few sectors.
-    base
-        What the names of its files begin with; None for a card on which nothing was recorded.
-    about
-        What is told of it.
-    refused
-        Why it is left alone.
-    earlier
-        Of a card on which nothing was recorded: the record of its last recording, where it was prepared after that.
-    """
+    """A card of this run, and where its files go."""
 
     disk: Disk
+    """What the system says of it."""
     marks: str
+    """What is on it, as a hash of a few sectors."""
     base: Path | None = None
+    """What the names of its files begin with; None for a card on which nothing was recorded."""
     about: About = field(default_factory=dict)
+    """What is told of it."""
     refused: MiniscopeError | None = None
+    """Why it is left alone."""
     earlier: Sidecar | None = None
+    """Of a card on which nothing was recorded: the record of its last recording, where it was prepared after that."""
 
     @property
     def image(self) -> Path:
@@ -84,24 +74,16 @@ class CollectJob:
 
 @dataclass
 class Found:
-    """What came of a card: for the summary.
-
-    Attributes
-    ----------
-    files
-        What is there now, by name.
-    said
-        What was found on it, one line each.
-    problems
-        What is wrong with the recording, one line each; what to do where anything can be done.
-    steps
-        What this run did; nothing where all was there already.
-    """
+    """What came of a card: for the summary."""
 
     files: list[Path] = field(default_factory=list)
+    """What is there now, by name."""
     said: list[str] = field(default_factory=list)
+    """What was found on it, one line each."""
     problems: list[str] = field(default_factory=list)
+    """What is wrong with the recording, one line each; what to do where anything can be done."""
     steps: list[str] = field(default_factory=list)
+    """What this run did; nothing where all was there already."""
 
 
 def collect_one(

@@ -26,24 +26,16 @@ from miniscope_xr.tools.flash.errors import RefusedError
 
 @dataclass(frozen=True)
 class Telling:
-    """What is told of the cards, and what their files are called.
-
-    Attributes
-    ----------
-    template
-        Of their names.
-    given
-        Told of all of them.
-    table
-        Told of each.
-    ask
-        Asks a person for what is missing; None where nobody is there.
-    """
+    """What is told of the cards, and what their files are called."""
 
     template: str = DEFAULT
+    """Of their names."""
     given: Mapping[str, str] = field(default_factory=dict)
+    """Told of all of them."""
     table: CardTable | None = None
+    """Told of each."""
     ask: Callable[[str], str] | None = None
+    """Asks a person for what is missing; None where nobody is there."""
 
     def of(self, disk: Disk, before: About) -> About:
         """What is told of one card; what was told ``before`` counts least."""

@@ -29,36 +29,24 @@ _DATA = 1025  # no layout has settings or counts from this sector on
 
 @dataclass
 class Sidecar:
-    """What is known of one copy.
-
-    Attributes
-    ----------
-    image
-        The copy.
-    about
-        What was told.
-    card
-        Id, model, size and marks (:func:`~miniscope_xr.source.copy_map.card_marks`) of the card.
-    copy
-        Bytes, SHA-256 and unreadable sectors; empty while the copy is not whole.
-    check
-        What the check found; empty before it was.
-    made
-        By the name of each output: what it was made of and with, in one hash.
-    making
-        Outputs that are being written: a half of one, or a whole one of an earlier run, is ours.
-    prepared
-        The preset with which the card was prepared again; empty where it was not.
-    """
+    """What is known of one copy."""
 
     image: Path
+    """The copy."""
     about: dict[str, str] = field(default_factory=dict)
+    """What was told."""
     card: dict[str, Any] = field(default_factory=dict)
+    """Id, model, size and marks (:func:`~miniscope_xr.source.copy_map.card_marks`) of the card."""
     copy: dict[str, Any] = field(default_factory=dict)
+    """Bytes, SHA-256 and unreadable sectors; empty while the copy is not whole."""
     check: dict[str, Any] = field(default_factory=dict)
+    """What the check found; empty before it was."""
     made: dict[str, str] = field(default_factory=dict)
+    """By the name of each output: what it was made of and with, in one hash."""
     making: list[str] = field(default_factory=list)
+    """Outputs that are being written: a half of one, or a whole one of an earlier run, is ours."""
     prepared: str = ""
+    """The preset with which the card was prepared again; empty where it was not."""
     preparing: str = ""
 
     @property

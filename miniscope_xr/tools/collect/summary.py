@@ -28,28 +28,20 @@ _PROBLEMS_SHOWN = 5
 
 @dataclass
 class Outcome:
-    """How a card ended.
-
-    Attributes
-    ----------
-    job, found
-        Which, and what came of it.
-    error
-        What went wrong.
-    blank
-        Why it is called blank.
-    stopped
-        Whether a person ended it.
-    left_at
-        What it was left in the middle of, where that did not end in time.
-    """
+    """How a card ended."""
 
     job: CollectJob
+    """Which card."""
     found: Found = field(default_factory=Found)
+    """What came of it."""
     error: Exception | None = None
+    """What went wrong."""
     blank: str = ""
+    """Why it is called blank."""
     stopped: bool = False
+    """Whether a person ended it."""
     left_at: str = ""
+    """What it was left in the middle of, where that did not end in time."""
 
     @property
     def state(self) -> str:

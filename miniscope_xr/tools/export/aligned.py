@@ -21,25 +21,18 @@ ALIGNED = "by the clock the recording was aligned with"
 
 @dataclass(frozen=True)
 class Camera:
-    """A behaviour camera beside a recording.
-
-    Attributes
-    ----------
-    path
-        Its video, or its folder.
-    parts
-        Its videos, in their order, and how many frames each has.
-    seconds
-        When its frames were taken, by the clock that the recording was aligned with.
-    source
-        How that is known.
-    """
+    """A behaviour camera beside a recording."""
 
     path: Path
+    """Its video, or its folder."""
     parts: list[Path]
+    """Its videos, in their order."""
     counts: list[int]
+    """How many frames each of them has."""
     seconds: Floats
+    """When its frames were taken, by the clock that the recording was aligned with."""
     source: str
+    """How that is known."""
 
     @property
     def rate(self) -> float:

@@ -9,43 +9,29 @@ from miniscope_xr.tools.export.options import ABOUT
 
 @dataclass(frozen=True)
 class Format:
-    """One output format.
-
-    Attributes
-    ----------
-    module
-        Its writer.
-    suffixes
-        Endings of its files.
-    folder
-        Whether it is a folder.
-    text
-        What it is for.
-    needs
-        Modules of optional libraries that its writer uses.
-    extra
-        The extra of this package that brings them.
-    carries
-        Options that it can hold besides which frames; others are refused.
-    table
-        Whether a table of header values goes beside it.
-    batch_bytes
-        Size of a batch of frames, which is a chunk of the file where it has chunks. About three are in memory, and
-        what the library makes of one: copies, and buffers kept by each thread that compresses.
-    plain
-        Whether pixels take a byte each.
-    """
+    """One output format."""
 
     module: str
+    """Its writer."""
     suffixes: tuple[str, ...]
+    """Endings of its files."""
     folder: bool
+    """Whether it is a folder."""
     text: str
+    """What it is for."""
     needs: tuple[str, ...]
+    """Modules of optional libraries that its writer uses."""
     extra: str
+    """The extra of this package that brings them."""
     carries: frozenset[str] = frozenset()
+    """Options that it can hold besides which frames; others are refused."""
     table: bool = False
+    """Whether a table of header values goes beside it."""
     batch_bytes: int = 4_000_000
+    """Size of a batch of frames, which is a chunk of the file where it has chunks. About three are in memory, and what
+    the library makes of one: copies, and buffers kept by each thread that compresses."""
     plain: bool = False
+    """Whether pixels take a byte each."""
 
 
 FORMATS = {

@@ -25,51 +25,34 @@ _ROWS = 1000  # of a table at a time: as text a row takes ten times its size
 
 @dataclass(frozen=True)
 class ExportJob:
-    """One export.
-
-    Attributes
-    ----------
-    footage
-        The recording, with all its header values among the columns.
-    path
-        File or folder to write; not there yet, renamed when the job is done.
-    fps
-        Frames per second by the recording's clock.
-    start
-        When the recording began.
-    start_source
-        How that is known, as a sentence.
-    codec
-        Of the videos inside, where the format has any.
-    about
-        What a card does not know and the user told; see :data:`~miniscope_xr.tools.export.options.ABOUT`.
-    bar
-        Progress.
-    beside
-        Table of header values to write beside a file that has no room for them.
-    ome
-        Whether its name promises OME metadata.
-    camera
-        Behaviour camera that is to lie beside the recording.
-    final
-        The name the output gets.
-    compression
-        0 (none) to 9, where the format has it.
-    """
+    """One export."""
 
     footage: Footage
+    """The recording, with all its header values among the columns."""
     path: Path
+    """File or folder to write; not there yet, renamed when the job is done."""
     fps: float
+    """Frames per second by the recording's clock."""
     start: datetime
+    """When the recording began."""
     start_source: str
+    """How that is known, as a sentence."""
     bar: Any
+    """Progress."""
     codec: str = "FFV1"
+    """Of the videos inside, where the format has any."""
     about: dict[str, Any] = field(default_factory=dict)
+    """What a card does not know and the user told; see :data:`~miniscope_xr.tools.export.options.ABOUT`."""
     beside: Path | None = None
+    """Table of header values to write beside a file that has no room for them."""
     ome: bool = False
+    """Whether its name promises OME metadata."""
     camera: Camera | None = None
+    """Behaviour camera that is to lie beside the recording."""
     final: Path = Path()
+    """The name the output gets."""
     compression: int = 0
+    """0 (none) to 9, where the format has it."""
 
     def parts(self) -> Iterator[tuple[slice, Images]]:
         """Yield rows and frames, reading ahead; the progress bar follows."""

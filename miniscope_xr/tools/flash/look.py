@@ -37,35 +37,25 @@ class FoundRecording:
 
 @dataclass(frozen=True)
 class Look:
-    """A card as it was shown to the user.
-
-    Attributes
-    ----------
-    contents
-        Settings and counts, read with the card's layout (or the one that was named).
-    block_offset, block
-        The sectors around settings, counts and the first data.
-    start
-        Everything in front of the block.
-    tail
-        The last bytes of the card.
-    found
-        A recording, once for every layout that sees one, whichever layout was named.
-    head
-        The first bytes of the card, as many as the known signatures reach: also where a layout has its settings there.
-    amid
-        What is left of somebody's file system where recordings lie, its start being gone.
-    """
+    """A card as it was shown to the user."""
 
     disk: Disk
     contents: Contents
+    """Settings and counts, read with the card's layout (or the one that was named)."""
     block_offset: int
     block: bytes
+    """The sectors around settings, counts and the first data."""
     start: bytes
+    """Everything in front of the block."""
     tail: bytes
+    """The last bytes of the card."""
     found: tuple[FoundRecording, ...] = ()
+    """A recording, once for every layout that sees one, whichever layout was named."""
     amid: tuple[AtEnd, ...] = ()
+    """What is left of somebody's file system where recordings lie, its start being gone."""
     head: bytes = b""
+    """The first bytes of the card, as many as the known signatures reach: also where a layout has its settings there.
+    """
 
     @property
     def layout(self) -> Layout:

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,7 +18,7 @@ from miniscope_xr.tools.simulate.firmware import Ended, Firmware
 from miniscope_xr.tools.simulate.image import SimulatedCard, assemble, config_sector, truncated
 from miniscope_xr.tools.simulate.pool import Pool
 from miniscope_xr.tools.simulate.scene import Scenery, noise_camera
-from miniscope_xr.tools.simulate.spec import Spec, make_spec
+from miniscope_xr.tools.simulate.spec import DeviceOptions, Spec, make_spec
 from miniscope_xr.tools.simulate.v3 import WholeFrames
 
 
@@ -75,27 +75,14 @@ def simulate(
     seconds: float | None = None,
     camera: Scenery | ArrayLike | None = None,
     settings: Mapping[str, int] | None = None,
-    write_keys: bool = True,
     events: Sequence[Event] = (),
-    seed: int = 0,
     width: int | None = None,
     height: int | None = None,
-    start_offset_ms: float | None = None,
-    period_ms: float | None = None,
-    readout_ms: float | None = None,
-    lead_ms: float | None = None,
-    sector_ms: float | None = None,
-    busy_ms: float | None = None,
-    clock_ppm: float = 0.0,
-    jitter_ms: float = 0.0,
-    battery: int | None = None,
-    battery_slope: float | None = None,
-    battery_first_ms: float = 100.0,
     height_rewrite: bool = True,
-    driver_waits: bool = False,
     under: SimulatedCard | bytes | None = None,
     fill: int = 0,
     tail_sectors: int = 64,
+    **device: Unpack[DeviceOptions],
 ) -> SimulatedCard:
     """Make the card a recording leaves behind; a pure function of its arguments.
 
@@ -111,30 +98,21 @@ def simulate(
         start (DAQ: since power-on). The record length in the header sector follows.
     camera
         Camera frame number -> uint8 (height, width); or uint8 (n, height, width), repeated; default noise.
-    settings, write_keys
-        Header sector: values by the layout's names, and whether the write keys are stored.
+    settings
+        Header sector: values by the layout's names.
     events
         What goes wrong; see :mod:`miniscope_xr.tools.simulate.events`.
     width, height
         Another frame size than the build's (small cards); the buffers of a frame follow.
-    start_offset_ms, period_ms, readout_ms
-        Camera clock: start of the first frame, frame period, time to read a frame out.
-    lead_ms, sector_ms, busy_ms
-        Pace of the card: ms before the first sector of a write, for each sector, and after the last.
-    clock_ppm, jitter_ms
-        Error of the device's clock against the camera; uniform jitter of the frame starts.
-    battery, battery_slope, battery_first_ms
-        ADC word at the first check (190; 2110 where it has 12 bits), its fall per second, and when the first check is
-        (0 in the header until then; firmware of 2026 measures at every write).
     height_rewrite
         DAQ: False when the card refuses the write that spoils the height word.
-    driver_waits
-        Firmware of 2026: True where its card driver is patient, so that a stall overflows the pool; by itself it gives
-        up after ``driver_timeout`` and leaves holes.
     under, fill
         What the card held before: a card, bytes, or one byte value.
     tail_sectors
         Sectors of the image behind the data.
+    device
+        ``period_ms=``, ``jitter_ms=``, ``seed=`` and more: those of
+        :class:`~miniscope_xr.tools.simulate.spec.DeviceOptions`.
 
     Returns
     -------
@@ -142,26 +120,20 @@ def simulate(
     """
     again = [e for e in events if isinstance(e, RecordAgain)]
     frames = _frame_count(frames, seconds, again)
-    options = {
-        "start_offset_ms": start_offset_ms, "period_ms": period_ms, "readout_ms": readout_ms, "lead_ms": lead_ms,
-        "sector_ms": sector_ms, "busy_ms": busy_ms, "clock_ppm": clock_ppm, "jitter_ms": jitter_ms, "seed": seed,
-        "battery": battery, "battery_slope": battery_slope, "battery_first_ms": battery_first_ms,
-        "write_keys": write_keys, "driver_waits": driver_waits,
-    }  # fmt: skip
     spec = make_spec(
-        layout, build, width=width, height=height, settings=settings, frames=frames, seconds=seconds, options=options
+        layout, build, width=width, height=height, settings=settings, frames=frames, seconds=seconds, **device
     )
     if spec.whole_frames and again:
         raise OptionError("v3 records once after power-on: RecordAgain does not apply")
     kind = WholeFrames if spec.whole_frames else Pool if spec.build.overflow == "pool" else Firmware
-    device = kind(spec, _camera(camera, spec), events)
-    ended, last = _record(device, spec, again, frames, seconds)
+    firmware = kind(spec, _camera(camera, spec), events)
+    ended, last = _record(firmware, spec, again, frames, seconds)
     length = math.ceil(ended.t / 1000)
     if spec.whole_frames and seconds is None and length > spec.settings.get("record_length", length):
         spec = replace(spec, settings={**spec.settings, "record_length": length})  # v3 never goes on behind its length
     bad = next((e for e in events if isinstance(e, BadHeight)), BadHeight(refused=not height_rewrite))
     before = under.data if isinstance(under, SimulatedCard) else under or b""
-    card = assemble(spec, device.writes, config_sector(spec, last, bad), before, fill, tail_sectors, 1 + len(again))
+    card = assemble(spec, firmware.writes, config_sector(spec, last, bad), before, fill, tail_sectors, 1 + len(again))
     for event in (e for e in events if isinstance(e, Truncate)):
         card = truncated(card, event.byte)
     return card
@@ -188,10 +160,6 @@ def blank(
     booted
         A device was switched on with the card in it: the config sector is written, with counts of 0.
     """
-    options = dict.fromkeys(("clock_ppm", "jitter_ms", "battery_slope", "battery_first_ms", "battery", "seed"), 0)
-    spec = make_spec(
-        layout, build, width=None, height=None, settings=settings, frames=0, seconds=None,
-        options={**options, "write_keys": keys},
-    )  # fmt: skip
+    spec = make_spec(layout, build, settings=settings, frames=0, write_keys=keys)
     config = config_sector(spec, None, BadHeight()) if booted else None
     return assemble(spec, [], config, b"", fill, tail_sectors, 0)

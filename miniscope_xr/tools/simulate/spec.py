@@ -7,12 +7,51 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
 from miniscope_xr.errors import OptionError, did_you_mean
 from miniscope_xr.layout import SECTOR, Build, Layout, builtin_layouts, load_layout
+
+
+class DeviceOptions(TypedDict, total=False):
+    """What is odd about the simulated device; None is what its family does.
+
+    Attributes
+    ----------
+    start_offset_ms, period_ms, readout_ms
+        Camera clock: start of the first frame, frame period, time to read a frame out.
+    lead_ms, sector_ms, busy_ms
+        Pace of the card: ms before the first sector of a write, for each sector, and after the last.
+    clock_ppm, jitter_ms
+        Error of the device's clock against the camera; uniform jitter of the frame starts.
+    battery, battery_slope, battery_first_ms
+        ADC word at the first check (190; 2110 where it has 12 bits), its fall per second, and when the first check is
+        (0 in the header until then; firmware of 2026 measures at every write).
+    driver_waits
+        Firmware of 2026: True where its card driver is patient, so that a stall overflows the pool; by itself it gives
+        up after ``driver_timeout`` and leaves holes.
+    write_keys
+        Whether the header sector has the write keys.
+    seed
+        Of the jitter, and of the noise that is filmed where no camera is given.
+    """
+
+    start_offset_ms: float | None
+    period_ms: float | None
+    readout_ms: float | None
+    lead_ms: float | None
+    sector_ms: float | None
+    busy_ms: float | None
+    clock_ppm: float
+    jitter_ms: float
+    battery: int | None
+    battery_slope: float | None
+    battery_first_ms: float
+    driver_waits: bool
+    write_keys: bool
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -26,20 +65,20 @@ class Spec:
     layout: Layout
     build: Build
     settings: Mapping[str, int]
-    write_keys: bool
     start_offset_ms: float
     period_ms: float
     readout_ms: float
     lead_ms: float
     sector_ms: float
     busy_ms: float
-    jitter_ms: float
-    clock_ppm: float
     battery: int
     battery_slope: float
-    battery_first_ms: float
-    seed: int
+    battery_first_ms: float = 100.0
+    jitter_ms: float = 0.0
+    clock_ppm: float = 0.0
     driver_waits: bool = False
+    write_keys: bool = True
+    seed: int = 0
 
     @cached_property
     def own(self) -> Layout:
@@ -192,14 +231,14 @@ def make_spec(
     layout: str | os.PathLike[str] | Mapping[str, Any] | Layout,
     build: str | Build | None,
     *,
-    width: int | None,
-    height: int | None,
-    settings: Mapping[str, int] | None,
-    frames: int | None,
-    seconds: float | None,
-    options: Mapping[str, Any],
+    width: int | None = None,
+    height: int | None = None,
+    settings: Mapping[str, int] | None = None,
+    frames: int | None = None,
+    seconds: float | None = None,
+    **options: Unpack[DeviceOptions],
 ) -> Spec:
-    """Gather a :class:`Spec`; None in ``options`` means the default of the device family."""
+    """Gather a :class:`Spec`."""
     layout = load_layout(layout)
     chosen = _resized(find_build(layout, build), layout, width, height)
     pixels = chosen.width * chosen.height
@@ -209,7 +248,7 @@ def make_spec(
         raise OptionError(f"a frame of {chosen.width}x{chosen.height} pixels does not fill whole sectors")
     fs = chosen.fs or _frames_a_second(layout.of(chosen), settings)
     defaults = {**_pace(layout, chosen, fs), **_battery(layout, chosen)}
-    merged = {**options, **{name: value for name, value in defaults.items() if options.get(name) is None}}
+    merged: dict[str, Any] = {**defaults, **{name: value for name, value in options.items() if value is not None}}
     if layout.footer and seconds is None:  # v3 stops by time only, and 0 ends at once
         seconds = (merged["start_offset_ms"] + merged["readout_ms"] + merged["period_ms"] * (frames or 0)) / 1000
     values = _settings(layout, settings, math.ceil(seconds or 0))

@@ -175,18 +175,12 @@ def at_end(times: xr.Variable) -> int:
 
 @dataclass(frozen=True)
 class Picture:
-    """What is made of every frame before it is written.
-
-    Attributes
-    ----------
-    size
-        Pixels along each side of which the mean is taken.
-    resting
-        Resting picture of a dF/F preview (after they are averaged); None for grey values as they are.
-    """
+    """What is made of every frame before it is written."""
 
     size: int = 1
+    """Pixels along each side of which the mean is taken."""
     resting: Array | None = None
+    """Resting picture of a dF/F preview (after they are averaged); None for grey values as they are."""
 
     def shape(self, height: int, width: int) -> tuple[int, int]:
         """Size of what is made of a frame."""

@@ -27,18 +27,12 @@ _THOUSANDTHS = re.compile(r"(?<![a-z])m(s|sec)(?![a-z])")
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of a table, and the heading above them (empty where there is none).
-
-    Attributes
-    ----------
-    rows
-        Cells as text; numbers have a decimal point.
-    heading
-        Names of the columns.
-    """
+    """Rows of a table, and the heading above them (empty where there is none)."""
 
     rows: list[list[str]]
+    """Cells as text; numbers have a decimal point."""
     heading: list[str]
+    """Names of the columns."""
 
     def in_ms(self, column: int) -> bool:
         """Whether the heading of a column says that it is in ms."""

@@ -47,25 +47,18 @@ def time_stamps_path(path: PathLike) -> Path:
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What a video holds: ``str()`` of it is a sentence for a person.
-
-    Attributes
-    ----------
-    frames
-        Frames in it.
-    rate
-        Frames per second it is played at.
-    lost
-        Frames that never reached the card, between those that are written; left out of the video.
-    blank, partial
-        Of the frames in it, those that are black for a lost one, and those that lack a part.
-    """
+    """What a video holds: ``str()`` of it is a sentence for a person."""
 
     frames: int
+    """Frames in it."""
     rate: float
+    """Frames per second it is played at."""
     lost: int
+    """Frames that never reached the card, between those that are written; left out of the video."""
     blank: int
+    """Those in it that are black for a lost one."""
     partial: int
+    """Those in it that lack a part."""
 
     def __str__(self) -> str:
         length = f"{self.frames / self.rate:.1f} s at {self.rate:g} frames/s"
