@@ -18,10 +18,10 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -122,13 +122,13 @@ def real(name: str) -> Base:
     return _base(name, cards.image(name))
 
 
-@lru_cache(maxsize=64)
+@cache
 def excerpt(name: str) -> Base:
     """The first megabyte of one."""
     return _base(f"{name}, excerpt", real(name).data[:EXCERPT])
 
 
-@lru_cache(maxsize=64)
+@cache
 def life(seed: int) -> Base:
     """The first megabyte of a card with a past."""
     return _base(f"life {seed}, excerpt", live(seed).card.data[:EXCERPT])
@@ -300,48 +300,50 @@ def vouching(data: bytes, seen: Seen, on_sectors: bool = True) -> dict[int, list
 
     Behind bytes that were left out, or put in, headers do not begin with sectors any more.
     """
-    found: dict[int, list[tuple[int, int, int]]] = {}
-    table = np.frombuffer(data, "<u4", len(data) // SECTOR * (SECTOR // 4)).reshape(-1, SECTOR // 4)
     # in front of the data, too: a card whose front is gone is opened by its buffers, wherever the first one lies
-    if seen.layout.footer:
-        size = seen.width * seen.height
-        if not on_sectors:  # the number is the last word of a frame, wherever that ends
-            for number, end in _numbers(data):
-                if end >= size:
-                    found.setdefault(number, []).append((0, size, end - size))
-            return found
-        for k, number in enumerate(table[:, -1].tolist()):
-            if (k + 1) * SECTOR >= size:
-                found.setdefault(number, []).append((0, size, (k + 1) * SECTOR - size))
-        return found
-    places = range(0, len(data), SECTOR) if on_sectors else sorted(_anywhere(data, seen.layout.header_words))
-    for at in places:
-        words = np.frombuffer(data[at : at + 36].ljust(36, b"\0"), "<u4").tolist()  # the last sector may be cut
-        if words[0] not in seen.layout.header_words:
-            continue
-        payload = seen.buffer_size - 4 * words[0]
-        number, index, n = words[2], words[4], words[8]
-        offset = at + 4 * words[0]
-        if index < 64 and n <= payload:
-            found.setdefault(number, []).append((index * payload, min(n, len(data) - offset), offset))
+    found: dict[int, list[tuple[int, int, int]]] = {}
+    for phase in range(1 if on_sectors else 4):
+        table = _words(data, phase)
+        of = _footers if seen.layout.footer else _headers
+        for number, start, n, offset in of(table, phase, len(data), seen, on_sectors):
+            found.setdefault(number, []).append((start, n, offset))
     return found
 
 
-def _numbers(data: bytes) -> Iterator[tuple[int, int]]:
-    """(word, byte behind it) wherever a word stands behind a line count, as in a footer."""
-    for phase in range(4):
-        words = np.frombuffer(data, "<u4", (len(data) - phase) // 4, phase)
-        at = np.flatnonzero(words[:-2] - np.uint32(1) < 4095)
-        yield from zip(words[at + 2].tolist(), (4 * (at + 3) + phase).tolist(), strict=True)
+def _words(data: bytes, phase: int) -> np.ndarray[Any, Any]:
+    """The words of a card from byte ``phase`` on, and zeros behind a last sector that was cut."""
+    padded = data + bytes(-len(data) % SECTOR + SECTOR)
+    return np.frombuffer(padded, "<u4", (len(padded) - phase) // 4, phase)
 
 
-def _anywhere(data: bytes, header_words: Iterable[int]) -> Iterator[int]:
-    """Every byte at which a header can begin."""
-    for words in header_words:
-        at = data.find(words.to_bytes(4, "little"))
-        while at >= 0:
-            yield at
-            at = data.find(words.to_bytes(4, "little"), at + 1)
+Vouched = Iterator[tuple[int, int, int, int]]  # frame number, first byte in the frame, bytes, offset on the card
+
+
+def _footers(words: np.ndarray[Any, Any], phase: int, length: int, seen: Seen, on_sectors: bool) -> Vouched:
+    """Frames that a footer names: its number is the last word of the frame, wherever that ends."""
+    size = seen.width * seen.height
+    at = np.flatnonzero(np.isin(words[127::128], seen.frame_num)) * 128 + 127
+    if not on_sectors:  # and stands behind a line count
+        at = np.flatnonzero(words[:-2] - np.uint32(1) < 4095) + 2
+        at = at[np.isin(words[at], seen.frame_num)]
+    ends = 4 * (at + 1) + phase
+    for number, end in zip(words[at].tolist(), ends.tolist(), strict=True):
+        if size <= end <= length:
+            yield number, 0, size, end - size
+
+
+def _headers(words: np.ndarray[Any, Any], phase: int, length: int, seen: Seen, on_sectors: bool) -> Vouched:
+    """Buffers that a header names."""
+    step, sizes = 128 if on_sectors else 1, seen.layout.header_words
+    first = words[:-9:step]
+    at = np.flatnonzero((first >= min(sizes)) & (first <= max(sizes))) * step
+    at = at[np.isin(words[at], sizes) & np.isin(words[at + 2], seen.frame_num) & (words[at + 4] < 64)]
+    for head, number, index, n, place in zip(
+        *(words[at + k].tolist() for k in (0, 2, 4, 8)), (4 * at + phase).tolist(), strict=True
+    ):
+        payload, offset = seen.buffer_size - 4 * head, place + 4 * head
+        if n <= payload:
+            yield number, index * payload, min(n, length - offset), offset
 
 
 def stray(data: bytes, seen: Seen, on_sectors: bool = True) -> list[int]:
@@ -364,16 +366,25 @@ def stray(data: bytes, seen: Seen, on_sectors: bool = True) -> list[int]:
 
 
 _judging = 0.0  # seconds of this process that were the judge's and not the reader's
+_judged: tuple[bytes, list[Seen]] = b"", []  # what was found right of a card: most ways of reading give the same
 
 
 def judge(data: bytes, seen: Seen) -> None:
     """What must hold of every recording that comes out of a damaged card."""
-    global _judging
+    global _judging, _judged
     since = time.process_time()
     try:
-        _judge(data, seen)
+        if _judged[0] is not data:
+            _judged = data, []
+        if not any(_same(seen, known) for known in _judged[1]):
+            _judge(data, seen)
+            _judged[1].append(seen)
     finally:
         _judging += time.process_time() - since
+
+
+def _same(one: Seen, other: Seen) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(vars(one).values(), vars(other).values(), strict=True))
 
 
 def _judge(data: bytes, seen: Seen) -> None:
@@ -383,13 +394,21 @@ def _judge(data: bytes, seen: Seen) -> None:
     assert bool((np.diff(seen.frame_num) > 0).all()), "frame numbers do not rise"
 
 
-def _stores(path: Path, data: bytes, index: str) -> None:
-    """All frames, headers and buffers of every recording, as the backend reads them."""
+def _stores(path: Path, data: bytes, index: str, known: list[str] | None = None) -> None:
+    """All frames, headers and buffers of every recording, as the backend reads them.
+
+    Recordings in ``known`` were read before: what is read of one follows from it and the bytes.
+    """
+    known = [] if known is None else known
     card = OpenCard(path, index=index)
     try:
         found = card.index
         size = 0 if found.config is None else found.config["buffer_size"]
-        for recording in card.index.recordings[:MOST]:
+        front = repr((replace(found, recordings=()), card.splices))
+        for recording in found.recordings[:MOST]:
+            reading = front + repr(recording)
+            if reading in known:
+                continue
             store = OpenRecording(card, recording)
             rows = np.arange(store.frames.count)
             pixels = store.pixels(rows)
@@ -399,6 +418,7 @@ def _stores(path: Path, data: bytes, index: str) -> None:
                 described.frame_num, pixels, described.present, described.complete,
             ))  # fmt: skip
             assert len(store.buffer_rows(np.arange(recording.n_buffers))) == recording.n_buffers
+            known.append(reading)
     finally:
         card.close()
 
@@ -437,7 +457,9 @@ Ways = list[tuple[str, Callable[[], Any]]]
 
 def ways(path: Path, data: bytes) -> tuple[Ways, Ways]:
     """The ways to read a card: each by both indexes, and all that is built on them."""
-    both: Ways = [(index, lambda index=index: _stores(path, data, index)) for index in ("bisect", "scan")]  # type: ignore[misc]
+    known: list[str] = []
+    both: Ways = [("bisect", lambda: _stores(path, data, "bisect", known)),
+                  ("scan", lambda: _stores(path, data, "scan", known))]  # fmt: skip
     more: Ways = [
         ("tree", lambda: _tree(path, data, "bisect")),
         ("dataset", lambda: _dataset(path, data, errors="fill")),
