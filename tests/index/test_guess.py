@@ -12,7 +12,8 @@ import xarray as xr
 import yaml
 
 from miniscope_xr.errors import NotACardError
-from miniscope_xr.index.guess import _config, guess
+from miniscope_xr.index.draft import _config
+from miniscope_xr.index.guess import guess
 from miniscope_xr.layout import builtin_layouts, load_layout
 from miniscope_xr.source.local import Device
 from miniscope_xr.tools.cli import main
