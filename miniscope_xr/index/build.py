@@ -258,7 +258,7 @@ def build_index(
             card, failed, found = other, None, _found(source, other, *options)
     if failed is not None:
         raise failed
-    return replace(card, recordings=with_overwritten(source, *found, card.start is not None))
+    return replace(card, recordings=with_overwritten(source, *found, card.start is not None, card.own))
 
 
 def _found(source: ByteSource, card: Card, exhaustive: bool, whole: bool, old_buffers: bool) -> Found:

@@ -51,6 +51,10 @@ class Chains(Ends):
                 return found, NOT_HERE, []
             doubt = [] if proven is False else [_goes_on_like_it(passed[1][-1].last_frame, found[passed[0]][-1], limit)]
             return [*found[: passed[0]], passed[1]], passed[0], doubt
+        if ends is None and not self.whole and not self.facts.cut_off(found[-1]):
+            kept, told, older = self._without_older(found[-1])  # the count is another's: it excludes nothing
+            if kept and older:
+                return [*found[:-1], kept], None, told
         return found, ends, []
 
     def _proven_past(self, runs: list[Run], limit: int) -> bool | None:

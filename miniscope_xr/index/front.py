@@ -72,6 +72,8 @@ class Card:
         by the layout.
     first_frame : int
         Of whole frames: number of the first one that is left.
+    own : tuple of int
+        Sectors of its settings and counts among those in which buffers were found (a counterfeit's, that wrapped).
     recordings : tuple of Recording
         Once they were looked for (:func:`miniscope_xr.index.build.build_index`).
     """
@@ -88,6 +90,7 @@ class Card:
     notes: tuple[str, ...] = field(default=())
     start: int | None = None
     first_frame: int = 0
+    own: tuple[int, ...] = ()
     recordings: tuple[Recording, ...] = ()
 
     @cached_property

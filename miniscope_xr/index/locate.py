@@ -42,6 +42,8 @@ class Located:
         Of the buffer; None for whole frames.
     frame : int
         Of whole frames: number of the first one found.
+    wraps : int
+        Sectors after which what is in front stands once more, as on a counterfeit whose addresses wrap; 0: not known.
     """
 
     layout: Layout
@@ -49,6 +51,7 @@ class Located:
     sector: int
     header: Header | None
     frame: int = 0
+    wraps: int = 0
 
 
 def locate(source: ByteSource, layouts: Sequence[Layout]) -> Located | None:

@@ -13,6 +13,7 @@ from miniscope_xr.index.begun import examine
 from miniscope_xr.index.front import Card, Front, State, looks_prepared, with_settings
 from miniscope_xr.index.guess import guess
 from miniscope_xr.index.locate import Located, locate
+from miniscope_xr.index.wrapped import before_the_wrap
 from miniscope_xr.layout import SECTOR, Build, Layout
 from miniscope_xr.layout.words import has_keys, settings_of
 
@@ -37,6 +38,8 @@ def by_buffers(front: Front, layouts: Sequence[Layout]) -> Card | None:
         return None
     if found.header is None:
         return _by_frames(front, found)
+    found = before_the_wrap(front.source, found)
+    assert found.header is not None
     if unsupported(found.layout, found.build.header_words):
         return None
     layout, at = found.layout, found.layout.sectors
@@ -63,7 +66,9 @@ def by_buffers(front: Front, layouts: Sequence[Layout]) -> Card | None:
             f"the sectors before the recording are not of a Miniscope card: it was found by its buffers, from sector "
             f"{found.sector} on{gone}; they show firmware {found.build.firmware}, what was set is unknown"
         )
-    return _by_build(front, card, found.build, found.sector, said)
+    own = [at.config] * (card.config is not None) + [at.header] * _has_settings(front, card)
+    wrapped = tuple(sector + found.wraps for sector in own if sector is not None)  # behind the front: no pixels
+    return replace(_by_build(front, card, found.build, found.sector, said), own=wrapped)
 
 
 def shown_behind(front: Front, cards: Sequence[Card]) -> Card | None:

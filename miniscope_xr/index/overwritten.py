@@ -22,8 +22,9 @@ Lost = tuple[int, int, int]
 
 
 def with_overwritten(
-    source: Readable, recordings: Sequence[Recording], holes: Sequence[tuple[int, int]] = (), front_gone: bool = False
-) -> tuple[Recording, ...]:
+    source: Readable, recordings: Sequence[Recording], holes: Sequence[tuple[int, int]] = (), front_gone: bool = False,
+    own: Sequence[int] = (),
+) -> tuple[Recording, ...]:  # fmt: skip
     """Recordings that know which of their sectors were overwritten, with a sentence for each thing that did it.
 
     Parameters
@@ -35,9 +36,21 @@ def with_overwritten(
         Stretches of sectors in which headers were looked for and not found.
     front_gone : bool
         The sectors before the data are not a Miniscope's any more.
+    own
+        Sectors that hold the card's settings and counts.
     """
     systems = find_file_systems(source, front_gone)
-    return tuple(_with_overwritten(source, each, systems, holes, front_gone) for each in recordings)
+    return tuple(_under_own(_with_overwritten(source, each, systems, holes, front_gone), own) for each in recordings)
+
+
+def _under_own(recording: Recording, own: Sequence[int]) -> Recording:
+    """A recording without its buffers that lie under the card's own sectors."""
+    mine = _within([(sector, sector + 1) for sector in own], recording.start_sector, recording.end_sector)
+    if not mine:
+        return recording
+    said = f"the card's settings or counts lie over {_counted(_lost(recording.runs, mine))}"
+    known = merged([*recording.overwritten, *mine])
+    return replace(recording, overwritten=tuple(known), warnings=(*recording.warnings, said))
 
 
 def _with_overwritten(

@@ -247,6 +247,18 @@ def test_a_count_that_is_not_the_recordings_adds_no_frames(recorded: int, tmp_pa
     np.testing.assert_array_equal(ds.video, card.expected()[1])
 
 
+def test_a_count_beyond_the_end_keeps_no_older_recording(tmp_path: Path, open_card: Any) -> None:
+    """It is that of a later boot, or of another card: the clock shows where this recording ends all the same."""
+    old = simulate(frames=40, seed=15)
+    card = simulate(frames=12, seed=16, start_offset_ms=61, under=old)
+    path = tmp_path / "card.img"
+    path.write_bytes(with_words(card, CONFIG, {RECORDED: 230}))
+    for index in ("bisect", "scan"):
+        ds = open_card(path, index=index)
+        np.testing.assert_array_equal(ds.video, card.expected()[1])
+        assert any("an older recording lies behind this one" in said for said in ds.warnings)
+
+
 @pytest.mark.parametrize("recorded", [2, 5, 37, 59])
 def test_a_count_that_leftovers_refute_takes_no_frames(recorded: int, tmp_path: Path, open_card: Any) -> None:
     """It is that of another recording; what lies behind it is proven to be of this one."""

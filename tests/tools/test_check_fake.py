@@ -41,6 +41,25 @@ def test_a_card_whose_addresses_wrap_is_named(kind: str, tmp_path: Path) -> None
     assert found.numbers["distance"] == 8192
 
 
+def test_of_a_card_whose_addresses_wrap_the_frames_below_the_wrap_are_read_too(tmp_path: Path, open_card: Any) -> None:
+    """They stand behind what wrapped to the front, and all that did follows them once more."""
+    card = simulate(build="f70f880", frames=60, seed=2)
+    path = tmp_path / "card.img"
+    wrapped(card, 6144).tofile(path)
+    over = len(card.data) // SECTOR - 6144  # sectors in front that later buffers lie over
+    first = next(b for b in card.buffers if b.sector >= over and b.frame_num and not b.index)
+    assert first.sector + 200 < 6144, "whole frames are left below the wrap"
+    for index in ("bisect", "scan"):
+        ds = open_card(path, index=index)
+        (there,) = np.nonzero(ds.frame_num.values >= first.frame_num)
+        assert ds.frame_num[there[0]] == first.frame_num
+        good = ds.complete.values[there]
+        assert (~good).sum() == 1, "the frame over which the counts were written"
+        numbers = ds.frame_num.values[there][good]
+        np.testing.assert_array_equal(ds.video[there[good]], card.expected()[1][numbers])
+        assert any("settings or counts lie over 1 of its buffers" in said for said in ds.warnings)
+
+
 @pytest.mark.parametrize("kind", ["v4", "v4 with a drop", "DAQ"])  # v3 counts nothing: a dead battery looks alike
 @pytest.mark.parametrize("fill", [0, 255])
 def test_a_card_that_keeps_nothing_behind_its_end_is_named(kind: str, fill: int, tmp_path: Path) -> None:
