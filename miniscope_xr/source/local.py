@@ -53,6 +53,23 @@ def _unit(fd: int) -> int:
     return max(SECTOR, macos.sector_size(fd) if sys.platform == "darwin" else windows.sector_size(fd))
 
 
+def _is_disk(path: str) -> bool:
+    """Whether something is a raw disk, no file; looked at before it is opened: a FIFO would wait for a writer.
+
+    Raises
+    ------
+    NotACardError
+        It is neither.
+    """
+    mode = os.stat(path).st_mode  # noqa: PTH116
+    if stat.S_ISDIR(mode):
+        raise NotACardError(f"{path} is a directory; give the card's device or an image file in it")
+    raw = macos.is_disk(mode) if sys.platform == "darwin" else stat.S_ISBLK(mode)
+    if not raw and not stat.S_ISREG(mode):
+        raise NotACardError(f"{path} is neither a file nor a disk; give a card's device or image file")
+    return raw
+
+
 class Device:
     r"""An image file or block device, open for reading.
 
@@ -77,13 +94,7 @@ class Device:
         if sys.platform == "win32" and (said := windows_volumes.no_volume(self.path)):
             raise NotACardError(said)
         try:
-            # stat first: opening a FIFO would wait for a writer
-            mode = stat.S_IFBLK if drive else os.stat(self.path).st_mode  # noqa: PTH116
-            if stat.S_ISDIR(mode):
-                raise NotACardError(f"{self.path} is a directory; give the card's device or an image file in it")
-            raw = macos.is_disk(mode) if sys.platform == "darwin" else stat.S_ISBLK(mode)
-            if not raw and not stat.S_ISREG(mode):
-                raise NotACardError(f"{self.path} is neither a file nor a disk; give a card's device or image file")
+            raw = drive is not None or _is_disk(self.path)
             self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
             self.is_block = raw
             self._stat = None if raw else os.fstat(self._fd)  # Windows knows none of a raw disk

@@ -118,14 +118,19 @@ def plan_cards(
             continue
         job.about = telling.of(disk, before.about if before else {})
         named.append(job)
-    told = asked([job.disk.describe() for job in named], [job.about for job in named], fields, telling.ask)
-    for job, about in zip(named, told, strict=True):
+    _name(named, into, fields, telling)
+    return jobs
+
+
+def _name(jobs: Sequence[CollectJob], into: Path, fields: Sequence[str], telling: Telling) -> None:
+    """Say what the files of each card begin with, once what the template needs is told of all of them."""
+    told = asked([job.disk.describe() for job in jobs], [job.about for job in jobs], fields, telling.ask)
+    for job, about in zip(jobs, told, strict=True):
         job.about = about
         if job.base is None:
             job.base = into / name_of(telling.template, {**about, "card": job.disk.card_id})
             _refuse_taken(job)
-    refuse_same({job.disk.path: job.base for job in named if job.base})
-    return jobs
+    refuse_same({job.disk.path: job.base for job in jobs if job.base})
 
 
 def _marks(path: str) -> str:

@@ -73,11 +73,8 @@ def parse_settings(
     given = _given(layout, words)
     base = {name: f.default or 0 for name, f in layout.header.items()} if current is None else dict(current)
     values = {**base, **given}
-    notes: list[str] = []
-    for name, raw in given.items():
-        field = layout.header[name]
-        if not field.used and raw != (field.default or 0):
-            notes.append(f"{name}: {field.description}")
+    unread = [layout.header[name] for name in given if not layout.header[name].used]
+    notes = [f"{field.name}: {field.description}" for field in unread if given[field.name] != (field.default or 0)]
     notes += _meant(layout, words, given)
     notes += [note for name, raw in given.items() for note in differences(layout, name, raw, rivals)]
     if current is None or any(name.startswith("ewl") for name in given):

@@ -66,11 +66,8 @@ def _number(field: Field, text: str) -> int:
         seconds = _seconds(word)
         if seconds is not None:
             return seconds
-    if match is None and field.units == "s" and re.fullmatch(r"\d+:\d+", word[:_LONGEST], re.ASCII):
-        raise SettingsError(f"{field.name}={word}: minutes or hours? write H:MM:SS (1:30:00), 90s, 30min or 1h30m")
     if match is None:
-        text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-        raise SettingsError(f"{field.name}={text}: expected a number{f' in {field.units}' if field.units else ''}")
+        raise SettingsError(f"{field.name}={_no_number(field, text)}")
     units = _SUFFIXES.get(field.units or "", {})
     if match[2] and match[2] not in units:
         known = f"units that work here: {', '.join(units)}" if units else "it has no unit"
@@ -81,6 +78,14 @@ def _number(field: Field, text: str) -> int:
             f"{field.name}={text}: expected a whole number{f' of {field.units}' if field.units else ''}"
         )
     return int(value)
+
+
+def _no_number(field: Field, text: str) -> str:
+    """Say what is wrong with a text in which no number was found."""
+    if field.units == "s" and re.fullmatch(r"\s*\d+:\d+\s*", text[:_LONGEST], re.ASCII):
+        return f"{text.strip()}: minutes or hours? write H:MM:SS (1:30:00), 90s, 30min or 1h30m"
+    shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return f"{shown}: expected a number{f' in {field.units}' if field.units else ''}"
 
 
 def _choice(field: Field, choices: Mapping[int, str], text: str) -> int:

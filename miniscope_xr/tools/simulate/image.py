@@ -95,28 +95,30 @@ class SimulatedCard:
     @cached_property
     def frames(self) -> tuple[Frame, ...]:
         """Frames with a buffer on the card, by recording and frame number."""
-        spec, size = self.spec, len(self.data)
+        spec = self.spec
         found: dict[tuple[int, int], list[Buffer]] = {}
         for b in sorted(self.buffers, key=lambda b: _TRUST.get(b.status, 2)):
             footer_lost = spec.whole_frames and b.status in ("torn", "truncated")
             if b.status not in _NOT_THERE and not footer_lost and not (spec.drops_torn and b.status in _TORN):
                 found.setdefault((b.recording, b.frame_num), []).append(b)
-        frames = []
-        for key, buffers in sorted(found.items()):
-            pieces, right = [], dict[int, int]()
-            for b in buffers:
-                offset, start = b.sector * SECTOR + spec.payload_at, b.index * spec.payload
-                # nothing on the card says where a torn buffer ends: its tail is what the card held before
-                kept = b.length if b.status == "torn" else b.n_sectors * SECTOR - spec.payload_at
-                room = min(kept, spec.frame_bytes - start, size - offset)
-                pieces.append((start, max(0, min(b.length, room)), offset))
-                if b.status not in _TRUST and b.status != "torn":
-                    right[start] = max(right.get(start, 0), pieces[-1][1])
-            present = sum({1 << b.index for b in buffers if b.index < 32})
-            sure = {b.index for b in buffers if not b.doubtful}
-            doubtful = sum({1 << b.index for b in buffers if b.index < 32 and b.index not in sure})
-            frames.append(Frame(*key, present, sum(right.values()) == spec.frame_bytes, tuple(pieces), doubtful))
-        return tuple(frames)
+        return tuple(self._frame(*key, buffers) for key, buffers in sorted(found.items()))
+
+    def _frame(self, recording: int, number: int, buffers: list[Buffer]) -> Frame:
+        """One frame of what the card has of it, the buffers that are trusted least first."""
+        spec = self.spec
+        pieces, right = [], dict[int, int]()
+        for b in buffers:
+            offset, start = b.sector * SECTOR + spec.payload_at, b.index * spec.payload
+            # nothing on the card says where a torn buffer ends: its tail is what the card held before
+            kept = b.length if b.status == "torn" else b.n_sectors * SECTOR - spec.payload_at
+            room = min(kept, spec.frame_bytes - start, len(self.data) - offset)
+            pieces.append((start, max(0, min(b.length, room)), offset))
+            if b.status not in _TRUST and b.status != "torn":
+                right[start] = max(right.get(start, 0), pieces[-1][1])
+        complete = sum(right.values()) == spec.frame_bytes
+        there, sure = {b.index for b in buffers if b.index < 32}, {b.index for b in buffers if not b.doubtful}
+        present, doubtful = (sum(1 << index for index in some) for some in (there, there - sure))
+        return Frame(recording, number, present, complete, tuple(pieces), doubtful)
 
     def expected(self, recording: int = 0) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.uint32]]:
         """Return what a perfect reader returns.

@@ -78,8 +78,7 @@ class LinuxDisks:
             path=f"/dev/{name}", kind=kind, bus=bus, size=512 * _number(node / "size"),
             sector_size=_number(whole / "queue/logical_block_size", 512), read_only=_number(node / "ro") == 1,
             removable=_number(whole / "removable") == 1,
-            model=" ".join(x for x in (read_text(device / "vendor"), read_text(device / "model") or
-                                       read_text(device / "name")) if x and not x.startswith("0x")),
+            model=_model(device),
             reader=reader, serial=serial or read_text(device / "serial"), cid=read_text(device / "cid"),
             diskseq=_number(whole / "diskseq") or None,
             partitions=tuple(f"/dev/{p.name}" for p in parts),
@@ -136,6 +135,12 @@ def _entries(folder: Path) -> list[Path]:
 def _number(path: Path, default: int = 0) -> int:
     text = read_text(path)
     return int(text) if text.isdigit() else default
+
+
+def _model(device: Path) -> str:
+    """What a disk is called by its maker; some vendors are a number."""
+    words = read_text(device / "vendor"), read_text(device / "model") or read_text(device / "name")
+    return " ".join(word for word in words if word and not word.startswith("0x"))
 
 
 def _kind(name: str, node: Path) -> str:
