@@ -10,18 +10,17 @@ import stat
 import struct
 import time
 
-from miniscope_xr.errors import CardReadError
 from miniscope_xr.layout import SECTOR
 from miniscope_xr.tools.flash.disks.base import Disk
-from miniscope_xr.tools.flash.errors import CardWriteError, RefusedError
-from miniscope_xr.tools.flash.target.base import open_error
+from miniscope_xr.tools.flash.errors import RefusedError
+from miniscope_xr.tools.flash.target.base import OpenTarget, open_error
 
 _BLKGETSIZE64, _BLKSSZGET, _BLKROGET, _BLKRRPART = 0x80081272, 0x1268, 0x125E, 0x125F
 _BLKFLSBUF, _BLKGETDISKSEQ = 0x1261, 0x80081280
 _LOCK_PATIENCE = 2.0  # udev holds a shared lock for a moment when a card is inserted
 
 
-class FileTarget:
+class FileTarget(OpenTarget):
     """A Linux block device or an image file.
 
     A device is opened with O_EXCL (so nobody can mount it meanwhile), O_DIRECT (so that one sector is one sector
@@ -32,7 +31,6 @@ class FileTarget:
     def __init__(self, disk: Disk, *, write: bool) -> None:
         self.path = disk.path
         self._image = disk.kind == "image"
-        self._fd = -1
         flags = (os.O_RDWR if write else os.O_RDONLY) | getattr(os, "O_CLOEXEC", 0)
         if not self._image:
             flags |= getattr(os, "O_DIRECT", 0) | (os.O_EXCL if write else 0)
@@ -45,8 +43,8 @@ class FileTarget:
             self.size = disk.size if self._image else self._ask(_BLKGETSIZE64, 8)
             if not self._image:
                 self._check_device(write)
-            self._seq = self._diskseq()
-            if self.size != disk.size or self._seq != disk.diskseq:
+            self._mark = self._diskseq()
+            if self.size != disk.size or self._mark != disk.diskseq:
                 raise RefusedError(f"{self.path} is not the card it was a moment ago; look again with `list`")
         except OSError as error:
             self.close()
@@ -92,71 +90,30 @@ class FileTarget:
         except OSError:  # Linux before 5.15
             return None
 
-    def same(self) -> None:
-        """Raise if the medium was swapped or its size changed since it was opened."""
-        try:
-            size = os.fstat(self._fd).st_size // SECTOR * SECTOR if self._image else self._ask(_BLKGETSIZE64, 8)
-            seq = self._diskseq()
-        except OSError as error:
-            raise CardWriteError(
-                error.errno, f"the card does not answer any more: {error.strerror}", self.path
-            ) from error
-        if seq != self._seq or size != self.size:
-            raise CardWriteError(
-                errno.ESTALE, "the card was changed or resized meanwhile; nothing more is written", self.path
-            )
+    def _look(self) -> tuple[int, int | None]:
+        size = os.fstat(self._fd).st_size // SECTOR * SECTOR if self._image else self._ask(_BLKGETSIZE64, 8)
+        return size, self._diskseq()
 
-    def read(self, offset: int, length: int) -> bytes:
+    def _read(self, offset: int, length: int) -> bytes:
         """Read past the page cache."""
         if self._image:
             with contextlib.suppress(OSError, AttributeError):
                 os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_DONTNEED)
         with mmap.mmap(-1, length) as aligned:  # O_DIRECT wants page-aligned memory
-            try:
-                got = os.preadv(self._fd, [aligned], offset)
-            except OSError as error:
-                raise CardReadError(
-                    error.errno,
-                    f"sectors from {offset // SECTOR} cannot be read ({error.strerror}); try another reader",
-                    self.path,
-                ) from error
-            if got < length:
-                raise CardReadError(
-                    errno.EIO,
-                    f"only {got} of {length} bytes at sector {offset // SECTOR}; the card ended early",
-                    self.path,
-                )
-            return bytes(aligned)
+            return aligned[: os.preadv(self._fd, [aligned], offset)]
 
-    def write(self, offset: int, data: bytes) -> None:
-        """Write with one system call."""
-        if offset % SECTOR or len(data) % SECTOR or not 0 <= offset <= offset + len(data) <= self.size:
-            raise CardWriteError(
-                errno.EINVAL, f"bytes {offset} to {offset + len(data)} are not sectors of the card", self.path
-            )
+    def _write(self, offset: int, data: bytes) -> int:
         with mmap.mmap(-1, len(data)) as aligned:
             aligned[:] = data
-            try:
-                done = os.pwritev(self._fd, [aligned], offset)
-            except OSError as error:
-                raise CardWriteError(
-                    error.errno, f"sector {offset // SECTOR} cannot be written: {error.strerror}", self.path
-                ) from error
-        if done != len(data):
-            raise CardWriteError(
-                errno.EIO, f"only {done} of {len(data)} bytes were written at sector {offset // SECTOR}", self.path
-            )
+            return os.pwritev(self._fd, [aligned], offset)
 
-    def flush(self) -> None:
+    def _flush(self) -> None:
         """Fsync, and drop the kernel's cache of the device."""
         import fcntl
 
-        try:
-            os.fsync(self._fd)
-            if not self._image:
-                fcntl.ioctl(self._fd, _BLKFLSBUF, 0)
-        except OSError as error:
-            raise CardWriteError(error.errno, f"the card cannot be flushed: {error.strerror}", self.path) from error
+        os.fsync(self._fd)
+        if not self._image:
+            fcntl.ioctl(self._fd, _BLKFLSBUF, 0)
 
     def next_data(self, offset: int) -> int:
         """Find the next offset that can hold anything but zeros: the holes of a sparse image are skipped."""
@@ -174,9 +131,3 @@ class FileTarget:
         if not self._image:
             with contextlib.suppress(OSError):  # a loop device without partition scan
                 fcntl.ioctl(self._fd, _BLKRRPART, 0)
-
-    def close(self) -> None:
-        """Close the descriptor and give up the locks."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1

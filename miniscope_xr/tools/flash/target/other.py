@@ -12,13 +12,12 @@ import os
 import sys
 from typing import Any
 
-from miniscope_xr.errors import CardReadError
 from miniscope_xr.layout import SECTOR
 from miniscope_xr.source import macos, windows
 from miniscope_xr.source.local import Device
 from miniscope_xr.tools.flash.disks.base import Disk
-from miniscope_xr.tools.flash.errors import BusyError, CardWriteError, RefusedError
-from miniscope_xr.tools.flash.target.base import open_error
+from miniscope_xr.tools.flash.errors import BusyError, RefusedError
+from miniscope_xr.tools.flash.target.base import OpenTarget, open_error
 from miniscope_xr.tools.flash.target.volumes import Claim, VolumeLocks
 
 _LOCK_AT = 1 << 42  # a byte that no image of a card has: a lock of Windows keeps others from reading the locked bytes
@@ -46,12 +45,11 @@ def lock_image(fd: int, path: str) -> None:
         raise BusyError(errno.EBUSY, "another copy of this tool writes to it; end that first", path) from error
 
 
-class RawTarget:
+class RawTarget(OpenTarget):
     r"""``/dev/rdiskN`` or ``\\.\PhysicalDriveN``."""
 
     def __init__(self, disk: Disk, *, write: bool) -> None:
         self.path = disk.path
-        self._fd = -1
         self._claim: Claim | None = None
         self._volumes: VolumeLocks | None = None
         try:
@@ -63,7 +61,7 @@ class RawTarget:
             self._fd = self._open(write)
             if write and sys.platform == "win32" and disk.kind == "image":
                 lock_image(self._fd, self.path)
-            self._changes = self._media_changes()
+            self._mark = self._media_changes()
         except OSError as error:
             why = self._told(error)
             self.close()
@@ -93,50 +91,15 @@ class RawTarget:
     def _told(self, error: OSError) -> OSError:
         return windows.told(error) if sys.platform == "win32" else error
 
-    def same(self) -> None:
-        """Raise if the size changed since it was opened, or the card, where the system counts that."""
-        try:
-            size, changes = self._measure(), self._media_changes()
-        except OSError as error:
-            raise CardWriteError(error.errno, "the card does not answer any more", self.path) from error
-        if size != self.size or changes != self._changes:
-            raise CardWriteError(
-                errno.EIO, "the card was changed or resized meanwhile; nothing more is written", self.path
-            )
+    def _look(self) -> tuple[int, int | None]:
+        return self._measure(), self._media_changes()
 
     def _seek(self, offset: int) -> None:
         os.lseek(self._fd, offset, os.SEEK_SET)
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Read whole sectors."""
-        try:
-            self._seek(offset)
-            data = os.read(self._fd, length)
-        except OSError as error:
-            why = self._told(error)
-            text = f"sectors from {offset // SECTOR} cannot be read ({why.strerror}); try another reader"
-            raise CardReadError(why.errno, text, self.path) from error
-        if len(data) < length:
-            text = f"only {len(data)} of {length} bytes at sector {offset // SECTOR}; the card ended early"
-            raise CardReadError(errno.EIO, text, self.path)
-        return data
-
-    def write(self, offset: int, data: bytes) -> None:
-        """Write whole sectors with one system call."""
-        if offset % SECTOR or len(data) % SECTOR or not 0 <= offset <= offset + len(data) <= self.size:
-            raise CardWriteError(
-                errno.EINVAL, f"bytes {offset} to {offset + len(data)} are not sectors of the card", self.path
-            )
-        try:
-            done = self._write(offset, data)
-        except BusyError:
-            raise
-        except OSError as error:
-            why = self._told(error)
-            text = f"sector {offset // SECTOR} cannot be written: {why.strerror}"
-            raise CardWriteError(why.errno, text, self.path) from error
-        if done != len(data):
-            raise CardWriteError(errno.EIO, f"only {done} of {len(data)} bytes were written", self.path)
+    def _read(self, offset: int, length: int) -> bytes:
+        self._seek(offset)
+        return os.read(self._fd, length)
 
     def _write(self, offset: int, data: bytes) -> int:
         """Write; once more where Windows refused for a volume that it found after the others were locked."""
@@ -149,18 +112,13 @@ class RawTarget:
         self._seek(offset)
         return os.write(self._fd, data)
 
-    def flush(self) -> None:
-        """Return when everything is on the card."""
-        try:
-            if sys.platform == "darwin":
-                macos.full_sync(self._fd)
-            elif sys.platform == "win32":
-                windows.full_sync(self._fd)
-            else:
-                os.fsync(self._fd)
-        except OSError as error:
-            why = self._told(error)
-            raise CardWriteError(why.errno, f"the card cannot be flushed: {why.strerror}", self.path) from error
+    def _flush(self) -> None:
+        if sys.platform == "darwin":
+            macos.full_sync(self._fd)
+        elif sys.platform == "win32":
+            windows.full_sync(self._fd)
+        else:
+            os.fsync(self._fd)
 
     def next_data(self, offset: int) -> int:
         """Holes of sparse images are not looked for here."""
@@ -174,9 +132,7 @@ class RawTarget:
 
     def close(self) -> None:
         """Close the descriptor and give up the locks."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        super().close()
         if self._volumes:
             self._volumes.close()
         if self._claim:
