@@ -99,8 +99,8 @@ class BufferReader:
     def ours(self, source: ByteSource, run: Run, i: Ints, rows: Array) -> Bools:
         """Which buffers ``i`` of a run are there and are this recording's, by these headers.
 
-        Where a write failed, what was there before stands in its place, and may have fitting counters: it does not
-        keep the clock, or have not the focus. Other headers are read only where the times in hand are not as expected.
+        Where a write failed, an older buffer stands in the place, and its counters may fit. Then its time is off the
+        clock, or its focus is another one. Other headers are read only where the times in hand are not as expected.
         """
         good = self.framing.vouched(rows, run, i)
         if self.recording.focus is not None:
@@ -128,7 +128,7 @@ class BufferReader:
         return other
 
     def _leads_away(self, source: ByteSource, run: Run, i: int, header: Array) -> bool:
-        """Whether the buffer that follows one of odd length stands where the run has none: both are another's."""
+        """Whether the next buffer stands right behind one of odd length, where the run has none: both are old."""
         sectors = self.framing.sectors_for(int(header["data_length"]))
         if i + 1 >= run.count or sectors == run.sector_count(i):
             return False
@@ -143,7 +143,7 @@ class BufferReader:
     def strange(self, run: Run, frames: Ints, times: Floats) -> Bools:
         """Which whole frames of a run, with these times of their buffers, do not seem to keep the clock.
 
-        As :meth:`~miniscope_xr.index.excursions.RunClock.strange`.
+        As :meth:`~miniscope_xr.index.run_clock.RunClock.strange`.
         """
         return self._clock(run).strange(frames, times)
 
@@ -234,7 +234,7 @@ class BufferReader:
         return behind == blank * SECTOR
 
     def earlier(self, source: ByteSource, run: Run, i: Ints) -> Bools:
-        """Which buffers ``i`` of a run a slow card let through one ring too early, in the place of another."""
+        """Which buffers ``i`` of a run stand one ring too early: they lapped the one that waited for the card."""
         ring = self.framing.ring
         found = np.zeros(len(i), bool)
         known = np.flatnonzero((i >= ring) & (i < run.count + ring)) if ring else np.zeros(0, np.int64)
@@ -249,7 +249,7 @@ class BufferReader:
         return expected
 
     def earlier_copy(self, source: ByteSource, run: Run, i: int) -> Buffer | None:
-        """Buffer ``i`` as a slow card let it through one ring too early, in the place of another."""
+        """Buffer ``i`` as it stands one ring too early (:meth:`earlier`); None where it does not."""
         framing, place = self.framing, i - self.framing.ring
         if not framing.ring or not 0 <= place < run.count:
             return None

@@ -87,7 +87,7 @@ class FrameDescriber(FrameAssembler):
         return result
 
     def _look_at_all(self, source: ByteSource, rows: Ints, headers: HeaderTable | None) -> tuple[HeaderTable, Ints]:
-        """Headers of some rows, every sector of which can be read; and which of the rows are not like that."""
+        """Headers of some rows, of which every sector is read; and the rows with a sector that cannot be read."""
         table = self.header_table(len(rows))
         doubtful: list[int] = []
         for at, count, number, frame in self.axis.spans(rows):
@@ -164,7 +164,7 @@ class FrameDescriber(FrameAssembler):
     ) -> tuple[Array, Bools]:
         """Headers of whole frames ``i`` (frames, buffers), and which frames are to be put together by the buffer.
 
-        Those in hand came along with pixels and are no such frames; the rest comes from the card.
+        What came along with pixels is in hand, and of frames that need no such care; the rest is read from the card.
         """
         if headers is None or not (known := headers.known[at]).any():
             return self.buffers.table(source, run, i)

@@ -26,7 +26,7 @@ class DueTimes:
     frames : FrameReader
     source : ByteSource
     period : float
-        Timestamp units from frame to frame as set, for a recording of which one frame at most has a time.
+        Timestamp units from frame to frame by the settings, for a recording in which at most one frame has a time.
     """
 
     def __init__(self, frames: FrameReader, source: ByteSource, period: float) -> None:

@@ -53,7 +53,7 @@ class Breaks(Evidence):
         return fits or self._same_losses(runs, number)
 
     def _alike(self, run: Run) -> int:
-        """Number of a run's first buffers, if what follows them within a frame is another recording's; else of all."""
+        """How many first buffers of a run are of one recording: all, unless others follow within the first frame."""
         first = range(1, min(len(run.cut) + 1, run.count))
         return next((i for i in first if self._state_changes(run, i)), run.count)
 
@@ -61,8 +61,8 @@ class Breaks(Evidence):
     def _still_written(a: Header, b: Header) -> bool:
         """Whether the write of buffer ``b`` began while that of the lapped one in front of it went on.
 
-        That one's header was filled again before it went to the card, so its write lasted until then. Not where one bit
-        makes the difference.
+        The lapped buffer's slot was filled again before it went to the card, so its write lasted at least until then.
+        False where one flipped bit would make the difference.
         """
         lapped = a.count > a.written + a.dropped and 0 <= a.write_time < a.time
         flipped = any(a.write_time <= a.time ^ 1 << bit <= b.write_time for bit in range(32))
@@ -129,10 +129,10 @@ class Breaks(Evidence):
         )
 
     def _same_losses(self, runs: list[Run], number: int) -> bool:
-        """Whether a header comes behind an odd one as only in a recording that has lost as many buffers before.
+        """Whether a header fits behind an odd one only if both are of a recording that lost this many buffers before.
 
-        Edges of a remote, one after another, cost buffers and time. Were it of an older recording, that would have lost
-        as many: its counters and its place on the card would be others otherwise.
+        Edges of a remote, one after another, cost buffers and time. An older recording would have to have lost just as
+        many, or its counters, and so its place on the card, would be others.
         """
         before, b = runs[number - 1], runs[number].first
         like = max((run for run in runs[:number] if self._regular(run)), key=lambda run: run.count, default=None)

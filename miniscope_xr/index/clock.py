@@ -143,7 +143,7 @@ def _in_proportion(times: Floats, lengths: Sequence[int]) -> Floats:
 def _usual(values: Floats, due: float = float("nan")) -> float:
     """Mean of the values where most of them are.
 
-    If as many are elsewhere: of those nearest to ``due``, or of the largest (interrupts cost time).
+    Where as many are in two places: the one nearest to ``due``, else the largest, as interrupts cost time.
     """
     known = np.sort(values[np.isfinite(values)])
     if not known.size:

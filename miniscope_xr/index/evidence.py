@@ -103,7 +103,7 @@ class Evidence(Strays):
         return a.battery > 0 and (b.battery == 0 or b.battery - a.battery > self.headers.framing.battery_noise)
 
     def parts(self, run: Run, i: int) -> bool:
-        """Whether leftovers behind buffer ``i`` repeat none of those before it, as they would if they were of one."""
+        """Whether leftovers behind buffer ``i`` repeat no buffer before it, as they do within one recording."""
         told = {self.link(run, k) for k in range(i, min(i + max(self.ring, 1), run.count))}
         return False in told and True not in told
 

@@ -171,7 +171,7 @@ class Run:
 
 
 def odd_buffer(sector: int, header: Header, like: Cut, length: int, sectors: int = 0) -> Run:
-    """One buffer outside any arithmetic, of a recording cut ``like`` this, that takes so many sectors (0: it needs)."""
+    """One buffer outside any arithmetic, of a recording cut ``like`` this; 0 ``sectors``: as its length needs."""
     taken = sectors or like.sectors_for(length)
     return Run(sector, 1, header, replace(like, lengths=(length,), first=header.index, taken=taken))
 
@@ -182,7 +182,7 @@ def cut_at(runs: list[Run], number: int, i: int) -> list[Run]:
 
 
 def ended_at(runs: list[Run], sector: int, header: Header | None) -> list[Run]:
-    """Runs whose last buffer, with this header, ends at a sector: a lapped one takes the sectors of another."""
+    """Runs whose last buffer has this header and ends at this sector, however many sectors its length needs."""
     last = runs[-1]
     i = last.count - 1
     start = last.sector_of(i)
@@ -191,9 +191,10 @@ def ended_at(runs: list[Run], sector: int, header: Header | None) -> list[Run]:
 
 
 def overtaken(runs: list[Run], header_at: Callable[[int], Header | None], cut: Cut | None, ring: int) -> list[Run]:
-    """Runs whose last buffer, where the camera lapped it, ends where the buffer ended that it was to be.
+    """Runs in which the last buffer, if the camera lapped it, takes the sectors of the buffer it was before.
 
-    The firmware takes the number of sectors before the card listens, and the header after.
+    The firmware counts the sectors of a write, then waits for the card; meanwhile another buffer fills the slot. So
+    the header on the card is the later buffer's, the number of sectors that of the earlier one.
     """
     last = runs[-1]
     sector = last.sector_of(last.count - 1)
@@ -220,9 +221,10 @@ def ended_as_said(runs: list[Run], header_at: Callable[[int], Header | None]) ->
 
 
 def with_true_indexes(runs: list[Run], cut: Cut | None) -> list[Run]:
-    """Runs in which no single buffer has another buffer's index, or one beyond its frame, because a bit of it flipped.
+    """Runs in which a single buffer whose index has a flipped bit (another's, or beyond the frame) has its true one.
 
-    Its header then does not say what its run expects, so that it is one buffer lost, and no other one's place is taken.
+    Its header then differs from what its run expects, and it alone is lost; with the flipped index it would stand in
+    the place of another.
     """
     if cut is None or not any(run.odd for run in runs):
         return runs

@@ -51,10 +51,10 @@ def sector_size(fd: int) -> int:
 
 
 def open_to_write(path: str) -> int:
-    """Open a disk or image for reading and writing, for nobody else with a lock.
+    """Open a disk or image for reading and writing, with a lock that keeps others out.
 
-    macOS itself refuses (EBUSY) while a volume of the disk is mounted, so a disk that knows no locks is opened without.
-    What looks at a card when it is put in (``fsck_msdos``) takes the same lock for a moment, and is waited for.
+    A disk that takes no locks is opened without one: macOS itself refuses (EBUSY) while a volume of it is mounted.
+    What looks at a card when it is put in (``fsck_msdos``) has the same lock for a moment: that is waited for.
     """
     until = time.monotonic() + _PATIENCE
     while True:

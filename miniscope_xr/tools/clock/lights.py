@@ -183,9 +183,9 @@ def _blinks(seconds: Array, first: int, last: int, lit: Lit) -> tuple[int, int]:
 
 
 def _stays(level: Array, first: int, last: int, size: float, blinks: tuple[int, int]) -> bool:
-    """Whether a block stood out from ``first`` to ``last`` and not else: an animal comes and goes, it does not stay.
+    """Whether a block stood out from ``first`` to ``last`` and at no other time: an animal comes and goes.
 
-    Where the light may blink besides it may stand out for half of the time.
+    While the LED may blink before and behind that, the block may stand out for half of the time.
     """
     stretch = np.arange(len(level)) * STRETCH
     on = (stretch >= first) & (stretch + STRETCH <= last)

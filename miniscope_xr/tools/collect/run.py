@@ -53,12 +53,12 @@ def collect_all(
     show
         Show one progress line a card (on a terminal).
     agreed
-        By the path of a card, that it is prepared again once all that was asked of it is done.
+        By the path of a card, how it is prepared again once all that was asked of it is done.
 
     Returns
     -------
     Summary
-        Ctrl+C ends every card at its next step; then too.
+        Also after Ctrl+C, which ends every card at its next step.
     """
     lines = Lines([os.path.basename(card.disk.path) for card in cards], show)  # noqa: PTH119 (Windows' names)
     run = _Run(wish, agreed or {}, lines, [Outcome(card) for card in cards])
@@ -79,7 +79,7 @@ class _Run:
         self._cores = threading.Semaphore(os.cpu_count() or 1)
 
     def all(self, at_once: int) -> list[Outcome]:
-        """Do what is asked of all cards; once it is to end, wait for a moment, and for a card that is written.
+        """Do what is asked of all cards; if told to end, wait a moment, and until no card is being written.
 
         A signal is only noted meanwhile (:func:`interrupts.held`) and every card looks for it at its next step. A
         reader that does not answer has no next step: it is left, as a kill would leave it, and goes on another time.
@@ -128,7 +128,7 @@ class _Run:
 
 
 def _nothing(job: CollectJob, wish: Wish, end: Outcome) -> None:
-    """A card on which nothing was recorded: known to us as one that was prepared, or told of."""
+    """A card with nothing to copy: say so where it was collected and prepared before, else raise why."""
     if not job.marks:
         open_device(job.disk.path).close()  # raises why it cannot be read
     if job.earlier is not None:

@@ -34,8 +34,8 @@ _CAMERA = "BehavCam"
 def session_folder(ds: xr.Dataset, base: Path, start: datetime) -> Path:
     """Return the folder of a recording below the one that holds the days: by day and time of day.
 
-    A card does not say when its later recordings began, so they would all have the folder of the first: theirs say
-    which recording they are.
+    A card does not say when its later recordings began, so all of them would get the folder of the first: the number
+    of the recording is in the names of theirs.
 
     Raises
     ------

@@ -100,7 +100,7 @@ def _window(layouts: Sequence[Layout]) -> int:
 
 
 def _long_frame(card: Readable, layout: Layout, at: int) -> bool:
-    """Tell whether a long frame of this layout ends where, behind ``at``, the grid of its frames has its next end."""
+    """Tell whether a long frame ends at the first place behind ``at`` where one can: frames stand in a grid."""
     for build in layout.builds:
         if build.frame_sectors > _LONG:
             begun = max(0, at // SECTOR - layout.sectors.data) // build.frame_sectors

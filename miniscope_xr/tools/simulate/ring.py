@@ -156,7 +156,7 @@ class Ring:
         return False
 
     def _interrupts(self, only_one: bool = True) -> bool:
-        """Whether the interrupt due now is served; while one of the remote holds all others up, one of them waits."""
+        """Whether the interrupt due now is served: while one of the remote is, one other waits, the rest are lost."""
         edge = self.edge_at(self.step.end)
         if edge is None:
             return True
@@ -166,7 +166,7 @@ class Ring:
         return True
 
     def edge_at(self, t: float) -> float | None:
-        """When the interrupt of the remote ends that holds the device up at ``t``; None if there is none."""
+        """When the remote's interrupt that keeps the device busy at ``t`` is over; None if there is none."""
         return next((self.zero + end for start, end in self.now.busy if start <= t - self.zero < end), None)
 
     def clock(self, t: float) -> int:

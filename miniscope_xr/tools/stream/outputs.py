@@ -85,7 +85,7 @@ def kind_of(path: Path) -> str:
 
 
 def headers_beside(out: Path) -> Path:
-    """Where the headers of every frame lie that an output has no place for, as TIFF has none."""
+    """The table of headers beside an output that has no place for them, such as a TIFF."""
     return out.with_name(f"{out.stem}_headers.csv")
 
 

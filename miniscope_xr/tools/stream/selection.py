@@ -127,7 +127,7 @@ def seconds_span(span: TimeSpan) -> tuple[float, float]:
 
 
 def _seconds(part: Any) -> float | bool | None:
-    """One end in s; None where it is left out, False where it is none."""
+    """One end in s; None where it is left out, False where the text is no time."""
     if part is None or part == "":
         return None
     if isinstance(part, str):

@@ -66,7 +66,7 @@ class Door(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), handler)
 
     def server_bind(self) -> None:
-        """Take the port, so that no other program gets what is meant for us; nobody is asked what we are called."""
+        """Take the port, so that no other program gets what is meant for us; no name server is asked for our name."""
         alone = getattr(socket, "SO_EXCLUSIVEADDRUSE", None)
         if alone is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, alone, 1)

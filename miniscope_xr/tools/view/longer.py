@@ -1,7 +1,7 @@
 """What takes longer than a picture: the line, traces, projections, files, and what the check finds.
 
-Imported when it is first asked for, or once the first picture is there (:meth:`.answers.Answers.warm`): xarray, which
-most of it needs, takes longer to import than the first picture to come.
+Imported when it is first asked for, or a moment after the first picture (:meth:`.answers.Answers.longer`): xarray,
+which most of it needs, takes longer to import than the first picture takes to come.
 """
 
 from __future__ import annotations

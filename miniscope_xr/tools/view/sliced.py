@@ -68,7 +68,7 @@ class SeenDataset(Seen):
         return np.asarray(self._video[some].values, np.float32 if self.real else np.uint8)
 
     def holed(self, rows: Ints) -> Array:
-        """Pixels as real numbers; of uint8 nothing tells which are not on the card, so that all are NaN."""
+        """Pixels as real numbers; a uint8 frame that is not whole is all NaN: nothing tells which of it are missing."""
         pixels = np.array(self.pixels(rows), np.float32)
         if not self.real:
             pixels[~self._whole(rows)] = np.nan
