@@ -95,6 +95,7 @@ class Stencil:
         i = np.arange(size) - self.run.first.index
         constant = {"length": np.full(size, framing.marker), "data_length": np.array(self.run.cut.lengths)}
         now, later = (expected_headers(self.run, i + shift) | constant for shift in (0, size))
+        now = {name: values for name, values in now.items() if name in fields}
         base = np.stack(list(now.values()), axis=1)
         step = np.stack([later[name] - now[name] for name in now], axis=1)
         self._marked = list(now).index("length")  # column of the first word of a frame

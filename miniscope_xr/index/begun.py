@@ -101,9 +101,11 @@ def _header_length(front: Front, layout: Layout) -> int:
     data = front.read(layout.sectors.data)
     if len(data) < 4 * layout.min_words:
         return 0
-    words = int.from_bytes(data[:4], "little")
+    marker = int.from_bytes(data[:4], "little")
+    alike = [build for build in layout.builds if build.preamble == marker]
     known = layout.header_words or range(layout.min_words, 65)
-    if words not in known or len(data) < 4 * words:
+    words = next((b for b in alike if front.fits(layout, b)), alike[0]).header_words if alike else marker
+    if (words not in known and not alike) or len(data) < 4 * words:
         return 0
     first, names = unpack_from(f"<{words}I", data), layout.buffer
     place, index = first[names["write_buffer_count"].word], first[names["frame_buffer_count"].word]
@@ -122,9 +124,11 @@ def _header_length_behind_hole(front: Front, layout: Layout, buffer_bytes: int) 
     longest = Build.failed_writes  # of most builds: what lies further in may be any layout's
     data = front.read(layout.sectors.data, longest * buffer_bytes)
     words = np.frombuffer(data, "<u4", len(data) // SECTOR * SECTOR // 4).reshape(-1, SECTOR // 4)
-    for length in layout.header_words or range(layout.min_words, 65):
+    lengths = layout.header_words or range(layout.min_words, 65)
+    preambles = [(build.preamble, build.header_words) for build in layout.builds if build.preamble is not None]
+    for marker, length in [*zip(lengths, lengths, strict=True), *preambles]:
         names = layout.buffer
-        rows = words[words[:, 0] == length]
+        rows = words[words[:, 0] == marker]
         good = (
             (rows[:, names["write_buffer_count"].word] > 0)
             & (rows[:, names["write_buffer_count"].word] <= longest)
@@ -155,7 +159,8 @@ def _sized(front: Front, layout: Layout, words: int, config: dict[str, int]) -> 
     sizes = {b.buffer_sectors * SECTOR for b in layout.builds if b.header_words == words}
     header = np.frombuffer(front.read(layout.sectors.data), buffer_header_dtype(layout, words), 1)[0]
     found = int(header["data_length"]) + 4 * words
-    if int(header["length"]) != words or found not in sizes - {config["buffer_size"]}:
+    markers = {words, *(b.preamble for b in layout.builds)}
+    if int(header["length"]) not in markers or found not in sizes - {config["buffer_size"]}:
         return config, ()
     said = f"the config sector says buffers of {config['buffer_size']} bytes, but the first one has {found}"
     return {**config, "buffer_size": found}, (said,)

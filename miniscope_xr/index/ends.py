@@ -55,7 +55,8 @@ class Ends:
         frame_bytes = self.config["width"] * self.config["height"]
         if not 0 < frame_bytes <= 1 << 26 or frame_bytes // self.card.payload > 60:
             return None
-        return self.card.framing.cut(lengths_of(frame_bytes, self.card.payload))
+        most = self.card.framing.build.buffers_a_frame or None
+        return self.card.framing.cut(lengths_of(frame_bytes, self.card.payload)[:most])
 
     # -- finding the runs ---------------------------------------------------------------------------
 

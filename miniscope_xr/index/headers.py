@@ -20,7 +20,7 @@ from miniscope_xr.source.base import ByteSource
 Hit = TypeVar("Hit")
 _FRAMES, _BYTES = 4096, 512 << 20  # of a run whose headers are all read when the card is opened
 _GATHER = 1 << 16  # headers fetched at once: a small object each until they are joined
-# Header field -> the layout's name for it; the last three may be absent (-1 then).
+# Header field -> the layout's name for it; those that a layout need not have are -1 where it has not.
 _NAMES = (
     "length", "linked_list", "frame_num", "buffer_count", "frame_buffer_count", "write_buffer_count",
     "dropped_buffer_count", "timestamp", "data_length", "write_timestamp", "battery_voltage", "ewl",
@@ -48,6 +48,8 @@ class HeaderReader:
         self._ahead: dict[tuple[int, Cut], int] = {}  # buffers of a run read ahead
         self._words = header_words(framing.layout, framing.words)
         self._pick = _picked(self._words.names)
+        self._told_drops = "dropped_buffer_count" in self._words.names
+        self._pool = framing.build.overflow == "pool"  # there a place is used up by each buffer that finds none
 
     def parse(self, data: bytes | memoryview) -> Header | None:
         """The header at the start of ``data``, or None where no firmware header can be."""
@@ -57,6 +59,8 @@ class HeaderReader:
         if not self._words.plausible(values):
             return None
         header = Header(*self._pick([*values, -1]))
+        if not self._told_drops:
+            header = header._replace(dropped=0 if self._pool else max(header.count - header.written, 0))
         return header if self.plausible(header) else None
 
     def flipped(self, run: Run, i: int) -> bool:
@@ -74,6 +78,7 @@ class HeaderReader:
             found = dict(zip(_NAMES, header, strict=True))
         else:
             row = np.frombuffer(data, self.dtype)[0]
+            expected = {name: value for name, value in expected.items() if name in self._words.names}
             found = {name: int(row[name]) for name in expected}
         bits = sum((found[name] ^ value).bit_count() for name, value in expected.items())
         return bits == 1 or (bits == 0 and header is None)

@@ -100,15 +100,20 @@ class RunFacts:
                 f"the config sector says height {height}, which the firmware overwrote when the recording ended; "
                 f"height {recovered} was recovered from the frames themselves ({total} bytes at width {width})"
             ]  # fmt: skip
-        shown = [size for b in self._builds for size in ((b.width, b.height), *b.sizes) if size[0] * size[1] == total]
-        if shown and self._made_up:
+        sizes = [(*((b.width, b.height), *b.sizes), b.config_frame) for b in self._builds]
+        shown = [size for each in sizes for size in each if size and size[0] * size[1] == total]
+        build = self.card.build
+        if shown and (self._made_up or (build and build.config_frame)):  # the numbers in question are the build's own
             return *shown[0], []
         sure = main is not None and main.count >= 2 * len(main.cut)
         believed = (width, height) in self._known or (not total and self._has_room(runs, width, height))
-        if believed and not (shown and sure):
+        partly = any(b.buffers_a_frame for b in self._builds)  # of each frame less than the whole is written
+        if believed and (partly or not sure):
             return width, height, []
         wide, high = self._assumed(shown, total if sure else 0)
         said = f"the config sector's frame size {width}x{height} does not fit the frames; {wide}x{high} is assumed"
+        if (wide, high) == (width, height):
+            said = f"no known frame size has the {total} bytes that these frames have; {wide}x{high} is assumed"
         return wide, high, [said]
 
     def _assumed(self, shown: list[tuple[int, int]], total: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ TYPE_SIZES = {"uint32": 4, "uint16": 2, "uint8": 1, "int32": 4, "int16": 2, "int
 NEEDED = {
     "buffer": (
         "length", "frame_num", "buffer_count", "frame_buffer_count",
-        "write_buffer_count", "dropped_buffer_count", "timestamp", "data_length",
+        "write_buffer_count", "timestamp", "data_length",
     ),
     "footer": ("timestamp", "frame_num"),
     "config": ("width", "height", "buffer_size", "n_buffers_recorded"),

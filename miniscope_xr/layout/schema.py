@@ -6,6 +6,7 @@ The tables below are the whole schema; docs/layouts.md explains every name in th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -257,8 +258,12 @@ def parse_layout(data: Mapping[str, Any], where: str) -> Layout:
     given = LAYOUT(data, where)
     if ("buffer" in given) == ("footer" in given):
         raise fail(f"{where}.buffer", "give either buffer (frames in buffers) or footer (whole frames)")
-    if "buffer" in given and (given["sectors"].config is None or "config" not in given):
-        raise fail(f"{where}.config", "missing; a layout with buffers needs the config sector and its fields")
+    has_sector = given["sectors"].config is not None
+    if "buffer" in given and (has_sector != ("config" in given) or not (has_sector or given.get("builds"))):
+        said = "the config sector and its fields, or neither and a build that says the frame size"
+        raise fail(f"{where}.config", f"missing; a layout with buffers needs {said}")
+    if "buffer" in given and not has_sector:  # as if its counts were always another recording's
+        given["builds"] = [replace(build, stale_config=True, config_written=()) for build in given["builds"]]
     keys = tuple(given.pop(f"write_key{i}", WRITE_KEY) for i in range(4))
     given.setdefault("write_keys", keys)
     for foreign in ("mio_model", "mio_version", "version", "word_size"):

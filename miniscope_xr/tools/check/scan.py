@@ -76,10 +76,11 @@ def _take(
         steps = (times[size:] - times[:-size])[good[size:] & good[:-size]]
         if len(steps) > 2:
             found.jitter.append(float(np.std(steps)) / opened.recording.ticks)
-    if framing.words:
+    if framing.words and "dropped_buffer_count" in framing.layout.buffer:
         overrun = rows["buffer_count"].astype(np.int64) - rows["write_buffer_count"] - rows["dropped_buffer_count"]
         late = np.flatnonzero(good & (overrun > 0))
         found.lapped.count(_lapped(rows[k], int(overrun[k]), found.buffers_a_frame) for k in late)
+    if framing.words:
         slots = -(-opened.frames.frame_bytes // opened.frames.payload)
         found.overlong.add(run, i[good & (rows["frame_buffer_count"] >= slots)])
 

@@ -53,7 +53,9 @@ def headers_in(data: bytes, layout: Layout) -> NDArray[np.int64]:
         lengths = layout.header_words or range(layout.min_words, 65)
         good = np.isin(h["length"], list(lengths)) & (h["data_length"] <= largest) & (h["data_length"] > 0)
         good &= (h["frame_buffer_count"] < 1024) & (h["write_buffer_count"] <= h["buffer_count"])
-        good &= (h["dropped_buffer_count"] <= h["buffer_count"]) & (h["buffer_count"] < 2**31)
+        good &= h["buffer_count"] < 2**31
+        if "dropped_buffer_count" in layout.buffer:
+            good &= h["dropped_buffer_count"] <= h["buffer_count"]
     else:
         f = np.ascontiguousarray(sectors[:, -16:]).view(words.dtype_of(words.footer_struct(layout)))[:, 0]
         good = (f["frame_num"] < 2**24) & (f["timestamp"] < 2**28)
