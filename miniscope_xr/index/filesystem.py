@@ -35,21 +35,14 @@ _RECORDS = 64  # of the master file table: those that formatting makes, and some
 
 @dataclass(frozen=True)
 class FileSystem:
-    """A file system on a card.
-
-    Attributes
-    ----------
-    name : str
-        ``"FAT32"``, ``"exFAT"``, ``"NTFS"``, ``"ext4"`` ...
-    sector : int
-        Where it begins.
-    written : list of (int, int)
-        Stretches of sectors that it has written: first sector, first sector behind.
-    """
+    """A file system on a card."""
 
     name: str
+    """``"FAT32"``, ``"exFAT"``, ``"NTFS"``, ``"ext4"`` ..."""
     sector: int
+    """Where it begins."""
     written: Stretches
+    """Stretches of sectors that it has written: first sector, first sector behind."""
 
 
 def find_file_systems(source: Readable, whole: bool = False) -> list[FileSystem]:

@@ -20,20 +20,14 @@ class Framing:
 
     A v4 buffer is ``header, data, leftovers up to the end of the sector``; a v3 frame is one buffer, all data, and its
     footer lies over the last 16 bytes of them.
-
-    Parameters
-    ----------
-    layout : Layout
-        As the build that wrote the card has it, where the build is known (:meth:`Layout.of`).
-    words : int
-        Length of the headers in words; 0 for footers.
-    payload : int
-        Data bytes of a full buffer; 0 for footers (every frame is one buffer).
     """
 
     layout: Layout
+    """As the build that wrote the card has it, where the build is known (:meth:`Layout.of`)."""
     words: int
+    """Length of the headers in words; 0 for footers."""
     payload: int
+    """Data bytes of a full buffer; 0 for footers (every frame is one buffer)."""
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:

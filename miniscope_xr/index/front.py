@@ -44,54 +44,36 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a card once it was looked at.
-
-    Attributes
-    ----------
-    layout : Layout
-        As the build that wrote the card has it, where the build is known.
-    settings : dict
-        Header sector in the layout's names, raw values: those the recording was made with.
-    config : dict or None
-        Config sector in the layout's names; None where the layout has none or the firmware never wrote it.
-    keyed : bool
-        The four write keys are there.
-    state : State
-    words : int
-        Length of the buffer headers (words); 0 for whole frames with footers.
-    payload : int
-        Data bytes of a full buffer; 0 for whole frames.
-    build : Build or None
-        The firmware build these numbers belong to, where known.
-    fits : bool
-        Nothing in the first buffer header contradicts that build.
-    notes : tuple of str
-        What has to be said about the sectors.
-    start : int or None
-        Sector of the first buffer (of whole frames: of frame 0), where it was found by the buffers themselves and not
-        by the layout.
-    first_frame : int
-        Of whole frames: number of the first one that is left.
-    own : tuple of int
-        Sectors of its settings and counts among those in which buffers were found (a counterfeit's, that wrapped).
-    recordings : tuple of Recording
-        Once they were looked for (:func:`miniscope_xr.index.build.build_index`).
-    """
+    """What is known of a card once it was looked at."""
 
     layout: Layout
+    """As the build that wrote the card has it, where the build is known."""
     settings: Mapping[str, int]
+    """Header sector in the layout's names, raw values: those the recording was made with."""
     config: Mapping[str, int] | None
+    """Config sector in the layout's names; None where the layout has none or the firmware never wrote it."""
     keyed: bool
+    """The four write keys are there."""
     state: State
     words: int = 0
+    """Length of the buffer headers (words); 0 for whole frames with footers."""
     payload: int = 0
+    """Data bytes of a full buffer; 0 for whole frames."""
     build: Build | None = None
+    """The firmware build these numbers belong to, where known."""
     fits: bool = False
+    """Nothing in the first buffer header contradicts that build."""
     notes: tuple[str, ...] = field(default=())
+    """What has to be said about the sectors."""
     start: int | None = None
+    """Sector of the first buffer (of whole frames: of frame 0), where it was found by the buffers themselves and not by
+    the layout."""
     first_frame: int = 0
+    """Of whole frames: number of the first one that is left."""
     own: tuple[int, ...] = ()
+    """Sectors of its settings and counts among those in which buffers were found (a counterfeit's, that wrapped)."""
     recordings: tuple[Recording, ...] = ()
+    """Once they were looked for (:func:`miniscope_xr.index.build.build_index`)."""
 
     @cached_property
     def framing(self) -> Framing:

@@ -30,28 +30,18 @@ _PROOF = 3  # buffers in a row that are no accident
 
 @dataclass(frozen=True)
 class Located:
-    """The first buffer of a recording found by its headers, and the build that its buffers show.
-
-    Attributes
-    ----------
-    layout : Layout
-    build : Build
-    sector : int
-        Where the buffer begins. Of whole frames: where frame 0 would begin.
-    header : Header or None
-        Of the buffer; None for whole frames.
-    frame : int
-        Of whole frames: number of the first one found.
-    wraps : int
-        Sectors after which what is in front stands once more, as on a counterfeit whose addresses wrap; 0: not known.
-    """
+    """The first buffer of a recording found by its headers, and the build that its buffers show."""
 
     layout: Layout
     build: Build
     sector: int
+    """Where the buffer begins. Of whole frames: where frame 0 would begin."""
     header: Header | None
+    """Of the buffer; None for whole frames."""
     frame: int = 0
+    """Of whole frames: number of the first one found."""
     wraps: int = 0
+    """Sectors after which what is in front stands once more, as on a counterfeit whose addresses wrap; 0: not known."""
 
 
 def locate(source: ByteSource, layouts: Sequence[Layout]) -> Located | None:

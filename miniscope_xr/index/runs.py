@@ -43,26 +43,18 @@ class Cut:
 
     A buffer outside any arithmetic (lapped, torn, lost interrupts) has a cut of its own: one buffer, its index in the
     frame as ``first``, and the sectors it really takes, be they what its length needs or not.
-
-    Parameters
-    ----------
-    lengths : tuple of int
-        Data bytes of the buffers of one frame, in order.
-    head : int
-        Bytes in front of a buffer's data.
-    step : int
-        Sectors that every buffer takes, however short; 0: as many as it needs.
-    first : int
-        Index in the frame of the first of these buffers.
-    taken : int
-        Sectors that an odd buffer takes; 0 for whole frames.
     """
 
     lengths: tuple[int, ...]
+    """Data bytes of the buffers of one frame, in order."""
     head: int
+    """Bytes in front of a buffer's data."""
     step: int = 0
+    """Sectors that every buffer takes, however short; 0: as many as it needs."""
     first: int = 0
+    """Index in the frame of the first of these buffers."""
     taken: int = 0
+    """Sectors that an odd buffer takes; 0 for whole frames."""
 
     @cached_property
     def sectors(self) -> tuple[int, ...]:

@@ -35,34 +35,23 @@ _END = _KEPT_AT + 8 + AT
 
 @dataclass(frozen=True)
 class Stamp:
-    """What this tool left in a header sector.
-
-    Attributes
-    ----------
-    session : str
-        Id of the operation that wrote it, 32 hexadecimal digits.
-    time : int
-        When, in seconds since 1970 (UTC).
-    layout : str
-        Id of the layout.
-    intact : bool
-        The checksum over the whole sector fits.
-    kept : bytes
-        The first 128 bytes of the header sector with which the recording on the card was made; empty if the settings
-        in the sector are those.
-    kept_first : bytes
-        Hash of the first data sector by which that recording is known.
-    card : str
-        Id of the card itself, 16 hexadecimal digits; empty if there is none or it is damaged.
-    """
+    """What this tool left in a header sector."""
 
     session: str
+    """Id of the operation that wrote it, 32 hexadecimal digits."""
     time: int
+    """When, in seconds since 1970 (UTC)."""
     layout: str
+    """Id of the layout."""
     intact: bool
+    """The checksum over the whole sector fits."""
     kept: bytes = b""
+    """The first 128 bytes of the header sector with which the recording on the card was made; empty if the settings in
+    the sector are those."""
     kept_first: bytes = b""
+    """Hash of the first data sector by which that recording is known."""
     card: str = ""
+    """Id of the card itself, 16 hexadecimal digits; empty if there is none or it is damaged."""
 
 
 def first_hash(first: bytes) -> bytes:
