@@ -10,7 +10,7 @@ itself in its layout (limits, ring, whole buffers, when it writes) is held again
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -151,13 +151,3 @@ def fits_first(layout: Layout, build: Build, header: bytes, settings: Mapping[st
 @lru_cache(maxsize=256)
 def _header_words(layout: Layout, build: Build) -> HeaderWords:
     return header_words(layout.of(build), build.header_words)
-
-
-def fitting(
-    candidates: Iterable[tuple[Layout, Build]],
-    words: Array,
-    sectors: Ints,
-    settings: Mapping[str, int] | None = None,
-) -> list[tuple[Layout, Build]]:
-    """The builds that nothing in some buffer headers contradicts, in the order given; see :func:`contradictions`."""
-    return [each for each in candidates if fits(*each, words, sectors, settings)]

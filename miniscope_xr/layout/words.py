@@ -210,12 +210,6 @@ def has_keys(layout: Layout, sector: bytes) -> bool:
 
 
 @lru_cache(maxsize=64)
-def config_sector_struct(layout: Layout) -> Struct:
-    """The config sector (what the firmware wrote about the recording), one whole sector."""
-    return struct_of(layout.config, SECTOR)
-
-
-@lru_cache(maxsize=64)
 def buffer_header_struct(layout: Layout, words: int) -> Struct:
     """A buffer header of ``words`` words; fields it is too short for are absent."""
     return struct_of(layout.fields_for(words), 4 * words)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -124,11 +123,3 @@ class Through:
     def close(self) -> None:
         """Close the source behind."""
         self.source.close()
-
-
-def fingerprint(source: Readable, sectors: Sequence[int]) -> str:
-    """Hash of the card's size and of the given sectors: tells one card from another in the same reader."""
-    digest = hashlib.sha256(str(source.size).encode())
-    for sector in sectors:
-        digest.update(source.read(sector * SECTOR, SECTOR))
-    return digest.hexdigest()

@@ -52,11 +52,16 @@ def marked_card(text: str) -> str:
     return found[1].strip() if found else ""
 
 
-def unread_spans(text: str) -> list[tuple[int, int]]:
-    """Bytes that a map does not call read (not tried, bad, or given up on for now); none if it is no map."""
+def _spans(text: str) -> list[tuple[int, int, str]]:
+    """The rows of a map: start, length and status of each span; none if it is no map."""
     found = [(int(start, 0), int(length, 0), status) for start, length, status in _ROW.findall(text)]
     whole = bool(found) and found[0][0] == 0 and all(a + n == b for (a, n, _), (b, _, _) in pairwise(found))
-    return [(start, length) for start, length, status in found if status != "+"] if whole else []
+    return found if whole else []
+
+
+def unread_spans(text: str) -> list[tuple[int, int]]:
+    """Bytes that a map does not call read (not tried, bad, or given up on for now); none if it is no map."""
+    return [(start, length) for start, length, status in _spans(text) if status != "+"]
 
 
 @dataclass
@@ -110,10 +115,8 @@ class CopyMap:
         OutputError
             It is no such map.
         """
-        found = _ROW.findall(text)
-        spans = [(int(start, 0), int(length, 0), status) for start, length, status in found]
-        joined = all(a + n == b for (a, n, _), (b, _, _) in pairwise(spans))
-        if not spans or spans[0][0] or not joined:
+        spans = _spans(text)
+        if not spans:
             raise OutputError(
                 errno.EINVAL, "is not a map of a copy of ours; remove it, or give --force to begin anew",
                 None if path is None else str(path),

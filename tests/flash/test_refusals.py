@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from miniscope_xr.tools.flash import refuse
+from miniscope_xr.tools.flash import refuse, signatures
 from miniscope_xr.tools.flash.disks.base import image_file
 from miniscope_xr.tools.flash.disks.linux import LinuxDisks
 from miniscope_xr.tools.flash.errors import BUSY, REFUSED, BusyError, RefusedError, SettingsError
@@ -390,13 +390,14 @@ def test_every_reason_is_told_at_once(tmp_path):
     assert len(found) == 3
 
 
-@pytest.mark.parametrize(("at", "magic", "name"), refuse._SIGNATURES)
+@pytest.mark.parametrize(("at", "magic", "name"), signatures.START)
 def test_signatures(at, magic, name):
-    start = bytearray(refuse.SIGNATURE_BYTES)
-    assert refuse.signatures(bytes(start)) == []
+    start = bytearray(signatures.SIGNATURE_BYTES)
+    assert signatures.at_start(bytes(start)) == []
     start[at : at + len(magic)] = magic
-    assert refuse.signatures(bytes(start)) == [name]
+    assert signatures.at_start(bytes(start)) == [name]
 
 
 def test_a_gpt_whose_first_copy_is_gone():
-    assert refuse.signatures(bytes(66 * 1024), b"EFI PART".ljust(512)) == ["the copy of a GPT partition table"]
+    (found,) = signatures.at_end(b"EFI PART".ljust(512))
+    assert found.name == "the copy of a GPT partition table"

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from miniscope_xr.tools.flash import refuse
+from miniscope_xr.tools.flash.signatures import at_start
 
 from .cli import Tool
 from .fakes import SECTOR, v4_card
@@ -189,4 +189,4 @@ def test_blank_table_clears_it_and_nothing_else(name, disk, tool):
 
 
 def test_a_mark_is_named(tmp_path):
-    assert refuse.signatures(bytes(4120) + MARKS["bcache"][0][1] + bytes(512)) == ["a bcache device"]
+    assert at_start(bytes(4120) + MARKS["bcache"][0][1] + bytes(512)) == ["a bcache device"]

@@ -18,11 +18,11 @@ from miniscope_xr.errors import LayoutError, plain
 from miniscope_xr.layout import builtin_layouts, layout_names
 from miniscope_xr.layout.words import (
     buffer_header_struct,
-    config_sector_struct,
     dtype_of,
     footer_struct,
     header_sector_struct,
     parse,
+    struct_of,
 )
 
 MIO = {  # the two layout files mio 0.12.1 ships, as facts: names and word numbers
@@ -247,7 +247,7 @@ def _structs() -> list[Any]:
     for layout in builtin_layouts().values():
         found.append(pytest.param(header_sector_struct(layout), id=f"{layout.id}-header"))
         if layout.buffer:
-            found.append(pytest.param(config_sector_struct(layout), id=f"{layout.id}-config"))
+            found.append(pytest.param(struct_of(layout.config, 512), id=f"{layout.id}-config"))
             for words in layout.header_words:
                 found.append(pytest.param(buffer_header_struct(layout, words), id=f"{layout.id}-buffer-{words}"))
         else:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from miniscope_xr.layout import Build, Field, builtin_layouts, load_layout
 from miniscope_xr.layout.schema import BUILD, FIELD, LAYOUT, RECORD, SECTORS
-from miniscope_xr.layout.tell import contradictions, fitting
+from miniscope_xr.layout.tell import contradictions, fits
 from miniscope_xr.layout.words import (
     buffer_header_dtype,
     buffer_header_struct,
@@ -147,10 +147,11 @@ def test_the_build_that_wrote_a_real_card_is_told_by_its_buffers(name: str) -> N
         pytest.skip("v3: no buffers")
     longest = max((k for k in WRITTEN_BY if name.startswith(k)), key=len, default="")
     wanted = WRITTEN_BY.get(longest, ("v4-wirefree", "HEAD"))
-    layout, build = fitting(EVERY, *headers(name))[0]
+    layout, build = next(each for each in EVERY if fits(*each, *headers(name)))
     assert (layout.id, build.firmware) == wanted
     there = [(lay, b) for lay, b in EVERY if lay.sectors == layout.sectors]
-    assert fitting(there, *headers(name, 0, 1))[0][0].id == wanted[0], "one header is enough for the layout"
+    first = next(each for each in there if fits(*each, *headers(name, 0, 1)))
+    assert first[0].id == wanted[0], "one header is enough for the layout"
 
 
 def test_one_flipped_bit_contradicts_no_build() -> None:

@@ -20,10 +20,10 @@ from miniscope_xr.layout import Build, load_layout
 from miniscope_xr.layout.words import (
     buffer_header_dtype,
     buffer_header_struct,
-    config_sector_struct,
     header_sector_struct,
     parse,
     read_record,
+    struct_of,
     values,
 )
 from miniscope_xr.tools import simulate
@@ -45,7 +45,7 @@ def words_of(card: simulate.SimulatedCard, recording: int | None = None) -> np.n
 def config_of(card: simulate.SimulatedCard) -> dict[str, Any]:
     assert card.layout.sectors.config is not None
     at = 512 * card.layout.sectors.config
-    return parse(config_sector_struct(card.layout), card.data[at : at + 512])
+    return parse(struct_of(card.layout.config, 512), card.data[at : at + 512])
 
 
 def header_of(card: simulate.SimulatedCard) -> dict[str, Any]:

@@ -11,12 +11,6 @@ from pathlib import Path
 from miniscope_xr.source.words import detach_command, empty_image_command, unmount_command
 from miniscope_xr.tools.flash.disks.base import Disk
 from miniscope_xr.tools.flash.errors import BusyError, RefusedError, SettingsError
-from miniscope_xr.tools.flash.signatures import SIGNATURE_BYTES, at_end, at_start
-from miniscope_xr.tools.flash.signatures import START as _SIGNATURES
-
-__all__ = [
-    "SIGNATURE_BYTES", "_SIGNATURES", "Reason", "at_end", "check", "parse_size", "reasons", "signatures",
-]  # fmt: skip
 
 MAX_SIZE = 2 * 10**12
 LARGE = 256 * 10**9 * 1.08  # a 256 GB card may be sold as 256 GiB
@@ -131,12 +125,3 @@ def check(disk: Disk, *, image: bool = False, expect_size: int | None = None) ->
     if all(r.busy for r in found):
         raise BusyError(message)
     raise RefusedError(message, overrides=[r.override for r in found if r.override])
-
-
-def signatures(start: bytes, end: bytes = b"", size: int = 0) -> list[str]:
-    """Name the partition tables, file systems and volumes at the start and the end of a disk of ``size`` bytes."""
-    found = at_start(start)
-    for each in at_end(end, size):
-        if each.name not in found and not ("GPT" in each.name and "a GPT partition table" in found):
-            found.append(each.name)
-    return found
