@@ -12,7 +12,7 @@ from miniscope_xr.index.chains import NOT_HERE, Chains
 from miniscope_xr.index.clock import clock_of
 from miniscope_xr.index.detect import detect, shown_otherwise
 from miniscope_xr.index.front import Card
-from miniscope_xr.index.overwritten import blank_sectors, with_overwritten
+from miniscope_xr.index.overwritten import blank_sectors, made_since, with_overwritten
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.runs import Header, Run, overtaken
 from miniscope_xr.index.v3 import index_footers
@@ -258,7 +258,10 @@ def build_index(
             card, failed, found = other, None, _found(source, other, *options)
     if failed is not None:
         raise failed
-    return replace(card, recordings=with_overwritten(source, *found, card.start is not None, card.own))
+    front_gone = card.start is not None
+    systems = made_since(source, found[0], card.layout.sectors.config, front_gone)
+    recordings = with_overwritten(source, *found, systems, front_gone, card.own)
+    return replace(card, recordings=recordings, file_systems=tuple(systems))
 
 
 def _found(source: ByteSource, card: Card, exhaustive: bool, whole: bool, old_buffers: bool) -> Found:

@@ -136,6 +136,9 @@ def _fat(source: Readable, start: int, head: bytes) -> Occupied:
     size = small or number_at(head, 36, 4)
     root = -(-32 * number_at(head, 17, 2) // SECTOR)
     data = start + reserved + tables * size + root
+    begun = [read_table(source, start + reserved + k * size, 4)[:1] for k in range(tables)]
+    if begun != [head[21:22]] * tables:  # a recording has been written over a table: it is the newer one
+        return None
     total = number_at(head, 19, 2) or number_at(head, 32, 4)
     clusters = max(start + total - data, 0) // sectors
     name = "FAT32" if not small else "FAT16" if clusters >= 4085 else "FAT12"
@@ -152,6 +155,8 @@ def _exfat(source: Readable, start: int, head: bytes) -> Occupied:
         return None
     fat, fat_size, heap, clusters, root = (number_at(head, at, 4) for at in (80, 84, 88, 92, 96))
     if head[109] > 16 or not heap:  # clusters of more than 32 MB
+        return None
+    if read_table(source, start + fat, 4) != b"\xf8\xff\xff\xff":  # a recording was written over it since
         return None
     cluster = 1 << head[109]
     first = start + heap

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 
+from miniscope_xr.index.filesystem import FileSystem
 from miniscope_xr.index.framing import Framing, framing_of
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.layout import SECTOR, Build, Layout
@@ -72,6 +73,10 @@ class Card:
     """Of whole frames: number of the first one that is left."""
     own: tuple[int, ...] = ()
     """Sectors of its settings and counts among those in which buffers were found (a counterfeit's, that wrapped)."""
+    counts_gone: bool = False
+    """Something else is where the firmware keeps its counts: whether it wrote them cannot be told."""
+    file_systems: tuple[FileSystem, ...] = ()
+    """Those that the card was formatted with after it was recorded."""
     recordings: tuple[Recording, ...] = ()
     """Once they were looked for (:func:`miniscope_xr.index.build.build_index`)."""
 

@@ -64,7 +64,7 @@ def by_buffers(front: Front, layouts: Sequence[Layout]) -> Card | None:
     else:
         said = (
             f"the sectors before the recording are not of a Miniscope card: it was found by its buffers, from sector "
-            f"{found.sector} on{gone}; they show firmware {found.build.firmware}, what was set is unknown"
+            f"{found.sector} on{gone}; its settings are gone too (its buffers are of firmware {found.build.firmware})"
         )
     own = [at.config] * (card.config is not None) + [at.header] * _has_settings(front, card)
     wrapped = tuple(sector + found.wraps for sector in own if sector is not None)  # behind the front: no pixels
@@ -133,10 +133,18 @@ def _by_build(front: Front, card: Card, build: Build, start: int | None, note: s
     size = build.buffer_sectors * SECTOR
     config = card.config or {"width": build.width, "height": build.height, "buffer_size": size, "n_buffers_recorded": 0}
     known = _has_settings(front, card)
+    gone = start is not None or (card.config is None and _written(front, card.layout.sectors.config))
     return replace(
-        card, settings=card.settings if known else {}, config=config, state=State.RECORDED, words=build.header_words,
-        payload=config["buffer_size"] - 4 * build.header_words, build=build, notes=(note,), start=start,
+        card, settings=card.settings if known else {}, config=config, counts_gone=gone, state=State.RECORDED,
+        words=build.header_words, payload=config["buffer_size"] - 4 * build.header_words, build=build,
+        notes=(note,), start=start,
     )  # fmt: skip
+
+
+def _written(front: Front, sector: int | None) -> bool:
+    """Whether a sector holds anything, or cannot be read."""
+    data, bad = front.source.salvage((sector or 0) * SECTOR, SECTOR)
+    return any(data) or bool(bad)
 
 
 def _has_settings(front: Front, card: Card) -> bool:
@@ -161,7 +169,7 @@ def _by_frames(front: Front, found: Located) -> Card:
     hit = begins < 0 or (begins > 0 and apart and (known or len(set(front.read(begins))) == 1))
     first = found.frame + 1 if hit else found.frame
     gone = f", and its first {first} frames are gone" if first else ""
-    note = f"{said}{gone}" + ("" if known else "; what was set is unknown")
+    note = f"{said}{gone}" + ("" if known else "; its settings are gone too")
     settings = settings_of(layout, header) if known else {}
     return Card(
         layout, settings, None, keyed, State.RECORDED, build=found.build, notes=(note,), start=found.sector,

@@ -21,9 +21,23 @@ Lost = tuple[int, int, int]
 """Buffers lost, and the first and last frame that lack them."""
 
 
+def made_since(
+    source: Readable, recordings: Sequence[Recording], config: int | None, front_gone: bool
+) -> list[FileSystem]:
+    """File systems that are newer than the recordings of a card.
+
+    One that has written the sector of the counts, in which they still are, was there before the card was recorded on.
+    """
+    counted = config is not None and any(recording.n_recorded for recording in recordings) and not front_gone
+    return [
+        system for system in find_file_systems(source, front_gone)
+        if not (counted and _within(system.written, config or 0, (config or 0) + 1))
+    ]  # fmt: skip
+
+
 def with_overwritten(
-    source: Readable, recordings: Sequence[Recording], holes: Sequence[tuple[int, int]] = (), front_gone: bool = False,
-    own: Sequence[int] = (),
+    source: Readable, recordings: Sequence[Recording], holes: Sequence[tuple[int, int]],
+    systems: Sequence[FileSystem], front_gone: bool, own: Sequence[int] = (),
 ) -> tuple[Recording, ...]:  # fmt: skip
     """Recordings that know which of their sectors were overwritten, with a sentence for each thing that did it.
 
@@ -34,12 +48,13 @@ def with_overwritten(
         As their headers show them.
     holes
         Stretches of sectors in which headers were looked for and not found.
+    systems
+        File systems that are newer than the recordings.
     front_gone : bool
         The sectors before the data are not a Miniscope's any more.
     own
         Sectors that hold the card's settings and counts.
     """
-    systems = find_file_systems(source, front_gone)
     return tuple(_under_own(_with_overwritten(source, each, systems, holes, front_gone), own) for each in recordings)
 
 
@@ -89,7 +104,7 @@ def _with_overwritten(
 
 
 def _named(system: FileSystem) -> str:
-    return f"{'a' if system.name[0] in 'FN' and system.name != 'NTFS' else 'an'} {system.name} file system"
+    return f"{'a' if system.name.startswith('FAT') else 'an'} {system.name} file system"
 
 
 def _counted(lost: Lost) -> str:

@@ -95,12 +95,12 @@ class SeamSearch(Places, ComesBack):
         first, last = self.runs[0].first.frame, max(r.last_frame for r in self.runs)
         if not every:
             return Verdict(doubt=[
-                f"the counts were never written; frames {first} to {last} were compared at "
+                f"there are no counts; frames {first} to {last} were compared at "
                 f"{_SAMPLES} places and fit one recording, but an older one underneath with the same frame clock "
                 "is not excluded; index='scan' compares every frame"
             ])  # fmt: skip
         return Verdict(doubt=[
-            "the counts were never written, and this firmware leaves too little in its buffers to exclude an older "
+            "there are no counts, and this firmware leaves too little in its buffers to exclude an older "
             f"recording with the same frame clock between frames {first} and {last}"
         ])  # fmt: skip
 

@@ -205,8 +205,9 @@ def index_footers(
             "which a card may be busy for"
         )
     if status != "finished" and not whole and listed is None and len(warnings) == said and end > 1:
+        early = " and this recording ended before its record length" if seconds else ""
         warnings.append(
-            "v3 cards keep no count and this recording ended before its record length: an older recording with the "
+            f"v3 cards keep no count{early}: an older recording with the "
             f"same frame clock between frames {begin} and {end - 1} is not excluded"
         )
     old: frozenset[int] = frozenset()

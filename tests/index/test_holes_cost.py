@@ -104,7 +104,7 @@ def test_without_its_front_a_recording_costs_at_most_60_reads_more(kind: str, tm
     assert recording.runs[0].sector >= 4000 - 705
     assert recording.end_sector == card.end_sector()
     assert not found.settings  # absent, not zero
-    assert any("unknown" in said for said in recording.warnings)
+    assert any("settings are gone" in said for said in recording.warnings)
 
 
 @pytest.mark.parametrize("kind", FRONT)

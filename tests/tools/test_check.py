@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import numpy as np
 import pytest
 
 from miniscope_xr import check
+from miniscope_xr.card import OpenCard, OpenRecording
+from miniscope_xr.tools.check.check import _report
 from miniscope_xr.tools.check.result import clock
 from miniscope_xr.tools.simulate import FailedWrite, LostInterrupt, PowerLoss, SimulatedCard, Stall, Truncate, simulate
 from tests.conftest import real_cards, real_names
@@ -66,8 +70,62 @@ def test_failed_writes_are_seen_deep(make_card: Any) -> None:
     path, _ = make_card(frames=40, events=[FailedWrite(52, 2)])
     assert "failed writes" not in kinds(check(path))
     result = check(path, deep=True)
-    assert "2 buffers in the middle of the recording never reached the card" in str(result)
+    assert "2 buffers in the middle of the recording are not there (in 1 frame: row 10" in str(result)
     assert result.recordings[0].complete_frames == 39
+
+
+def said_of(data: bytes, path: Path) -> str:
+    path.write_bytes(data)
+    return str(check(path, deep=True))
+
+
+@pytest.mark.parametrize(("layout", "why"), [
+    ("v4-wirefree", "its counts are not on the card any more"),
+    ("v3-wirefree", "this device keeps no counts"),
+])  # fmt: skip
+def test_a_card_whose_front_is_gone(layout: str, why: str, tmp_path: Path) -> None:
+    """What was written and overwritten since did reach the card, and nothing says how the recording ended."""
+    card = simulate(layout, frames=60)
+    hole = 2000 * 512
+    said = said_of(bytes(hole) + card.data[hole:] + bytes(1 << 20), tmp_path / "card.img")
+    assert re.search(r"\d+ frames at the beginning \(\d.\d+ s of the recording\) are gone", said)
+    assert f"whether the recording was stopped or interrupted is not known: {why}" in said
+    assert "never reached the card" not in said
+    assert "its settings are gone too" in said
+
+
+def test_frames_that_were_overwritten_in_the_middle(tmp_path: Path) -> None:
+    card = simulate(frames=100)
+    a, b = 8000 * 512, 10000 * 512
+    said = said_of(card.data[:a] + b"\xa5" * (b - a) + card.data[b:], tmp_path / "card.img")
+    assert "never reached the card" not in said
+    assert "the card refused to write them, or they were overwritten since" in said
+
+
+def test_a_first_frame_of_which_nothing_is_left_has_no_time(tmp_path: Path) -> None:
+    """A v3 frame in which a file system wrote keeps its row, black; the recording's length is that of the others."""
+    card = simulate("v3-wirefree", frames=60)
+    path = tmp_path / "card.img"
+    path.write_bytes(card.data)
+    with closing(OpenCard(path)) as opened:
+        recording = opened.index.recordings[0]
+        torn = replace(recording, overwritten=((1024, 1025),))
+        report = _report(OpenRecording(opened, torn, strict=True), deep=False, progress=False)
+    assert report.seconds == pytest.approx(check(path).recordings[0].seconds)
+    assert report.lacking == (0,)
+
+
+def test_a_damaged_config_sector_tells_nothing_of_the_end(tmp_path: Path) -> None:
+    data = bytearray(simulate(frames=40).data)
+    data[1023 * 512 : 1023 * 512 + 8] = b"not one!"
+    said = said_of(bytes(data), tmp_path / "card.img")
+    assert "whether the recording was stopped or interrupted is not known" in said
+
+
+def test_what_was_not_looked_at_is_said_beside_problems_too(make_card: Any) -> None:
+    path, _ = make_card(frames=500, events=[Stall(500, 400)])
+    assert "nothing else was found in the 400 of " in str(check(path)).splitlines()[-1]
+    assert "were looked at" not in str(check(path, deep=True))
 
 
 def test_frames_that_lack_buffers_are_named_by_row_and_by_the_devices_number(make_card: Any) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from miniscope_xr import check
 from miniscope_xr.errors import NotACardError, OutputError, OutputExistsError
 from miniscope_xr.index.find import Finder
 from miniscope_xr.layout import builtin_layouts
@@ -18,7 +19,7 @@ from miniscope_xr.source.copy_map import CopyMap
 from miniscope_xr.tools.copy import rescue as rescuing
 from miniscope_xr.tools.copy.part import STEP
 from miniscope_xr.tools.copy.rescue import rescue
-from miniscope_xr.tools.simulate import PowerLoss, RecordAgain
+from miniscope_xr.tools.simulate import PowerLoss, RecordAgain, simulate
 
 from ..conftest import real_names
 from ..flash.cli import Tool
@@ -41,6 +42,26 @@ def formatted(path, data, first, last, seed=1):
     part[: len(part) // 50] = rng.integers(0, 256, len(part) // 50, np.uint8)
     path.write_bytes(card.tobytes())
     return path
+
+
+def fat16(data, start):
+    """A card formatted with FAT16 from a sector on: boot sector, two tables of 900 sectors, a root directory."""
+    card = np.frombuffer(data, np.uint8).copy()
+    boot = np.zeros(SECTOR, np.uint8)
+    numbers = {11: (SECTOR, 2), 13: (4, 1), 14: (1, 2), 16: (2, 1), 17: (512, 2), 21: (0xF8, 1), 22: (900, 2)}
+    for at, (value, size) in {0: (0x903CEB, 3), **numbers, 32: (len(data) // SECTOR, 4), 510: (0xAA55, 2)}.items():
+        boot[at : at + size] = np.frombuffer(value.to_bytes(size, "little"), np.uint8)
+    if start:  # a partition table with one entry
+        card[:SECTOR] = 0
+        card[446 + 4] = 6
+        card[446 + 8 : 446 + 12] = np.frombuffer(start.to_bytes(4, "little"), np.uint8)
+        card[510:512] = boot[510:512]
+    system = card[start * SECTOR : (start + 1 + 2 * 900 + 32) * SECTOR]
+    system[:] = 0
+    system[:SECTOR] = boot
+    for table in (1, 901):
+        system[table * SECTOR : table * SECTOR + 4] = [0xF8, 0xFF, 0xFF, 0xFF]
+    return card.tobytes()
 
 
 def whole_frames(path):
@@ -268,13 +289,46 @@ def test_bad_sectors_are_listed(make_card, tmp_path, out, capsys, monkeypatch):
     assert result.json["images"][0]["recordings"][0]["frames"] >= 29
 
 
+FORMATS = {"v4-wirefree": {"frames": 60}, "v3-wirefree": {"frames": 60}, "daq-wirefree": {"frames": 20}}
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize("start", [0, 2048])
+def test_what_a_file_system_wrote_is_no_frame(layout, start, tmp_path, out, capsys):
+    """Pixels within a file system's tables, behind a whole header or before a whole footer, are nobody's frame."""
+    card = simulate(layout, seed=4, **FORMATS[layout])
+    path = tmp_path / "card.img"
+    path.write_bytes(fat16(card.data, start))
+    result = Tool(capsys, tmp_path).raw("rescue", path, out)
+    torn = start > 0 or layout == "v3-wirefree"  # a header in front was overwritten itself, where the tables reach it
+    assert ("partly overwritten when the card was formatted, and left out" in result.out) is torn
+    truth = dict(zip(*card.expected()[:2], strict=True))
+    for image in (path, out):
+        back = whole_frames(image)
+        assert len(back) > len(truth) // 2
+        for number, picture in back.items():
+            np.testing.assert_array_equal(picture, truth[number])
+
+
+@pytest.mark.parametrize("start", [0, 2048])
+def test_a_file_system_that_was_there_before_the_recording_took_nothing(start, tmp_path, out, capsys):
+    card = simulate(frames=60, seed=4)
+    before = fat16(bytes(len(card.data)), start)
+    path = tmp_path / "card.img"
+    path.write_bytes(before[: 1022 * SECTOR] + card.data[1022 * SECTOR :])
+    assert check(path, deep=True).ok
+    result = Tool(capsys, tmp_path).raw("rescue", path, out)
+    assert "300 buffers found, all of them are in it" in result.out
+    assert len(whole_frames(out)) == 60
+
+
 def test_the_command(make_card, capsys, tmp_path, out):
     card, _ = make_card(frames=12)
     tool = Tool(capsys, tmp_path)
     result = tool.raw("rescue", card, out)
     assert result.code == 0
     assert "recording 0 (finished): 12 frames" in result.out
-    assert "60 buffers found, 0 of them in no image" in result.out
+    assert "60 buffers found, all of them are in it" in result.out
     assert tool.raw("rescue", card, out).code == 2
     again = tool.raw("rescue", card, out, "--force", "--layout", "v4-wirefree", "--all", "--json")
     assert again.json["buffers_found"] == 60

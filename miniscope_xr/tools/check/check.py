@@ -22,6 +22,10 @@ from miniscope_xr.tools.stream.outputs import progress_bar
 
 _LOOKED_AT = 2000  # buffers whose headers `check` reads unless it is deep: a second or two on a card
 _STEP = 1 << 13  # frames described at once
+_NEVER = "{} never reached the card {} ({})"
+_GONE = "{} {} ({}) are gone: the Miniscope counted them as written, and they are not there"
+_MIXED = "{} {} ({}) are not there: some never reached the card, others are gone since"
+_ENDS = 8  # rows at either end among which one with a time is looked for
 
 __all__ = ["CheckResult", "Problem", "RecordingReport", "check"]
 
@@ -53,6 +57,19 @@ def _times(opened: OpenRecording, rows: list[int]) -> Array:
     return np.where(described.present > 0, seconds, np.nan)
 
 
+def _length(opened: OpenRecording, numbers: Array, period: float | None) -> float:
+    """Length of a recording in s, by its first and last row that have a time: of others nothing but black is left."""
+    n = len(numbers)
+    rows = np.unique(np.concatenate([np.arange(min(n, _ENDS)), np.arange(max(n - _ENDS, 0), n)]))
+    times = _times(opened, rows.tolist())
+    timed = np.flatnonzero(np.isfinite(times))
+    if not len(timed):
+        return 0.0
+    first, last = rows[timed[0]], rows[timed[-1]]
+    without = int(numbers[first] - numbers[0] + numbers[-1] - numbers[last])
+    return float(times[timed[-1]] - times[timed[0]]) + (without + 1) * (period or 0.0)
+
+
 def _rate(opened: OpenRecording, rows: Array) -> float | None:
     """Seconds from frame to frame by the recording's clock."""
 
@@ -63,22 +80,39 @@ def _rate(opened: OpenRecording, rows: Array) -> float | None:
     return None if step is None else step / 1000
 
 
-def _lost(opened: OpenRecording, gaps: list[Gap], seconds_lost: float) -> tuple[float, list[Problem]]:
-    """Longest time between the frames around a gap in s, and the gaps as a problem."""
-    if not gaps:
-        return 0.0, []
+def _lost(opened: OpenRecording, gaps: list[Gap], numbers: Array, period: float) -> tuple[float, list[Problem]]:
+    """Longest time between the frames around a gap in s, and the gaps as problems, those of one cause as one."""
     inner = [gap for gap in gaps if gap.row > 0]
     before, after = _times(opened, [gap.row - 1 for gap in inner]), _times(opened, [gap.row for gap in inner])
-    around = [float(seconds) for seconds in after - before if np.isfinite(seconds)]
-    lost, longest = sum(gap.count for gap in gaps), max(gap.count for gap in gaps)
-    how = "" if gaps[0].counted else "; this device does not number what it loses, its clock shows it"
-    return max(around, default=0.0), [Problem(
-        "frames lost",
-        f"{count(lost, 'frame')} never reached the card in {count(len(gaps), 'gap')} "
-        f"({seconds_lost:.2f} s of the recording); the longest gap is {count(longest, 'frame')}, "
-        f"{max(around, default=0.0):.2f} s between the frames on either side{how}",
-        {"frames": lost, "gaps": len(gaps), "longest": longest, "seconds": seconds_lost},
-    )]  # fmt: skip
+    around = {gap: float(seconds) for gap, seconds in zip(inner, after - before, strict=True) if np.isfinite(seconds)}
+    why = _why_gone(opened)
+    causes: dict[str, list[Gap]] = {}
+    for gap in gaps:
+        causes.setdefault(why.get(int(numbers[gap.row]), _NEVER), []).append(gap)
+    problems = []
+    for cause, some in causes.items():
+        lost, longest = sum(gap.count for gap in some), max(gap.count for gap in some)
+        where = f"in {count(len(some), 'gap')}" if some[-1].row else "at the beginning"
+        most = f"; the longest gap is {count(longest, 'frame')}" if some[-1].row else ""
+        if seconds := [around[gap] for gap in some if gap in around]:
+            most += f", {max(seconds):.2f} s between the frames on either side"
+        how = "" if gaps[0].counted else "; this device does not number what it loses, its clock shows it"
+        problems.append(Problem(
+            "frames lost" if cause is _NEVER else "frames gone",
+            cause.format(count(lost, "frame"), where, f"{lost * period:.2f} s of the recording") + most + how,
+            {"frames": lost, "gaps": len(some), "longest": longest, "seconds": lost * period},
+        ))  # fmt: skip
+    return max(around.values(), default=0.0), problems
+
+
+def _why_gone(opened: OpenRecording) -> dict[int, str]:
+    """What is to be said of the frames missing in front of some frame, where the device counted them as written."""
+    place, dropped, why = 0, 0, {}
+    for run in opened.recording.runs:
+        if run.first.written > place:
+            why[run.first.frame] = _GONE if run.first.dropped == dropped else _MIXED
+        place, dropped = run.end_place, run.first.dropped
+    return why
 
 
 def _report(opened: OpenRecording, deep: bool, progress: bool) -> RecordingReport:
@@ -86,14 +120,13 @@ def _report(opened: OpenRecording, deep: bool, progress: bool) -> RecordingRepor
     recording, reader = opened.recording, opened.frames
     n = reader.count
     numbers = reader.frame_num(np.arange(n))
-    start, end = _times(opened, [0, n - 1])
     period = _rate(opened, numbers)
     gaps = recording_gaps(opened)
     lost = sum(gap.count for gap in gaps)
     seconds_lost = lost * (period or 0.0)
     names = FrameNames(numbers)
     complete, looked_at, lacking = _lacking(opened, deep, progress)
-    longest_seconds, problems = _lost(opened, gaps, seconds_lost)
+    longest_seconds, problems = _lost(opened, gaps, numbers, period or 0.0)
     problems += _partial(lacking, names, numbers)
     jitter = None
     if deep:
@@ -107,7 +140,7 @@ def _report(opened: OpenRecording, deep: bool, progress: bool) -> RecordingRepor
         notes.append(f"the last frame, {names.named([int(numbers[-1])])}, lacks buffers: the recording ends within it")
     return RecordingReport(
         recording.number, recording.status, n, complete, lost, len(lacking), recording.n_buffers,
-        recording.n_dropped or recording.runs[-1].first.dropped, float(end - start) + (period or 0.0),
+        recording.n_dropped or recording.runs[-1].first.dropped, _length(opened, numbers, period),
         None if period is None else 1 / period, max((gap.count for gap in gaps), default=0), longest_seconds,
         seconds_lost, jitter, *_battery(opened),
         problems=tuple(problems), lacking=tuple(lacking), looked_at=looked_at, gaps=tuple(gaps),
@@ -122,7 +155,8 @@ def _partial(lacking: list[int], names: FrameNames, numbers: Array) -> list[Prob
         return []
     return [Problem(
         "partial frames",
-        f"{count(len(inner), 'frame')} lack buffers ({names.named(inner)}); their missing pixels are black",
+        f"{count(len(inner), 'frame')} {'lacks' if len(inner) == 1 else 'lack'} buffers ({names.named(inner)}); "
+        "the missing pixels are black",
         {"frames": len(inner), **names.of_frames(inner)},
     )]  # fmt: skip
 
@@ -131,10 +165,19 @@ def _ending(opened: OpenRecording, frames: int) -> list[Problem]:
     """What is wrong with the end of a recording."""
     recording = opened.recording
     if recording.status == "interrupted":
+        card, found = opened.card.index, f"{count(frames, 'frame')} were found all the same"
+        counted = bool(card.layout.config)
+        if card.counts_gone or not (counted or card.settings.get("record_length")):
+            why = "its counts are not on the card any more" if counted else "this device keeps no counts"
+            return [Problem(
+                "interrupted", f"whether the recording was stopped or interrupted is not known: {why}; {found}"
+            )]  # fmt: skip
+        if not counted:
+            return [Problem("interrupted", f"the recording ended before its record length was over; {found}")]
         return [Problem(
             "interrupted",
             "the recording was interrupted: the firmware never wrote its counts (battery empty, card pulled, or the "
-            f"Miniscope was switched on again since); {count(frames, 'frame')} were found all the same",
+            f"Miniscope was switched on again since); {found}",
         )]  # fmt: skip
     if recording.status == "truncated":
         whole = f" of {recording.n_recorded:,}" if recording.n_recorded else ""  # a v3 card keeps no count

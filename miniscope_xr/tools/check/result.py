@@ -87,14 +87,15 @@ class CheckResult:
             lines += [f"  note: {text}" for text in r.notes]
             lines += [f"  PROBLEM: {p.sentence}" for p in r.problems]
         lines += [f"PROBLEM: {p.sentence}" for p in self.problems]
-        if self.ok:
-            lines.append(self._all_well())
+        frames, looked_at = sum(r.frames for r in self.recordings), sum(r.looked_at for r in self.recordings)
+        if self.ok or looked_at < frames:
+            lines.append(self._looked_at(looked_at, frames))
         return "\n".join(lines)
 
-    def _all_well(self) -> str:
+    def _looked_at(self, looked_at: int, frames: int) -> str:
         """Close with what was looked at; "no problem found" is not said while a frame lacks a buffer."""
-        said = "nothing else was found" if any(r.lacking for r in self.recordings) else "no problem found"
-        frames, looked_at = sum(r.frames for r in self.recordings), sum(r.looked_at for r in self.recordings)
+        any_said = not self.ok or any(r.lacking for r in self.recordings)
+        said = "nothing else was found" if any_said else "no problem found"
         if looked_at < frames:
             said += f" in the {looked_at:,} of {frames:,} frames that were looked at"
         return said if self.deep else f"{said} (--deep reads every buffer header)"

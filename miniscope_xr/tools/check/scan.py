@@ -137,8 +137,8 @@ def scan_problems(scan: HeaderScan, places: FrameNames) -> list[Problem]:
 
     return [
         *problem("failed writes", scan.missing, lambda buffers, where: (
-            f"{buffers} in the middle of the recording never reached the card ({where}); the card refused these "
-            "writes, replace it"
+            f"{buffers} in the middle of the recording are not there ({where}): the card refused to write them, or "
+            "they were overwritten since. Prove the card with `miniscope-xr qualify` before it is used again"
         )),
         *problem("laps", scan.lapped, lambda buffers, where: (
             f"{buffers} were overtaken by the camera while they waited for a slow card: they hold a later buffer than "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,19 +76,30 @@ def rescue(args: Rescue, report: Said, progress: Progress | None) -> int:
             args.device, Path(args.out), layout=args.layout, everything=args.all, force=args.force, progress=progress
         )
     report.update(
-        phase="done", out=args.out, buffers_found=got.found, buffers_left=got.left, bad_sectors=got.bad_sectors,
+        phase="done", out=args.out, buffers_found=got.found, buffers_left=got.left,
+        buffers_overwritten=got.torn, bad_sectors=got.bad_sectors,
         images=[image.to_json() for image in got.images],
     )  # fmt: skip
     for image in got.images:
         say(image.describe(), args)
-    more = "" if args.all or not got.left else "; --all makes images of older recordings too"
-    say([f"{got.found} buffers found, {got.left} of them in no image{more}"], args)
+    say(_came_back(got, args.all), args)
     if got.bad_sectors:
         raise CheckFailedError(
             f"{got.bad_sectors} sectors of the card could not be read; they are zero in the images and listed in "
             f"{args.out}.map"
         )
     return DONE
+
+
+def _came_back(got: rescuing.Rescued, everything: bool) -> list[str]:
+    """Say how many buffers were found, and which of them are in no image."""
+    said = [f"{got.found:,} buffers found" + ("" if got.torn or got.left else ", all of them are in it")]
+    if got.torn:
+        said.append(f"partly overwritten when the card was formatted, and left out: {got.torn:,}")
+    if got.left:
+        more = "; --all makes images of older recordings too" if got.left >= rescuing.LEAST and not everything else ""
+        said.append(f"in no recording that is in it: {got.left:,}{more}")
+    return [*said, f"look at it: miniscope-xr view {shlex.quote(str(got.images[0].path))}"]
 
 
 def register(subparsers: Any) -> None:

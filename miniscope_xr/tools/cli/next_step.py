@@ -47,11 +47,11 @@ def _of_new(path: str, start: bytes, size: int) -> str:
     if size < _LOOK:
         return ""
     if start == start[:1] * len(start) and start[:1] in (b"\0", b"\xff"):
-        return f"It looks like a new card (nothing is written at its start); to prepare it: {command}"
+        return f"It looks like a new card (nothing is written at its start); to prepare it: {command}. {_held(card)}"
     for at, names in _FILE_SYSTEMS.items():
         for magic, name in names.items():
             if start[at : at + len(magic)] == magic:
-                return _formatted(card, f"an {name}" if name != "NTFS" else f"a {name}", path, command)
+                return _formatted(card, f"a {name}" if name.startswith("FAT") else f"an {name}", path, command)
     if start[510:512] == b"\x55\xaa":
         return _formatted(card, "a partition table or", path, command)
     return ""
@@ -59,10 +59,11 @@ def _of_new(path: str, start: bytes, size: int) -> str:
 
 def _formatted(card: str, what: str, path: str, command: str) -> str:
     commands = one_after_the_other(f"miniscope-xr blank-table {card}{_image(path)}", command)
-    return (
-        f"It has {what} file system, as cards are sold; if nothing on it is needed: {commands}. "
-        "If it held a recording, stop: `docs/rescue.md` says what is left of it"
-    )
+    return f"It has {what} file system, as cards are sold; if nothing on it is needed: {commands}. {_held(card)}"
+
+
+def _held(card: str) -> str:
+    return f"If it held a recording, write nothing to it; what is left of it: miniscope-xr rescue {card} rescued.img"
 
 
 def _image(path: str) -> str:

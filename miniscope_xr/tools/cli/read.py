@@ -115,8 +115,11 @@ def info(args: Info) -> int:
         return 0
     print(_heading(args.card, device))
     print(f"layout {found.layout.id}: {found.layout.description}")
-    print("settings" + ("" if found.keyed else " (without write keys, as the lab notebook leaves them)") + ":")
-    print("\n".join(_setting_lines(found.layout, dict(found.settings))))
+    if found.settings:
+        print("settings" + ("" if found.keyed else " (without write keys, as the lab notebook leaves them)") + ":")
+        print("\n".join(_setting_lines(found.layout, dict(found.settings))))
+    else:
+        print("settings: not on the card any more")
     print(at_the_shell("\n".join(str(result).split("\n")[1:]), known=lambda name: hasattr(args, name)))
     return 0
 

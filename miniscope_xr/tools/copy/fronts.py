@@ -13,6 +13,7 @@ import numpy as np
 from miniscope_xr.card import OpenCard
 from miniscope_xr.errors import MiniscopeError, NotACardError
 from miniscope_xr.index.find import FoundBuffers
+from miniscope_xr.index.tables import Stretches
 from miniscope_xr.layout import SECTOR, Layout
 from miniscope_xr.layout.words import put
 from miniscope_xr.source.base import ByteSource
@@ -24,11 +25,19 @@ from miniscope_xr.tools.stream.outputs import output_errors, refuse_too_large
 _FRONT = range(1022, 1026)
 
 
+Claimed = list[tuple[int, int]]
+"""(first sector, sectors) of buffers."""
+
+
 def newest(
-    source: ByteSource, file: BinaryIO, part: Path, layouts: Sequence[Layout], found: FoundBuffers
-) -> list[tuple[int, int]]:
-    """Finish the image; returns the sectors of the buffers that a reader counts to its recordings."""
-    file.truncate(min(int(found.end.max()) * SECTOR, source.size))
+    source: ByteSource, file: BinaryIO, part: Path, layouts: Sequence[Layout], found: FoundBuffers, foreign: Stretches
+) -> tuple[Claimed, Claimed]:
+    """Finish the image; returns the buffers that a reader counts to its recordings, and those taken out of it.
+
+    Taken out are buffers that a file system has written into (``foreign``): their headers are whole, their pixels not.
+    """
+    behind = int(found.sectors.max())  # room for one more: what is all there shall not look cut off
+    file.truncate(min((int(found.end.max()) + behind) * SECTOR, source.size))
     taken = set(found.told.tolist())
     kept = {sector: source.salvage(sector * SECTOR, SECTOR)[0] for sector in _FRONT if sector not in taken}
     claimed = _open_best(file, part, [kept, dict.fromkeys(kept, bytes(SECTOR)), *_fresh(layouts, kept)])
@@ -37,8 +46,18 @@ def newest(
             f"{part}: {len(found.first)} sectors look like the beginning of a buffer, but no known firmware wrote them "
             "in any order; give --layout with a layout of your firmware"
         )
+    torn = _take_out(file, claimed, foreign)
     os.fsync(file.fileno())
-    return claimed
+    return (_claimed(part) if torn else claimed), torn
+
+
+def _take_out(file: BinaryIO, claimed: Claimed, foreign: Stretches) -> Claimed:
+    """Make the buffers zero that hold somebody else's bytes; returns these."""
+    torn = [(at, n) for at, n in claimed if any(first < at + n and stop > at for first, stop in foreign)]
+    for at, n in torn:
+        file.seek(at * SECTOR)
+        file.write(bytes(n * SECTOR))
+    return torn
 
 
 def _fresh(layouts: Iterable[Layout], kept: dict[int, bytes]) -> Iterator[dict[int, bytes]]:
@@ -54,9 +73,9 @@ def _fresh(layouts: Iterable[Layout], kept: dict[int, bytes]) -> Iterator[dict[i
             yield {**dict.fromkeys(kept, bytes(SECTOR)), layout.sectors.config: bytes(config)}
 
 
-def _open_best(file: BinaryIO, part: Path, fronts: Iterable[dict[int, bytes]]) -> list[tuple[int, int]] | None:
+def _open_best(file: BinaryIO, part: Path, fronts: Iterable[dict[int, bytes]]) -> Claimed | None:
     """Give the image the front with which most of its buffers belong to a recording; returns their sectors."""
-    best: tuple[int, dict[int, bytes], list[tuple[int, int]]] | None = None
+    best: tuple[int, dict[int, bytes], Claimed] | None = None
     for number, front in enumerate(fronts):
         if number > 1 and best:
             break  # made up only where nothing else opens
@@ -76,14 +95,14 @@ def _put(file: BinaryIO, front: dict[int, bytes]) -> None:
         file.write(data)
 
 
-def _claimed(path: Path) -> list[tuple[int, int]]:
+def _claimed(path: Path) -> Claimed:
     """(first sector, sectors) of each buffer that a reader counts to a recording of this image; none if none opens."""
     try:
         card = OpenCard(path, errors="fill")
     except MiniscopeError:
         return []
     with closing(card):
-        found: list[tuple[int, int]] = []
+        found: Claimed = []
         for recording in card.index.recordings:
             for run in recording.runs:
                 i = np.arange(run.count)
@@ -91,7 +110,7 @@ def _claimed(path: Path) -> list[tuple[int, int]]:
         return found
 
 
-def unclaimed(found: FoundBuffers, claimed: Sequence[tuple[int, int]]) -> FoundBuffers:
+def unclaimed(found: FoundBuffers, claimed: Claimed) -> FoundBuffers:
     """Leave out what is told of in the sectors of a recording."""
     if not claimed:
         return found
@@ -106,9 +125,10 @@ def older(
     older: Path,
     layouts: Sequence[Layout],
     rest: FoundBuffers,
-    claimed: Sequence[tuple[int, int]],
+    claimed: Claimed,
+    foreign: Stretches,
     force: bool,
-) -> list[tuple[int, int]]:
+) -> Claimed:
     """Make the image of the newest of the recordings that are left; returns its buffers, none where nothing opens."""
     part, *_ = refuse_outputs(None, older, force)
     begin, end = int(rest.first.min()), int(rest.end.max())
@@ -126,6 +146,8 @@ def older(
             made.truncate(end * SECTOR)
             blank = {sector: bytes(SECTOR) for sector in _FRONT if sector < begin}
             found = _open_best(made, part, [blank, *_fresh(layouts, blank)])
+            if found:
+                _take_out(made, found, foreign)
         if found:
             replace(part, older)
     finally:

@@ -21,7 +21,9 @@ from typing import Any
 
 from miniscope_xr.card import OpenCard
 from miniscope_xr.errors import MiniscopeError, NotACardError, OutputError
+from miniscope_xr.index.filesystem import find_file_systems
 from miniscope_xr.index.find import Finder, FoundBuffers
+from miniscope_xr.index.tables import Stretches
 from miniscope_xr.layout import SECTOR, Layout, builtin_layouts, load_layout
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.copy_map import CopyMap, card_marks
@@ -31,13 +33,13 @@ from miniscope_xr.source.spliced import open_spliced
 from miniscope_xr.tools.check.check import check
 from miniscope_xr.tools.check.result import CheckResult
 from miniscope_xr.tools.copy.ends import data_end
-from miniscope_xr.tools.copy.fronts import newest, older, unclaimed
+from miniscope_xr.tools.copy.fronts import Claimed, newest, older, unclaimed
 from miniscope_xr.tools.copy.gather import gather
 from miniscope_xr.tools.copy.part import UNFINISHED, continued, open_part, refuse_outputs, room_for
 from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.stream.outputs import output_errors
 
-_LEAST = 3
+LEAST = 3
 """Buffers that make a recording: one sector of noise can look like a header, three in a row do not."""
 _MOST_OLDER = 50
 
@@ -58,8 +60,8 @@ class RescuedImage:
         """Say what came back."""
         lines = [f"{self.path}: layout {self.result.layout}"]
         for r in self.result.recordings:
-            whole = "" if r.complete_frames is None else f", {r.complete_frames} of them whole"
-            lines.append(f"  recording {r.number} ({r.status}): {r.frames} frames{whole}, {r.buffers} buffers")
+            whole = "" if r.complete_frames is None else f", {r.complete_frames:,} of them whole"
+            lines.append(f"  recording {r.number} ({r.status}): {r.frames:,} frames{whole}, {r.buffers:,} buffers")
         return lines
 
     def to_json(self) -> dict[str, Any]:
@@ -78,6 +80,8 @@ class Rescued:
     images: tuple[RescuedImage, ...]
     found: int
     left: int
+    torn: int = 0
+    """Buffers that a file system has written into; they are in no image."""
     bad: tuple[tuple[int, int], ...] = field(default=())
 
     @property
@@ -138,21 +142,30 @@ def rescue(
         try:
             with output_errors(part, UNFINISHED), open_part(part, anew=not copy.done) as file:
                 found = gather(source, file, finder, copy, map_file, progress)
-                if len(found.first) < _LEAST:
+                if len(found.first) < LEAST:
                     raise NotACardError(
                         f"{path}: of {source.size // SECTOR} sectors none begins a recording of a known firmware; "
                         "check that this is the card, or give --layout with a layout of your firmware"
                     )
-                claimed = newest(source, file, part, layouts, found)
+                foreign = _foreign(path, source, layout)
+                claimed, torn = newest(source, file, part, layouts, found, foreign)
             replace(part, out)  # closed by now: Windows gives no other name to an open file
-            made, left = _images(out, layouts, unclaimed(found, claimed), claimed, everything, force)
+            rest = unclaimed(found, [*claimed, *torn])
+            made, left = _images(out, layouts, rest, claimed, foreign, everything, force)
         except Exception as error:
             if copy.done and not isinstance(error, NotACardError):
                 raise  # what was read is kept
             for file_ in (part, map_file):
                 remove(file_)
             raise
-    return Rescued(tuple(made), len(found.first), left, tuple(copy.bad))
+    return Rescued(tuple(made), len(found.first), left, len(torn), tuple(copy.bad))
+
+
+def _foreign(path: str, source: ByteSource, layout: str | Layout | None) -> Stretches:
+    """Sectors that a file system has written since, as the reader of the card has it."""
+    with contextlib.suppress(MiniscopeError), contextlib.closing(OpenCard(path, layout, errors="fill")) as card:
+        return [each for system in card.index.file_systems for each in system.written]
+    return [each for system in find_file_systems(source, whole=True) for each in system.written]
 
 
 def _refuse_tight(
@@ -174,7 +187,8 @@ def _images(
     out: Path,
     layouts: Sequence[Layout],
     rest: FoundBuffers,
-    claimed: list[tuple[int, int]],
+    claimed: Claimed,
+    foreign: Stretches,
     everything: bool,
     force: bool,
 ) -> tuple[list[RescuedImage], int]:
@@ -183,7 +197,7 @@ def _images(
     with open(out, "rb") as file:
         for number in range(1, _MOST_OLDER * everything + 1):
             name = out.with_name(f"{out.stem}-older{number}{out.suffix}")
-            if len(rest.first) < _LEAST or not (claimed := older(file, name, layouts, rest, claimed, force)):
+            if len(rest.first) < LEAST or not (claimed := older(file, name, layouts, rest, claimed, foreign, force)):
                 break
             made.append(RescuedImage(name, check(str(name), progress=False)))
             rest = unclaimed(rest, claimed)
