@@ -58,6 +58,8 @@ def detect(source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, Any
         return found
     if chosen is not None:
         _refuse_another(front, chosen)
+    if blank and counts:
+        raise _counted(next(card for card in cards if card.config and card.config["n_buffers_recorded"]))
     raise _blank(blank) if blank else _nothing(source, [card.layout for card in cards])
 
 
@@ -175,6 +177,15 @@ def _blank(cards: list[Card]) -> BlankCardError:
         f"{layout.sectors.header}), but nothing was recorded on it",
     }[card.state]
     return BlankCardError(f"blank card, layout {ids}: {said}")
+
+
+def _counted(card: Card) -> BlankCardError:
+    """Why a card is blank that counts buffers."""
+    counted = (card.config or {})["n_buffers_recorded"]
+    return BlankCardError(
+        f"layout {card.layout.id}: config sector {card.layout.sectors.config} counts {counted:,} buffers, but none was "
+        "found: they were wiped, or something else was written over them"
+    )
 
 
 def _nothing(source: Readable, layouts: list[Layout]) -> NotACardError:

@@ -221,15 +221,19 @@ def bisected(low: int, high: int, there: Callable[[int], bool]) -> int:
     return high
 
 
-def gallop(look: Callable[[int], Hit | None], start: int, stop: int, window: int) -> Hit | None:
+def gallop(look: Callable[[int], Hit | None], start: int, stop: int, window: int, back: bool = False) -> Hit | None:
     """The first of what ``look(sector)`` finds in windows behind ``start``: tens of looks, however far it is.
 
     Each step is a window or an eighth of the way so far, so that nothing longer than that is leapt over; then the
-    first window is found by bisecting.
+    first window is found by bisecting. ``back`` looks from the end backwards then, where nothing was found.
     """
     low, at, hit = start - window, start, None
     while at < stop and (hit := look(at)) is None:
         low, at = at, at + max(window, (at - start) // 8)
+    if back and hit is None:
+        low, at = start - window, stop - window
+        while at > start and (hit := look(at)) is None:
+            at -= max(window, (stop - at) // 8)
     while hit is not None and at - low > window:
         middle = (low + at) // 2
         found = look(middle)

@@ -70,7 +70,7 @@ def locate(source: ByteSource, layouts: Sequence[Layout]) -> Located | None:
                 return found
         return None
 
-    found = gallop(look, 0, source.size // SECTOR, _WINDOW)
+    found = gallop(look, 0, source.size // SECTOR, _WINDOW, back=True)
     return found if found is None or found.header is None else _with_what_is_before(source, found, found.header)
 
 

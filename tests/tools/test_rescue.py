@@ -16,6 +16,7 @@ from miniscope_xr.index.find import Finder
 from miniscope_xr.layout import builtin_layouts
 from miniscope_xr.source import local
 from miniscope_xr.source.copy_map import CopyMap
+from miniscope_xr.tools.cli import main
 from miniscope_xr.tools.copy import rescue as rescuing
 from miniscope_xr.tools.copy.part import STEP
 from miniscope_xr.tools.copy.rescue import rescue
@@ -308,6 +309,27 @@ def test_what_a_file_system_wrote_is_no_frame(layout, start, tmp_path, out, caps
         assert len(back) > len(truth) // 2
         for number, picture in back.items():
             np.testing.assert_array_equal(picture, truth[number])
+
+
+def test_the_tail_behind_a_hole_that_the_reader_leaps_over(tmp_path, out, capsys):
+    """The reader looks at places all over a card; `rescue` at every sector, and its image opens by what it found."""
+    card = simulate(frames=60, seed=4)
+    hole = card.end_sector() * 9 // 10 * SECTOR
+    path = tmp_path / "card.img"
+    path.write_bytes(card.data[: 1024 * SECTOR] + bytes(hole - 1024 * SECTOR) + card.data[hole:])
+    with path.open("r+b") as file:
+        file.truncate(1 << 30)
+    assert main(["info", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "counts 300 buffers, but none was found" in said
+    assert "miniscope-xr rescue" in said
+    assert "It is ready" not in said
+    Tool(capsys, tmp_path).raw("rescue", path, out)
+    back = whole_frames(out)
+    assert len(back) >= 4
+    truth = dict(zip(*card.expected()[:2], strict=True))
+    for number, picture in back.items():
+        np.testing.assert_array_equal(picture, truth[number])
 
 
 @pytest.mark.parametrize("start", [0, 2048])

@@ -27,7 +27,9 @@ def next_step(error: Exception, path: str) -> str:
     try:
         with Device(path) as source:
             if isinstance(error, BlankCardError):
-                return _of_blank(path, prepared(source, None)[0].layout.id)
+                card = prepared(source, None)[0]
+                counted = card.config is not None and card.config["n_buffers_recorded"]
+                return _held(quoted(path)) if counted else _of_blank(path, card.layout.id)
             return _of_new(path, source.read(0, _LOOK), source.size)
     except (MiniscopeError, OSError, IndexError):
         return ""

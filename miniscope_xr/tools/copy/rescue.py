@@ -162,9 +162,10 @@ def rescue(
 
 
 def _foreign(path: str, source: ByteSource, layout: str | Layout | None) -> Stretches:
-    """Sectors that a file system has written since, as the reader of the card has it."""
+    """Sectors among the buffers that a file system has written, or that are the card's own, as its reader has it."""
     with contextlib.suppress(MiniscopeError), contextlib.closing(OpenCard(path, layout, errors="fill")) as card:
-        return [each for system in card.index.file_systems for each in system.written]
+        under_own = [(sector, sector + 1) for sector in card.index.own]
+        return under_own + [each for system in card.index.file_systems for each in system.written]
     return [each for system in find_file_systems(source, whole=True) for each in system.written]
 
 
