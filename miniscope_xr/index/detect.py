@@ -59,7 +59,7 @@ def detect(source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, Any
     if chosen is not None:
         _refuse_another(front, chosen)
     if blank and counts:
-        raise _counted(next(card for card in cards if card.config and card.config["n_buffers_recorded"]))
+        raise _counted(source, next(card for card in cards if card.config and card.config["n_buffers_recorded"]))
     raise _blank(blank) if blank else _nothing(source, [card.layout for card in cards])
 
 
@@ -179,12 +179,15 @@ def _blank(cards: list[Card]) -> BlankCardError:
     return BlankCardError(f"blank card, layout {ids}: {said}")
 
 
-def _counted(card: Card) -> BlankCardError:
-    """Why a card is blank that counts buffers."""
-    counted = (card.config or {})["n_buffers_recorded"]
+def _counted(source: Readable, card: Card) -> BlankCardError:
+    """Why nothing is found on a card that counts buffers."""
+    counted, data = (card.config or {})["n_buffers_recorded"], card.layout.sectors.data
+    why = "they were wiped, or something else was written over them"
+    if source.size < (data + 1) * SECTOR:
+        why = f"the image ends at byte {source.size:,}, before the first of them; copy the card again"
     return BlankCardError(
-        f"layout {card.layout.id}: config sector {card.layout.sectors.config} counts {counted:,} buffers, but none was "
-        "found: they were wiped, or something else was written over them"
+        f"layout {card.layout.id}: the card's config sector {card.layout.sectors.config} counts {counted:,} buffers, "
+        f"but none was found: {why}"
     )
 
 

@@ -68,7 +68,7 @@ def _take(
 ) -> None:  # fmt: skip
     framing = opened.card.index.framing
     other = ~good & (rows["length"] == framing.marker) if framing.words else np.zeros(len(i), bool)
-    found.missing.add(run, i[~good & ~other])
+    found.missing.add(run, _without(run, i[~good & ~other], opened.recording.overwritten))
     found.lapped.add(run, i[other])
     times = rows["timestamp"].astype(np.int64)
     size = len(run.cut)
@@ -83,6 +83,20 @@ def _take(
     if framing.words:
         slots = -(-opened.frames.frame_bytes // opened.frames.payload)
         found.overlong.add(run, i[good & (rows["frame_buffer_count"] >= slots)])
+
+
+def _without(run: Run, i: Array, overwritten: Iterable[tuple[int, int]]) -> Array:
+    """Leave out buffers in sectors of which it is known, and said, what has overwritten them."""
+    for first, stop in overwritten:
+        at = run.sectors_of(i)
+        i = i[
+            [
+                k
+                for k, sector in enumerate(at.tolist())
+                if sector >= stop or sector + run.sector_count(int(i[k])) <= first
+            ]
+        ]
+    return i
 
 
 def _lapped(header: np.void, overrun: int, size: int) -> int:

@@ -46,14 +46,18 @@ def newest(
             f"{part}: {len(found.first)} sectors look like the beginning of a buffer, but no known firmware wrote them "
             "in any order; give --layout with a layout of your firmware"
         )
-    torn = _take_out(file, claimed, foreign)
+    torn = _take_out(file, claimed, foreign, found)
     os.fsync(file.fileno())
     return (_claimed(part) if torn else claimed), torn
 
 
-def _take_out(file: BinaryIO, claimed: Claimed, foreign: Stretches) -> Claimed:
-    """Make the buffers zero that hold somebody else's bytes; returns these."""
-    torn = [(at, n) for at, n in claimed if any(first < at + n and stop > at for first, stop in foreign)]
+def _take_out(file: BinaryIO, claimed: Claimed, foreign: Stretches, found: FoundBuffers) -> Claimed:
+    """Make the buffers zero that were found and hold somebody else's bytes; returns these."""
+    told = set(found.told.tolist()) if foreign else set()
+    torn = [
+        (at, n) for at, n in claimed
+        if any(first < at + n and stop > at for first, stop in foreign) and not told.isdisjoint(range(at, at + n))
+    ]  # fmt: skip
     for at, n in torn:
         file.seek(at * SECTOR)
         file.write(bytes(n * SECTOR))
@@ -147,7 +151,7 @@ def older(
             blank = {sector: bytes(SECTOR) for sector in _FRONT if sector < begin}
             found = _open_best(made, part, [blank, *_fresh(layouts, blank)])
             if found:
-                _take_out(made, found, foreign)
+                _take_out(made, found, foreign, rest)
         if found:
             replace(part, older)
     finally:
