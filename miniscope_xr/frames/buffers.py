@@ -16,7 +16,7 @@ from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.run_clock import RunClock, TimesOf
 from miniscope_xr.index.runs import Run, expected_headers
 from miniscope_xr.layout import SECTOR
-from miniscope_xr.layout.arrays import Array, Bools, Floats, Ints
+from miniscope_xr.layout.arrays import Array, Bools, Floats, Ints, Words
 from miniscope_xr.source.base import ByteSource
 from miniscope_xr.source.salvage import Tolerant, is_gone
 
@@ -75,26 +75,33 @@ class BufferReader:
         """
         if not self.framing.words:
             return self.headers(source, run, i.reshape(-1)).reshape(i.shape), np.zeros(len(i), bool)
-        rows, every = self.with_behind(source, run, i, run.count)
-        blank: Bools = is_blank(rows["length"])
+        rows, every, (length,) = self.with_behind(source, run, i, run.count, "length")
+        blank: Bools = is_blank(length)
         blank[every >= run.count] = False
         torn: Bools = np.logical_or.reduce(~blank[:, :-1] & blank[:, 1:], axis=1)
-        return rows[:, :-1], torn
+        return rows, torn
 
-    def with_behind(self, source: ByteSource, run: Run, i: Ints, end: int) -> tuple[Array, Ints]:
-        """Headers of whole frames ``i`` and of the buffer behind each frame (frames, buffers + 1), and which they are.
+    def with_behind(
+        self, source: ByteSource, run: Run, i: Ints, end: int, *fields: str
+    ) -> tuple[Array, Ints, list[Words]]:
+        """Headers of whole frames ``i`` (frames, buffers), and some fields with those of the buffer behind each frame.
 
-        Of frames in a row each header is read once; zeros stand for what would be buffer ``end`` or later.
+        Between them stands which buffers these are (frames, buffers + 1). Of frames in a row each header is read once;
+        zeros stand for what would be buffer ``end`` or later.
         """
         every = np.concatenate([i, i[:, -1:] + 1], axis=1)
         follows = np.append(i[1:, 0] == every[:-1, -1], False)
         ask = ~follows & (every[:, -1] < end)
         read = self.headers(source, run, np.concatenate([i.reshape(-1), every[ask, -1]]))
-        rows = np.zeros(every.shape, read.dtype)
-        rows[:, :-1] = read[: i.size].reshape(i.shape)
-        rows[ask, -1] = read[i.size :]
-        rows[:-1, -1][follows[:-1]] = rows[1:, 0][follows[:-1]]
-        return rows, every
+        rows = read[: i.size].reshape(i.shape)  # as they were read: a copy of them all takes as long as checking them
+        values = []
+        for name in fields:
+            value = np.zeros(every.shape, read[name].dtype)
+            value[:, :-1] = rows[name]
+            value[ask, -1] = read[name][i.size :]
+            value[:-1, -1][follows[:-1]] = value[1:, 0][follows[:-1]]
+            values.append(value)
+        return rows, every, values
 
     def ours(self, source: ByteSource, run: Run, i: Ints, rows: Array) -> Bools:
         """Which buffers ``i`` of a run are there and are this recording's, by these headers.

@@ -64,13 +64,13 @@ class PoolBufferReader(BufferReader):
 
     def table(self, source: ByteSource, run: Run, i: Ints) -> tuple[Array, Bools]:
         """Headers of whole frames ``i`` (frames, buffers), and which frames may have a torn buffer."""
-        rows, every = self.with_behind(source, run, i, run.count + 1)
-        late = rows["write_timestamp"].astype(np.int64) - rows["timestamp"] > LATE
-        good = rows["write_buffer_count"] == run.first.written + every
-        odd = late | ~good | (rows["length"] != self.framing.marker)
+        fields = ("length", "write_buffer_count", "timestamp", "write_timestamp")
+        rows, every, (length, place, full, written) = self.with_behind(source, run, i, run.count + 1, *fields)
+        late = written.astype(np.int64) - full > LATE
+        odd = late | (place != run.first.written + every) | (length != self.framing.marker)
         if run is self.recording.runs[-1]:
             odd[every == run.count] = False  # the recording ends there
-        return rows[:, :-1], odd.any(axis=1)
+        return rows, odd.any(axis=1)
 
     def buffer(self, source: ByteSource, run: Run, i: int) -> Buffer | None:
         """Read one buffer, or None where its header does not vouch for it or it is torn."""
