@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from miniscope_xr.errors import NotACardError, OptionError
@@ -22,7 +23,7 @@ from miniscope_xr.source.salvage import Tolerant
 
 _FEW = 2  # buffers: of fewer the first header may say what it is not
 _BEHIND = 2  # buffers behind the last one that is certain, where it is not certain that it is the last
-Found = tuple[list[Recording], list[tuple[int, int]]]
+Found = tuple[list[Recording], list[tuple[int, int]], bool]
 
 
 class _BufferChains(Chains):
@@ -176,6 +177,14 @@ class _BufferChains(Chains):
             f"buffers, of it (then the last {limit - found} never reached the card) or of an earlier one"
         ]
 
+    def of_another_ring(self, run: Run) -> bool:
+        """Whether buffers that are read to see how frames are cut stand in slots of another ring than the build's."""
+        size = len(run.cut)
+        near = (self.headers.at(run.sector_of(i)) for i in range(size - 1, size + 3))
+        slots = ((h.slot, h.count % self.ring) for h in near if h is not None and h.slot >= 0)
+        shown = list(islice(slots, 2)) if self.ring else []
+        return len(shown) > 1 and all(slot != due for slot, due in shown)
+
     def _describe(self, number: int, runs: list[Run], last: bool, reached: bool, doubts: list[str]) -> Recording:
         runs = overtaken(runs, self.headers.at, self.walker.cut, self.ring)
         width, height, notes = self.facts.frame_size(runs)
@@ -247,12 +256,12 @@ def build_index(
     card = detect(source, layout)
     options = index == "scan", whole, old_buffers
     failed: NotACardError | None = None
-    found: Found = [], []
+    found: Found = [], [], False
     try:
         found = _found(source, card, *options)
     except NotACardError as error:
         failed = error
-    if card.words and sum(recording.n_buffers for recording in found[0]) < _FEW:
+    if card.words and (found[2] or sum(recording.n_buffers for recording in found[0]) < _FEW):
         other = shown_otherwise(source, layout, card)
         if other is not None:
             card, failed, found = other, None, _found(source, other, *options)
@@ -260,15 +269,16 @@ def build_index(
         raise failed
     front_gone = card.start is not None
     systems = made_since(source, found[0], card.layout.sectors.config, front_gone)
-    recordings = with_overwritten(source, *found, systems, front_gone, card.own)
+    recordings = with_overwritten(source, *found[:2], systems, front_gone, card.own)
     return replace(card, recordings=recordings, file_systems=tuple(systems))
 
 
 def _found(source: ByteSource, card: Card, exhaustive: bool, whole: bool, old_buffers: bool) -> Found:
-    """The recordings of a card, and the stretches of sectors that hold none of their buffers."""
+    """The recordings of a card, stretches of sectors that hold none of their buffers, whether the build is wrong."""
     if card.config is not None:
         buffers = _BufferChains(source, card, card.config, exhaustive, whole, old_buffers)
-        return buffers.recordings(), buffers.walker.holes
+        found = buffers.recordings()
+        return found, buffers.walker.holes, bool(found) and buffers.of_another_ring(found[0].runs[0])
     if card.build is not None:
-        return index_footers(source, card, card.build, exhaustive, whole, old_buffers)
+        return *index_footers(source, card, card.build, exhaustive, whole, old_buffers), False
     raise NotACardError(f"layout {card.layout.id!r} says neither where the frame size stands nor what builds there are")

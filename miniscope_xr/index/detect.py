@@ -66,14 +66,15 @@ def detect(source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, Any
 def shown_otherwise(
     source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, Any] | Layout | None, card: Card
 ) -> Card | None:
-    """The card as the buffers behind the first show it, where their headers have another length; None if not.
+    """The card as the buffers behind the first show it, where they are of another build; None if not.
 
-    Of use where nothing follows the first buffer as its header has it: one flipped bit makes another firmware's of it.
+    Of use where nothing follows the first buffer as its header has it: one flipped bit makes another firmware's of it,
+    and some first headers are those of several.
     """
     front = Front(source)
     cards = [judge(front, load_layout(layout))] if layout is not None else _look_all(front)
     shown = shown_behind(front, [each for each in cards if each.layout.buffer])
-    return None if shown is None or shown.words == card.words else with_settings(front, shown)
+    return None if shown is None or shown.build == card.build else with_settings(front, shown)
 
 
 def prepared(source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, Any] | Layout | None) -> list[Card]:

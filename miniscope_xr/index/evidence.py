@@ -94,13 +94,27 @@ class Evidence(Strays):
         later = self._in_order(a.time, b.time) and self._in_order(a.write_time, b.write_time)
         return focus and later and not self._recharged(a, b)
 
+    def _odd_alone(self, before: Header, a: Header, b: Header) -> bool:
+        """Whether those on both sides of a buffer are of one state, which it left and they did not: a bit flipped."""
+        late = b.time < a.time or b.write_time < a.write_time
+        return self._same_state(before, b) and (late or a.ewl != before.ewl or self._recharged(a, before))
+
+    def _first_flipped(self, a: Header, b: Header, c: Header | None = None) -> bool:
+        """Whether the very first of three frames would be in time with one bit of its time flipped back."""
+        if c is None or not self._same_state(b, c):
+            return False
+        near, times = 2 * (c.time - b.time), ((a.time, b.time), (a.write_time, b.write_time))
+        late = [{then - (first ^ 1 << bit) for bit in range(32)} for first, then in times if then < first]
+        return bool(late) and all(any(0 <= gap <= near for gap in gaps) for gaps in late)
+
     def _in_order(self, a: int, b: int) -> bool:
         """Whether a time can come before another, or would with one of its large bits flipped back."""
         return b >= a or any(0 <= b - (a ^ 1 << bit) <= _SOON * self.ticks for bit in range(_LARGE, 32))
 
     def _recharged(self, a: Header, b: Header) -> bool:
         """Whether the battery rises from buffer ``a`` to ``b``, or is measured no more: after another power-on."""
-        return a.battery > 0 and (b.battery == 0 or b.battery - a.battery > self.headers.framing.battery_noise)
+        gone = b.battery == 0 and a.battery.bit_count() > 1  # else it was 0 as well, but for a bit
+        return a.battery > 0 and (gone or b.battery - a.battery > self.headers.framing.battery_noise)
 
     def parts(self, run: Run, i: int) -> bool:
         """Whether leftovers behind buffer ``i`` repeat no buffer before it, as they do within one recording."""

@@ -124,7 +124,7 @@ class SeamSearch(Places, ComesBack):
         marks = sorted({round(k * step) for k in range(_SAMPLES + 1)})
         known = [(k, header) for k in marks if (header := at(k)) is not None]
         for n, ((low, a), (high, _)) in enumerate(pairwise(known)):
-            if self._other_state(a, known[n + 1 : n + 3]):
+            if self._other_state(known, n):
                 return bisected(low, high, lambda k, a=a: self._differs(a, at(k))) - 1  # type: ignore[misc]
         for (k0, a), (k1, b), (k2, c) in zip(known, known[1:], known[2:], strict=False):
             bend = (c.time - b.time) / (k2 - k1) - (b.time - a.time) / (k1 - k0)
@@ -141,11 +141,12 @@ class SeamSearch(Places, ComesBack):
         ``more_follows``: the recording goes on behind these frames, so one odd frame at their end is no seam.
         """
         known = [(k, h) for k, h in enumerate(headers) if h is not None]
-        for n, (k, a) in enumerate(known[:-1]):
-            if self._other_state(a, known[n + 1 : n + 3]):
+        for n, (k, _) in enumerate(known[:-1]):
+            if self._other_state(known, n):
                 return k
         if len(known) < 3:
             return None
+        known = known[self._first_flipped(*(h for _, h in known[:3])) :]
         frames = np.array([k for k, _ in known], float)
         times = np.array([h.time for _, h in known], float)
         steps = np.diff(times) / np.diff(frames)
@@ -166,9 +167,12 @@ class SeamSearch(Places, ComesBack):
         fewer = np.minimum(np.minimum(n, count - n), _WINDOW)
         return (1.8 + 4.0 / fewer) * self.ticks
 
-    def _other_state(self, a: Header, behind: Sequence[tuple[int, Header]]) -> bool:
-        """Whether what is behind a header differs in focus or battery: both others do, as a bit may have flipped."""
-        return all(not self._same_state(a, b) for _, b in behind[:2])
+    def _other_state(self, known: Sequence[tuple[int, Header]], n: int) -> bool:
+        """Whether what follows a header differs in focus or battery: both next ones do, as a bit may have flipped."""
+        a, behind = known[n][1], [b for _, b in known[n + 1 : n + 3]]
+        if any(self._same_state(a, b) for b in behind):
+            return False
+        return not self._odd_alone(known[n - 1][1], a, behind[0]) if n else not self._first_flipped(a, *behind)
 
     def _differs(self, a: Header, b: Header | None) -> bool:
         return b is not None and not self._same_state(a, b)

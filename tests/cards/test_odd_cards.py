@@ -371,3 +371,35 @@ def test_a_daq_image_that_ends_early_is_not_ended_by_the_counts(tmp_path: Path, 
     ds = open_card(path)
     assert ds.attrs["status"] == "truncated"
     assert np.array_equal(ds.video.values[:8], card.expected()[1][:8])
+
+
+def test_a_first_header_that_two_firmwares_write_alike_is_told_by_the_slots_behind_it(
+    tmp_path: Path, open_card: Any
+) -> None:
+    """Ring of 2 or of 8: the first buffer stands in slot 0 of both."""
+    card = simulate("samd-framework", "10 words", frames=12, seed=3)
+    for index in ("bisect", "scan"):
+        ds = open_card(card.write(tmp_path / "card.img"), index=index)
+        assert ds.layout == "samd-framework"
+        np.testing.assert_array_equal(ds.video, card.expected()[1])
+
+
+@pytest.mark.parametrize(
+    ("layout", "build", "place", "word", "bit"),
+    [
+        ("samd-framework", "13 words", 40, 9, 30),  # the time of a write, of a frame's first buffer
+        ("samd-framework", "13 words", 0, 7, 15),  # the first time of all
+        ("v4-wirefree", "HEAD", 40, 10, 3),  # the battery
+    ],
+)
+def test_a_flipped_bit_in_one_header_is_no_older_recording(
+    layout: str, build: str, place: int, word: int, bit: int, tmp_path: Path, open_card: Any
+) -> None:
+    card = simulate(layout, build, frames=20, events=[PowerLoss(buffer=58)], seed=4, **SMALL)
+    at = card.buffers[place].sector * 512
+    path = tmp_path / "card.img"
+    path.write_bytes(with_words(card, at, {word: card.buffers[place].words[word] ^ 1 << bit}))
+    for index in ("bisect", "scan"):
+        ds = open_card(path, index=index)
+        np.testing.assert_array_equal(ds.frame_num, card.expected()[0])
+        assert not any("older recording lies" in said or "doubtful" in said for said in ds.attrs.get("warnings", []))
