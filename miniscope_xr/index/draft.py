@@ -10,6 +10,8 @@ import numpy as np
 from miniscope_xr.layout import SECTOR, WRITE_KEY, Layout, parse_layout
 from miniscope_xr.layout.arrays import Array, Bytes, Ints
 
+NO_LAYOUT = "no known layout fits; "
+"""How the sentence about a card begins that was read by a draft."""
 _CONFIG = 16  # words of a config sector that are looked at
 _SIDE, _LONG = 32, 32  # px of the shortest side of a frame, and how many times longer the other may be
 _NEARLY = 1.1  # of widths whose rows are nearly as alike the least is meant: more rows apart they may be, too
@@ -116,7 +118,7 @@ def describe(table: Array, found: Headers) -> Guess:
         "builds": [found.build(width, height)],
     }
     said = (
-        f"no known layout fits; what the words mean was inferred from {len(found.rows)} headers (buffers of "
+        f"{NO_LAYOUT}what the words mean was inferred from {len(found.rows)} headers (buffers of "
         f"{buffer_bytes} bytes, headers of {found.length} words, {pixels} pixels a frame), {said}, and settings are "
         "unknown"
     )

@@ -20,7 +20,7 @@ class Recording:
     height: int
     """Frame size in pixels."""
     status: str
-    """``"finished"``, ``"interrupted"`` (counts never written) or ``"truncated"`` (the image ends early)."""
+    """``"finished"``, ``"interrupted"`` (counts never written, or gone) or ``"truncated"`` (the image ends early)."""
     n_recorded: int = 0
     n_dropped: int = 0
     """Buffers written and dropped as the config sector says (0 where it does not)."""

@@ -144,6 +144,13 @@ def test_refused_before_anything_is_read_or_written(day, tool, tmp_path, words, 
     assert not (tmp_path / "lab").exists()
 
 
+def test_what_is_not_known_of_many_cards_is_said_once(day, tool, tmp_path):
+    done = tool("collect", *day(5), tmp_path / "lab")
+    assert done.code == 2
+    assert done.err.count("animal and date and session") == 1
+    assert "and 2 more cards" in done.err
+
+
 def test_a_name_of_another_recording(day, tool, tmp_path):
     (one, other), into = day(2), tmp_path / "lab"
     words = (into, "--session", "s1", "--name", "{session}")

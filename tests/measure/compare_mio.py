@@ -278,6 +278,9 @@ def rows(cards: Iterator[Card], mio: Mio | None, folder: Path) -> dict[str, list
 
 HEAD = """# What comes out of damaged cards
 
+If your recording seems to be gone, go to [rescue](rescue.md): it says what to do. Here is what was measured, and what
+is not solved.
+
 This page is written by one command (mio 0.12.1 in an environment of its own):
 
     python tests/measure/compare_mio.py --mio-python VENV/bin/python

@@ -69,6 +69,24 @@ def test_layouts_lists_settings_and_their_limits(capsys: pytest.CaptureFixture[s
     assert set(json.loads(capsys.readouterr().out)) == {"daq-wirefree"}
 
 
+@pytest.mark.parametrize("frames", ["50", "40"])
+def test_a_simulated_v3_ends_at_its_record_length(frames: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "card.img")
+    assert main(["simulate", out, "--layout", "v3-wirefree", "--frames", frames]) == 0
+    assert main(["check", out, "--deep"]) == 0
+
+
+def test_settings_that_a_layout_does_not_name_are_not_called_gone(
+    make_card: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = make_card(frames=20)
+    draft = tmp_path / "draft.yaml"
+    assert main(["layouts", "--draft", str(path), "--out", str(draft)]) == 0
+    assert "no known layout fits" not in draft.read_text()
+    assert main(["info", str(path), "--layout", str(draft)]) == 0
+    assert "settings: this layout names none" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_simulate_writes_a_card_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "card.img"

@@ -67,7 +67,7 @@ class TestTime:
             assert not ds["time"].variable._in_memory
 
     def test_a_stretch_without_frames_says_how_long_they_last(self, ds: xr.Dataset) -> None:
-        with pytest.raises(OptionError, match=r"selects none of the \d+ frames, which last 4\.9\d? s"):
+        with pytest.raises(OptionError, match=r"selects none of the \d+ frames, the last of which is at 4\.9\d? s"):
             rows_of(ds, "20s:30s")
 
 

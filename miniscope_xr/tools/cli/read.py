@@ -16,6 +16,7 @@ import yaml
 from miniscope_xr.card import OpenCard
 from miniscope_xr.errors import BlankCardError, NotACardError, OptionError, at_the_shell, plain
 from miniscope_xr.index.detect import prepared
+from miniscope_xr.index.draft import NO_LAYOUT
 from miniscope_xr.index.guess import guess
 from miniscope_xr.layout import Layout, builtin_layouts, load_layout
 from miniscope_xr.source.local import Device
@@ -30,6 +31,8 @@ from miniscope_xr.tools.simulate import simulate as make
 from miniscope_xr.tools.simulate.scene import Scenery, Uint8Image
 from miniscope_xr.tools.stream.arguments import flag, option, positional, runs, several
 from miniscope_xr.tools.stream.outputs import progress_bar, refuse_existing, refuse_source, whole_file
+
+_FRAMES_A_SECOND = 20  # of a simulated camera whose build names no rate
 
 
 def _setting_lines(layout: Layout, settings: dict[str, int]) -> list[str]:
@@ -89,7 +92,7 @@ class Simulate:
     out: str = positional("image file to write", "OUT")
     layout: str = option("layout (default %(default)s)", default="v4-wirefree")
     build: str | None = option("firmware build of the layout (default: its first)")
-    frames: int = option("camera frames (default %(default)s)", default=200)
+    frames: int = option("camera frames (default %(default)s); a v3 records whole seconds", default=200)
     stall: list[str] = several("a card stall, in ms; repeatable", "AT:LENGTH")
     power_loss: float | None = option("the battery dies at this ms", "AT")
     seed: int = option("two seeds give two scenes", default=0)
@@ -119,7 +122,7 @@ def info(args: Info) -> int:
         print("settings" + ("" if found.keyed else " (without write keys, as the lab notebook leaves them)") + ":")
         print("\n".join(_setting_lines(found.layout, dict(found.settings))))
     else:
-        print("settings: not on the card any more")
+        print("settings: " + ("not on the card any more" if found.layout.header else "this layout names none"))
     print(at_the_shell("\n".join(str(result).split("\n")[1:]), known=lambda name: hasattr(args, name)))
     return 0
 
@@ -159,7 +162,7 @@ def _draft(card: str, args: Layouts) -> int:
             f"{card}: no buffers that follow each other by their headers in its first 16 MB, so there is nothing "
             "to draft a layout from; check that this is the card"
         )
-    wrapped = "\n".join(f"# {line}" for line in textwrap.wrap(found.said, 110))
+    wrapped = "\n".join(f"# {line}" for line in textwrap.wrap(found.said.removeprefix(NO_LAYOUT), 110))
     text = f"{wrapped}\n# docs/layouts.md explains each key.\n{yaml.safe_dump(found.described, sort_keys=False)}"
     if args.out is None:
         print(text, end="")
@@ -217,8 +220,11 @@ def simulate(args: Simulate) -> int:
     if args.seed < 0:
         raise OptionError(f"--seed {args.seed}: expected 0 or more")
     camera = calcium_scene(build.width, build.height, args.seed)
+    length: dict[str, Any] = {"frames": args.frames}
+    if layout.footer and args.power_loss is None:  # a v3 ends at its record length and nowhere else
+        length = {"seconds": math.ceil(args.frames / (build.fs or _FRAMES_A_SECOND))}
     with filmed(camera, args.frames) as seen:
-        card = make(layout, build.firmware, frames=args.frames, events=events, seed=args.seed, camera=seen)
+        card = make(layout, build.firmware, **length, events=events, seed=args.seed, camera=seen)
     with whole_file(args.out, args.force) as part:
         card.write(part)
     print(f"{args.out}: {len(card.data):,} bytes, layout {layout.id}, {args.frames} camera frames")

@@ -90,7 +90,7 @@ def asked(
     missing = {card: [name for name in fields if name not in about] for card, about in zip(cards, abouts, strict=True)}
     lacking = {card: names for card, names in missing.items() if names}
     if lacking and ask is None:
-        said = "; ".join(f"{' and '.join(names)} of {card}" for card, names in lacking.items())
+        said = "; ".join(f"{name} of {_some(cards)}" for name, cards in _by_field(lacking).items())
         raise OptionError(
             f"not known: {said}. Name them with options ({', '.join('--' + name for name in SESSION)}) or in a table "
             "(--table), or take other fields for the names of the files, such as --name '{card}'"
@@ -103,6 +103,19 @@ def asked(
         before.update({name: full[name] for name in _SAME if name in full})
         found.append(full)
     return found
+
+
+def _by_field(lacking: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The cards of which the same things are not known, by these."""
+    cards: dict[str, list[str]] = {}
+    for card, names in lacking.items():
+        cards.setdefault(" and ".join(names), []).append(card)
+    return cards
+
+
+def _some(cards: Sequence[str], most: int = 3) -> str:
+    more = f" and {len(cards) - most:,} more cards" if len(cards) > most else ""
+    return ", ".join(cards[:most]) + more
 
 
 def _answer(card: str, name: str, usual: str, ask: Callable[[str], str] | None) -> str:

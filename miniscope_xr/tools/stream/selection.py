@@ -162,7 +162,8 @@ def rows_of(ds: xr.Dataset, span: TimeSpan) -> slice:
     stop = count if np.isinf(last) else behind(origin + 1000 * last)
     if start >= stop:
         raise OptionError(
-            f"time={span!r} selects none of the {count} frames, which last {(at_end(times) - origin) / 1000:g} s"
+            f"time={span!r} selects none of the {count} frames, the last of which is at "
+            f"{(at_end(times) - origin) / 1000:g} s"
         )
     return slice(start, stop)
 
