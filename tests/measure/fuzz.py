@@ -10,7 +10,9 @@ this package come out, in bounded time and memory, and no pixel that no header o
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
+import io
 import os
 import random
 import sys
@@ -31,9 +33,13 @@ import xarray as xr
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from miniscope_xr import MiniscopeError, check
+from miniscope_xr import MiniscopeError, SDCard, check
 from miniscope_xr.card import OpenCard, OpenRecording
+from miniscope_xr.index.find import Finder
 from miniscope_xr.layout import Layout, builtin_layouts
+from miniscope_xr.tools.cli.read import Info, info
+from miniscope_xr.tools.copy.image import copy_image
+from miniscope_xr.tools.copy.rescue import rescue
 from miniscope_xr.tools.simulate import (
     FailedWrite,
     LostInterrupt,
@@ -44,7 +50,7 @@ from miniscope_xr.tools.simulate import (
     simulate,
 )
 from tests.conftest import real_cards
-from tests.lives import live
+from tests.lives import SYSTEMS, file_system, live
 
 SECTOR = 512
 EXCERPT = 1 << 20  # bytes of a real card that most of its damaged copies keep
@@ -66,6 +72,7 @@ EVENTS: tuple[list[Any], ...] = (
     [LostInterrupt(3)],
     [RecordAgain(5)],
 )
+_FOOTERS = Finder([layout for layout in builtin_layouts().values() if layout.footer])
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,12 @@ def header_sectors(data: bytes) -> tuple[int, ...]:
     """Sectors that begin with what can be the length of a header."""
     first = np.frombuffer(data, "<u4", len(data) // 4)[:: SECTOR // 4]
     return tuple((np.flatnonzero((first[1024:] >= 9) & (first[1024:] <= 14)) + 1024).tolist())
+
+
+def footer_sectors(data: bytes) -> list[int]:
+    """Sectors that can be the last ones of whole frames, by the layouts that have footers."""
+    found = _FOOTERS(np.frombuffer(data, "<u4", len(data) // SECTOR * (SECTOR // 4)).reshape(-1, SECTOR // 4))
+    return found.told[found.told >= 1024].tolist()  # type: ignore[no-any-return]
 
 
 def _base(name: str, data: bytes) -> Base:
@@ -256,9 +269,66 @@ def shift(rng: random.Random, card: bytearray, base: Base, other: Base) -> None:
         card[at:at] = bytes(n)
 
 
+def footers(rng: random.Random, card: bytearray, base: Base, other: Base) -> None:
+    """Words of what stands at the ends of sectors: footers of whole frames, leftovers of other buffers."""
+    ends = footer_sectors(bytes(card)) or [_target(rng, card, base)]
+    for sector in rng.choices(ends, k=rng.randint(1, 3)):
+        at = (sector + 1) * SECTOR - 4 * rng.randint(1, 4)
+        value = int.from_bytes(card[at : at + 4], "little")
+        value = rng.choice([_word(rng), value + rng.choice([-2, -1, 1, 2, 20]), value ^ (1 << rng.randrange(32))])
+        _put(card, at, (value % (1 << 32)).to_bytes(4, "little"))
+
+
+def drift(rng: random.Random, card: bytearray, base: Base, other: Base) -> None:
+    """A word of all headers (footers) from one on: it stands still, jumps, or a bit of it is stuck."""
+    whole = [] if base.headers else footer_sectors(bytes(card))
+    places = [(k + 1) * SECTOR - 16 for k in whole] or [k * SECTOR for k in base.headers]
+    word, value, kind = rng.randrange(4 if whole else 14), _word(rng), rng.randrange(4)
+    start = rng.randrange(len(places) + 1)
+    for at in places[start : start + rng.choice([3, 1 << 20])]:
+        was = int.from_bytes(card[at + 4 * word : at + 4 * word + 4], "little")
+        new = (value, was + value, was | (1 << value % 32), was & ~(1 << value % 32))[kind]
+        _put(card, at + 4 * word, (new % (1 << 32)).to_bytes(4, "little"))
+
+
+def swap(rng: random.Random, card: bytearray, base: Base, other: Base) -> None:
+    """Sectors that stand where others were to be: swapped, or written twice."""
+    n = rng.choice([1, 1, 2, 8, 32, 64, 256])
+    one = _target(rng, card, base)
+    two = rng.choice([_target(rng, card, base), one ^ n, one + n])
+    a, b = (bytes(card[k * SECTOR : (k + n) * SECTOR]) for k in (one, two))
+    _put(card, two * SECTOR, a)
+    if rng.random() < 0.5:
+        _put(card, one * SECTOR, b)
+
+
+def erased(rng: random.Random, card: bytearray, base: Base, other: Base) -> None:
+    """Blocks of a flash chip that lost what was in them: one in some, each as long as the others."""
+    size, every = rng.choice([1, 8, 32, 128]), rng.choice([2, 3, 8, 64])
+    for k in range(rng.randrange(1024, 1200) // size * size, len(card) // SECTOR, size * every):
+        _put(card, k * SECTOR, rng.choice([b"\0", b"\xff"]) * size * SECTOR)
+
+
+def formatted(rng: random.Random, card: bytearray, base: Base, other: Base) -> None:
+    """A new file system over the front, or over some of the buffers."""
+    size = rng.choice([1, 1023, 1024, 1025, rng.randrange(1024, 1400)]) * SECTOR
+    at = rng.choice([0, 0, 0, 63, 512, _target(rng, card, base)]) * SECTOR
+    _put(card, at, file_system(rng.choice([*SYSTEMS, "MBR"]), size).tobytes())
+
+
+def repeat(rng: random.Random, card: bytearray, base: Base, other: Base) -> None:
+    """What is on the card once more behind it, or the other card's buffers: older recordings."""
+    front = 1024 * SECTOR
+    card += rng.choice([card, other.data])[front + rng.choice([0, 0, 512, 20480]) :]
+
+
 Damage = Callable[[random.Random, bytearray, Base, Base], None]
 DAMAGE: dict[str, Damage] = {
-    f.__name__: f for f in (words, bits, steps, cut, splice, patch, span, noise, shuffle, headers, shift)
+    f.__name__: f
+    for f in (
+        *(words, bits, steps, cut, splice, patch, span, noise, shuffle, headers, shift),
+        *(footers, drift, swap, erased, formatted, repeat),
+    )
 }
 
 
@@ -452,10 +522,65 @@ def _filled(path: Path, data: bytes) -> None:
         _judge_dataset(data, ds.isel(frame=slice(0, 12)))
 
 
+def _rows(path: Path) -> None:
+    """Frames in any order, one by one or many at once, are the same ones, and so they are of a cursor."""
+    with contextlib.closing(OpenCard(path)) as card:
+        recording = card.index.recordings[0]
+        store = OpenRecording(card, recording)
+        rows = np.arange(min(store.frames.count, 40))
+        pixels, described = store.pixels(rows), store.describe(rows)
+        for some in (rows[::-1], rows[1::3], rows[len(rows) // 2 :]):
+            again = OpenRecording(card, recording)
+            said = again.describe(some)
+            assert (again.pixels(some) == pixels[some]).all(), "pixels depend on the rows that are read with them"
+            for name in ("frame_num", "present", "complete"):
+                assert (getattr(said, name) == getattr(described, name)[some]).all(), f"{name} depends on the rows"
+    with SDCard(path, recording=0) as cursor:
+        for row in rows.tolist():
+            assert (cursor.read() == pixels[row]).all(), f"the cursor's frame {row} is another"
+
+
+def _copied(path: Path) -> None:
+    """A copy holds the same recordings."""
+    out = path.with_suffix(".copy")
+    try:
+        copy_image(str(path), out, force=True)
+        with contextlib.closing(OpenCard(path)) as card, contextlib.closing(OpenCard(out)) as copy:
+            runs, copied = ([(r.runs, r.width, r.height) for r in c.index.recordings] for c in (card, copy))
+        assert runs == copied, "a copy holds other recordings"
+    finally:
+        for left in path.parent.glob(f"{path.stem}.copy*"):
+            left.unlink()
+
+
+def _rescued(path: Path) -> None:
+    """What a rescued image shows can be vouched for by what is in it."""
+    out = path.with_suffix(".rescued")
+    try:
+        rescue(str(path), out, force=True)
+        _stores(out, out.read_bytes(), "bisect")
+    finally:
+        for left in path.parent.glob(f"{path.stem}.rescued*"):
+            left.unlink()
+
+
+def _info(path: Path) -> None:
+    for json in (False, True):
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            info(Info(card=str(path), json=json))
+        assert said.getvalue()
+
+
+def _other_layout(path: Path, data: bytes, turn: int) -> None:
+    """Read by a layout that somebody gave: it may be wrong, and is what the pixels are judged by."""
+    ids = sorted(builtin_layouts())
+    _dataset(path, data, layout=ids[turn % len(ids)], index=("bisect", "scan")[turn % 2])
+
+
 Ways = list[tuple[str, Callable[[], Any]]]
 
 
-def ways(path: Path, data: bytes) -> tuple[Ways, Ways]:
+def ways(path: Path, data: bytes, turn: int = 0) -> tuple[Ways, Ways]:
     """The ways to read a card: each by both indexes, and all that is built on them."""
     known: list[str] = []
     both: Ways = [("bisect", lambda: _stores(path, data, "bisect", known)),
@@ -467,6 +592,11 @@ def ways(path: Path, data: bytes) -> tuple[Ways, Ways]:
         ("tree", lambda: _tree(path, data, "scan")),
         ("filled", lambda: _filled(path, data)),
         ("check", lambda: check(path, deep=True)),
+        ("rows", lambda: _rows(path)),
+        ("copied", lambda: _copied(path)),
+        ("rescued", lambda: _rescued(path)),
+        ("info", lambda: _info(path)),
+        ("layout", lambda: _other_layout(path, data, turn // len(more))),
     ]
     return both, more
 
@@ -477,7 +607,7 @@ def read(path: Path, data: bytes, done: Callable[[str, str], None], turn: int | 
     ``done`` is told each way and how it ended. Raises what is no error of ours.
     """
     path.write_bytes(data)
-    both, more = ways(path, data)
+    both, more = ways(path, data, turn or len(data))
     for name, way in both + (more if turn is None else [more[turn % len(more)]]):
         try:
             way()
