@@ -523,7 +523,7 @@ def _filled(path: Path, data: bytes) -> None:
 
 
 def _rows(path: Path) -> None:
-    """Frames in any order, one by one or many at once, are the same ones, and so they are of a cursor."""
+    """Frames are the same in any order, and whatever is read with them."""
     with contextlib.closing(OpenCard(path)) as card:
         recording = card.index.recordings[0]
         store = OpenRecording(card, recording)
@@ -535,9 +535,16 @@ def _rows(path: Path) -> None:
             assert (again.pixels(some) == pixels[some]).all(), "pixels depend on the rows that are read with them"
             for name in ("frame_num", "present", "complete"):
                 assert (getattr(said, name) == getattr(described, name)[some]).all(), f"{name} depends on the rows"
+
+
+def _cursor(path: Path) -> None:
+    """A cursor reads the same frames one after another and wherever it is put."""
     with SDCard(path, recording=0) as cursor:
-        for row in rows.tolist():
-            assert (cursor.read() == pixels[row]).all(), f"the cursor's frame {row} is another"
+        count = min(cursor.frame_count, 40)
+        images = [cursor.read() for _ in range(count)]
+        for row in (*range(count - 1, -1, -3), *range(0, count, 4)):
+            cursor.frame = row
+            assert (cursor.read() == images[row]).all(), f"the cursor's frame {row} is another"
 
 
 def _copied(path: Path) -> None:
@@ -593,6 +600,7 @@ def ways(path: Path, data: bytes, turn: int = 0) -> tuple[Ways, Ways]:
         ("filled", lambda: _filled(path, data)),
         ("check", lambda: check(path, deep=True)),
         ("rows", lambda: _rows(path)),
+        ("cursor", lambda: _cursor(path)),
         ("copied", lambda: _copied(path)),
         ("rescued", lambda: _rescued(path)),
         ("info", lambda: _info(path)),
