@@ -199,17 +199,9 @@ def index_footers(
     width = footers.frame_bytes // lines
     short = end == n and footers.byte_of(n) + footers.frame_bytes > source.size
     status = "finished" if _complete(footers, end, seconds, begin) else "truncated" if short else "interrupted"
-    if status == "interrupted" and not whole and (left := _nearly_over(footers, end, seconds)):
-        warnings.append(
-            f"whether it was interrupted is in doubt: the last frame came {left} ms before the record length was over, "
-            "which a card may be busy for"
-        )
-    if status != "finished" and not whole and listed is None and len(warnings) == said and end > 1:
-        early = " and this recording ended before its record length" if seconds else ""
-        warnings.append(
-            f"v3 cards keep no count{early}: an older recording with the "
-            f"same frame clock between frames {begin} and {end - 1} is not excluded"
-        )
+    if not whole and status != "finished":
+        known = listed is not None or len(warnings) > said
+        warnings += _end_in_doubt(footers, range(begin, end), seconds, status, known)
     old: frozenset[int] = frozenset()
     blank: tuple[tuple[int, int], ...] = ()
     if end - begin <= _ALL and not whole:
@@ -218,6 +210,22 @@ def index_footers(
         blank = tuple(_blank_fronts(footers, range(begin + 1, end)))
     runs = _runs(footers, begin, end, old)
     return [Recording(0, runs, width, lines, status, overwritten=blank, warnings=tuple(warnings))], holes
+
+
+def _end_in_doubt(footers: Footers, own: range, seconds: int, status: str, known: bool) -> list[str]:
+    """What is to be said of an end before the record length was over; ``known``: something tells of it already."""
+    if status == "interrupted" and (left := _nearly_over(footers, own.stop, seconds)):
+        return [
+            f"whether it was interrupted is in doubt: the last frame came {left} ms before the record length was over, "
+            "which a card may be busy for"
+        ]
+    if known or own.stop <= 1:
+        return []
+    early = " and this recording ended before its record length" if seconds else ""
+    return [
+        f"v3 cards keep no count{early}: an older recording with the same frame clock between frames {own.start} and "
+        f"{own.stop - 1} is not excluded"
+    ]
 
 
 def _old_ones(footers: Footers, own: range, behind: range, fs: float | None) -> tuple[frozenset[int], list[str]]:

@@ -18,7 +18,7 @@ from miniscope_xr.errors import BlankCardError, NotACardError, OptionError, at_t
 from miniscope_xr.index.detect import prepared
 from miniscope_xr.index.draft import NO_LAYOUT
 from miniscope_xr.index.guess import guess
-from miniscope_xr.layout import Layout, builtin_layouts, load_layout
+from miniscope_xr.layout import Field, Layout, builtin_layouts, load_layout
 from miniscope_xr.source.local import Device
 from miniscope_xr.source.open import open_device
 from miniscope_xr.source.words import example_device
@@ -194,13 +194,17 @@ def layouts(args: Layouts) -> int:
         if layout.aliases:
             print(f"  also known as: {', '.join(layout.aliases)}")
         for name, item in layout.header.items():
-            limits = ""
-            if item.choices:
-                limits = f" [{', '.join(f'{k}={v}' if str(k) != v else v for k, v in item.choices.items())}]"
-            elif item.maximum is not None:
-                limits = f" [{item.minimum or 0} to {item.maximum}{' ' + item.units if item.units else ''}]"
-            print(f"  {name:<18}{item.description}{limits}")
+            print(f"  {name:<18}{item.description}{_limits(item)}")
     return 0
+
+
+def _limits(item: Field) -> str:
+    """What a setting can be."""
+    if item.choices:
+        return f" [{', '.join(f'{k}={v}' if str(k) != v else v for k, v in item.choices.items())}]"
+    if item.maximum is not None:
+        return f" [{item.minimum or 0} to {item.maximum}{' ' + item.units if item.units else ''}]"
+    return ""
 
 
 def simulate(args: Simulate) -> int:

@@ -80,12 +80,18 @@ def parse_settings(
     if current is None or any(name.startswith("ewl") for name in given):
         begun = "ewl_scan_mode" in given and not base.get("ewl_scan_mode")
         fit_scan(layout, values, given, notes, derive=current is None or begun)
-    notes += [
-        f"{name}={show(layout.header[name], raw)} on the card: {complaint}"
-        for name, raw in values.items()
-        if name not in given and (complaint := problem(layout.header[name], raw))
-    ]
+    notes += _wrong_on_card(layout, {name: raw for name, raw in values.items() if name not in given})
     return Settings(values, tuple(notes))
+
+
+def _wrong_on_card(layout: Layout, values: Mapping[str, int]) -> list[str]:
+    """Say which values that stay as they are the firmware does not understand."""
+    known = [(layout.header[name], raw) for name, raw in values.items()]
+    return [
+        f"{field.name}={show(field, raw)} on the card: {complaint}"
+        for field, raw in known
+        if (complaint := problem(field, raw))
+    ]
 
 
 def check_words(layouts: Sequence[Layout], words: Sequence[str]) -> None:

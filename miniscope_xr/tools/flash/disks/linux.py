@@ -151,6 +151,9 @@ def _kind(name: str, node: Path) -> str:
     return "loop" if name.startswith("loop") else "disk"
 
 
+_PLACES = {"/nvme": "NVMe", "/virtio": "virtual disk", "/vmbus": "virtual disk", "/xen": "virtual disk"}
+
+
 def _bus(whole: Path) -> str:
     """Tell how the disk is attached. Only ``sd``, ``usb`` and ``loop`` can be a card."""
     name, place = whole.name, whole.as_posix()
@@ -162,12 +165,7 @@ def _bus(whole: Path) -> str:
     if "/mmc_host/" in place:
         kind = read_text(whole / "device/type")
         return {"SD": "sd", "MMC": "eMMC"}.get(kind, f"mmc ({kind or 'unknown'})")
-    for part, bus in (
-        ("/nvme", "NVMe"),
-        ("/virtio", "virtual disk"),
-        ("/vmbus", "virtual disk"),
-        ("/xen", "virtual disk"),
-    ):
+    for part, bus in _PLACES.items():
         if part in place:
             return bus
     if name.startswith("sr"):
