@@ -20,7 +20,6 @@ NOT_SIMULATED = frozenset(
         "t53_daq_11_seam_behind_doubt",
         "t54_v4_12_lowbatt_restarts",
         "t55_v4_10_failed_write_over_old",
-        "u01s_clean",
         "u02s_timed",
         "u06s_overflow",
         "u10s_driver_timeouts",

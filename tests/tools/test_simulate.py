@@ -149,6 +149,18 @@ MADE = {
         "sector_ms": 0.03,
         "events": [simulate.PowerLoss(buffer=100, torn_sectors=31)],
     },
+    "u01s_clean": {
+        "layout": "v4-wirefree-2026",
+        "frames": 52,
+        "settings": {"gain": 1, "led": 20, "ewl": 64},
+        "write_keys": True,
+        "start_offset_ms": 15.8,
+        "readout_ms": 34.5,
+        "sector_ms": 0.0425,
+        "battery_slope": 0,
+        "write_ahead_ms": 1,
+        "tail_sectors": 60,
+    },
     "l1_truncated_mid_payload": {**A, "events": [simulate.Truncate(4279128)]},
 }
 BLANK = {
@@ -230,6 +242,13 @@ class TestCardsOfTheFirmware:
             (f["rec"], f["frame_num"], f["present"], f["complete"], sorted(map(tuple, f["pieces"])))
             for f in cards.truth(name)["frames"]
         ]
+
+    def test_the_focus_scan_of_2026(self, cards: ModuleType) -> None:
+        truth = cards.truth("u15s_scan_low_battery")
+        scan = {"mode": 1, "start": 20, "stop": 220, "step": 50, "interval": 8}
+        settings = {"fs": 0, **{f"ewl_scan_{name}": value for name, value in scan.items()}}
+        card = simulate.simulate(NEW, frames=len(truth["frames"]), settings=settings)
+        assert words_of(card)[:, 11].tolist() == [b["words"][11] for b in truth["buffers"]]
 
     @pytest.mark.parametrize("name", BLANK)
     def test_blank_cards(self, cards: ModuleType, name: str) -> None:

@@ -21,7 +21,6 @@ from miniscope_xr.tools.simulate.firmware import FOREVER, CardWrite, Ended, Firm
 from miniscope_xr.tools.simulate.scene import Scenery
 from miniscope_xr.tools.simulate.spec import Spec
 
-_AHEAD = 2.0  # ms the clock of the writes is ahead of the capture's
 _REFUSED = 0.05  # ms until the driver gives up on a card that it knows to be busy
 
 
@@ -93,14 +92,24 @@ class Pool(Firmware):
         super().advance(t)
 
     def _set_header(self, length: int) -> None:
+        self.ewl = self._scan()
         super()._set_header(length)
         self._completed[self.count] = int(self.words[self.count % self.spec.build.ring, self.at["timestamp"]])
+
+    def _scan(self) -> int:
+        """Focus in the headers: a step of a scan lasts its interval and one frame; behind ``stop`` it begins anew."""
+        s = self.spec.settings
+        first, step = s.get("ewl_scan_start", 0), s.get("ewl_scan_step", 0)
+        if s.get("ewl_scan_mode") != 1 or not step:
+            return first
+        steps = max(s["ewl_scan_stop"] - first, 0) // step + 1
+        return first + step * (self.frame // (s["ewl_scan_interval"] + 1) % steps)
 
     def _write(self, t: float, dead: float, sectors: int | None) -> float:
         """Write the slot that is next, or only some sectors of it; return when the firmware goes on."""
         spec, n = self.spec, self.spec.build.buffer_sectors
         slot = (self._first + self._taken) % spec.build.ring
-        clock = int(t - self._begun + _AHEAD)
+        clock = int(t - self._begun + spec.write_ahead_ms)
         self.put(
             slot, write_buffer_count=self.written, write_timestamp=clock, battery_voltage=spec.battery_now(t),
         )  # fmt: skip

@@ -29,6 +29,8 @@ class DeviceOptions(TypedDict, total=False):
     battery, battery_slope, battery_first_ms
         ADC word at the first check (190; 2110 where it has 12 bits), its fall per second, and when the first check is
         (0 in the header until then; firmware of 2026 measures at every write).
+    write_ahead_ms
+        Firmware of 2026: how far the clock of ``write_timestamp`` is ahead of that of ``timestamp``.
     driver_waits
         Firmware of 2026: True where its card driver is patient, so that a stall overflows the pool; by itself it gives
         up after ``driver_timeout`` and leaves holes.
@@ -49,6 +51,7 @@ class DeviceOptions(TypedDict, total=False):
     battery: int | None
     battery_slope: float | None
     battery_first_ms: float
+    write_ahead_ms: float
     driver_waits: bool
     write_keys: bool
     seed: int
@@ -76,6 +79,7 @@ class Spec:
     battery_first_ms: float = 100.0
     jitter_ms: float = 0.0
     clock_ppm: float = 0.0
+    write_ahead_ms: float = 2.0
     driver_waits: bool = False
     write_keys: bool = True
     seed: int = 0
@@ -146,8 +150,9 @@ class Spec:
         return 0 if checks < 0 else max(0, self.battery - int(self.battery_slope * 0.5 * checks))
 
     def battery_now(self, t: float) -> int:
-        """ADC word of firmware that measures at every write (2026): no 0, but noise of one unit."""
-        return max(0, self.battery - int(self.battery_slope * t / 1000) - int(t * 7919) % 2)
+        """ADC word of firmware that measures at every write (2026): no 0, but noise of one unit where it falls."""
+        noise = int(t * 7919) % 2 if self.battery_slope else 0
+        return max(0, self.battery - int(self.battery_slope * t / 1000) - noise)
 
 
 def find_build(layout: Layout, build: str | Build | None) -> Build:
