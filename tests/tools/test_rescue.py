@@ -16,7 +16,7 @@ from miniscope_xr.index.find import Finder
 from miniscope_xr.layout import builtin_layouts
 from miniscope_xr.source import local
 from miniscope_xr.source.copy_map import CopyMap
-from miniscope_xr.tools.cli import main
+from miniscope_xr.tools.cli import copying, main
 from miniscope_xr.tools.copy import rescue as rescuing
 from miniscope_xr.tools.copy.part import STEP
 from miniscope_xr.tools.copy.rescue import rescue
@@ -356,6 +356,18 @@ def test_the_command(make_card, capsys, tmp_path, out):
     assert again.json["buffers_found"] == 60
     with pytest.raises(OutputExistsError):
         rescue(str(card), out)
+
+
+@pytest.mark.parametrize(("command", "where"), [("rescue", "rescue"), ("image", "copy_image")])
+def test_one_that_was_interrupted_says_that_it_goes_on(command, where, make_card, out, tmp_path, capsys, monkeypatch):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    path, _ = make_card(frames=12)
+    monkeypatch.setattr(copying if command == "image" else rescuing, where, stop)
+    result = Tool(capsys, tmp_path).raw(command, path, out)
+    assert result.code == 5
+    assert "interrupted; run the same command again" in result.err
 
 
 @pytest.mark.slow

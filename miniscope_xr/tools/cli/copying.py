@@ -20,6 +20,8 @@ from miniscope_xr.tools.flash.operation import Progress
 from miniscope_xr.tools.flash.steps import Said, say
 from miniscope_xr.tools.stream.arguments import flag, option, positional
 
+_GOES_ON = "run the same command again, and it goes on from there"
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Copying:
@@ -106,7 +108,7 @@ def register(subparsers: Any) -> None:
     """Add the commands to the command line."""
     text = "copy a card, trimmed to its recordings, around bad sectors"
     parser = subparsers.add_parser("image", help=text, description=text)
-    guarded(parser, CopyToImage, image)
+    guarded(parser, CopyToImage, image, _GOES_ON)
     text = "read a whole card, also a formatted one, and make an image of what is left of its recordings"
     parser = subparsers.add_parser("rescue", help=text, description=text)
-    guarded(parser, Rescue, rescue)
+    guarded(parser, Rescue, rescue, _GOES_ON)

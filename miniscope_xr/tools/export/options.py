@@ -111,7 +111,7 @@ def refuse_dropped(options: Mapping[str, Any], to: str, carried: Mapping[str, fr
         ):
             continue
         holding = [other for other, names in carried.items() if name in names]
-        raise OptionError(f"{name}={value!r}: a {to} output cannot hold it ({', '.join(holding)} can); leave it out")
+        raise OptionError(f"{name}={value!r}: {to} cannot hold it ({', '.join(holding)} can); leave it out")
 
 
 def told(attrs: Mapping[Any, Any], held: frozenset[str]) -> dict[str, str]:

@@ -21,8 +21,14 @@ Command = Callable[[Asked, Said, Progress | None], int]
 Namespace = argparse.Namespace
 
 
-def guarded(parser: argparse.ArgumentParser, kind: type[Asked], command: Command[Asked]) -> None:
-    """Give a command's parser its arguments; errors become one message and an exit code, ``--json`` one object."""
+def guarded(
+    parser: argparse.ArgumentParser, kind: type[Asked], command: Command[Asked],
+    stopped: str = "the card was not changed",
+) -> None:  # fmt: skip
+    """Give a command's parser its arguments; errors become one message and an exit code, ``--json`` one object.
+
+    ``stopped`` is what there is to say of a command that was interrupted.
+    """
 
     def run(args: Namespace) -> int:
         report: Said = {"exit": DONE, "phase": "look", "card_changed": False, "backup": None, "device": None}
@@ -31,7 +37,7 @@ def guarded(parser: argparse.ArgumentParser, kind: type[Asked], command: Command
                 with bars(args.json) as progress:
                     report["exit"] = command(taken(kind, args), report, progress)
             except KeyboardInterrupt:  # while a card is written it ends as an InterruptedWriteError
-                report.update(exit=FAILED, error="interrupted; the card was not changed")
+                report.update(exit=FAILED, error=f"interrupted; {stopped}")
             except (MiniscopeError, OSError) as error:
                 report.update(exit=exit_code(error), error=message_of(error))
                 report.update(getattr(error, "facts", {}))

@@ -5,6 +5,8 @@ import { Backdrop, curve, extent, themed } from "./drawing.js";
 const CURVES = { battery: ["blue", "--accent"], focus: ["grey", "--soft"], drops: ["red", "--lost"] };
 const BAND = { lost: 14, partial: 28 };
 
+const several = (n, noun) => `${n} ${noun}${n === 1 ? "" : "s"}`;
+
 export class Line {
   /** `moved(row)` is called when a person chooses another row. */
   constructor(canvas, moved) {
@@ -71,8 +73,8 @@ export class Line {
     const { lost, partial, curves } = this.about;
     const frames = lost.reduce((sum, [, n]) => sum + n, 0);
     const said = [
-      frames ? `red: ${frames} frames lost in ${lost.length} places` : "no frames lost",
-      partial.length ? `orange: ${partial.length} frames lack buffers` : "",
+      frames ? `red: ${several(frames, "frame")} lost in ${several(lost.length, "place")}` : "no frames lost",
+      partial.length ? `orange: ${several(partial.length, "frame")} ${partial.length === 1 ? "lacks" : "lack"} buffers` : "",
     ];
     for (const [name, { values, units }] of Object.entries(curves)) {
       const [low, high] = extent(values);
