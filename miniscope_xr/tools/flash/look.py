@@ -123,7 +123,7 @@ class Look:
             return "nothing that looks like a recording"
         card = self.recorded
         counted = card.counts.get("n_buffers_recorded", 0)
-        said = f"{counted} buffers by the card's own count" if counted else "its length was never counted"
+        said = f"{counted} buffers by the card's own count" if counted else "its length is not counted"
         if counted and not holds(card.layout, card.counts, self.disk.size):
             said = f"{counted} buffers by its own count, which do not fit on this card of {self.disk.size} bytes"
         reach = (self.data_end - card.layout.sectors.data * SECTOR) / 1e6

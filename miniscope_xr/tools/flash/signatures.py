@@ -43,9 +43,12 @@ _BCACHE = b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81"
 _BCACHEFS = b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef"
 _ZFS = b"\x0c\xb1\xba\0\0\0\0\0", b"\0\0\0\0\0\xba\xb1\x0c"
 
+_SIGNED = "a partition table or FAT boot sector"
+_BOOTED = {"a FAT file system", "an exFAT file system", "an NTFS file system", "a BitLocker volume"}
+
 # Where a table, file system or volume is known by at the start: (byte, magic, name).
 START: tuple[tuple[int, bytes, str], ...] = (
-    (510, b"\x55\xaa", "a partition table or FAT boot sector"),
+    (510, b"\x55\xaa", _SIGNED),
     (512, b"EFI PART", "a GPT partition table"),
     (3, b"NTFS    ", "an NTFS file system"),
     (3, b"EXFAT   ", "an exFAT file system"),
@@ -135,10 +138,10 @@ START: tuple[tuple[int, bytes, str], ...] = (
     (2048, b"DU+", "a Xenix file system"),
     (8212, b"ReIsErFs", "a ReiserFS file system"),
     (32777, b"CDROM", "an ISO 9660 file system"),
-    (54, b"FAT1", "a FAT boot sector"),
-    (54, b"MSDOS", "a FAT boot sector"),
-    (82, b"FAT32   ", "a FAT boot sector"),
-    (82, b"MSWIN", "a FAT boot sector"),
+    (54, b"FAT1", "a FAT file system"),
+    (54, b"MSDOS", "a FAT file system"),
+    (82, b"FAT32   ", "a FAT file system"),
+    (82, b"MSWIN", "a FAT file system"),
     *((24 + at, b"LVM2 001", "an LVM volume") for at in (0, 512, 1024, 1536)),
     *((1040, magic, "a Minix file system") for magic in (b"\x13\x7f", b"\x13\x8f", b"\x24\x68", b"\x24\x78")),
     (1048, b"\x4d\x5a", "a Minix file system"),
@@ -197,7 +200,10 @@ _GPT_SECTORS = 34
 
 def at_start(start: bytes) -> list[str]:
     """Name what lies at the start of a disk, where it is known."""
-    return list(dict.fromkeys(name for at, magic, name in START if start[at : at + len(magic)] == magic))
+    names = dict.fromkeys(name for at, magic, name in START if start[at : at + len(magic)] == magic)
+    if not _BOOTED.isdisjoint(names):  # whose own first sector it is
+        names.pop(_SIGNED, None)
+    return list(names)
 
 
 def amid(read: Callable[[int, int], bytes], size: int) -> list[AtEnd]:
