@@ -186,7 +186,7 @@ class _BufferChains(Chains):
         return len(shown) > 1 and all(slot != due for slot, due in shown)
 
     def _describe(self, number: int, runs: list[Run], last: bool, reached: bool, doubts: list[str]) -> Recording:
-        runs = overtaken(runs, self.headers.at, self.walker.cut, self.ring)
+        runs = overtaken(runs, self.headers.at, self.ring)
         width, height, notes = self.facts.frame_size(runs)
         warnings = [*self.card.notes, *notes, *doubts]
         limit = self.config["n_buffers_recorded"] if last else 0

@@ -120,7 +120,8 @@ def _strays(
     late = float(np.median(behind))
     alike = abs(early - late) <= tolerance
     if end == Behind.UNKNOWN:  # of two older recordings the second may have nearly the same phase
-        alike = abs(float(np.median(before[-_NEAR:]) - np.median(behind[:_NEAR]))) <= tolerance / 2
+        apart = abs(float(np.median(before[-_NEAR:]) - np.median(behind[:_NEAR])))
+        alike = apart <= (tolerance if returns else tolerance / 2)
     enough = len(behind) > 1 and len(before) + len(behind) > _FEW if returns else min(len(before), len(behind)) > _FEW
     back = alike and enough
     if (size > _MANY or end == Behind.UNKNOWN) and not back:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from miniscope_xr.index.runs import Header, Run, cut_at, odd_buffer
+from miniscope_xr.index.runs import Header, Run, cut_at, odd_buffer, overtaken
 from miniscope_xr.index.seam import SeamSearch
 
 _ROUND = 256
@@ -67,7 +67,7 @@ def ended_by(counts: LowCounts, runs: list[Run], search: SeamSearch) -> tuple[li
     if len(places) != 1:
         return None
     (number, i), header_at = places[0], search.headers.at
-    run, kept = runs[number], _last_as_written(cut_at(runs, number, i), header_at)
+    run, kept = runs[number], overtaken(_last_as_written(cut_at(runs, number, i), header_at), header_at, search.ring)
     if any(search.link(run, k) for k in range(i, min(i + search.ring, run.count))):
         return None
     same_clock = run.matches(i, header_at(run.sector_of(i))) and not search.steps_at(run, i)

@@ -54,8 +54,9 @@ class Places(Breaks, Unreached):
         by_links = fitting or [first]
         places = [*by_links, *self._behind_torn(run, by_links[-1], broken)]
         odd = self._behind_odd_size(run, range(first - 1, places[-1])) or self._behind_drop(run, range(first, broken))
-        if odd is not None:
-            return Verdict((0, odd))
+        shown = odd or self._time_falls(run, places)
+        if shown is not None:
+            return Verdict((0, shown))
         state = self._state_step(run, range(first, places[-1] + 1))
         if state is not None:
             return Verdict((0, self._where(run, *state, places)))
@@ -76,6 +77,12 @@ class Places(Breaks, Unreached):
         if told is None:
             told = self._step_place(run, first, places)
         return Verdict((0, told)) if told in places else self._unplaced(run, by_links, bool(known) and same_clock)
+
+    def _time_falls(self, run: Run, places: Iterable[int]) -> int | None:
+        """The one place whose buffer came before the one in front of it, as none of one recording does."""
+        pairs = ((i, self._header(run, i - 1), self._header(run, i)) for i in places)
+        falls = [i for i, a, b in pairs if a is not None and b is not None and b.time < a.time]
+        return falls[0] if len(falls) == 1 else None
 
     @staticmethod
     def _drift(run: Run, first: int, levels: Sequence[float | None]) -> float:

@@ -182,7 +182,7 @@ def ended_at(runs: list[Run], sector: int, header: Header | None) -> list[Run]:
     return [*cut_at(runs, len(runs) - 1, i), odd]
 
 
-def overtaken(runs: list[Run], header_at: Callable[[int], Header | None], cut: Cut | None, ring: int) -> list[Run]:
+def overtaken(runs: list[Run], header_at: Callable[[int], Header | None], ring: int) -> list[Run]:
     """Runs in which the last buffer, if the camera lapped it, takes the sectors of the buffer it was before.
 
     The firmware counts the sectors of a write, then waits for the card; meanwhile another buffer fills the slot. So
@@ -190,12 +190,12 @@ def overtaken(runs: list[Run], header_at: Callable[[int], Header | None], cut: C
     """
     last = runs[-1]
     sector = last.sector_of(last.count - 1)
-    header = header_at(sector)
-    if header is None or cut is None or not ring or header.written < 0:
+    header, like = header_at(sector), max((r for r in runs if not r.odd), key=lambda r: r.count, default=None)
+    if header is None or like is None or not ring or header.written < 0:
         return runs
     laps = header.count - header.written - header.dropped
-    end = sector + cut.sectors[(header.index - laps) % len(cut)]
-    return runs if laps <= 0 or laps % ring or end >= last.end_sector else ended_at(runs, end, header)
+    end = sector + like.cut.sectors[(header.index - laps) % len(like.cut)]
+    return runs if laps <= 0 or laps % ring or end == last.end_sector else ended_at(runs, end, header)
 
 
 def ended_as_said(runs: list[Run], header_at: Callable[[int], Header | None]) -> list[Run]:

@@ -17,7 +17,7 @@ from miniscope_xr.index.old_buffers import by_the_list, first_listed
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.runs import Header, Run
 from miniscope_xr.index.v3_excursions import old_among, stands_out
-from miniscope_xr.index.v3_seam import same_clock_behind, seam_by_clock, suspect_stretch
+from miniscope_xr.index.v3_seam import as_theirs, same_clock_behind, seam_by_clock, suspect_stretch
 from miniscope_xr.layout import SECTOR, Build
 from miniscope_xr.source.base import ByteSource
 
@@ -153,6 +153,8 @@ def _end_by_clock(
         footers.look_at(range(begin, end))
     looked = range(begin, end) if every else suspect_stretch(footers.at, end, fs)
     seam, doubtful = seam_by_clock(footers.at, looked, fs)
+    if seam is not None and doubtful is None:
+        doubtful = as_theirs(footers.at, range(begin, seam), range(seam, n), fs)
     told = []
     if seam is not None:
         told.append(f"an older recording lies behind this one, from frame {seam} on, and is not returned")

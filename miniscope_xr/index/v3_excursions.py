@@ -33,6 +33,18 @@ def camera_period(step: float, fs: float | None) -> float:
     return step / max(round(step * fs / 1000), 1) if fs else step
 
 
+def period_of(*parts: tuple[Ints, Floats]) -> float:
+    """Ms a frame that recordings of one camera show: times are whole ms, so over some frames, none of them late."""
+    usual = float(np.median(np.concatenate([np.diff(times) / np.diff(frames) for frames, times in parts])))
+    slopes = [np.zeros(0)]
+    for frames, times in parts:
+        for lag in range(_FEW + 1, 2 * _FEW + 2):
+            over, took = frames[lag:] - frames[:-lag], times[lag:] - times[:-lag]
+            slopes.append((took / over)[np.abs(took - usual * over) <= TOLERANCE])
+    known = np.concatenate(slopes)
+    return float(np.median(known)) if len(known) else usual
+
+
 def old_among(at: At, own: range, behind: range, fs: float | None) -> frozenset[int]:
     """Frames of a recording in whose place an older one's stand, as writes failed there.
 
@@ -54,12 +66,13 @@ def old_among(at: At, own: range, behind: range, fs: float | None) -> frozenset[
 def frames_astray(frames: Ints, times: Floats, fs: float | None, theirs: list[tuple[int, int]] | None = None) -> Bools:
     """Which frames are off the clock to which those behind them come back; ``theirs``: (frame, time) of older ones."""
     found = np.zeros(len(frames), bool)
-    steps = np.diff(times) / np.diff(frames)
-    period = float(np.median(steps)) if len(steps) > 2 else 0.0
+    behind = np.array(theirs or np.zeros((0, 2)), float)
+    parts = [(frames, times), (behind[:, 0], behind[:, 1])][: 1 + (len(behind) > _TWO)]
+    period = period_of(*parts) if len(frames) > _FEW else 0.0
     if period <= 0:
         return found
     camera, phase = camera_period(period, fs), times - period * frames
-    old = np.array([t - period * k for k, t in theirs or ()])
+    old = behind[:, 1] - period * behind[:, 0]
     spread = np.abs(np.diff(phase))
     usual = spread[spread <= TOLERANCE]
     early, far = (
@@ -73,7 +86,7 @@ def frames_astray(frames: Ints, times: Floats, fs: float | None, theirs: list[tu
 
     def as_theirs(k: int) -> bool:
         """Whether older frames behind the end are off by as much; not by more than those, which skip frames as well."""
-        same = (_apart(phase[k], old, camera) <= FINE) & (phase[k] <= old + FINE)
+        same = (apart(phase[k], old, camera) <= FINE) & (phase[k] <= old + FINE)
         return int(same.sum()) > 1 and not _skips(phase, k, camera)
 
     def alike(a: int, b: int) -> bool:
@@ -86,7 +99,7 @@ def frames_astray(frames: Ints, times: Floats, fs: float | None, theirs: list[tu
     for k in np.flatnonzero(found & ~damaged).tolist():  # writes fail one behind the other
         for beside in (k - 1, k + 1):
             if 0 <= beside < len(phase) and abs(frames[beside] - frames[k]) == 1:
-                found[beside] |= bool(noise[beside] < 0)
+                found[beside] |= bool(noise[beside] < -0.5)  # times are whole ms
     return found
 
 
@@ -135,7 +148,7 @@ def stands_out(at: At, own: range, fs: float | None, behind: range = range(0)) -
     noise = float(np.abs(np.delete(off, np.s_[first : last + 1])).max())
     strays = noise + FINE if not beside or noise >= 1 else noise + 1 - FINE / 3
     theirs = [found[0] - period * k for k in behind[:NEAR] if (found := at(k)) is not None]
-    if len(theirs) > _TWO and _apart(phase[most], np.median(theirs), camera_period(period, fs)) > TOLERANCE:
+    if len(theirs) > _TWO and apart(phase[most], np.median(theirs), camera_period(period, fs)) > TOLERANCE:
         return range(0)
     stands = noise <= TOLERANCE and np.abs(off[first : last + 1]).min() > strays
     return range(int(frames[first]), int(frames[last]) + 1) if stands else range(0)
@@ -147,7 +160,7 @@ def _off(phase: Floats, k: int) -> float:
     return min((float(phase[k] - np.median(side)) for side in sides if len(side)), key=abs, default=0.0)
 
 
-def _apart(phase: Any, level: Any, camera: float) -> Any:
+def apart(phase: Any, level: Any, camera: float) -> Any:
     """Ms between phases, whole periods aside."""
     return np.abs((phase - level + camera / 2) % camera - camera / 2)
 
@@ -162,13 +175,13 @@ def _judged(phase: Floats, times: Floats, k: int, camera: float, early: float, f
     first = max(k - _AROUND, 0)
     before, after = phase[first:k], phase[k + 1 : k + 1 + _AROUND]
     near = np.concatenate([before, after])
-    level = near[int(np.argmin([_apart(near, each, camera).sum() for each in near]))]
-    kept = _apart(near, level, camera) <= FINE
+    level = near[int(np.argmin([apart(near, each, camera).sum() for each in near]))]
+    kept = apart(near, level, camera) <= FINE
     ahead, behind = np.flatnonzero(kept[: len(before)]), np.flatnonzero(kept[len(before) :])
     if 2 * kept.sum() <= len(near) or not len(ahead) or not len(behind):
         return False, False, np.inf
     if after[behind].max() < before[ahead].min() - early:
         return False, False, np.inf  # time goes back there for good
     wrong = phase[k] < before[ahead].min() - early or times[k] >= times[k + 1 + behind].min()
-    off = _apart(phase[k], level, camera)
-    return bool(wrong), bool(off > far), float(_apart(near[kept], level, camera).max() - off)
+    off = apart(phase[k], level, camera)
+    return bool(wrong), bool(off > far), float(apart(near[kept], level, camera).max() - off)

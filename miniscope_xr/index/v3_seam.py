@@ -11,12 +11,22 @@ from statistics import median
 
 import numpy as np
 
-from miniscope_xr.index.v3_excursions import FINE, TOLERANCE, At, camera_period, flipped, frames_astray
+from miniscope_xr.index.v3_excursions import (
+    FINE,
+    TOLERANCE,
+    At,
+    apart,
+    camera_period,
+    flipped,
+    frames_astray,
+    period_of,
+)
 from miniscope_xr.layout.arrays import Floats, Ints
 
 _MARKS = 32  # places at which the clock of a longer recording is looked at
 _WINDOW = 24  # frames on each side whose clock is compared
 _ALIKE = 3  # frames in a row that agree to show a clock
+_FAILED = 2  # frames in a row whose writes fail
 
 
 def suspect_stretch(at: At, n: int, fs: float | None) -> range:
@@ -106,7 +116,7 @@ def _small_step(frames: Ints, times: Floats, fs: float | None) -> int | None:
     if tolerance >= TOLERANCE:
         return None
     found = [_step(frames, times, period, fs, tolerance) for period in (middle, float(steps[usual].mean()))]
-    first = [seam or doubtful for seam, doubtful in found]
+    first = [min((k for k in each if k is not None), default=None) for each in found]
     return None if None in first else min(k for k in first if k is not None)
 
 
@@ -121,23 +131,30 @@ def _step(
     steps = np.diff(times) / np.diff(frames)
     phase, camera = times - period * frames, camera_period(period, fs)
     doubtful = None
-    for n_th in np.flatnonzero(np.abs(steps - period) * np.diff(frames) > tolerance) + 1:
-        before, was_settled = _settled_phase(phase[max(n_th - _WINDOW, 0) : n_th][::-1], tolerance)
-        after, settled = _settled_phase(phase[n_th : n_th + _WINDOW], tolerance)
+    off = np.abs(steps - period) * np.diff(frames)
+    for n_th in np.flatnonzero(off > tolerance) + 1:
+        within = tolerance if off[n_th - 1] <= TOLERANCE else TOLERANCE  # a late frame or two stray by more
+        before, was_settled = _settled_phase(phase[max(n_th - _WINDOW, 0) : n_th][::-1], within)
+        after, settled = _settled_phase(phase[n_th : n_th + _WINDOW], within)
         jump = after - before
+        if within > tolerance and not (settled and was_settled):
+            continue  # it was judged as others are
         ahead = phase[n_th + 1 : n_th + _WINDOW]
-        if settled and was_settled and abs(jump) > tolerance and _comes_back(ahead, before, after):
-            continue  # a late frame or two, and only then the step
+        if settled and was_settled and abs(jump) > tolerance:
+            ours = abs(phase[n_th] - before) <= FINE < abs(phase[n_th] - after)
+            if ours or _comes_back(ahead, before, after):
+                continue  # a late frame or two, and only then the step
         if abs(jump - max(round(jump / camera), 0) * camera) <= tolerance:
             continue  # late writes, or frames the firmware skipped (which leave no gap in the number)
         k = int(frames[n_th])
         too_early = n_th >= _ALIKE and phase[n_th] < phase[:n_th].min() - tolerance  # which no card makes it
         skips = times[n_th] - times[n_th - 1] > period * (frames[n_th] - frames[n_th - 1]) + camera - tolerance
-        for_good = settled and not skips and phase[:n_th].max() < after - tolerance  # a busy card catches up
+        never = n_th > 1 and phase[:n_th].max() < after - tolerance
+        for_good = settled and not skips and never  # a busy card catches up
         if too_early or for_good or (settled and was_settled):
             return k, doubtful
-        off = (phase[-1] - before + camera / 2) % camera - camera / 2
-        if was_settled and len(phase) - n_th <= _ALIKE and phase[-1] > before and abs(off) <= FINE:
+        last = (phase[-1] - before + camera / 2) % camera - camera / 2
+        if was_settled and len(phase) - n_th <= _ALIKE and phase[-1] > before and abs(last) <= FINE:
             break  # the last one is due again, some frames later
         if was_settled and (np.diff(times[n_th:]) < period / 2).all() and n_th + 1 < len(times):
             break  # the last few catch up, as no older recording does
@@ -183,11 +200,30 @@ def same_clock_behind(at: At, frames: range, behind: range) -> int | None:
     ours, theirs = ([t - period * k for k, t in part] for part in times)
     if abs(median(ours[-_ALIKE:]) - median(theirs[:_ALIKE])) > FINE:
         return None
-    level, first = theirs[0], frames.stop
+    level, first, off = theirs[0], frames.stop, 0
     for k in reversed(frames):
         found = at(k)
         if found is not None:
-            if abs(found[0] - period * k - level) > TOLERANCE:
+            off = off + 1 if abs(found[0] - period * k - level) > TOLERANCE else 0
+            if off > _FAILED:
                 break
-            level, first = found[0] - period * k, k
+            level, first = (level, first) if off else (found[0] - period * k, k)
     return first if first < frames.stop else None
+
+
+def as_theirs(at: At, frames: range, behind: range, fs: float | None) -> int | None:
+    """First of the last frames of a recording that rather keep the clock of the older one behind it; None if none do.
+
+    That one's clock steps once more there: its card was busy.
+    """
+    near = range(max(frames.start, frames.stop - _WINDOW), frames.stop), behind[:_WINDOW]
+    times = [[(k, found[0]) for k in part if (found := at(k)) is not None] for part in near]
+    if min(map(len, times)) < _ALIKE:
+        return None
+    period = period_of(*((np.array([k for k, _ in part]), np.array([t for _, t in part], float)) for part in times))
+    camera = camera_period(period, fs)
+    ours, theirs = (np.array([t - period * k for k, t in part]) for part in times)
+    mine, old = float(np.median(ours)), float(np.median(theirs))
+    nearer = apart(ours, old, camera) < apart(ours, mine, camera)
+    first = len(ours) - int(np.argmin(nearer[::-1])) if not nearer.all() else 0
+    return times[0][first][0] if len(ours) - first > 1 else None

@@ -121,7 +121,14 @@ def test_where_evidence_places_the_end_nothing_is_in_doubt(seed: int, kind: str,
 
 
 NAMED = {
-    "a last buffer that the camera lapped more than once, or of a DAQ": (80014, 80038, 81216),
+    "a last buffer that the camera lapped more than once, or of a DAQ": (80014, 80038, 81216, 83330),
+    "old buffers in the first frames, from which time goes back": (82695,),
+    "edges of a remote in the last frame, and a time that goes back from it to the older recording": (82899,),
+    "v3: two old frames, one of ours, and then the older recording": (84130,),
+    "v3: frames in front of a stall of the older recording, which keep its clock": (84627,),
+    "v3: few frames that stray, one of them old": (84203, 83822, 82218, 82972),
+    "v3: the clock of what is behind the record length, but for one frame": (84099,),
+    "v3: a late first frame, and an older recording far behind": (84650,),
     "two older recordings under a DAQ's": (80046, 80319),
     "edges of a remote behind a hole": (80079, 80094),
     "edges of a remote in the last frames (a doubt)": (81052, 82660),

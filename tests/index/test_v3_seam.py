@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from miniscope_xr.index.v3_excursions import At, old_among, stands_out
-from miniscope_xr.index.v3_seam import same_clock_behind, seam_by_clock
+from miniscope_xr.index.v3_seam import as_theirs, same_clock_behind, seam_by_clock
 
 
 def _card(times: Sequence[int]) -> At:
@@ -118,3 +118,35 @@ def test_what_alone_is_off_the_clock_is_a_doubt(off: dict[int, int], doubtful: l
 def test_a_card_that_was_busy_twice_leaves_no_doubt(late: dict[int, int]) -> None:
     times = [t + late.get(k, 0) for k, t in enumerate(_clock(50, range(20)))]
     assert not stands_out(_card(times), range(20), 20)
+
+
+def test_the_period_is_that_of_both_recordings_where_a_few_frames_stray() -> None:
+    times = [36, 85, 135, 184, 254, 285, 335, 386, 434, *_clock(54, range(9, 19))]  # 4 is the older one's
+    assert 4 in old_among(_card(times), range(9), range(9, 19), 20)
+
+
+def test_a_seam_is_not_at_a_frame_of_ours_behind_old_ones() -> None:
+    times = [*_clock(73, range(5)), 317, 367, 423, *_clock(67, range(8, 19))]
+    assert seam_by_clock(_card(times), range(19), 20) == (8, None)
+
+
+def test_frames_in_front_of_a_stall_of_the_older_recording_keep_its_clock() -> None:
+    times = [50, 99, 149, 198, 250, 299, 353, 404, 452, 658, 666, *_clock(203, range(11, 30))]
+    assert as_theirs(_card(times), range(9), range(9, 30), 20) == 6
+    assert as_theirs(_card(_clock(50, range(9)) + times[9:]), range(9), range(9, 30), 20) is None
+
+
+def test_a_late_first_frame_shows_no_clock() -> None:
+    times = [574, *_clock(603, range(1, 8)), *_clock(313, range(8, 14))]
+    assert seam_by_clock(_card(times), range(14), 20) == (8, None)
+
+
+def test_a_stall_before_the_last_frames_is_no_small_step() -> None:
+    times = [*_clock(54, range(8)), 557, 566, 654, 704]
+    assert seam_by_clock(_card(times), range(12), 20) == (None, None)
+
+
+def test_the_same_clock_behind_the_end_goes_on_over_a_frame_of_another() -> None:
+    times = _clock(70, range(37))
+    times[5] -= 29
+    assert same_clock_behind(_card(times), range(19), range(19, 37)) == 0
