@@ -31,13 +31,19 @@ class LowCounts(NamedTuple):
         return self.written_fits(runs) and runs[-1].first.dropped % _ROUND == self.dropped
 
     def places(self, runs: list[Run]) -> list[tuple[int, int]]:
-        """Run, and buffer in it, behind each buffer of some runs at which both counts would fit."""
-        found = []
+        """Run, and buffer in it, behind each buffer of some runs at which both counts would fit.
+
+        Where none does, those at which the rest of a whole frame, or some more, would have been dropped behind it.
+        """
+        fitting, dropping = [], []
         for number, run in enumerate(runs):
-            if run.first.dropped % _ROUND == self.dropped:
-                first = (self.written - run.first.written - 1) % _ROUND + 1
-                found += [(number, i) for i in range(first, run.count + 1, _ROUND)]
-        return found
+            more = (self.dropped - run.first.dropped) % _ROUND
+            first = (self.written - run.first.written - 1) % _ROUND + 1
+            for i in range(first, run.count + 1, _ROUND):
+                fitting += [] if more else [(number, i)]
+                whole = (run.first.written + i + run.first.dropped + more) % len(run.cut) == 0
+                dropping += [(number, i)] if whole and not run.odd else []
+        return fitting or dropping
 
     def missed(self, runs: list[Run]) -> str:
         """What to say of runs that do not end at them."""

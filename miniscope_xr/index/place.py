@@ -13,15 +13,18 @@ ring behind it repeat older bytes, and say as little against it as its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+
+import numpy as np
 
 from miniscope_xr.index.breaks import Breaks
 from miniscope_xr.index.evidence import CLOCK_STEP
 from miniscope_xr.index.runs import Run
 from miniscope_xr.index.unreached import Unreached
 
+_SIDE = 40  # buffers on each side whose clock is compared
 _FEW = 5  # frames that tell a period to less than half a ms
 
 
@@ -54,8 +57,7 @@ class Places(Breaks, Unreached):
         by_links = fitting or [first]
         places = [*by_links, *self._behind_torn(run, by_links[-1], broken)]
         odd = self._behind_odd_size(run, range(first - 1, places[-1])) or self._behind_drop(run, range(first, broken))
-        shown = odd or self._time_falls(run, places)
-        if shown is not None:
+        if (shown := odd or self._time_falls(run, places)) is not None:
             return Verdict((0, shown))
         state = self._state_step(run, range(first, places[-1] + 1))
         if state is not None:
@@ -68,15 +70,28 @@ class Places(Breaks, Unreached):
             return None
         if len(places) == 1:
             return Verdict((0, places[0]))
-        counted = self._counted(run, places)
-        if counted is not None:
-            return Verdict((0, counted))
-        told = self._write_step(run, by_links)  # to the ms, where the clock may stray
+        kinds: tuple[Callable[[], int | None], ...] = (
+            lambda: self._counted(run, places),
+            lambda: self._write_step(run, by_links),  # to the ms, where the clock may stray
+            lambda: self._clock_place(run, places, levels[: places[-1] + 1 - first], jump),
+            lambda: self._step_place(run, first, places),
+        )
+        told = next((place for kind in kinds if (place := kind()) is not None), None)
+        if told in places:
+            return Verdict((0, told))
+        return self._unplaced(run, by_links, broken, bool(known) and same_clock)
+
+    def _alone_off(self, run: Run, i: int) -> bool:
+        """Whether leftovers fit over buffer ``i``, which with a few around it is off the clock as no other one is."""
+        size, few = len(run.cut), len(run.cut) // 2
+        over = any(self.link(run, k) for k in range(i + few + 1, min(i + self.ring, run.count)))
+        start = max((i - _SIDE) // size * size + (-run.first.index) % size, 0)
+        told = self._left(run, start, min(i + _SIDE, run.count)) if over else None
         if told is None:
-            told = self._clock_place(run, places, levels[: places[-1] + 1 - first], jump)
-        if told is None:
-            told = self._step_place(run, first, places)
-        return Verdict((0, told)) if told in places else self._unplaced(run, by_links, bool(known) and same_clock)
+            return False
+        left = told[0] - np.nanmedian(told[0])
+        others = np.abs(np.delete(left, np.s_[max(i - few - start, 0) : i + few + 1 - start]))
+        return bool(abs(left[i - start]) > np.nanmax(others) + self.ticks)
 
     def _time_falls(self, run: Run, places: Iterable[int]) -> int | None:
         """The one place whose buffer came before the one in front of it, as none of one recording does."""
@@ -109,15 +124,11 @@ class Places(Breaks, Unreached):
             frames |= {
                 run.frame_of(k) for i in broken if not self._stressed(run, i) for k in (max(i - self.ring, 0), i)
             }
-        if not frames:
-            return []
-        named = f"frame{'s' if len(frames) > 1 else ''} {', '.join(map(str, sorted(frames)))}"
-        return [
-            "a buffer of an older recording stands in the place of one whose write failed; which it is, is in doubt: "
-            f"one of {named}"
-        ]
+        return _one_is_old(frames)
 
-    def _unplaced(self, run: Run, places: Sequence[int], same_clock: bool) -> Verdict:
+    def _unplaced(self, run: Run, places: Sequence[int], broken: int, same_clock: bool) -> Verdict:
+        if self._alone_off(run, broken):
+            return Verdict(doubt=_one_is_old({run.frame_of(k) for k in (max(broken - self.ring, 0), broken)}))
         a, b = run.frame_of(places[0]), run.frame_of(places[-1])
         if same_clock:
             last = run.last_frame
@@ -233,3 +244,15 @@ class Places(Breaks, Unreached):
         if level < min(jump, 0.0) - near:
             return False
         return True if level > max(jump, 0.0) + near else None
+
+
+def _one_is_old(frames: Iterable[int]) -> list[str]:
+    """What to say where leftovers do not fit in one of some frames of a recording that goes on behind it."""
+    known = sorted(frames)
+    if not known:
+        return []
+    named = f"frame{'s' if len(known) > 1 else ''} {', '.join(map(str, known))}"
+    return [
+        "a buffer of an older recording stands in the place of one whose write failed; which it is, is in doubt: "
+        f"one of {named}"
+    ]

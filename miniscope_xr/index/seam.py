@@ -20,6 +20,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from miniscope_xr.index.comes_back import ComesBack
+from miniscope_xr.index.edges import Edges
 from miniscope_xr.index.evidence import CLOCK_STEP
 from miniscope_xr.index.headers import bisected
 from miniscope_xr.index.place import Places, Verdict
@@ -34,7 +35,7 @@ _SHOWN = 4  # frames that show which of the steps between them is the odd one
 _NEAR = 64  # frames read one by one around a suspected step
 
 
-class SeamSearch(Places, ComesBack):
+class SeamSearch(Places, Edges, ComesBack):
     """Finds the first buffer of an older recording with few looks at the evidence."""
 
     def first_seam(self, runs: list[Run], exhaustive: bool = False) -> Verdict:
@@ -48,7 +49,7 @@ class SeamSearch(Places, ComesBack):
         for number, run in enumerate(runs):
             if number and not self._plausible_boundary(runs, number):
                 end = self._end_before(runs, number)
-                return Verdict(end, self._perhaps_edges(runs, end))
+                return Verdict(end, self.perhaps_edges(runs, end))
             if run.odd or run.count <= 2:
                 continue
             verdict = self._seam_in(run, exhaustive, number < len(runs) - 1)
@@ -56,7 +57,7 @@ class SeamSearch(Places, ComesBack):
                 return Verdict((number, verdict.end[1]), verdict.doubt)
             doubt += [said for said in verdict.doubt if said not in doubt]
         end = self._end_before(runs, len(runs))
-        return Verdict(None, doubt) if end == (len(runs), 0) else Verdict(end, self._perhaps_edges(runs, end))
+        return Verdict(None, doubt) if end == (len(runs), 0) else Verdict(end, self.perhaps_edges(runs, end))
 
     def _end_before(self, runs: list[Run], number: int) -> tuple[int, int]:
         """Where the recording ends, if not behind run ``number - 1``: the last few buffers there may be older, too."""
@@ -77,16 +78,17 @@ class SeamSearch(Places, ComesBack):
             start, unsure = 0, []
             while (broken := self.broken_links(run, start, run.count - 1)) is not None:
                 verdict = self._locate(run, broken)
-                if verdict is not None:
+                if verdict is not None and verdict.end is not None:
                     return verdict
-                unsure += [] if self._late(run, broken) else [self._perhaps(run, broken)]
+                late = self._late(run, broken)
+                unsure += verdict.doubt if verdict else [] if late else [self._perhaps(run, broken)]
                 start = broken + 1
             if self.ring >= size and self._linked(run):
                 found = (self._seam_in_gap(run, gap) for gap in self._gaps(run))
                 seam = next((i for i in found if i is not None), None)
                 if seam is None:
                     return Verdict(None, unsure[:1])
-                return Verdict((0, seam), self._perhaps_an_edge(run, seam, self._step(run, seam) or 0.0))
+                return Verdict((0, seam), self.perhaps_edges([run], (0, seam)))
         suspect = self._suspect_frame(run, frames, every, more_follows)
         if suspect is not None:
             return self._locate_by_clock(run, suspect)
@@ -199,7 +201,7 @@ class SeamSearch(Places, ComesBack):
         start, stop = frame * size + 1, min((frame + 1) * size, run.count - 1)
         broken = self.broken_links(run, start, min(stop + 2 * self.ring + size, run.count - 1))
         found = None if broken is None else self._locate(run, broken)
-        if found is not None:
+        if found is not None and found.end is not None:
             return found
         state = self._state_step(run, range(start, stop + 1))
         if state is not None:
@@ -211,7 +213,7 @@ class SeamSearch(Places, ComesBack):
         shown = run.count >= _SHOWN * size  # of fewer frames, one step is as usual as the other
         place = self._step_in(run, around, sharp=True) if shown else None
         if place is not None:
-            return Verdict((0, place), self._perhaps_an_edge(run, place, self._step(run, place) or 0.0))
+            return Verdict((0, place), self.perhaps_edges([run], (0, place)))
         jump = self._step(run, stop) or 0.0
         if abs(jump) <= 2 * CLOCK_STEP * self.ticks:  # so small a step among jitter is not placed to the frame
             certain = max(frame - 2, 0)
@@ -226,54 +228,12 @@ class SeamSearch(Places, ComesBack):
             deviation = self._deviation(run, i, start)
             sharp = deviation is not None and abs(deviation) > max(abs(jump) / 2, 1.5 * self.ticks)
             if sharp:
-                return Verdict((0, i), self._perhaps_an_edge(run, i, jump))
+                return Verdict((0, i), self.perhaps_edges([run], (0, i)))
         number = run.frame_of(start)
         return Verdict((0, start), [
             f"an older recording begins in or right behind frame {number}: this frame is doubtful, and only its first "
             f"buffer is returned; until={number} returns it whole"
         ])  # fmt: skip
-
-    def _perhaps_edges(self, runs: list[Run], end: tuple[int, int]) -> list[str]:
-        """What to say of buffers behind an end that only lost interrupts, too, would put off the clock and its frames.
-
-        They follow on the card and in their counts, and nothing else tells them from this recording's.
-        """
-        number, i = end
-        run = runs[number]
-        before, k = (run, i - 1) if i else (runs[number - 1], runs[number - 1].count - 1)
-        a, b = self.headers.at(before.sector_of(k)), self.headers.at(run.sector_of(i))
-        if a is None or b is None or not self._same_state(a, b) or before.sector_of(k) >= run.sector_of(i):
-            return []
-        follows = (b.count, b.written, b.dropped) == (a.count + 1, a.written + 1, a.dropped)
-        longest = max((r for r in runs[: number + 1] if self._regular(r)), key=lambda r: r.count, default=None)
-        times = self._clock(longest, True) if longest is not None else []
-        period = (times[-1][1] - times[0][1]) / (times[-1][0] - times[0][0]) if len(times) > 1 else 0.0
-        late = b.time - a.time > period * max(b.frame - a.frame, 1)
-        near = range(i, min(i + 2 * max(self.ring, 1), run.count))
-        ended = not i and self._frame_was_over(runs[:number], a, b)
-        if not follows or late or ended or any(self.link(run, n) is False for n in near):
-            return []
-        first, last = run.frame_of(i), max(r.last_frame for r in runs[number:])
-        return [
-            f"whether this recording ended in front of frame {first} is in doubt: an older one begins there, or a "
-            f"remote of another device was pressed; frames {first} to {last} are not returned; until={last} returns "
-            "them"
-        ]
-
-    def _perhaps_an_edge(self, run: Run, i: int, jump: float) -> list[str]:
-        """What to say where the clock loses as many ms between two frames as an edge of a foreign remote costs.
-
-        Within a frame, an edge costs buffers too.
-        """
-        least, most = self.headers.framing.build.remote_edge
-        if run.index_of(i) or not least <= -jump / self.ticks <= most:
-            return []
-        a, b = run.frame_of(i), run.last_frame
-        return [
-            f"the frame clock loses {-jump / self.ticks:.0f} ms in front of frame {a}: an older recording begins "
-            f"there, or a remote of another device was pressed; frames {a} to {b} are doubtful, and not returned; "
-            f"until={b} returns them"
-        ]
 
 
 def _jumps(frames: Floats, times: Floats) -> Floats:
