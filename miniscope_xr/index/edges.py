@@ -27,10 +27,10 @@ class Edges(Breaks):
             return []
         if last < k or behind > i or run.sector > before.end_sector:  # a hole
             told = self._loses_over(runs, a, b)
-        elif i:
+        elif i and run.count - i >= len(run.cut):
             told = self._one_edge(run, i)
         else:
-            told = self._loses(runs, number, a, b) and not self._frame_was_over(runs[:number], a, b)
+            told = self._loses(runs, number, a, b) and bool(i or not self._frame_was_over(runs[:number], a, b))
         near = range(behind, min(behind + 2 * max(self.ring, 1), run.count))
         if not told or any(self.link(run, n) is False for n in near):
             return []

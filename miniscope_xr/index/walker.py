@@ -157,7 +157,11 @@ class Walker(Extents):
         if hit is not None:
             if starts(hit[1]):
                 return None
-            found[:] = ended_at(found, hit[0], self.headers.at(last.sector_of(last.count - 1)))
+            i = last.count - 1
+            end = self.headers.at(last.sector_of(i))
+            usual = last.matches(i, end) and end is not None and end.length == last.length_of(i)
+            if hit[0] < expected or not usual:
+                found[:] = ended_at(found, hit[0], end)
             return hit
         return self._over_hole(found, limit)
 
