@@ -252,6 +252,14 @@ def test_blank_table_then_restore(tool, tmp_path, gpt):
     assert card.read_bytes() == before
 
 
+def test_a_formatted_card_is_said_to_hold_its_file_system_once(tool, tmp_path):
+    fat = bytearray(v4_card(SIZE))
+    fat[0:3], fat[82:90], fat[510:512] = b"\xeb\x58\x90", b"FAT32   ", b"\x55\xaa"
+    said = tool("blank-table", write(tmp_path / "fat.img", bytes(fat)), "--dry-run").out
+    assert "a FAT file system" in said
+    assert "boot sector" not in said
+
+
 def test_blank_table_says_what_is_lost_and_what_is_not_there(tool, card, tmp_path):
     assert "no partition table or file system found" in tool("blank-table", card, "--dry-run").out
     table = write(tmp_path / "t.img", with_table(v4_card(SIZE)))

@@ -115,6 +115,11 @@ def test_a_first_frame_of_which_nothing_is_left_has_no_time(tmp_path: Path) -> N
     assert report.lacking == (0,)
 
 
+def test_a_firmware_that_writes_nothing_down_at_a_stop_by_hand(make_card: Any) -> None:
+    path, _ = make_card("samd-framework", frames=40)
+    assert "was stopped by hand, of which this firmware writes nothing down, or it was interrupted" in str(check(path))
+
+
 def test_a_damaged_config_sector_tells_nothing_of_the_end(tmp_path: Path) -> None:
     data = bytearray(simulate(frames=40).data)
     data[1023 * 512 : 1023 * 512 + 8] = b"not one!"

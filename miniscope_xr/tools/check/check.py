@@ -12,6 +12,7 @@ import numpy as np
 from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.errors import CardReadError
 from miniscope_xr.frames.rate import clock_step
+from miniscope_xr.index.front import Card
 from miniscope_xr.layout import SECTOR, Layout
 from miniscope_xr.layout.arrays import Array
 from miniscope_xr.tools.check.fake import fakes
@@ -161,24 +162,32 @@ def _partial(lacking: list[int], names: FrameNames, numbers: Array) -> list[Prob
     )]  # fmt: skip
 
 
+def _interrupted(card: Card) -> str:
+    """What is known of the end of a recording without counts."""
+    if card.counts_gone:
+        return "whether the recording was stopped or interrupted is not known: its counts are not on the card any more"
+    if not card.layout.config:
+        if card.settings.get("record_length"):
+            return "the recording ended before its record length was over"
+        return "whether the recording was stopped or interrupted is not known: this device keeps no counts"
+    written = card.build.config_written if card.build else ()
+    if "timed stop" in written and "stop" not in written:
+        return (
+            "the recording was stopped by hand, of which this firmware writes nothing down, or it was interrupted "
+            "(battery empty, card pulled)"
+        )
+    return (
+        "the recording was interrupted: the firmware never wrote its counts (battery empty, card pulled, or the "
+        "Miniscope was switched on again since)"
+    )
+
+
 def _ending(opened: OpenRecording, frames: int) -> list[Problem]:
     """What is wrong with the end of a recording."""
     recording = opened.recording
     if recording.status == "interrupted":
-        card, found = opened.card.index, f"{count(frames, 'frame')} were found all the same"
-        counted = bool(card.layout.config)
-        if card.counts_gone or not (counted or card.settings.get("record_length")):
-            why = "its counts are not on the card any more" if counted else "this device keeps no counts"
-            return [Problem(
-                "interrupted", f"whether the recording was stopped or interrupted is not known: {why}; {found}"
-            )]  # fmt: skip
-        if not counted:
-            return [Problem("interrupted", f"the recording ended before its record length was over; {found}")]
-        return [Problem(
-            "interrupted",
-            "the recording was interrupted: the firmware never wrote its counts (battery empty, card pulled, or the "
-            f"Miniscope was switched on again since); {found}",
-        )]  # fmt: skip
+        said = f"{_interrupted(opened.card.index)}; {count(frames, 'frame')} were found all the same"
+        return [Problem("interrupted", said)]
     if recording.status == "truncated":
         whole = f" of {recording.n_recorded:,}" if recording.n_recorded else ""  # a v3 card keeps no count
         return [Problem(
