@@ -95,12 +95,13 @@ def rescue(args: Rescue, report: Said, progress: Progress | None) -> int:
 
 def _came_back(got: rescuing.Rescued, everything: bool) -> list[str]:
     """Say how many buffers were found, and which of them are in no image."""
-    said = [f"{got.found:,} buffers found" + ("" if got.torn or got.left else ", all of them are in it")]
+    inside = "in it" if len(got.images) == 1 else "in these images"
+    said = [f"{got.found:,} buffers found" + ("" if got.torn or got.left else f", all of them are {inside}")]
     if got.torn:
         said.append(f"partly overwritten when the card was formatted, and left out: {got.torn:,}")
     if got.left:
         more = "; --all makes images of older recordings too" if got.left >= rescuing.LEAST and not everything else ""
-        said.append(f"in no recording that is in it: {got.left:,}{more}")
+        said.append(f"in no recording {inside}: {got.left:,}{more}")
     return [*said, f"look at it: miniscope-xr view {shlex.quote(str(got.images[0].path))}"]
 
 

@@ -138,6 +138,6 @@ def _nothing(job: CollectJob, wish: Wish, end: Outcome) -> None:
     with contextlib.closing(open_device(job.disk.path)) as source:
         recording_end(source, job.disk.path, wish.layout, None, None)  # raises where nothing looks like a recording
     raise OptionError(
-        "its counts say that nothing was recorded, and yet there is something like a recording on it: "
-        f"`miniscope-xr image {job.disk.path} OUT.img` copies it, `rescue` makes an image that opens"
+        "no recording opens on it, and yet there is something like one: `miniscope-xr rescue "
+        f"{job.disk.path} OUT.img` makes an image of it that opens"
     )
