@@ -98,7 +98,7 @@ def _came_back(got: rescuing.Rescued, everything: bool) -> list[str]:
     inside = "in it" if len(got.images) == 1 else "in these images"
     said = [f"{got.found:,} buffers found" + ("" if got.torn or got.left else f", all of them are {inside}")]
     if got.torn:
-        said.append(f"partly overwritten when the card was formatted, and left out: {got.torn:,}")
+        said.append(f"partly overwritten since, and left out: {got.torn:,}")
     if got.left:
         more = "; --all makes images of older recordings too" if got.left >= rescuing.LEAST and not everything else ""
         said.append(f"in no recording {inside}: {got.left:,}{more}")

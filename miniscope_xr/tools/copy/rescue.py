@@ -81,7 +81,7 @@ class Rescued:
     found: int
     left: int
     torn: int = 0
-    """Buffers that a file system has written into; they are in no image."""
+    """Buffers that something else was written into since; they are in no image."""
     bad: tuple[tuple[int, int], ...] = field(default=())
 
     @property
