@@ -200,6 +200,8 @@ def index_footers(
     lines = build.height if first is None else first[1]
     width = footers.frame_bytes // lines
     short = end == n and footers.byte_of(n) + footers.frame_bytes > source.size
+    if short and (tail := source.read(footers.byte_of(n), footers.frame_bytes)):
+        short = any(tail)  # of a frame that was cut off some pixels are there
     status = "finished" if _complete(footers, end, seconds, begin) else "truncated" if short else "interrupted"
     if not whole and status != "finished":
         known = listed is not None or len(warnings) > said

@@ -403,3 +403,13 @@ def test_a_flipped_bit_in_one_header_is_no_older_recording(
         ds = open_card(path, index=index)
         np.testing.assert_array_equal(ds.frame_num, card.expected()[0])
         assert not any("older recording lies" in said or "doubtful" in said for said in ds.attrs.get("warnings", []))
+
+
+def test_a_v3_image_that_ends_in_nothing_is_not_truncated(tmp_path: Path, open_card: Any) -> None:
+    """Where its settings are gone, too; a frame that was cut off leaves pixels there."""
+    card = simulate("v3-wirefree", frames=12, seed=3)
+    front, tail, path = 1024 * 512, 64 * 512, tmp_path / "card.img"
+    path.write_bytes(card.data[front:])
+    assert open_card(path).status == "interrupted"
+    path.write_bytes(card.data[front : -tail - 5000])
+    assert open_card(path).status == "truncated"
