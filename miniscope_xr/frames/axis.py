@@ -150,13 +150,6 @@ class FrameAxis:
         segment = np.searchsorted(self._row, rows, side="right") - 1
         return self._start[segment] + rows - self._row[segment]
 
-    def row_of(self, frame_num: int) -> int | None:
-        """Row of a frame number, or None where it never reached the card."""
-        k = bisect_right(self._starts, frame_num) - 1
-        if k < 0 or frame_num >= self._starts[k] + int(self._count[k]):
-            return None
-        return self._rows[k] + frame_num - self._starts[k]
-
     def skip_blank(self, row: int, step: int) -> int:
         """The nearest row from ``row`` on, forwards (1) or backwards (-1), that is not blank; past the end if none."""
         while 0 <= row < len(self):
@@ -165,12 +158,6 @@ class FrameAxis:
                 return row
             row = self._rows[k + 1] if step > 0 else self._rows[k] - 1
         return row
-
-    def gaps(self) -> list[tuple[int, int]]:
-        """(row behind the gap, frame numbers missing before it) wherever numbers never reached the card."""
-        ends = np.concatenate(([0], self._start + self._count))[:-1]
-        missing = self._start - ends
-        return [(self._rows[k], int(missing[k])) for k in np.flatnonzero(missing > 0)]
 
     def partial_rows(self, slots: int) -> list[int]:
         """Rows that lack some of ``slots`` buffers by arithmetic (holes inside a run are not seen here)."""

@@ -24,14 +24,6 @@ from miniscope_xr.source.base import ByteSource
 class FrameReader(FrameDescriber):
     """Frames of a recording by row of the frame axis; parameters as for :class:`FrameAssembler`."""
 
-    def row_of(self, frame_num: int) -> int | None:
-        """Row of a frame number, or None where it never reached the card."""
-        return self.axis.row_of(frame_num)
-
-    def gaps(self) -> list[tuple[int, int]]:
-        """(row behind the gap, frame numbers missing before it) wherever numbers never reached the card."""
-        return self.axis.gaps()
-
     def partial_rows(self) -> list[int]:
         """Rows that lack buffers by arithmetic (holes inside a run are not seen here)."""
         return self.axis.partial_rows(self._slots)
