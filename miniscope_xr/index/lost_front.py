@@ -36,10 +36,9 @@ def by_buffers(front: Front, layouts: Sequence[Layout]) -> Card | None:
     found = locate(front.source, layouts)
     if found is None:
         return None
+    found = before_the_wrap(front.source, found)
     if found.header is None:
         return _by_frames(front, found)
-    found = before_the_wrap(front.source, found)
-    assert found.header is not None
     if unsupported(found.layout, found.build.header_words):
         return None
     layout, at = found.layout, found.layout.sectors
