@@ -62,15 +62,16 @@ class _BufferChains(Chains):
         The camera overtook a slow card there, and the recording ended before that buffer's own place was written. Only
         looked at where the last buffer waited for the card as long as half a ring takes, or ``more`` lies behind it.
         """
-        run, ring = runs[-1], self.ring
+        lapped, ring = len(runs) > 1 and runs[-1].odd, self.ring
+        run = runs[-2] if lapped else runs[-1]
         end = self.headers.at(run.sector_of(run.count - 1))
         if not ring or run.odd or end is None or self.card.framing.build.overflow == "pool":
             return []
         waited = (end.write_time - end.time) * max(run.count - 1, 1)
         slow = end.write_time >= 0 and waited >= (end.time - run.first.time) * ring / 2
-        if not slow and not more and run.matches(run.count - 1, end):
+        if not slow and not more and not lapped and run.matches(run.count - 1, end):
             return []
-        near = range(max(run.count - ring, 0), run.count + (_BEHIND if more else 0))
+        near = range(max(run.count - ring, 0), run.count + (_BEHIND if more and not lapped else 0))
         known = ((i, self.headers.at(run.sector_of(i))) for i in near)
         ahead = {
             h.frame for i, h in known if h is not None and h.frame > run.last_frame

@@ -121,7 +121,7 @@ def test_where_evidence_places_the_end_nothing_is_in_doubt(seed: int, kind: str,
 
 
 NAMED = {
-    "a last buffer that the camera lapped more than once, or of a DAQ": (80014, 80038, 81216, 83330),
+    "a last buffer that the camera lapped more than once, or of a DAQ": (80014, 80038, 81216, 83330, 737),
     "old buffers in the first frames, from which time goes back": (82695,),
     "edges of a remote in the last frame, and a time that goes back from it to the older recording": (82899,),
     "edges of a remote within a hole, in front of which a recording seems to end (a doubt)": (84011,),
