@@ -93,11 +93,15 @@ class Places(Breaks, Unreached):
         others = np.abs(np.delete(left, np.s_[max(i - few - start, 0) : i + few + 1 - start]))
         return bool(abs(left[i - start]) > np.nanmax(others) + self.ticks)
 
-    def _time_falls(self, run: Run, places: Iterable[int]) -> int | None:
-        """The one place whose buffer came before the one in front of it, as none of one recording does."""
-        pairs = ((i, self._header(run, i - 1), self._header(run, i)) for i in places)
+    def _time_falls(self, run: Run, places: Sequence[int]) -> int | None:
+        """The place whose buffer came before the one in front of it, as none of one recording does.
+
+        Not where time falls once more behind it: writes failed there.
+        """
+        around = range(places[0], min(places[-1] + self.headers.framing.build.failed_writes, run.count))
+        pairs = ((i, self._header(run, i - 1), self._header(run, i)) for i in around)
         falls = [i for i, a, b in pairs if a is not None and b is not None and b.time < a.time]
-        return falls[0] if len(falls) == 1 else None
+        return falls[0] if len(falls) == 1 and falls[0] in places else None
 
     @staticmethod
     def _drift(run: Run, first: int, levels: Sequence[float | None]) -> float:
