@@ -17,7 +17,16 @@ from miniscope_xr import check
 from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.tools.check.check import _report
 from miniscope_xr.tools.check.result import clock
-from miniscope_xr.tools.simulate import FailedWrite, LostInterrupt, PowerLoss, SimulatedCard, Stall, Truncate, simulate
+from miniscope_xr.tools.simulate import (
+    FailedWrite,
+    LostInterrupt,
+    PowerLoss,
+    RecordAgain,
+    SimulatedCard,
+    Stall,
+    Truncate,
+    simulate,
+)
 from tests.conftest import real_cards, real_names
 
 
@@ -70,7 +79,7 @@ def test_failed_writes_are_seen_deep(make_card: Any) -> None:
     path, _ = make_card(frames=40, events=[FailedWrite(52, 2)])
     assert "failed writes" not in kinds(check(path))
     result = check(path, deep=True)
-    assert "2 buffers in the middle of the recording are not there (in 1 frame: row 10" in str(result)
+    assert "2 buffers missing in the middle of the recording (in 1 frame: row 10" in str(result)
     assert result.recordings[0].complete_frames == 39
 
 
@@ -88,7 +97,7 @@ def test_a_card_whose_front_is_gone(layout: str, why: str, tmp_path: Path) -> No
     card = simulate(layout, frames=60)
     hole = 2000 * 512
     said = said_of(bytes(hole) + card.data[hole:] + bytes(1 << 20), tmp_path / "card.img")
-    assert re.search(r"\d+ frames at the beginning \(\d.\d+ s of the recording\) are gone", said)
+    assert re.search(r"\d+ frames gone at the beginning \(\d.\d+ s of the recording\)", said)
     assert f"whether the recording was stopped or interrupted is not known: {why}" in said
     assert "never reached the card" not in said
     assert "its settings are gone too" in said
@@ -99,7 +108,7 @@ def test_frames_that_were_overwritten_in_the_middle(tmp_path: Path) -> None:
     a, b = 8000 * 512, 10000 * 512
     said = said_of(card.data[:a] + b"\xa5" * (b - a) + card.data[b:], tmp_path / "card.img")
     assert "never reached the card" not in said
-    assert "the card refused to write them, or they were overwritten since" in said
+    assert "refused by the card, or overwritten since" in said
 
 
 def test_a_first_frame_of_which_nothing_is_left_has_no_time(tmp_path: Path) -> None:
@@ -113,6 +122,13 @@ def test_a_first_frame_of_which_nothing_is_left_has_no_time(tmp_path: Path) -> N
         report = _report(OpenRecording(opened, torn, strict=True), deep=False, progress=False)
     assert report.seconds == pytest.approx(check(path).recordings[0].seconds)
     assert report.lacking == (0,)
+
+
+def test_counts_that_are_those_of_the_next_recording_tell_nothing_of_the_first(make_card: Any) -> None:
+    path, _ = make_card(frames=40, events=[RecordAgain(frames=30)])
+    first, second = check(path).recordings
+    assert any("the card has the counts of the next one only" in p.sentence for p in first.problems)
+    assert second.status == "finished"
 
 
 def test_a_firmware_that_writes_nothing_down_at_a_stop_by_hand(make_card: Any) -> None:

@@ -24,8 +24,8 @@ from miniscope_xr.tools.stream.outputs import progress_bar
 _LOOKED_AT = 2000  # buffers whose headers `check` reads unless it is deep: a second or two on a card
 _STEP = 1 << 13  # frames described at once
 _NEVER = "{} never reached the card {} ({})"
-_GONE = "{} {} ({}) are gone: the Miniscope counted them as written, and they are not there"
-_MIXED = "{} {} ({}) are not there: some never reached the card, others are gone since"
+_GONE = "{} gone {} ({}): counted as written by the Miniscope, and not there"
+_MIXED = "{} missing {} ({}): dropped for a slow card, or gone since"
 _ENDS = 8  # rows at either end among which one with a time is looked for
 
 __all__ = ["CheckResult", "Problem", "RecordingReport", "check"]
@@ -162,14 +162,17 @@ def _partial(lacking: list[int], names: FrameNames, numbers: Array) -> list[Prob
     )]  # fmt: skip
 
 
-def _interrupted(card: Card) -> str:
-    """What is known of the end of a recording without counts."""
+def _interrupted(card: Card, counted: bool) -> str:
+    """What is known of the end of a recording without counts; ``counted``: one behind it on the card has some."""
+    unknown = "whether the recording was stopped or interrupted is not known:"
     if card.counts_gone:
-        return "whether the recording was stopped or interrupted is not known: its counts are not on the card any more"
+        return f"{unknown} its counts are not on the card any more"
     if not card.layout.config:
         if card.settings.get("record_length"):
             return "the recording ended before its record length was over"
-        return "whether the recording was stopped or interrupted is not known: this device keeps no counts"
+        return f"{unknown} this device keeps no counts"
+    if counted:
+        return f"{unknown} the card has the counts of the next one only"
     written = card.build.config_written if card.build else ()
     if "timed stop" in written and "stop" not in written:
         return (
@@ -186,7 +189,9 @@ def _ending(opened: OpenRecording, frames: int) -> list[Problem]:
     """What is wrong with the end of a recording."""
     recording = opened.recording
     if recording.status == "interrupted":
-        said = f"{_interrupted(opened.card.index)}; {count(frames, 'frame')} were found all the same"
+        card = opened.card.index
+        counted = any(each.n_recorded for each in card.recordings if each.number > recording.number)
+        said = f"{_interrupted(card, counted)}; {count(frames, 'frame')} were found all the same"
         return [Problem("interrupted", said)]
     if recording.status == "truncated":
         whole = f" of {recording.n_recorded:,}" if recording.n_recorded else ""  # a v3 card keeps no count

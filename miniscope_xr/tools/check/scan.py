@@ -151,19 +151,18 @@ def scan_problems(scan: HeaderScan, places: FrameNames) -> list[Problem]:
 
     return [
         *problem("failed writes", scan.missing, lambda buffers, where: (
-            f"{buffers} in the middle of the recording are not there ({where}): the card refused to write them, or "
-            "they were overwritten since. Prove the card with `miniscope-xr qualify` before it is used again"
+            f"{buffers} missing in the middle of the recording ({where}): refused by the card, or overwritten since. "
+            "Prove the card with `miniscope-xr qualify` before it is used again"
         )),
         *problem("laps", scan.lapped, lambda buffers, where: (
-            f"{buffers} were overtaken by the camera while they waited for a slow card: they hold a later buffer than "
-            f"their place says ({where})"
+            f"{buffers} overtaken by the camera while waiting for a slow card: a later one is in that place ({where})"
         )),
         *problem("suspect buffers", scan.suspect, lambda buffers, where: (
-            f"{buffers} may be mixed with later pixels: the camera came round the ring buffer before they were "
-            f"written ({where})"
+            f"{buffers} may be mixed with later pixels: the camera came round the ring buffer before the card had "
+            f"taken what was there ({where})"
         )),
         *problem("overlong frames", scan.overlong, lambda buffers, where: (
-            f"{buffers} are more than a frame has: two camera frames under one number, or the first frame after a "
-            f"restart ({where})"
+            f"{buffers} more than a frame has: two camera frames under one number, or the first frame after a restart "
+            f"({where})"
         )),
     ]  # fmt: skip
