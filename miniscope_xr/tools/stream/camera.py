@@ -143,25 +143,24 @@ def opened_film(part: Path) -> Iterator[Any]:
         film.release()
 
 
+def _told(part: Path, *names: str) -> list[float]:
+    """What a video's file says of itself, by OpenCV's names of it (``FPS``)."""
+    cv2 = need("cv2", "video", "reading a behaviour video")
+    with opened_film(part) as film:
+        return [float(film.get(getattr(cv2, f"CAP_PROP_{name}"))) for name in names]
+
+
 def nominal_rate(path: Path) -> float:
     """Frames per second that a video's file says."""
-    cv2 = need("cv2", "video", "reading a behaviour video")
-    with opened_film(parts_of(path)[0]) as film:
-        return float(film.get(cv2.CAP_PROP_FPS))
+    return _told(parts_of(path)[0], "FPS")[0]
 
 
 def picture_size(part: Path) -> tuple[int, int]:
     """Width and height of a video, in px."""
-    cv2 = need("cv2", "video", "reading a behaviour video")
-    with opened_film(part) as film:
-        return int(film.get(cv2.CAP_PROP_FRAME_WIDTH)), int(film.get(cv2.CAP_PROP_FRAME_HEIGHT))
+    width, height = _told(part, "FRAME_WIDTH", "FRAME_HEIGHT")
+    return int(width), int(height)
 
 
 def frame_counts(parts: list[Path]) -> list[int]:
     """How many frames each video has, by its file."""
-    cv2 = need("cv2", "video", "reading a behaviour video")
-    found = []
-    for part in parts:
-        with opened_film(part) as film:
-            found.append(int(film.get(cv2.CAP_PROP_FRAME_COUNT)))
-    return found
+    return [int(_told(part, "FRAME_COUNT")[0]) for part in parts]
