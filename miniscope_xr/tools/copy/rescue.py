@@ -31,7 +31,7 @@ from miniscope_xr.source.open import open_device
 from miniscope_xr.source.replace import remove, replace
 from miniscope_xr.source.spliced import open_spliced
 from miniscope_xr.tools.check.check import check
-from miniscope_xr.tools.check.result import CheckResult
+from miniscope_xr.tools.check.result import CheckResult, count
 from miniscope_xr.tools.copy.ends import data_end
 from miniscope_xr.tools.copy.fronts import Claimed, newest, older, unclaimed
 from miniscope_xr.tools.copy.gather import gather
@@ -61,7 +61,7 @@ class RescuedImage:
         lines = [f"{self.path}: layout {self.result.layout}"]
         for r in self.result.recordings:
             whole = "" if r.complete_frames is None else f", {r.complete_frames:,} of them whole"
-            lines.append(f"  recording {r.number} ({r.status}): {r.frames:,} frames{whole}, {r.buffers:,} buffers")
+            lines.append(f"  recording {r.number} ({r.status}): {count(r.frames, 'frame')}{whole}")
         return lines
 
     def to_json(self) -> dict[str, Any]:
