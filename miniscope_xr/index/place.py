@@ -79,7 +79,7 @@ class Places(Breaks, Unreached):
         told = next((place for kind in kinds if (place := kind()) is not None), None)
         if told in places:
             return Verdict((0, told))
-        return self._unplaced(run, by_links, broken, bool(known) and same_clock)
+        return self._unplaced(run, by_links, broken, same_clock)
 
     def _alone_off(self, run: Run, i: int) -> bool:
         """Whether leftovers fit over buffer ``i``, which with a few around it is off the clock as no other one is."""
@@ -135,7 +135,7 @@ class Places(Breaks, Unreached):
             return Verdict(doubt=_one_is_old({run.frame_of(k) for k in (max(broken - self.ring, 0), broken)}))
         a, b = run.frame_of(places[0]), run.frame_of(places[-1])
         if same_clock:
-            last = run.last_frame
+            last = max(r.last_frame for r in (run, *self.runs))
             return Verdict((0, places[0]), [
                 f"what lies behind a buffer of frame {b} is not of this recording, and nothing else changes there: a "
                 "sector is damaged, or an older recording with the same frame clock begins; frames "

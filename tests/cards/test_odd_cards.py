@@ -24,6 +24,7 @@ from miniscope_xr.tools.simulate import (
 )
 from tests.cards.test_reading import differences
 from tests.conftest import SMALL
+from tests.measure.named import names
 
 CONFIG = 1023 * 512  # v4
 WIDTH, HEIGHT, _, BUFFER_SIZE, RECORDED, DROPPED = range(6)
@@ -413,3 +414,22 @@ def test_a_v3_image_that_ends_in_nothing_is_not_truncated(tmp_path: Path, open_c
     assert open_card(path).status == "interrupted"
     path.write_bytes(card.data[front : -tail - 5000])
     assert open_card(path).status == "truncated"
+
+
+@pytest.mark.parametrize("behind", [1, 2, 3])
+def test_sectors_damaged_shortly_behind_a_drop_leave_no_frame_unnamed(
+    behind: int, tmp_path: Path, open_card: Any
+) -> None:
+    """What was in the ring is gone there, and too few buffers follow the drop to show the clock."""
+    card = simulate(frames=50, seed=3, events=[Stall(700, 250), Stall(1800, 250), PowerLoss(buffer=160)])
+    words = np.array([b.words for b in card.buffers])
+    drop = int(np.flatnonzero(np.diff(words[:, 6]))[0]) + 1
+    data, at = bytearray(card.data), card.buffers[drop + behind].sector + 19
+    data[at * 512 : (at + 6) * 512] = np.random.default_rng(0).bytes(6 * 512)
+    path = tmp_path / "card.img"
+    path.write_bytes(data)
+    for index in ("bisect", "scan"):
+        ds = open_card(path, index=index)
+        lacking = set(card.expected()[0].tolist()) - set(ds.frame_num.values.tolist())
+        assert all(names(frame, ds.warnings) for frame in lacking)
+        assert not any("an older recording begins in frame" in said for said in ds.attrs.get("warnings", []))
