@@ -146,6 +146,8 @@ def test_a_damaged_config_sector_tells_nothing_of_the_end(tmp_path: Path) -> Non
 def test_what_was_not_looked_at_is_said_beside_problems_too(make_card: Any) -> None:
     path, _ = make_card(frames=500, events=[Stall(500, 400)])
     assert "nothing else was found in the 400 of " in str(check(path)).splitlines()[-1]
+    assert "PROBLEM: at least " in str(check(path))
+    assert "at least" not in str(check(path, deep=True))
     assert "were looked at" not in str(check(path, deep=True))
 
 

@@ -108,6 +108,7 @@ class TestPage:
         ("events", "frames", "headline"),
         [
             ([FailedWrite(52, 2)], 60, "No frame is missing, but 1 of 60 lack buffers."),
+            ([FailedWrite(52, 12)], 500, "No frame is missing, but at least "),
             ([PowerLoss(buffer=150)], 60, "All 30 frames are numbered in a row, but look at this:"),
             ([Stall(500, 400)], 60, "frames are missing, and "),
         ],

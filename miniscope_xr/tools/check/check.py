@@ -128,7 +128,7 @@ def _report(opened: OpenRecording, deep: bool, progress: bool) -> RecordingRepor
     names = FrameNames(numbers)
     complete, looked_at, lacking = _lacking(opened, deep, progress)
     longest_seconds, problems = _lost(opened, gaps, numbers, period or 0.0)
-    problems += _partial(lacking, names, numbers)
+    problems += _partial(lacking, names, numbers, every=complete is not None)
     jitter = None
     if deep:
         scan = scan_headers(opened, progress)
@@ -149,15 +149,16 @@ def _report(opened: OpenRecording, deep: bool, progress: bool) -> RecordingRepor
     )  # fmt: skip
 
 
-def _partial(lacking: list[int], names: FrameNames, numbers: Array) -> list[Problem]:
-    """Frames that lack buffers; in the last one a recording may just end."""
+def _partial(lacking: list[int], names: FrameNames, numbers: Array, every: bool) -> list[Problem]:
+    """Frames that lack buffers, of ``every`` one or of a sample; in the last one a recording may just end."""
     inner = [int(numbers[row]) for row in lacking if row != len(numbers) - 1]
     if not inner:
         return []
+    some = (
+        f"{'' if every else 'at least '}{count(len(inner), 'frame')} {'lacks' if len(inner) == 1 else 'lack'} buffers"
+    )
     return [Problem(
-        "partial frames",
-        f"{count(len(inner), 'frame')} {'lacks' if len(inner) == 1 else 'lack'} buffers ({names.named(inner)}); "
-        "the missing pixels are black",
+        "partial frames", f"{some} ({names.named(inner)}); the missing pixels are black",
         {"frames": len(inner), **names.of_frames(inner)},
     )]  # fmt: skip
 

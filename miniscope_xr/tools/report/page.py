@@ -38,12 +38,13 @@ def _verdict(result: CheckResult) -> str:
     lost = sum(r.frames_lost for r in result.recordings)
     frames = sum(r.frames for r in result.recordings)
     lacking = sum(len(r.lacking) for r in result.recordings)
+    least = "" if all(r.looked_at >= r.frames for r in result.recordings) else "at least "
     cut_short = sum(bool(r.lacking) and r.lacking[-1] == r.frames - 1 for r in result.recordings)
     if lost:
         said = f"{lost:,} of {frames + lost:,} frames are missing"
-        return _headline("bad", said + (f", and {lacking:,} lack buffers." if lacking else "."))
+        return _headline("bad", said + (f", and {least}{lacking:,} lack buffers." if lacking else "."))
     if lacking > cut_short:
-        return _headline("bad", f"No frame is missing, but {lacking:,} of {frames:,} lack buffers.")
+        return _headline("bad", f"No frame is missing, but {least}{lacking:,} of {frames:,} lack buffers.")
     if not result.ok:
         return _headline("bad", f"All {frames:,} frames are numbered in a row, but look at this:")
     if cut_short:
