@@ -83,26 +83,31 @@ def restore(target: Target, seen: Look, old: Journal) -> CardJob:
     check_content(seen, writes_data=False, verb=old.verb)
     kept = all(change.name != "data" for change in wanted)
     intact = kept or old.before(seen.data_start, SECTOR) == target.read(seen.data_start, SECTOR)
-    changes, counts = [], "back"
-    for change in wanted:
-        before = old.before(change.offset, change.length)
-        if change.name in ("counts", "first data") and _used(target, old, change):
-            counts = "left"
-        elif change.name == "counts" and not intact and target.read(change.offset, change.length) == before:
-            counts = "left"  # no operation of ours wipes data under counts that stand: they are of other data
-        elif change.name == "counts" and not intact:
-            changes.append(Change("counts", change.offset, change.length))
-            counts = "zero"
-        elif before is not None:
-            if old.verb == "blank-table" and _used(target, old, change, _FELL_OVER):
-                raise RefusedError(
-                    f"{seen.disk.path} has something new at sector {change.offset // SECTOR} since its table was "
-                    "removed; putting the old table back would lose it"
-                )
-            changes.append(Change(change.name, change.offset, change.length, before))
+    told = [_put_back(target, seen, old, change, intact) for change in wanted]
+    changes = [change for change, _ in told if change is not None]
+    counts = next((what for _, what in reversed(told) if what), "back")
     if all(target.read(change.offset, change.length) == change.wanted for change in changes):
         changes = []
     return CardJob("restore", seen, changes, save_old=False, about={"of": str(old.path), "counts": counts})
+
+
+def _put_back(target: Target, seen: Look, old: Journal, change: Change, intact: bool) -> tuple[Change | None, str]:
+    """What undoes one change, and what becomes of the counts by it: ``left``, ``zero``, or nothing."""
+    before = old.before(change.offset, change.length)
+    if change.name in ("counts", "first data") and _used(target, old, change):
+        return None, "left"
+    if change.name == "counts" and not intact:
+        if target.read(change.offset, change.length) == before:
+            return None, "left"  # no operation of ours wipes data under counts that stand: they are of other data
+        return Change("counts", change.offset, change.length), "zero"
+    if before is None:
+        return None, ""
+    if old.verb == "blank-table" and _used(target, old, change, _FELL_OVER):
+        raise RefusedError(
+            f"{seen.disk.path} has something new at sector {change.offset // SECTOR} since its table was "
+            "removed; putting the old table back would lose it"
+        )
+    return Change(change.name, change.offset, change.length, before), ""
 
 
 def _to_put_back(seen: Look, old: Journal) -> list[Change]:

@@ -73,15 +73,19 @@ def parse_settings(
     given = _given(layout, words)
     base = {name: f.default or 0 for name, f in layout.header.items()} if current is None else dict(current)
     values = {**base, **given}
-    unread = [layout.header[name] for name in given if not layout.header[name].used]
-    notes = [f"{field.name}: {field.description}" for field in unread if given[field.name] != (field.default or 0)]
-    notes += _meant(layout, words, given)
+    notes = [*_unread(layout, given), *_meant(layout, words, given)]
     notes += [note for name, raw in given.items() for note in differences(layout, name, raw, rivals)]
     if current is None or any(name.startswith("ewl") for name in given):
         begun = "ewl_scan_mode" in given and not base.get("ewl_scan_mode")
         fit_scan(layout, values, given, notes, derive=current is None or begun)
     notes += _wrong_on_card(layout, {name: raw for name, raw in values.items() if name not in given})
     return Settings(values, tuple(notes))
+
+
+def _unread(layout: Layout, given: Mapping[str, int]) -> list[str]:
+    """Say which settings no firmware of this layout reads, where they are given a value."""
+    fields = [layout.header[name] for name in given if not layout.header[name].used]
+    return [f"{field.name}: {field.description}" for field in fields if given[field.name] != (field.default or 0)]
 
 
 def _wrong_on_card(layout: Layout, values: Mapping[str, int]) -> list[str]:
