@@ -155,7 +155,7 @@ class Build:
     failed_writes: int = 16
     # the clocks
     fs: float | None = None
-    ticks_per_ms: tuple[int, ...] = (1,)
+    ticks_per_ms: tuple[float, ...] = (1,)
     clock: str = "recording"
     write_clock: tuple[int, int] = (0, 0)
     remote_edge: tuple[int, int] = (10, 14)

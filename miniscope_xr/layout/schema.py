@@ -203,7 +203,7 @@ BUILD = Schema({
     "ring": whole(0, 1 << 10), "drop_step": _COUNT, "overflow": one_of("lap", "pool"),
     "leftovers": one_of("ring", "frame"), "write_waits": whole(0, 64), "driver_timeout": _driver_timeout,
     "failed_writes": whole(1, 4096), "remote_edge": _milliseconds,
-    "fs": positive, "ticks_per_ms": list_of(whole(1, 1000), "clock ticks in a ms"),
+    "fs": positive, "ticks_per_ms": list_of(positive, "clock ticks in a ms"),
     "clock": one_of("recording", "power-on"), "write_clock": partial(_range, -1000, 1000),
     "config_written": list_of(one_of("power-on", "stop", "timed stop"), "moments"), "config_frame": _frame,
     "stale_config": flag, "restarts": flag, "sizes": list_of(list_of(_SIDE, "width and height", 2), "frame sizes"),

@@ -92,6 +92,23 @@ def test_frames_of_no_known_size_are_said_to_be(tmp_path: Path, open_card: Any) 
     assert any("no known frame size has the 40000 bytes" in said for said in ds.warnings)
 
 
+@pytest.mark.parametrize("ticks", [0.1, 32.768])
+def test_a_clock_counts_as_many_ticks_in_a_ms_as_the_layout_says(ticks: float, tmp_path: Path, open_card: Any) -> None:
+    card = simulate(PLAIN, frames=20, seed=8)
+    data = bytearray(card.data)
+    for buffer in card.buffers:
+        words = np.frombuffer(data, "<u4", 12, buffer.sector * SECTOR)
+        words[[7, 9]] = (words[[7, 9]] * ticks).astype("<u4")
+    path = tmp_path / "card.img"
+    path.write_bytes(data)
+    ds = open_card(path, layout=layout({"ticks_per_ms": [ticks]}))
+    first = [buffer.words[7] for buffer in card.buffers if not buffer.index]
+    times = ds.time.values.astype("timedelta64[ms]").astype(int)
+    assert np.abs(times - first).max() <= max(1, 1 / ticks)
+    np.testing.assert_array_equal(ds.video, card.expected()[1])
+    assert "warnings" not in ds.attrs
+
+
 def without_last_parts(card: SimulatedCard) -> bytes:
     """A card of a firmware that writes the full buffers of each frame only."""
     size, out = 40 * SECTOR, bytearray(card.data[: 1024 * SECTOR])
