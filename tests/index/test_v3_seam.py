@@ -136,9 +136,10 @@ def test_frames_in_front_of_a_stall_of_the_older_recording_keep_its_clock() -> N
     assert as_theirs(_card(_clock(50, range(9)) + times[9:]), range(9), range(9, 30), 20) is None
 
 
-def test_a_late_first_frame_shows_no_clock() -> None:
-    times = [574, *_clock(603, range(1, 8)), *_clock(313, range(8, 14))]
-    assert seam_by_clock(_card(times), range(14), 20) == (8, None)
+def test_a_late_first_frame_behind_a_gone_front_shows_no_clock() -> None:
+    times = [0] * 5 + [574, *_clock(353, range(6, 13)), *_clock(63, range(13, 19))]
+    assert seam_by_clock(_card(times), range(5, 19), 20) == (13, None)
+    assert seam_by_clock(_card([36, *_clock(65, range(1, 19))]), range(19), 20) == (1, None)
 
 
 def test_a_stall_before_the_last_frames_is_no_small_step() -> None:
