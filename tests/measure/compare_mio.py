@@ -300,9 +300,9 @@ also those of footers, words that drift or stick in all headers, cuts, splices, 
 blocks, new file systems, swapped sectors and buffers, random headers, shifted sectors), several at once, and reads
 each by both indexes and in one more way (dataset, tree, filled gaps, check, info, a cursor, rows in another order,
 another layout, a copy, what `rescue` makes of it). Only errors of this package may come out, no card of 8 MB may take
-2 s or 200 MB more than its size, a copy holds the same recordings, a frame is the same whatever is read with it, and
-every pixel that is not 0 must lie in a buffer whose header names its frame and place, which is derived from the bytes
-a second time. A short run is part of the tests.
+2 s or 200 MB more than its size, a copy holds the same recordings, a frame of which the same buffers are there is the
+same whatever is read with it, and every pixel that is not 0 must lie in a buffer whose header names its frame and
+place, which is derived from the bytes a second time. A short run is part of the tests.
 """
 COLUMNS = (
     "| card | cards | frames | mio: exact | wrong | missing | mio says | ours: exact | wrong | missing | we say |\n"

@@ -522,8 +522,12 @@ def _filled(path: Path, data: bytes) -> None:
         _judge_dataset(data, ds.isel(frame=slice(0, 12)))
 
 
-def _rows(path: Path) -> None:
-    """Frames are the same in any order, and whatever is read with them."""
+def _rows(path: Path) -> str:
+    """Frames are the same in any order; what is there may be told by the others that are read.
+
+    A clock that was learnt from a time with a flipped bit is found wrong only where frames are read that show it.
+    """
+    outcome = "read"
     with contextlib.closing(OpenCard(path)) as card:
         recording = card.index.recordings[0]
         store = OpenRecording(card, recording)
@@ -532,9 +536,12 @@ def _rows(path: Path) -> None:
         for some in (rows[::-1], rows[1::3], rows[len(rows) // 2 :]):
             again = OpenRecording(card, recording)
             said = again.describe(some)
-            assert (again.pixels(some) == pixels[some]).all(), "pixels depend on the rows that are read with them"
-            for name in ("frame_num", "present", "complete"):
-                assert (getattr(said, name) == getattr(described, name)[some]).all(), f"{name} depends on the rows"
+            assert (said.frame_num == described.frame_num[some]).all(), "numbers depend on the rows"
+            same = said.present == described.present[some]
+            assert (said.complete == described.complete[some])[same].all(), "what is complete depends on the rows"
+            assert (again.pixels(some) == pixels[some])[same].all(), "pixels depend on the rows"
+            outcome = outcome if same.all() else "what is there depends on the rows"
+    return outcome
 
 
 def _cursor(path: Path) -> None:
@@ -618,11 +625,10 @@ def read(path: Path, data: bytes, done: Callable[[str, str], None], turn: int | 
     both, more = ways(path, data, turn or len(data))
     for name, way in both + (more if turn is None else [more[turn % len(more)]]):
         try:
-            way()
+            outcome = way() or "read"
         except MiniscopeError as error:
-            done(name, type(error).__name__)
-        else:
-            done(name, "read")
+            outcome = type(error).__name__
+        done(name, outcome)
 
 
 # -- the long run ---------------------------------------------------------------------------------------------------
