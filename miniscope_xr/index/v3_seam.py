@@ -149,7 +149,7 @@ def _step(
         k = int(frames[n_th])
         too_early = n_th >= _ALIKE and phase[n_th] < phase[:n_th].min() - tolerance  # which no card makes it
         skips = times[n_th] - times[n_th - 1] > period * (frames[n_th] - frames[n_th - 1]) + camera - tolerance
-        shown = n_th > 1 or not frames[0]  # the first one that is left of those behind a gone front may be late
+        shown = n_th > 1 or k == 1  # one frame alone may be late where others around it are gone
         never = shown and phase[:n_th].max() < after - tolerance
         for_good = settled and not skips and never  # a busy card catches up
         if too_early or for_good or (settled and was_settled):
