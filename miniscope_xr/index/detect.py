@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any, Protocol, TypeVar
 
@@ -47,7 +48,11 @@ def detect(source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, Any
     if found is not None:
         return found
     if unreadable := preferred([card for card in cards if card.state is State.HEADERS_ONLY]):
-        raise _unreadable(unreadable[0])
+        begun_by_any = [replace(card, state=State.HEADERS_ONLY) for card in cards if card.layout.buffer]
+        shown = shown_behind(front, begun_by_any)  # a bit flipped in the first header
+        if shown is None:
+            raise _unreadable(unreadable[0])
+        return with_settings(front, shown)
     blank = _blank_ones(cards)
     counts = any(card.config and card.config["n_buffers_recorded"] for card in cards)
     if not blank or counts or not all(_begins_blank(front, card.layout) for card in blank):

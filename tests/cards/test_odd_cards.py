@@ -433,3 +433,14 @@ def test_sectors_damaged_shortly_behind_a_drop_leave_no_frame_unnamed(
         lacking = set(card.expected()[0].tolist()) - set(ds.frame_num.values.tolist())
         assert all(names(frame, ds.warnings) for frame in lacking)
         assert not any("an older recording begins in frame" in said for said in ds.attrs.get("warnings", []))
+
+
+@pytest.mark.parametrize("bit", [0, 1])
+def test_a_flipped_length_in_the_first_header_of_2026_makes_no_blank_card(
+    bit: int, tmp_path: Path, open_card: Any
+) -> None:
+    card = simulate("v4-wirefree-2026", frames=12, seed=4, events=[PowerLoss(buffer=52)])
+    path = tmp_path / "card.img"
+    path.write_bytes(with_words(card, card.buffers[0].sector * 512, {0: 12 ^ 1 << bit}))
+    for index in ("bisect", "scan"):
+        np.testing.assert_array_equal(open_card(path, index=index).frame_num, card.expected()[0])
