@@ -270,7 +270,7 @@ def build_index(
         raise failed
     front_gone = card.start is not None
     systems = made_since(source, found[0], card.layout.sectors.config, front_gone)
-    recordings = with_overwritten(source, *found[:2], systems, front_gone, card.own)
+    recordings = with_overwritten(source, *found[:2], systems, front_gone, card.own, card.framing.build.failed_writes)
     return replace(card, recordings=recordings, file_systems=tuple(systems))
 
 

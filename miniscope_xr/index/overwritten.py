@@ -19,6 +19,7 @@ from miniscope_xr.source.base import Readable
 
 Lost = tuple[int, int, int]
 """Buffers lost, and the first and last frame that lack them."""
+_OTHER = "other data"
 
 
 def made_since(
@@ -37,7 +38,7 @@ def made_since(
 
 def with_overwritten(
     source: Readable, recordings: Sequence[Recording], holes: Sequence[tuple[int, int]],
-    systems: Sequence[FileSystem], front_gone: bool, own: Sequence[int] = (),
+    systems: Sequence[FileSystem], front_gone: bool, own: Sequence[int], refused: int,
 ) -> tuple[Recording, ...]:  # fmt: skip
     """Recordings that know which of their sectors were overwritten, with a sentence for each thing that did it.
 
@@ -54,8 +55,12 @@ def with_overwritten(
         The sectors before the data are not a Miniscope's any more.
     own
         Sectors that hold the card's settings and counts.
+    refused
+        Buffers that the firmware may lose in a row while the card refuses to write: whole ones, in whose place others
+        may lie.
     """
-    return tuple(_under_own(_with_overwritten(source, each, systems, holes, front_gone), own) for each in recordings)
+    told = [_with_overwritten(source, each, systems, holes, front_gone, refused) for each in recordings]
+    return tuple(_under_own(each, own) for each in told)
 
 
 def _under_own(recording: Recording, own: Sequence[int]) -> Recording:
@@ -70,7 +75,7 @@ def _under_own(recording: Recording, own: Sequence[int]) -> Recording:
 
 def _with_overwritten(
     source: Readable, recording: Recording, systems: Sequence[FileSystem], holes: Sequence[tuple[int, int]],
-    front_gone: bool,
+    front_gone: bool, refused: int,
 ) -> Recording:  # fmt: skip
     start, stop = recording.start_sector, recording.end_sector
     said, written, covered = [], [], []
@@ -92,8 +97,9 @@ def _with_overwritten(
             continue  # named above
         tail = _blank_before(source, recording.runs, first)
         written += [(tail, first)] if tail < first else []
-        lost = _lost(recording.runs, [(first, end)])
-        said.append(f"sectors {first} to {end - 1} hold {_content(source, first)} in place of {_counted(lost)}")
+        lost, content = _lost(recording.runs, [(first, end)]), _content(source, first)
+        reach = _may_reach(recording.runs, first, end) if content == _OTHER and lost[0] > refused else ""
+        said.append(f"sectors {first} to {end - 1} hold {content} in place of {_counted(lost)}{reach}")
     for first, end, said_of in _displaced(recording.runs):
         written.append((first, end))
         said.append(said_of)
@@ -214,9 +220,27 @@ def blank_sectors(data: bytes) -> int:
     return 0
 
 
+def _may_reach(runs: Sequence[Run], first: int, end: int) -> str:
+    """What to say of the buffer beside other data that keeps its header, or footer, where they begin or end within it.
+
+    Example: a file that was copied to the card takes sectors 5000 to 5999. The header in sector 4980 is whole, and so
+    are the first of its buffer's pixels; those in sectors 5000 to 5025 are the file's, and nothing on the card says so.
+    """
+    if runs[0].cut.head:
+        run = next((run for run in reversed(runs) if run.sector < first), None)
+        where, sector = "before", first - 1
+    else:
+        run = next((run for run in runs if run.end_sector > end), None)
+        where, sector = "behind", end
+    if run is None:
+        return ""
+    frame = run.frame_of(buffer_at(run, min(max(sector, run.sector), run.end_sector - 1)))
+    return f"; it is in doubt whether they reach into the buffer {where} them, of frame {frame}"
+
+
 def _content(source: Readable, sector: int) -> str:
     """What is in a sector, in words."""
     data = source.read(sector * SECTOR, SECTOR)
     if not any(data):
         return "zeros"
-    return "nothing but 0xFF" if not data.strip(b"\xff") else "other data"
+    return "nothing but 0xFF" if not data.strip(b"\xff") else _OTHER

@@ -26,6 +26,12 @@ KINDS: dict[str, dict[str, Any]] = {
 V3: dict[str, dict[str, Any]] = {
     "v3": {"layout": "v3-wirefree", "frames": 20},
     "v3, battery died": {"layout": "v3-wirefree", "frames": 20, "settings": {"record_length": 60}},
+    "v3, battery died, long": {
+        "layout": "v3-wirefree",
+        "build": "352x240",
+        "frames": 80,
+        "settings": {"record_length": 60},
+    },
     "v3, 352x240": {"layout": "v3-wirefree", "build": "352x240", "frames": 20},
 }
 # sectors overwritten, as parts of the card: where a file system begins, and how far it reaches
@@ -109,6 +115,25 @@ def test_a_buffer_within_which_a_hole_begins_is_not_whole(
         ds = open_card(tmp_path / "card.img")
         alone = [bool(ds.complete[row]) for row in range(ds.sizes["frame"])]  # each by a read of its own
         assert alone == ds.complete.values.tolist()
+
+
+@pytest.mark.parametrize("kind", ["v4, battery died", "DAQ", "v3, battery died, long"])
+def test_other_data_may_reach_into_the_buffer_beside_them_whose_header_is_whole(
+    kind: str, made: Any, tmp_path: Path, open_card: Any
+) -> None:
+    """Half of a frame's last buffer is somebody's, of a v3 frame the first half: no header tells, a doubt does."""
+    card = made(kind)
+    data = np.frombuffer(card.data, np.uint8).copy()
+    numbers = sorted({b.frame_num for b in card.buffers})
+    frame = numbers[len(numbers) // 2]
+    last = [b for b in card.buffers if b.frame_num == frame][-1]
+    middle, stretch = last.sector + last.n_sectors // 2, last.n_sectors * len(card.buffers) // 3
+    first, end = (middle - stretch, middle) if "v3" in kind else (middle, middle + stretch)
+    noise = np.random.default_rng(1).integers(0, 256, (end - first) * SECTOR, np.uint8)
+    data[first * SECTOR : end * SECTOR] = noise
+    data.tofile(tmp_path / "card.img")
+    said = open_card(tmp_path / "card.img").attrs["warnings"]
+    assert any("in doubt" in each and each.endswith(f"of frame {frame}") for each in said), said
 
 
 @pytest.mark.slow
