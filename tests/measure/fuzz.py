@@ -393,8 +393,9 @@ def _footers(words: np.ndarray[Any, Any], phase: int, length: int, seen: Seen, o
     """Frames that a footer names: its number is the last word of the frame, wherever that ends."""
     size = seen.width * seen.height
     at = np.flatnonzero(np.isin(words[127::128], seen.frame_num)) * 128 + 127
-    if not on_sectors:  # and stands behind a line count
-        at = np.flatnonzero(words[:-2] - np.uint32(1) < 4095) + 2
+    if not on_sectors:  # and stands behind two other words, one of which may be damaged: a small one, and a line count
+        small, lines = words[:-3] - np.uint32(1) < 63, words[1:-2] - np.uint32(1) < 4095
+        at = np.flatnonzero(small | lines) + 3
         at = at[np.isin(words[at], seen.frame_num)]
     ends = 4 * (at + 1) + phase
     for number, end in zip(words[at].tolist(), ends.tolist(), strict=True):
