@@ -70,7 +70,7 @@ def _told(finder: Finder, data: bytes, places: list[int]) -> Ints:
 def _places(data: bytes, words: Sequence[int], before: int) -> list[int]:
     """Bytes at which one of some words stands, each ``before`` bytes off; not more of one than are worth a look.
 
-    ``bytes.find`` takes ten times as long where most bytes are zeros, and most of a card is.
+    ``bytes.find`` takes several times as long where most bytes are zeros, and most of a card is.
     """
     found = [np.zeros(0, np.int64)]
     for word in words:
