@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from dataclasses import replace
 
 from miniscope_xr.index.ends import Ends
@@ -12,6 +13,7 @@ from miniscope_xr.index.runs import Header, Run, cut_at, ended_at
 from miniscope_xr.layout import SECTOR
 
 _TRIED = 128  # headers from which buffers are followed to the count: more stand behind no hole, but on a ruined card
+_COPIES = 4  # of one header: the buffer behind it leads on as well
 NOT_HERE = -1  # the recording that the card's count is of is not among those found
 
 
@@ -69,14 +71,14 @@ class Chains(Ends):
 
     def _behind_hole(self, runs: list[Run], limit: int) -> list[Run] | None:
         """The card's last recording, where its beginning was overwritten: the buffers that end at the card's count."""
-        looked, tried = runs[-1].end_sector, 0
+        looked, tried = runs[-1].end_sector, Counter[Header]()
         ends: list[Run] | None = None
 
         def accept(sector: int, header: Header) -> bool:
-            nonlocal looked, ends, tried
-            if sector < looked or not 0 < header.written < limit or tried == _TRIED:
+            nonlocal looked, ends
+            if sector < looked or tried[header] == _COPIES or tried.total() == _TRIED:
                 return False
-            tried += 1
+            tried[header] += 1
             chain = self.walker.runs(sector, header, limit)
             looked = chain[-1].end_sector
             behind = self.headers.at(looked)
@@ -85,7 +87,7 @@ class Chains(Ends):
             ends = chain if chain[-1].end_place == limit and whole and not goes_on else None
             return ends is not None
 
-        self.headers.beyond(looked, self.end_sector, self.card.framing.full_sectors, accept)
+        self.headers.beyond(looked, self.end_sector, self.card.framing.full_sectors, range(1, limit), accept)
         return ends
 
     def _around_hole(self, runs: list[Run], hidden: list[Run], limit: int) -> tuple[list[Run], list[Run]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -147,40 +147,36 @@ class HeaderReader:
         self, start: int, stop: int, written: range, accept: Callable[[Header], bool] = lambda header: True
     ) -> tuple[int, Header] | None:
         """The first sector in [start, stop) whose header has a place in ``written`` and is accepted; one large read."""
-        data = self.source.read(start * SECTOR, (stop - start) * SECTOR)
-        count = max(len(data) - self.dtype.itemsize + SECTOR, 0) // SECTOR
-        rows = np.ndarray(count, self.dtype, data, strides=SECTOR)
-        places = rows["write_buffer_count"]
-        for k in np.flatnonzero((rows["length"] == self.marker) & (places >= written.start) & (places < written.stop)):
-            header = self.parse(data[int(k) * SECTOR : int(k) * SECTOR + self.dtype.itemsize])
-            if header is not None and accept(header):
-                return start + int(k), header
-        return None
+        return next((hit for hit in self._in(start, stop, written) if accept(hit[1])), None)
 
     def beyond(
-        self, start: int, stop: int, window: int, accept: Callable[[int, Header], bool]
+        self, start: int, stop: int, window: int, written: range, accept: Callable[[int, Header], bool]
     ) -> tuple[int, Header] | None:
-        """The first accepted header behind a hole that begins at ``start``, found by :func:`gallop`.
+        """The first accepted header behind a hole that begins at ``start``, its place in ``written``: :func:`gallop`.
 
         Every ``window`` sectors of a recording hold a header.
         """
         window = max(window, HOLE_WINDOW)
 
         def look(at: int) -> tuple[int, Header] | None:
-            return self._first_in(at, min(at + window, stop), accept)
+            for sector, header in self._in(at, min(at + window, stop), written):
+                if accept(sector, header):
+                    return sector, header
+            return None
 
         return gallop(look, start, stop, window)
 
-    def _first_in(self, start: int, stop: int, accept: Callable[[int, Header], bool]) -> tuple[int, Header] | None:
-        """The first accepted header in [start, stop), or None; one read, and what ``accept`` reads."""
+    def _in(self, start: int, stop: int, written: range) -> Iterator[tuple[int, Header]]:
+        """Headers in [start, stop) whose place is in ``written``, and their sectors; one large read."""
         data = self.source.read(start * SECTOR, (stop - start) * SECTOR)
         count = max(len(data) - self.dtype.itemsize + SECTOR, 0) // SECTOR
-        lengths = np.ndarray(count, "<u4", data, strides=SECTOR) if count else np.zeros(0, "<u4")
-        for k in np.flatnonzero(lengths == self.marker).tolist():
+        rows = np.ndarray(count, self.dtype, data, strides=SECTOR) if count else np.zeros(0, self.dtype)
+        places = rows["write_buffer_count"]
+        there = (rows["length"] == self.marker) & (places >= written.start) & (places < written.stop)
+        for k in np.flatnonzero(there).tolist():
             header = self.parse(data[k * SECTOR : k * SECTOR + self.dtype.itemsize])
-            if header is not None and accept(start + k, header):
-                return start + k, header
-        return None
+            if header is not None:
+                yield start + k, header
 
 
 @lru_cache(maxsize=256)

@@ -171,16 +171,15 @@ class Walker(Extents):
 
         def accept(sector: int, header: Header) -> bool:
             return (
-                header.written >= last.end_place
-                and (limit is None or header.written < limit)
-                and self._follows(last, header)
+                self._follows(last, header)
                 and self.clock.fits(found, header)
                 and (self._confirmed(sector, header) or header.written + 1 == limit)
                 and not self._behind_older(last, sector, header)
             )
 
         sector = last.sector_of(last.count - 1)
-        hit = self.headers.beyond(sector + 1, self.end_sector, self.framing.full_sectors, accept)
+        places = range(last.end_place, 1 << 32 if limit is None else limit)
+        hit = self.headers.beyond(sector + 1, self.end_sector, self.framing.full_sectors, places, accept)
         within = hit is not None and (hit[0] < last.end_sector or hit[1].written == last.end_place)
         if hit is not None and within:  # something is missing in the last buffer, or was put into it
             found[:] = ended_at(found, hit[0], self.headers.at(sector))

@@ -16,6 +16,7 @@ from miniscope_xr.errors import CardReadError, NotACardError
 from miniscope_xr.index.ahead import Ahead
 from miniscope_xr.index.build import build_index
 from miniscope_xr.index.front import Card
+from miniscope_xr.index.headers import HeaderReader
 from miniscope_xr.source.base import Through
 from miniscope_xr.source.open import open_device
 from miniscope_xr.source.owned import OwnedSource
@@ -220,3 +221,23 @@ def test_opening_holds_the_descriptor_and_asks_for_it_few_times(
     monkeypatch.setattr(OwnedSource, "_acquire", lambda self: asked.append(self.path) or acquire(self))
     OpenCard(path).close()
     assert len(asked) <= 4
+
+
+@pytest.mark.parametrize("behind", [(90, 60), (60, 90), (60,)])
+def test_copies_of_a_few_headers_are_not_followed_from_each_to_the_end(
+    behind: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = simulate(frames=60)
+    image = bytearray(card.data)
+    copied = [image[(at := card.buffers[k].sector * SECTOR) : at + SECTOR] for k in behind]
+    start = card.buffers[100].sector
+    for sector in range(start, len(image) // SECTOR):  # a worn card: it says the same of sector after sector
+        image[sector * SECTOR : (sector + 1) * SECTOR] = copied[sector % len(copied)]
+    path = tmp_path / "copies.img"
+    path.write_bytes(image)
+    looked: list[int] = []
+    parse = HeaderReader.parse
+    monkeypatch.setattr(HeaderReader, "parse", lambda reader, data: looked.append(1) or parse(reader, data))
+    found, _ = opened(path)
+    assert found.recordings[0].n_buffers == 100
+    assert len(looked) < 5 * (len(image) // SECTOR - start)
