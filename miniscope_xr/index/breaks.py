@@ -10,7 +10,7 @@ from statistics import median
 
 import numpy as np
 
-from miniscope_xr.index.clock import due
+from miniscope_xr.index.clock import due, edges_in
 from miniscope_xr.index.evidence import CLOCK_FRAMES, CLOCK_STEP, Evidence
 from miniscope_xr.index.runs import Header, Run
 
@@ -122,11 +122,9 @@ class Breaks(Evidence):
         if abs(off - round(off)) * period <= tolerance:
             return True
         behind = (time + period - header.time) / self.ticks  # edges of a remote: the buffer before lacks interrupts too
-        least, most = self.headers.framing.build.remote_edge
+        edges = edges_in(behind, self.headers.framing.build.remote_edge)
         last = runs[number - 1]
-        return last.odd and (
-            any(n * least <= behind <= n * most for n in (1, 2)) or self._next_in_time(here, last.first, header)
-        )
+        return last.odd and (bool(edges) or self._next_in_time(here, last.first, header))
 
     def _same_losses(self, runs: list[Run], number: int) -> bool:
         """Whether a header fits behind an odd one only if both are of a recording that lost this many buffers before.
@@ -203,11 +201,9 @@ class Breaks(Evidence):
         start = run.count - 1 - run.index_of(run.count - 1)
         levels = (self._deviation(run, i, start) for i in range(max(start, 1), run.count))
         known = [level / self.ticks for level in levels if level is not None]
-        least, most = self.headers.framing.build.remote_edge
+        edges = [edges_in(-level, self.headers.framing.build.remote_edge, spread=1) for level in known]
         for n in (1, 2):
-            low, high = n * least - 1, n * most + 1
-            stop = next((k for k, level in enumerate(known) if not low <= -level <= high), len(known))
-            behind = known[:stop]
+            behind = known[: next((k for k, cost in enumerate(edges) if cost != n), len(known))]
             if len(behind) > 1 and max(behind) - min(behind) <= _STEADY:
                 return self.ticks * median(behind)
         return 0.0

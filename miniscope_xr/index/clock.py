@@ -172,6 +172,19 @@ def due(known: Sequence[tuple[int, int]], ticks: float) -> tuple[float, float] |
     return (float(np.median(near)), period) if period > 0 else None
 
 
+def edges_in(lost: float, edge_ms: tuple[int, int], most: int = 2, spread: float = 0.0) -> int:
+    """How many edges of a remote, up to ``most``, would cost the clock ``lost`` ms; 0 where no such number does.
+
+    ``edge_ms`` is what a build loses at each (0 to 0: nothing), ``spread`` what the times compared may be off.
+
+    >>> edges_in(24.0, (10, 14)), edges_in(17.0, (10, 14)), edges_in(0.0, (0, 0))
+    (2, 0, 0)
+    """
+    least, high = edge_ms
+    some = range(1, most + 1) if high else ()
+    return next((n for n in some if n * least - spread <= lost <= n * high + spread), 0)
+
+
 # -- the clock of a recording, from headers in hand --------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ tells the two apart: what is behind is then in doubt, and not returned.
 from __future__ import annotations
 
 from miniscope_xr.index.breaks import Breaks
+from miniscope_xr.index.clock import edges_in
 from miniscope_xr.index.runs import Header, Run
 
 
@@ -24,6 +25,8 @@ class Edges(Breaks):
         last, behind = self._first_there(before, range(k, -1, -1)), self._first_there(run, range(i, run.count))
         a, b = self.headers.at(before.sector_of(last)), self.headers.at(run.sector_of(behind))
         if a is None or b is None or not self._same_state(a, b) or before.sector_of(last) >= run.sector_of(behind):
+            return []
+        if not self.headers.framing.build.remote_edge[1]:
             return []
         if last < k or behind > i or run.sector > before.end_sector:  # a hole
             told = self._loses_over(runs, a, b)
@@ -48,8 +51,8 @@ class Edges(Breaks):
 
     def _one_edge(self, run: Run, i: int) -> bool:
         """Whether the clock loses as many ms in front of a frame as one edge costs; within one it costs buffers too."""
-        least, most = self.headers.framing.build.remote_edge
-        return not run.index_of(i) and least <= -(self._step(run, i) or 0.0) / self.ticks <= most
+        lost = -(self._step(run, i) or 0.0) / self.ticks
+        return not run.index_of(i) and edges_in(lost, self.headers.framing.build.remote_edge) == 1
 
     def _loses(self, runs: list[Run], number: int, a: Header, b: Header) -> bool:
         """Whether buffer ``b`` follows buffer ``a`` in its counts, and comes not later than it would without edges."""
@@ -67,5 +70,4 @@ class Edges(Breaks):
             return False
         took = clock.period * (b.frame - a.frame) + float(clock.offsets[b.index] - clock.offsets[a.index])
         lost = (took - (b.time - a.time)) / self.ticks
-        least, most = self.headers.framing.build.remote_edge
-        return any(n * least - 1 <= lost <= n * most + 1 for n in (1, 2))
+        return edges_in(lost, self.headers.framing.build.remote_edge, spread=1) > 0

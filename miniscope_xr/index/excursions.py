@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from miniscope_xr.index.clock import edges_in
 from miniscope_xr.layout import Build
 from miniscope_xr.layout.arrays import Bools, Floats, Ints
 
@@ -112,9 +113,9 @@ def _strays(
     early = float(np.median(before))
     if not len(behind):
         lost, edges = (early - level) / ticks, _EDGES if size > 2 else 1
-        edge = any(n * edge_ms[0] - 1 <= lost <= n * edge_ms[1] + 1 for n in range(1, edges + 1))
+        edge = edges_in(lost, edge_ms, edges, spread=1) > 0
         latest = float(before[-1])  # ticks go on being lost: the one before is behind already
-        edge |= early - latest > tolerance and 0 <= (latest - level) / ticks <= 2 * edge_ms[1]
+        edge |= edge_ms[1] > 0 and early - latest > tolerance and 0 <= (latest - level) / ticks <= 2 * edge_ms[1]
         last = end == Behind.ENDS and len(before) > 2 * size
         return bool(last and abs(level - early) > tolerance and not edge)
     late = float(np.median(behind))

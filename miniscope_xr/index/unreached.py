@@ -16,6 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from miniscope_xr.index.clock import edges_in
 from miniscope_xr.index.evidence import CLOCK_STEP, Evidence
 from miniscope_xr.index.runs import Run
 from miniscope_xr.layout.arrays import Floats
@@ -141,8 +142,7 @@ class Unreached(Evidence):
         jump = float(np.median(tail))
         if self._written_before(run, start + first):
             return start + first
-        least, most = self.headers.framing.build.remote_edge
-        lost = any(n * least <= -jump / self.ticks <= n * most for n in (1, 2))
+        lost = edges_in(-jump / self.ticks, self.headers.framing.build.remote_edge) > 0
         waits = np.abs(np.diff(model.offsets) - jump) <= tolerance
         return None if lost or waits.any() or self._flipped(run, tail, start + first, jump) else start + first
 
