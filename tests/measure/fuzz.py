@@ -405,14 +405,15 @@ def _footers(words: np.ndarray[Any, Any], phase: int, length: int, seen: Seen, o
 
 def _headers(words: np.ndarray[Any, Any], phase: int, length: int, seen: Seen, on_sectors: bool) -> Vouched:
     """Buffers that a header names."""
-    step, sizes = 128 if on_sectors else 1, seen.layout.header_words
+    step = 128 if on_sectors else 1
+    sizes = {n: n for n in seen.layout.header_words} | {b.marker: b.header_words for b in seen.layout.builds}
     first = words[:-9:step]
     at = np.flatnonzero((first >= min(sizes)) & (first <= max(sizes))) * step
-    at = at[np.isin(words[at], sizes) & np.isin(words[at + 2], seen.frame_num) & (words[at + 4] < 64)]
-    for head, number, index, n, place in zip(
+    at = at[np.isin(words[at], list(sizes)) & np.isin(words[at + 2], seen.frame_num) & (words[at + 4] < 64)]
+    for marker, number, index, n, place in zip(
         *(words[at + k].tolist() for k in (0, 2, 4, 8)), (4 * at + phase).tolist(), strict=True
     ):
-        payload, offset = seen.buffer_size - 4 * head, place + 4 * head
+        payload, offset = seen.buffer_size - 4 * sizes[marker], place + 4 * sizes[marker]
         if n <= payload:
             yield number, index * payload, min(n, length - offset), offset
 
