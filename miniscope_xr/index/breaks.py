@@ -146,7 +146,8 @@ class Breaks(Evidence):
         """Ticks from the last buffer of a frame to the first of the next one, in the last frames of a run."""
         size = len(run.cut)
         first = (-run.first.index) % size
-        ends = ((self._header(run, i - 1), self._header(run, i)) for i in range(first + size, run.count, size))
+        last = range(first + size, run.count, size)[-2 * CLOCK_FRAMES :]  # some of them may not be on the card
+        ends = ((self._header(run, i - 1), self._header(run, i)) for i in last)
         return [end.time - start.time for start, end in ends if start and end][-CLOCK_FRAMES:]
 
     def _next_in_time(self, like: Run, a: Header, b: Header) -> bool:

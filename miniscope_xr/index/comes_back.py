@@ -33,7 +33,7 @@ class ComesBack(Evidence):
 
         None where the clock is another's for good, or nothing tells. As many are looked at as writes fail in a row.
         """
-        if not self.close or run.odd or not seam:
+        if run.odd or not seam:
             return None
         size, most = len(run.cut), self.headers.framing.build.failed_writes
         start = max((seam - _MOST) // size * size + (-run.first.index) % size, 0) if seam > _MOST else 0
@@ -72,10 +72,11 @@ class ComesBack(Evidence):
         Writes failed there. Only where the two clocks are clearly apart, and more buffers keep this recording's.
         """
         whole = replace(run, count=seam)
-        size, start = len(run.cut), (-run.first.index) % len(run.cut)
+        size = len(run.cut)
+        start = max(seam - _MOST, 0) // size * size + (-run.first.index) % size
         stop = min(seam + _BEHIND * size, run.count)
-        told = self._clock_of(run).left(lambda k: self._times(run, k), start, stop) if self.close else None
-        if told is None or seam > _MOST or not np.isfinite(told[1][seam - start :]).any():
+        told = self._clock_of(run).left(lambda k: self._times(run, k), start, stop)
+        if told is None or not np.isfinite(told[1][seam - start :]).any():
             return [whole]
         _, left, model = told
         ours, behind = left[: seam - start], left[seam - start :]

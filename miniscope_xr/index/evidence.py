@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from statistics import median
 
 import numpy as np
@@ -46,6 +47,18 @@ class Evidence(Strays):
         self._links: dict[tuple[int, int], bool | None] = {}
         self._waits: dict[int, bool] = {}  # by sector of a run
         self._kept: dict[int, bool] = {}  # by number of a run: whether it can follow the one before it
+
+    @contextmanager
+    def closely(self) -> Iterator[None]:
+        """Look at a few buffers of a long recording as at all those of a short one."""
+        before, self.close = self.close, True
+        if not before:
+            self._links.clear()
+            self._kept.clear()
+        try:
+            yield
+        finally:
+            self.close = before
 
     def link(self, run: Run, i: int) -> bool | None:
         """Whether the leftovers behind buffer ``i`` repeat the buffer one ring earlier; None: nothing to compare."""

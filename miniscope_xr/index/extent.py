@@ -85,7 +85,7 @@ class Extents:
         long ones at even distances.
         """
         if self.headers.whole(run, count):
-            self.headers.fetch(run, count)
+            self.headers.fetch(run, range(count))
             return self._extent_by_scan(run, count)
         marks = np.linspace(0, count - 1, _MARKS, dtype=np.int64).tolist()
         good = 0

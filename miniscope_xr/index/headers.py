@@ -123,24 +123,24 @@ class HeaderReader:
         few = count <= _FRAMES * len(run.cut)
         return few and (run.sector_of(count - 1) - run.sector) * SECTOR <= _BYTES
 
-    def fetch(self, run: Run, count: int) -> None:
-        """Read the headers of a run's first buffers ahead, and the leftovers that tell whether they belong together."""
-        if self._ahead.get((run.sector, run.cut), 0) >= count:
+    def fetch(self, run: Run, buffers: range) -> None:
+        """Read the headers of some buffers of a run ahead, and the leftovers that tell whether they belong together."""
+        if buffers.stop <= self._ahead.get((run.sector, run.cut), 0):
             return
-        self._ahead[run.sector, run.cut] = count
-        i = np.arange(count)
-        at = run.sectors_of(i) * SECTOR
-        places = [np.stack([at, np.full(count, SECTOR)], axis=1)]
-        ring, size = self.framing.repeats, len(run.cut)
-        data_end = self.framing.head + run.cut.arrays[0][(run.first.index - run.cut.first + i) % size]
-        end = np.array(run.cut.sectors)[(run.first.index - run.cut.first + i) % size] * SECTOR
-        short = i[ring:][(data_end < end)[ring:]] if ring else i[:0]
-        before = short - ring
-        while len(short) and (over := (before >= 0) & (data_end[before] < end[short])).any():
+        if not buffers.start:
+            self._ahead[run.sector, run.cut] = buffers.stop
+        i = np.arange(buffers.start, buffers.stop)
+        places = [np.stack([run.sectors_of(i) * SECTOR, np.full(len(i), SECTOR)], axis=1)]
+        ring, first = self.framing.repeats, run.first.index - run.cut.first
+        data_end, end = self.framing.head + run.cut.arrays[0], np.array(run.cut.sectors) * SECTOR
+        kind = (first + i) % len(run.cut)
+        short = i[(data_end < end)[kind] & (i >= ring)] if ring else i[:0]
+        kind, before = (first + short) % len(run.cut), short - ring
+        while (over := (before >= 0) & (data_end[(first + before) % len(run.cut)] < end[kind])).any():
             before[over] -= ring  # too short itself: what it left there is of the one before
-        short, before = short[before >= 0], before[before >= 0]
-        for k in (short, before):
-            places.append(np.stack([at[k] + data_end[short], (end - data_end)[short]], axis=1))
+        for k in (short[before >= 0], before[before >= 0]):
+            tail = kind[before >= 0]
+            places.append(np.stack([run.sectors_of(k) * SECTOR + data_end[tail], (end - data_end)[tail]], axis=1))
         self.source.fetch(np.concatenate(places))
 
     def find(

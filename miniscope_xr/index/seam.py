@@ -32,7 +32,8 @@ _CLOSE = 1 << 16  # buffers up to which each is held against the clock of the ot
 _WINDOW = 16  # frames on each side of a suspected step
 _PART = 1 << 14  # frames held against one another at once
 _SHOWN = 4  # frames that show which of the steps between them is the odd one
-_NEAR = 64  # frames read one by one around a suspected step
+_NEAR = 64  # frames on each side of a suspected step all of whose buffers are looked at
+_AROUND = 32  # frames more that tell the clock of those
 
 
 class SeamSearch(Places, Edges, ComesBack):
@@ -47,7 +48,7 @@ class SeamSearch(Places, Edges, ComesBack):
         self._kept.clear()
         self.close = all(self.headers.whole(run, run.count) for run in runs) and sum(r.count for r in runs) <= _CLOSE
         for number, run in enumerate(runs):
-            if number and not self._plausible_boundary(runs, number):
+            if number and not self._plausible(runs, number):
                 end = self._end_before(runs, number)
                 return Verdict(end, self.perhaps_edges(runs, end))
             if run.odd or run.count <= 2:
@@ -63,35 +64,46 @@ class SeamSearch(Places, Edges, ComesBack):
         """Where the recording ends, if not behind run ``number - 1``: the last few buffers there may be older, too."""
         last = next((n for n in range(number - 1, 0, -1) if not runs[n].odd), 0)
         tail = None
-        if self.close and not runs[last].odd:
-            tail = self._old_tail(runs[last]) if last == number - 1 else self._first_written_before(runs[last])
+        if not runs[last].odd:
+            with self.closely():
+                tail = self._old_tail(runs[last]) if last == number - 1 else self._first_written_before(runs[last])
         return (number, 0) if tail is None else (last, tail)
+
+    def _plausible(self, runs: list[Run], number: int) -> bool:
+        """Whether a run can follow the one before it; of a long recording, what speaks against it is looked at."""
+        if self._plausible_boundary(runs, number):
+            return True
+        if self.close:
+            return False
+        with self.closely():
+            return self._plausible_boundary(runs, number)
 
     def _seam_in(self, run: Run, exhaustive: bool, more_follows: bool) -> Verdict:
         size = len(run.cut)
         frames = (run.count - 1) // size + 1  # buffers 0, size, 2 size ... have the same index in their frames
-        every = exhaustive or self.headers.whole(run, run.count)
+        every, unsure = exhaustive or self.headers.whole(run, run.count), list[str]()
         if every:
-            self.headers.fetch(run, run.count if self.headers.whole(run, run.count) else 0)
+            if self.headers.whole(run, run.count):
+                self.headers.fetch(run, range(run.count))
             if self.close:
                 self._look_at_all(run)
-            start, unsure = 0, []
-            while (broken := self.broken_links(run, start, run.count - 1)) is not None:
-                verdict = self._locate(run, broken)
+            verdict = self._seam_among(run, range(frames), more_follows)
+            if verdict is not None:
+                return verdict
+        else:
+            start = 0
+            while (suspect := self._suspect_frame(run, range(start, frames), more_follows)) is not None:
+                near = range(max(suspect - _NEAR, 0), min(suspect + _NEAR, frames))
+                around = range(max(near.start - _AROUND, 0), min(near.stop + _AROUND, frames))
+                self.headers.fetch(run, range(around.start * size, min(around.stop * size, run.count)))
+                with self.closely():
+                    verdict = self._seam_among(run, near, more_follows or near.stop < frames)
                 if verdict is not None and verdict.end is not None:
                     return verdict
-                late = self._late(run, broken)
-                unsure += verdict.doubt if verdict else [] if late else [self._perhaps(run, broken)]
-                start = broken + 1
-            if self.ring >= size and self._linked(run):
-                found = (self._seam_in_gap(run, gap) for gap in self._gaps(run))
-                seam = next((i for i in found if i is not None), None)
-                if seam is None:
-                    return Verdict(None, unsure[:1])
-                return Verdict((0, seam), self.perhaps_edges([run], (0, seam)))
-        suspect = self._suspect_frame(run, frames, every, more_follows)
-        if suspect is not None:
-            return self._locate_by_clock(run, suspect)
+                unsure += verdict.doubt if verdict is not None else []
+                start = near.stop
+        if unsure:
+            return Verdict(None, unsure)
         if run.first.frame == run.last_frame:
             return Verdict()
         first, last = self.runs[0].first.frame, max(r.last_frame for r in self.runs)
@@ -106,24 +118,46 @@ class SeamSearch(Places, Edges, ComesBack):
             f"recording with the same frame clock between frames {first} and {last}"
         ])  # fmt: skip
 
-    def _linked(self, run: Run) -> bool:
+    def _seam_among(self, run: Run, frames: range, more_follows: bool) -> Verdict | None:
+        """The seam in some frames (counted in the run), all of whose buffers are looked at; None: nothing tells."""
+        size = len(run.cut)
+        near = range(frames.start * size, min(frames.stop * size, run.count))
+        start, unsure = near.start, list[str]()
+        while (broken := self.broken_links(run, start, near.stop - 1)) is not None:
+            verdict = self._locate(run, broken)
+            if verdict is not None and verdict.end is not None:
+                return verdict
+            late = self._late(run, broken)
+            unsure += verdict.doubt if verdict else [] if late else [self._perhaps(run, broken)]
+            start = broken + 1
+        if self.ring >= size and self._linked(run, near):
+            found = (self._seam_in_gap(run, gap) for gap in self._gaps(run, near))
+            seam = next((i for i in found if i is not None), None)
+            if seam is None:
+                return Verdict(None, unsure[:1])
+            return Verdict((0, seam), self.perhaps_edges([run], (0, seam)))
+        suspect = self._first_step([self._header(run, k * size) for k in frames], more_follows)
+        return None if suspect is None else self._locate_by_clock(run, frames.start + suspect)
+
+    def _linked(self, run: Run, near: range) -> bool:
         """Whether leftovers tell anything on this card (not when all are one value, or none exist)."""
-        probes = range(max(run.count - 4 * len(run.cut), 0), run.count)
+        probes = range(max(near.stop - 4 * len(run.cut), near.start), near.stop)
         return any(self.link(run, i) for i in probes)
 
     # -- locating -------------------------------------------------------------------------------------
 
-    def _suspect_frame(self, run: Run, frames: int, every: bool, more_follows: bool) -> int | None:
-        """Last frame (counted in the run) before the first step of the clock, focus or battery, or None."""
+    def _suspect_frame(self, run: Run, frames: range, more_follows: bool) -> int | None:
+        """Last of some frames (counted in the run) before the first step of their clock, focus or battery, or None.
+
+        Few of them are looked at.
+        """
         size = len(run.cut)
 
         def at(k: int) -> Header | None:
             return self._header(run, k * size)
 
-        if every:
-            return self._first_step([at(k) for k in range(frames)], more_follows)
-        step = (frames - 1) / _SAMPLES
-        marks = sorted({round(k * step) for k in range(_SAMPLES + 1)})
+        step = max(len(frames) - 1, 0) / _SAMPLES
+        marks = sorted({frames.start + round(k * step) for k in range(_SAMPLES + 1)} & set(frames))
         known = [(k, header) for k in marks if (header := at(k)) is not None]
         for n, ((low, a), (high, _)) in enumerate(pairwise(known)):
             if self._other_state(known, n):
@@ -132,7 +166,7 @@ class SeamSearch(Places, Edges, ComesBack):
             bend = (c.time - b.time) / (k2 - k1) - (b.time - a.time) / (k1 - k0)
             if abs(bend) * min(k2 - k1, k1 - k0) > CLOCK_STEP * self.ticks:
                 start = self._narrow(at, k0, k2)
-                near = self._first_step([at(k) for k in range(start, min(start + _NEAR, frames))])
+                near = self._first_step([at(k) for k in range(start, min(start + _NEAR, frames.stop))])
                 if near is not None:
                     return start + near
         return None

@@ -30,17 +30,17 @@ _SAME = 4.0  # ticks within which a frame drifts as others do
 class Unreached(Evidence):
     """Looks for the beginning of an older recording where no leftovers tell."""
 
-    def _gaps(self, run: Run) -> Iterator[range]:
-        """Buffers in a row in front of which an older recording may begin, for all that the leftovers say."""
-        reached = 1
-        for i in self._short(run, self.ring, run.count):
+    def _gaps(self, run: Run, near: range) -> Iterator[range]:
+        """Some buffers in a row in front of which an older recording may begin, for all that the leftovers say."""
+        reached = near.start + 1
+        for i in self._short(run, max(near.start, self.ring), near.stop):
             if self.link(run, i) and not self._of_old(run, i):
                 first = i - self.ring + 1
                 if first > reached:
                     yield range(reached, first)
                 reached = i + 1
-        if reached < run.count:
-            yield range(reached, run.count)
+        if reached < near.stop:
+            yield range(reached, near.stop)
 
     def _of_old(self, run: Run, i: int) -> bool:
         """Whether what the leftovers of a buffer repeat is an old one in the place of a failed write."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.lives import ACCIDENTS, live
-from tests.measure.lives import _truth, measure, table
+from tests.measure.lives import _truth, as_hours, measure, table
 from tests.measure.named import names
 from tests.measure.undecidable import survivor_of, undecidable
 
@@ -152,6 +152,24 @@ NAMED = {
 
 @pytest.mark.parametrize(("seed", "kind"), [(seed, kind) for kind, seeds in NAMED.items() for seed in seeds])
 def test_what_is_missing_or_extra_is_named(seed: int, kind: str, tmp_path: Path) -> None:
+    verdict = measure(seed, tmp_path)
+    assert verdict.right, (kind, dict(verdict.counts), verdict.said)
+
+
+SAMPLED = {
+    "the clock of failed writes' old buffers, at a step between two samples": (130009, 130539, 130996),
+    "this recording's clock comes back behind old buffers (a doubt)": (130043, 130533),
+    "edges of a remote between two samples": (130607, 131869),
+    "another recording's last buffers in front of a drop": (131918, 130293),
+    "many buffers that a driver gave up": (131243,),
+}
+
+
+@pytest.mark.parametrize(("seed", "kind"), [(seed, kind) for kind, seeds in SAMPLED.items() for seed in seeds])
+def test_a_long_recording_is_looked_at_as_closely_where_its_few_samples_seem_odd(
+    seed: int, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_hours(monkeypatch.setattr)
     verdict = measure(seed, tmp_path)
     assert verdict.right, (kind, dict(verdict.counts), verdict.said)
 

@@ -21,6 +21,9 @@ In front of them: lives with an error and no word at all, and lives with an erro
 A word is a warning of the recording that says a doubt or names what is missing. Buffers an accident hit, and those the
 headers of a 2026 firmware leave in doubt, may be there or not. A DAQ's recordings begin at any ms after power-on, as a
 person's button is pressed; with --together all begin at the same.
+
+Most real recordings are too long to look at every header when the card is opened, and lives are short. With ``--hours``
+they are read as recordings of hours are: a few frames are looked at, and all buffers around those that seem odd.
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ if __name__ == "__main__":
 
 from miniscope_xr.card import OpenCard, OpenRecording
 from miniscope_xr.errors import MiniscopeError
+from miniscope_xr.index import gave_up, headers, seam
 from miniscope_xr.index.recording import Recording
 from tests.lives import DEVICES, Life, live
 from tests.measure.named import A_WORD, CAVEAT, DOUBT, names
@@ -195,18 +199,40 @@ def table(verdicts: Sequence[Verdict]) -> str:
     return "\n".join(lines)
 
 
-def _some(first: int, count: int, folder: str, index: str, layout: str | None, together: bool) -> list[Verdict]:
+def as_hours(put: Callable[[object, str, int], None] = setattr, frames: int = 8) -> None:
+    """From now on read recordings of more than a few frames as those of hours, by ``put(module, name, value)``."""
+    for module, name, value in (
+        (headers, "_FRAMES", frames),
+        (gave_up, "_EVERY", frames),
+        (seam, "_CLOSE", 5 * frames),
+        (seam, "_SAMPLES", frames),
+        (seam, "_NEAR", 4 * frames),
+    ):
+        put(module, name, value)
+
+
+def _some(
+    first: int, count: int, folder: str, index: str, layout: str | None, together: bool, hours: bool
+) -> list[Verdict]:
+    if hours:
+        as_hours()
     return [measure(seed, folder, index, layout, together) for seed in range(first, first + count)]
 
 
 def run(
-    lives: int, first: int, jobs: int, index: str, layout: str | None = None, together: bool = False
+    lives: int,
+    first: int,
+    jobs: int,
+    index: str,
+    layout: str | None = None,
+    together: bool = False,
+    hours: bool = False,
 ) -> Iterator[Verdict]:
     """Verdicts on lives ``first`` to ``first + lives - 1``."""
     blocks = [(at, min(20, first + lives - at)) for at in range(first, first + lives, 20)]
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=memory) as folder, ProcessPoolExecutor(jobs) as pool:
-        same = ([value] * len(blocks) for value in (folder, index, layout, together))
+        same = ([value] * len(blocks) for value in (folder, index, layout, together, hours))
         for part in pool.map(_some, *zip(*blocks, strict=True), *same):
             yield from part
 
@@ -219,9 +245,12 @@ def main() -> int:
     parser.add_argument("--index", choices=["bisect", "scan"], default="bisect")
     parser.add_argument("--layout", choices=sorted({d[0] for d in DEVICES}), help="only devices of this layout")
     parser.add_argument("--together", action="store_true", help="a DAQ's recordings all begin at the same ms")
+    parser.add_argument("--hours", action="store_true", help="read as recordings of hours: few frames are looked at")
     options = parser.parse_args()
     verdicts, started = [], time.monotonic()
-    for verdict in run(options.lives, options.first, options.jobs, options.index, options.layout, options.together):
+    for verdict in run(
+        options.lives, options.first, options.jobs, options.index, options.layout, options.together, options.hours
+    ):
         verdicts.append(verdict)
         if not verdict.right:
             print(f"{verdict.seed} {verdict.device}: {dict(verdict.counts)}", file=sys.stderr)
