@@ -9,10 +9,13 @@ import numpy as np
 
 from miniscope_xr.index.front import Card, Front, State, looks_prepared, with_settings
 from miniscope_xr.layout import SECTOR, Build, Layout
+from miniscope_xr.layout.arrays import Array, Ints
+from miniscope_xr.layout.tell import fits
 from miniscope_xr.layout.words import buffer_header_dtype, config_of, has_keys, take
 
 _MAX_SIDE = 4096  # px; the largest sensor of the family has 800
 _MAX_BUFFER = 1 << 20  # bytes; the largest ring buffer of the family has 64,000
+_SHOWN = 8  # first buffers behind failed writes that are held against the builds: one of them may have flipped bits
 
 
 def begun(front: Front, layout: Layout, holes: bool = True) -> Card | None:
@@ -62,7 +65,7 @@ def _buffers(front: Front, layout: Layout, holes: bool) -> Card | None:
     notes: tuple[str, ...] = ()
     if config is not None:
         config, notes = _sized(front, layout, words, config)
-    build, fits = _build(front, layout, words, config)
+    build, known = _build(front, layout, words, config)
     keyed = has_keys(layout, front.read(layout.sectors.header))
     if build is not None and config is None and build.stale_config:
         config = {"width": build.width, "height": build.height, "buffer_size": SECTOR * build.buffer_sectors}
@@ -70,12 +73,12 @@ def _buffers(front: Front, layout: Layout, holes: bool) -> Card | None:
     if config is None:
         if not _is_first(front, layout):
             return None  # another image's, or a shifted one's: no recording begins there
-        return Card(layout.of(build), {}, None, keyed, State.HEADERS_ONLY, words, build=build, fits=fits)
+        return Card(layout.of(build), {}, None, keyed, State.HEADERS_ONLY, words, build=build, fits=known)
     if build is not None and build.config_frame:
         config = {**config, "width": build.width, "height": build.height}
     payload = config["buffer_size"] - 4 * words
     state = State.RECORDED if payload > 0 else State.EMPTY
-    return Card(layout.of(build), {}, config, keyed, state, words, payload, build, fits, notes)
+    return Card(layout.of(build), {}, config, keyed, state, words, payload, build, known, notes)
 
 
 def _config(front: Front, layout: Layout) -> dict[str, int] | None:
@@ -128,7 +131,8 @@ def _header_length_behind_hole(front: Front, layout: Layout, buffer_bytes: int) 
     preambles = [(build.preamble, build.header_words) for build in layout.builds if build.preamble is not None]
     for marker, length in [*zip(lengths, lengths, strict=True), *preambles]:
         names = layout.buffer
-        rows = words[words[:, 0] == marker]
+        sectors = np.flatnonzero(words[:, 0] == marker)
+        rows = words[sectors]
         good = (
             (rows[:, names["write_buffer_count"].word] > 0)
             & (rows[:, names["write_buffer_count"].word] <= longest)
@@ -136,9 +140,19 @@ def _header_length_behind_hole(front: Front, layout: Layout, buffer_bytes: int) 
             & (rows[:, names["data_length"].word] > 0)
             & (rows[:, names["data_length"].word] <= buffer_bytes - 4 * length)
         )
-        if good.any():
+        # one of a place far behind in front of it wrapped to the start of a counterfeit: no write failed there
+        far = rows[:, names["write_buffer_count"].word] > longest
+        wrapped = far & (rows[:, names["frame_buffer_count"].word] < 64)
+        shown = np.flatnonzero(good)[:_SHOWN]
+        if len(shown) and not wrapped[: shown[0]].any() and _of_a_build(layout, length, rows[shown], sectors[shown]):
             return length
     return 0
+
+
+def _of_a_build(layout: Layout, words: int, headers: Array, sectors: Ints) -> bool:
+    """Whether buffers can be those of a build with headers of so many words; True where no build is known."""
+    builds = [build for build in layout.builds if build.header_words == words]
+    return not builds or any(fits(layout, each, headers, sectors) for each in builds)
 
 
 def _build(front: Front, layout: Layout, words: int, config: Mapping[str, int] | None) -> tuple[Build | None, bool]:

@@ -72,8 +72,10 @@ class FrameClock:
             return []
         start = (like.index - run.first.index) % size
         last = start + (run.count - 1 - start) // size * size
+        if last <= start:  # in front of a run of less than a frame, and perhaps of the card, nothing is read
+            return []
         first, end = self._time(run, start), self._time(run, last)
-        if last <= start or first is None or end is None:
+        if first is None or end is None:
             return []
         before = self._time(run, last - size) if last > start + size else None
         if before is None:

@@ -16,6 +16,8 @@ from miniscope_xr.layout import SECTOR
 from miniscope_xr.layout.words import dtype_of, footer_struct
 from miniscope_xr.source.base import ByteSource
 
+_BEHIND = 4  # buffers behind what wrapped to the front in which the next whole one is looked for: one was cut by it
+
 
 def before_the_wrap(source: ByteSource, found: Located) -> Located:
     """The buffer from which on most of a recording follows, where those found first are what wrapped to the front."""
@@ -28,9 +30,8 @@ def before_the_wrap(source: ByteSource, found: Located) -> Located:
     walker = Walker(headers, None, -(-source.size // SECTOR), False)
     wrapped = walker.runs(found.sector, first, None)[-1]
     end = wrapped.end_sector
-    hit = headers.find(
-        end, end + 2 * build.buffer_sectors, range(first.written), lambda h: h.frame <= first.frame and h.length > 0
-    )
+    stop = end + _BEHIND * build.buffer_sectors
+    hit = headers.find(end, stop, range(first.written), lambda h: h.frame <= first.frame and h.length > 0)
     if hit is None:
         return found
     whole = walker.runs(*hit, None)

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 import yaml
 
-from miniscope_xr.index.clock import Model, learn
+from miniscope_xr.index.clock import FrameClock, Model, learn
 from miniscope_xr.index.excursions import Behind, excursions
 from miniscope_xr.index.run_clock import RunClock
 from miniscope_xr.index.runs import Cut, Header, Run
@@ -191,3 +191,17 @@ def test_a_build_says_what_its_clock_may_count(ticks: int, said: list[int] | Non
         step = float(np.median(np.diff(ds.time.values) / np.timedelta64(1, "us"))) / 1000
     right = said is None or ticks in said
     assert abs(step - 50 * (1 if right else ticks / said[0])) < 0.6  # a build that says [10] is believed
+
+
+def test_nothing_is_read_in_front_of_a_run_of_less_than_a_frame() -> None:
+    """It may be in front of the card, too: an image that begins with the last buffers of a recording."""
+    first = Header(12, 3, 7, 38, 3, 38, 0, 390, 20432, 391, 190, 0)
+    run = Run(2, 1, first, CUT)
+
+    class Headers:
+        def at(self, sector: int) -> Header:
+            assert sector == run.sector
+            return first
+
+    later = first._replace(frame=8, count=43, written=43, time=440)
+    assert FrameClock(Headers()).fits([run], later), "nothing tells"  # type: ignore[arg-type]

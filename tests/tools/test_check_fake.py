@@ -61,6 +61,22 @@ def test_of_a_card_whose_addresses_wrap_the_frames_below_the_wrap_are_read_too(t
         assert any("settings or counts lie over 1 of its buffers" in said for said in ds.warnings)
 
 
+@pytest.mark.parametrize("layout", ["v4-wirefree", "v4-wirefree-2026"])
+@pytest.mark.parametrize("over", [100, 366, 600])
+def test_what_wrapped_over_the_first_buffer_is_no_failed_write(
+    layout: str, over: int, tmp_path: Path, open_card: Any
+) -> None:
+    """The whole buffers behind it are the first that are left, not the first behind writes that failed."""
+    card = simulate(layout, frames=60, seed=2)
+    path = tmp_path / "card.img"
+    wrapped(card, len(card.data) // SECTOR - 1024 - over).tofile(path)
+    ds = open_card(path)
+    whole = {b.frame_num for b in card.buffers} - {b.frame_num for b in card.buffers if b.sector < 1024 + over}
+    assert len(whole) > 55
+    under_counts = {f for f in whole if f not in ds.frame_num.values[ds.complete.values]}
+    assert len(under_counts) <= 1, "the frame over which the counts were written"
+
+
 def test_of_a_wrapped_v3_card_too(tmp_path: Path, open_card: Any) -> None:
     card = simulate("v3-wirefree", frames=60, seed=2)
     path = tmp_path / "card.img"

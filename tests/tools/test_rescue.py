@@ -132,6 +132,25 @@ def test_nothing_but_buffers_is_kept(make_card, tmp_path, out):
     assert path.exists()
 
 
+@pytest.mark.parametrize("layout", ["v4-wirefree", "v4-wirefree-2026", "daq-wirefree"])
+@pytest.mark.parametrize("content", [b"\xff", b"\0", b"noise"])
+def test_a_buffer_in_which_a_hole_begins_is_what_the_reader_takes_it_for(make_card, tmp_path, out, layout, content):
+    """By the sector behind it, which is kept: the image says of each frame what the card says."""
+    _, made = make_card(layout, frames=16, seed=3)
+    data = bytearray(made.data)
+    cut = next(b for b in made.buffers if b.frame_num == 7 and b.index == 2)
+    hole = range((cut.sector + 9) * SECTOR, (cut.sector + 9 + 2 * cut.n_sectors) * SECTOR)
+    random = np.random.default_rng(1).integers(0, 256, len(hole), np.uint8).tobytes()
+    data[hole.start : hole.stop] = random if content == b"noise" else content * len(hole)
+    card = tmp_path / "hole.img"
+    card.write_bytes(data)
+    rescue(str(card), out)
+    with xr.open_dataset(card, engine="miniscope") as a, xr.open_dataset(out, engine="miniscope") as b:
+        for name in ("frame_num", "buffers_present", "complete"):
+            np.testing.assert_array_equal(a[name], b[name])
+        assert content == b"noise" or not int(a.buffers_present[7]) & 0b100, "it was cut"
+
+
 @pytest.mark.slow
 def test_older_recordings_too(make_card, tmp_path, out):
     """A short recording over a long one: the older one's rest is an image of its own."""

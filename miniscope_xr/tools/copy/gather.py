@@ -23,6 +23,7 @@ from miniscope_xr.source.salvage import is_gone
 from miniscope_xr.tools.copy.part import STEP
 from miniscope_xr.tools.flash.operation import Progress
 
+_BEHIND = 1  # sectors behind a buffer that are kept: by them the reader tells whether it was cut (a hole begins in it)
 _AHEAD = 4  # stretches in memory: one is read into, one searched, and the one before that is still needed
 _SAVE_EVERY = 1 << 30
 
@@ -122,9 +123,9 @@ class _Pieces:
         self._found.append(found)
         early = begin - int(found.first.min()) if len(found.first) else 0
         before = self._before[len(self._before) - max(min(early, len(self._before)), 0) :]
-        keep = covered(found, begin - len(before), begin + len(words))
+        keep = covered(found, begin - len(before), begin + len(words), _BEHIND)
         keep[len(before) : len(before) + self._carry] = True
-        self._carry = max(int(found.end.max()) - begin - len(words), 0) if len(found.first) else 0
+        self._carry = _reach(found, begin + len(words))
         for a, b in stretches(keep):
             if a < len(before):
                 self._to_file(begin - len(before) + a, before[a:b])
@@ -157,8 +158,7 @@ class _Pieces:
             found = self._finder(words, at // SECTOR)
             self._found.append(found)
             self._before = words[-reach:].copy()
-            end = at // SECTOR + sectors
-            self._carry = max(int(found.end.max()) - end, 0) if len(found.first) else 0
+            self._carry = _reach(found, at // SECTOR + sectors)
 
     def settle(self) -> None:
         """Return when everything found so far is in the file, on the disk."""
@@ -180,11 +180,16 @@ class _Pieces:
         return FoundBuffers(*(np.concatenate(part) for part in zip(*self._found, strict=True)))
 
 
-def covered(found: FoundBuffers, begin: int, end: int) -> Bools:
-    """Which sectors from ``begin`` to ``end`` belong to a buffer."""
+def _reach(found: FoundBuffers, end: int) -> int:
+    """Sectors from ``end`` on that are kept for what was found before."""
+    return max(int(found.end.max()) + _BEHIND - end, 0) if len(found.first) else 0
+
+
+def covered(found: FoundBuffers, begin: int, end: int, behind: int = 0) -> Bools:
+    """Which sectors from ``begin`` to ``end`` belong to a buffer, or are one of so many ``behind`` it."""
     steps = np.zeros(end - begin + 1, np.int64)
     np.add.at(steps, np.clip(found.first, begin, end) - begin, 1)
-    np.add.at(steps, np.clip(found.end, begin, end) - begin, -1)
+    np.add.at(steps, np.clip(found.end + behind, begin, end) - begin, -1)
     return np.asarray(np.cumsum(steps)[:-1] > 0)
 
 
