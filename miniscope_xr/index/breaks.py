@@ -195,7 +195,26 @@ class Breaks(Evidence):
         tolerance = (CLOCK_STEP + 0.5 + 1.5 * reach / frames) * self.ticks / period
         off -= round(off)
         wins = lost and off - lost / period > min(gain, tolerance)  # which no clock does
-        return tolerance >= 0.5 or (abs(off) <= min(gain, tolerance) and not wins)
+        if tolerance >= 0.5 or (abs(off) <= min(gain, tolerance) and not wins):
+            return True
+        return self._begins_on_clock(steady, after)
+
+    def _begins_on_clock(self, before: list[tuple[int, int]], after: list[tuple[int, int]]) -> bool:
+        """Whether a stretch behind a break begins on the clock before it, and leaves that by a step further on.
+
+        Power was lost there: an older recording begins at the step, not at the break. One that began at the break
+        would be off the clock from its first frame on.
+        """
+        if len(before) < CLOCK_FRAMES or len(after) < 3:
+            return False
+        period = (before[-1][1] - before[0][1]) / (before[-1][0] - before[0][0])
+        phases = np.array([t - period * k for k, t in before])
+        off = np.array([t - period * k for k, t in after]) - float(np.median(phases))
+        off -= period * np.round(off / period)
+        reach = after[-1][0] - before[-1][0]
+        limit = (CLOCK_STEP + 0.5 + reach / (before[-1][0] - before[0][0])) * self.ticks + float(np.ptp(phases))
+        own = int(np.argmax(np.abs(off) > limit))
+        return own > 0 and bool((np.abs(off[own:]) > limit).all())
 
     def _lost_at_end(self, run: Run) -> float:
         """Ticks (less than 0) by which the first buffers of a run's last frame are late by edges of a remote; or 0."""

@@ -51,6 +51,17 @@ def test_info_of_a_blank_card_shows_its_settings(tmp_path: Path, capsys: pytest.
     assert json.loads(capsys.readouterr().out)["layouts"]["v4-wirefree"]["record_length"] == 1800
 
 
+@pytest.mark.parametrize("command", ["info", "check"])
+def test_json_of_what_is_no_card_is_json_too(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = tmp_path / "empty.img"
+    empty.write_bytes(bytes(1 << 20))
+    assert main([command, str(empty), "--json"]) == 3
+    said = capsys.readouterr()
+    assert json.loads(said.out)["error"] == "NotACardError"
+    assert "not a Miniscope card" in json.loads(said.out)["message"]
+    assert "not a Miniscope card" in said.err
+
+
 def test_check_ends_with_7_when_something_is_wrong(make_card: Any, capsys: pytest.CaptureFixture[str]) -> None:
     good, _ = make_card(frames=20)
     bad, _ = make_card(frames=20, events=[PowerLoss(buffer=60)])

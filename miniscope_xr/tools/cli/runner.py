@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import sys
 import traceback
@@ -57,6 +58,12 @@ def say_warnings(command: str) -> None:
     warnings.showwarning = note
 
 
+def _print_error(error: Exception, args: argparse.Namespace) -> None:
+    """Print an error as the one JSON object of a command; a closed pipe takes none."""
+    with contextlib.suppress(OSError, ValueError):
+        print(json.dumps({"error": type(error).__name__, "message": _sentence(error, args)}, indent=1), flush=True)
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the command of parsed arguments; returns its exit code."""
     try:
@@ -75,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
         if os.environ.get(TRACEBACK):
             traceback.print_exc()
         _drop_broken()
+        if getattr(args, "json", False):  # who reads the output reads JSON, also of a card that cannot be opened
+            _print_error(error, args)
         say_line(plain(f"miniscope-xr {args.command}: {_sentence(error, args)}"))
         _drop_broken()
         return exit_code(error)
