@@ -31,7 +31,7 @@ class Edges(Breaks):
         if last < k or behind > i or run.sector > before.end_sector:  # a hole
             told = self._loses_over(runs, a, b)
         elif i and run.count - i >= len(run.cut):
-            told = self._one_edge(run, i)
+            told = self._one_edge(run, i, a, b)
         else:
             told = self._loses(runs, number, a, b) and bool(i or not self._frame_was_over(runs[:number], a, b))
         near = range(behind, min(behind + 2 * max(self.ring, 1), run.count))
@@ -49,9 +49,17 @@ class Edges(Breaks):
         there = (n for n in buffers if run.matches(n, self.headers.at(run.sector_of(n))))
         return next(there, buffers[0])
 
-    def _one_edge(self, run: Run, i: int) -> bool:
-        """Whether the clock loses as many ms in front of a frame as one edge costs; within one it costs buffers too."""
-        lost = -(self._step(run, i) or 0.0) / self.ticks
+    def _one_edge(self, run: Run, i: int, a: Header, b: Header) -> bool:
+        """Whether the clock loses as many ms in front of a frame as one edge costs; within one it costs buffers too.
+
+        Where no whole frame stands in front of buffer ``b``, the clock behind it says when ``a`` was to come.
+        """
+        step = self._step(run, i)
+        learnt = self._clock_of(run).learnt(lambda k: self._times(run, k)) if step is None else None
+        if learnt is not None:
+            took = learnt.period * (b.frame - a.frame) + float(learnt.offsets[b.index] - learnt.offsets[a.index])
+            step = b.time - a.time - took
+        lost = -(step or 0.0) / self.ticks
         return not run.index_of(i) and edges_in(lost, self.headers.framing.build.remote_edge) == 1
 
     def _loses(self, runs: list[Run], number: int, a: Header, b: Header) -> bool:

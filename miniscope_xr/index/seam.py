@@ -254,9 +254,10 @@ class SeamSearch(Places, Edges, ComesBack):
             step = f"the frame clock steps by {abs(jump) / self.ticks:.1f} ms"
             what = step if abs(jump) > self.ticks else "the frame clock, the focus or the battery changes"
             a, b = run.frame_of(certain * size + 1), run.frame_of(min((frame + 3) * size, run.count - 1))
+            last = max(r.last_frame for r in (run, *self.runs))
             return Verdict((0, certain * size + 1), [
-                f"{what} between frames {a} and {b}: an older recording begins there; these frames are doubtful, and "
-                f"only what is certain is returned; until={b} returns them"
+                f"{what} between frames {a} and {b}, by so little that an older recording need not begin there: frames "
+                f"{a} to {last} are in doubt, and only what is certain is returned; until={last} returns them"
             ])  # fmt: skip
         for i in range(start, stop + 1):
             deviation = self._deviation(run, i, start)

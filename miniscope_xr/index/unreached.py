@@ -211,7 +211,8 @@ class Unreached(Evidence):
         outside = min(beyond, default=float("inf"))
         before, behind = _sides(left, best - start)
         level = float(np.median(behind)) if len(behind) else 0.0
-        drifted = unsure * self.ticks * (1 + len(gap) / size)
+        apart = _centre(left, best - start, len(left)) - _centre(left, 0, best - start)  # over so many buffers
+        drifted = unsure * self.ticks * max(1 + len(gap) / size, apart / size)
         tolerance = model.tolerance(self.ticks) + drifted
         settled = 2 * int((np.abs(behind - level) <= tolerance).sum()) > len(behind)  # not where interrupts were lost
         if len(before) < _FEW or len(behind) < size or not settled:
@@ -243,6 +244,11 @@ def _level(left: Floats, size: int, stop: int, start: int) -> tuple[Floats, floa
 def _sides(left: Floats, k: int) -> tuple[Floats, Floats]:
     before, behind = left[:k], left[k:]
     return before[np.isfinite(before)], behind[np.isfinite(behind)]
+
+
+def _centre(left: Floats, first: int, stop: int) -> float:
+    """The middle one of those buffers that are there."""
+    return first + float(np.median(there)) if len(there := np.flatnonzero(np.isfinite(left[first:stop]))) else first
 
 
 def _cost(left: Floats, k: int) -> float:
