@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from miniscope_xr.errors import CardReadError
-from miniscope_xr.frames.stencil import FooterStencil, Stencil, is_blank
+from miniscope_xr.frames.stencil import FooterStencil, Stencil
 from miniscope_xr.index.excursions import Behind
 from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.headers import read_rows
+from miniscope_xr.index.leftovers import same_bytes
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.run_clock import RunClock, TimesOf
 from miniscope_xr.index.runs import Run, expected_headers
@@ -71,14 +72,14 @@ class BufferReader:
     def table(self, source: ByteSource, run: Run, i: Ints) -> tuple[Array, Bools]:
         """Headers of whole frames ``i`` (frames, buffers), and which frames are to be read buffer by buffer anyway.
 
-        Those are the ones with a buffer behind which the sector of the next header is blank: a hole may begin in it.
+        Those are the ones with a buffer behind which no header begins: a hole may begin in it.
         """
         if not self.framing.words:
             return self.headers(source, run, i.reshape(-1)).reshape(i.shape), np.zeros(len(i), bool)
         rows, every, (length,) = self.with_behind(source, run, i, run.count, "length")
-        blank: Bools = is_blank(length)
-        blank[every >= run.count] = False
-        torn: Bools = np.logical_or.reduce(~blank[:, :-1] & blank[:, 1:], axis=1)
+        gone: Bools = length != self.framing.marker
+        gone[every >= run.count] = False
+        torn: Bools = np.logical_or.reduce(~gone[:, :-1] & gone[:, 1:], axis=1)
         return rows, torn
 
     def with_behind(
@@ -216,8 +217,8 @@ class BufferReader:
         if length and not data:
             return None  # the image ends right behind the header
         landed = min(len(data), self.reached(run, i, length))
-        if readable and landed == length and self._ends_in_a_hole(source, run, i, data):
-            readable = False
+        if readable and landed == length:
+            readable = not (self._ends_in_a_hole(source, run, i, data) or self._ends_in_others(source, run, i))
         return Buffer(header, data, landed, readable, readable and landed == length)
 
     def _ends_in_a_hole(self, source: ByteSource, run: Run, i: int, data: bytes) -> bool:
@@ -239,6 +240,32 @@ class BufferReader:
         except CardReadError:
             return False
         return behind == blank * SECTOR
+
+    def _ends_in_others(self, source: ByteSource, run: Run, i: int) -> bool:
+        """Whether the end of a short buffer is another's: what stands behind its data repeats no buffer of the ring.
+
+        Looked at only where no header follows. That leftovers repeat at all, the frame before has to show.
+        """
+        if not self.framing.repeats or run.odd or i + 1 >= run.count:
+            return False
+        if int(self.headers(source, run, np.array([i + 1]))["length"][0]) == self.framing.marker:
+            return False
+        return self._repeats(source, run, i) is False and self._repeats(source, run, i - len(run.cut)) is True
+
+    def _repeats(self, source: ByteSource, run: Run, i: int) -> bool | None:
+        """Whether the bytes behind a buffer's data are those of the one in its ring slot before it; None: not told."""
+        ring, head = self.framing.repeats, self.framing.head
+        if i < ring:
+            return None
+        start, stop = head + run.length_of(i), run.sector_count(i) * SECTOR
+        before = next((k for k in range(i - ring, -1, -ring) if head + run.length_of(k) >= stop), None)
+        if before is None or start >= stop:
+            return None
+        there = np.array([before])
+        if not self.framing.vouched(self.headers(source, run, there), run, there)[0]:
+            return None
+        mine, theirs = (source.read(run.sector_of(k) * SECTOR + start, stop - start) for k in (i, before))
+        return same_bytes(mine, theirs, start) if len(mine) == len(theirs) == stop - start else None
 
     def earlier(self, source: ByteSource, run: Run, i: Ints) -> Bools:
         """Which buffers ``i`` of a run stand one ring too early: they lapped the one that waited for the card."""

@@ -18,7 +18,7 @@ from miniscope_xr.errors import CardReadError
 from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.runs import Run, expected_headers
 from miniscope_xr.layout import SECTOR
-from miniscope_xr.layout.arrays import Array, Bools, Bytes, Words
+from miniscope_xr.layout.arrays import Bytes, Words
 from miniscope_xr.source.base import ByteSource
 
 FrameRoom = Bytes | list[Bytes]
@@ -98,6 +98,7 @@ class Stencil:
         now = {name: values for name, values in now.items() if name in fields}
         base = np.stack(list(now.values()), axis=1)
         step = np.stack([later[name] - now[name] for name in now], axis=1)
+        self._marker = framing.marker
         self._marked = list(now).index("length")  # column of the first word of a frame
         counters = [fields[name][1] // 4 for name in now]
         columns = np.add.outer(words_at, counters).reshape(-1)
@@ -214,7 +215,7 @@ class Stencil:
         if counters.tobytes() == wanted.tobytes():
             return late
         odd = np.flatnonzero((counters != wanted).any(axis=1))
-        holes = odd[is_blank(found[odd, self._marked])] - 1
+        holes = odd[found[odd, self._marked] != self._marker] - 1  # one may begin in the last buffer before
         return sorted({*odd.tolist(), *holes[holes >= 0].tolist(), *late})
 
 
@@ -267,12 +268,6 @@ class FooterStencil(Stencil):
         found = self._headers(scratch, out).view(self._dtype)["frame_num"][:, 0].tolist()
         first = self.run.first.frame + number
         return [k for k, frame in enumerate(found) if frame != first + k]
-
-
-def is_blank(words: Array) -> Bools:
-    """Which first words of headers are those of an erased sector: a hole may begin in the buffer before."""
-    found: Bools = (words == 0) | (words == 0xFFFFFFFF)
-    return found
 
 
 def cores() -> int:

@@ -51,7 +51,7 @@ class Leftovers:
         theirs = self._bytes(source[0].sector_of(source[1]), data_end, end)
         if len(mine) != end - data_end or len(theirs) != len(mine):
             return None
-        return _same_bytes(mine, theirs, data_end)
+        return same_bytes(mine, theirs, data_end)
 
     def _source(self, run: Run, i: int) -> tuple[Run, int] | None:
         """The last buffer in the ring slot of buffer ``i`` before it that reached as far as its sectors do."""
@@ -82,7 +82,7 @@ class Leftovers:
             yield from (i for b in short if start <= (i := frame_start + b) < stop)
 
 
-def _same_bytes(mine: bytes, theirs: bytes, start: int) -> bool | None:
+def same_bytes(mine: bytes, theirs: bytes, start: int) -> bool | None:
     """Whether two stretches of leftovers hold the same, by their first sector that tells; None where none does.
 
     A sector of one value alone is written by no camera: it was erased, or never written. A word that differs among

@@ -353,3 +353,27 @@ def test_a_hole_where_the_last_recordings_count_would_end_the_first_costs_what_i
         assert set(whole) <= set(found)
         assert len(whole) >= 4
         assert all(np.array_equal(ds.video[found[n]], before.video[k]) for n, k in whole.items())
+
+
+@pytest.mark.parametrize("index", ["bisect", "scan"])
+@pytest.mark.parametrize("layout", ["v4-wirefree", "daq-wirefree", "samd-framework"])
+def test_other_data_that_begins_in_a_frames_last_buffer_is_told_by_what_the_ring_left_behind_it(
+    layout: str, index: str, tmp_path: Path, open_card: Any
+) -> None:
+    """Its header is whole, and so are its first pixels; the next header is gone, and the end repeats no buffer."""
+    card = simulate(layout, frames=20, seed=4)
+    cut = max((b for b in card.buffers if b.frame_num == 9), key=lambda b: b.index)
+    noise = np.random.default_rng(2).integers(0, 256, cut.n_sectors * 512, np.uint8)
+    for first in (cut.sector + 5, cut.sector + cut.n_sectors):  # within it, and right behind it
+        data = np.frombuffer(card.data, np.uint8).copy()
+        data[first * 512 :][: len(noise)] = noise
+        path = tmp_path / f"{first}.img"
+        data.tofile(path)
+        ds = open_card(path, index=index)
+        whole = first > cut.sector + 5
+        frame_num, video, _ = card.expected()
+        row = int(np.flatnonzero(ds.frame_num.values == cut.frame_num)[0])
+        assert bool(ds.complete[row]) is whole
+        assert bool(int(ds.buffers_present[row]) >> cut.index & 1) is whole
+        good = ds.complete.values
+        np.testing.assert_array_equal(ds.video.values[good], video[np.isin(frame_num, ds.frame_num.values[good])])
