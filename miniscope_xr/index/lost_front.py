@@ -166,6 +166,8 @@ def _by_frames(front: Front, found: Located) -> Card:
     begins = found.sector + found.frame * found.build.frame_sectors
     # what shifts the frames lies behind settings that do not stand with them, perhaps within the first one found
     hit = begins < 0 or (begins > 0 and apart and (known or len(set(front.read(begins))) == 1))
+    # so does an erased stretch over the footer in front of it that goes on behind that
+    hit = hit or (found.frame > 0 and begins > 0 and len(set(front.read(begins - 1, 2 * SECTOR))) == 1)
     first = found.frame + 1 if hit else found.frame
     gone = f", and its first {first} frames are gone" if first else ""
     note = f"{said}{gone}" + ("" if known else "; its settings are gone too")

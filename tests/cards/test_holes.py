@@ -377,3 +377,21 @@ def test_other_data_that_begins_in_a_frames_last_buffer_is_told_by_what_the_ring
         assert bool(int(ds.buffers_present[row]) >> cut.index & 1) is whole
         good = ds.complete.values
         np.testing.assert_array_equal(ds.video.values[good], video[np.isin(frame_num, ds.frame_num.values[good])])
+
+
+@pytest.mark.parametrize("fill", [0, 0xFF])
+def test_an_erased_stretch_over_the_first_footer_hit_the_frame_in_which_it_ends(
+    fill: int, tmp_path: Path, open_card: Any
+) -> None:
+    card = simulate("v3-wirefree", frames=20, seed=4)
+    data = np.frombuffer(card.data, np.uint8).copy()
+    first, second = sorted(b.sector for b in card.buffers)[:2]
+    data[(first + 170) * SECTOR : (second + 40) * SECTOR] = fill
+    path = tmp_path / "card.img"
+    data.tofile(path)
+    ds = open_card(path)
+    frame_num, video, _ = card.expected()
+    numbers = ds.frame_num.values[ds.complete.values]
+    assert numbers.tolist() == frame_num.tolist()[2:]
+    np.testing.assert_array_equal(ds.video.values[ds.complete.values], video[2:])
+    assert any("first 2 frames are gone" in said for said in ds.warnings)
