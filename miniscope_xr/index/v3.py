@@ -6,7 +6,7 @@ same grid with the same frame numbers. The frame clock and the record length set
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
 
 from miniscope_xr.index.footers import Footers
@@ -16,8 +16,7 @@ from miniscope_xr.index.locate import FOOTER, footers_in
 from miniscope_xr.index.old_buffers import by_the_list, first_listed
 from miniscope_xr.index.recording import Recording
 from miniscope_xr.index.runs import Header, Run
-from miniscope_xr.index.v3_excursions import old_among, stands_out
-from miniscope_xr.index.v3_seam import as_theirs, same_clock_behind, seam_by_clock, suspect_stretch
+from miniscope_xr.index.v3_seam import NEAR, same_clock_behind, suspect_stretch, weighed
 from miniscope_xr.layout import SECTOR, Build
 from miniscope_xr.source.base import ByteSource
 
@@ -130,9 +129,9 @@ def _nearly_over(footers: Footers, end: int, seconds: int) -> int:
 
 
 def _end_by_clock(
-    footers: Footers, frames: range, seconds: int, exhaustive: bool, fs: float | None
-) -> tuple[int, list[str]]:
-    """The frame behind the last one of the newest recording, as the record length and the clock tell; what to say.
+    footers: Footers, frames: range, seconds: int, exhaustive: bool, build: Build
+) -> tuple[int, list[str], frozenset[int]]:
+    """The frame behind the last one of the newest recording, as record length and clock tell; words; old frames.
 
     Parameters
     ----------
@@ -143,39 +142,40 @@ def _end_by_clock(
         The record length; 0: not known.
     exhaustive
         Look at every footer.
-    fs
-        Frames per second of the camera, where the build says that.
+    build
+        How many buffers it has, and frames per second of the camera, where it says that.
     """
-    begin, n = frames.start, frames.stop
+    begin, n, fs, single = frames.start, frames.stop, build.fs, build.ring == 1
     end = _end_by_length(footers, n, seconds) if seconds else n
     every = end <= _ALL or exhaustive
     if every:
         footers.look_at(range(begin, end))
     looked = range(begin, end) if every else suspect_stretch(footers.at, end, fs)
-    seam, doubtful = seam_by_clock(footers.at, looked, fs)
-    if seam is not None and doubtful is None:
-        doubtful = as_theirs(footers.at, range(begin, seam), range(seam, n), fs)
+    behind = min(n, looked.stop + NEAR) if looked.stop == end else looked.stop
+    whose = weighed(footers.at, range(looked.start, behind), seconds, fs, single)
     told = []
-    if seam is not None:
-        told.append(f"an older recording lies behind this one, from frame {seam} on, and is not returned")
-    if doubtful is not None:
+    if whose.seam < min(end, behind):
+        told.append(f"an older recording lies behind this one, from frame {whose.seam} on, and is not returned")
+        end = max(whose.seam, begin + 1)
+    if whose.doubtful is not None and whose.doubtful < end:
+        first = max(whose.doubtful, begin + 1)
         told.append(
-            f"the frame clock changes at frame {doubtful}: a slow card, or an older recording from there on; "
-            f"if it is one, pass until={doubtful - 1}"
+            f"the frame clock changes at frame {first}: a slow card, or an older recording from there on; "
+            f"if it is one, pass until={first - 1}"
         )
-    if seam is not None:
-        end = max(seam, begin + 1)
-        while end > begin + 1 and footers.at(end - 1) is None:
-            end -= 1  # frames that are missing in front of the older recording
+    while end > begin + 1 and footers.at(end - 1) is None and told:
+        end -= 1  # frames that are missing in front of the older recording
+    told += _alone(whose.alone)
+    old = frozenset(k for k in whose.old if k < end)
     if told or end == n:
-        return end, told
+        return end, told, old
     same = same_clock_behind(footers.at, range(max(begin, end - _ALL), end), range(end, n))
     if same is not None:
         told.append(
             "the frames behind the record length are of an older recording, and have the same frame clock as frames "
             f"{same} to {end - 1}: whether it begins there, or at one of these, is in doubt"
         )
-    return end, told
+    return end, told, old
 
 
 def index_footers(
@@ -188,13 +188,13 @@ def index_footers(
     n, holes = _ends(footers, begin, seconds, exhaustive)
     warnings: list[str] = list(card.notes)
     said = len(warnings)
-    end = n
+    end, old = n, frozenset[int]()
     listed = first_listed(source, card.layout, footers.last_sectors(n)) if old_buffers and not whole else None
     if listed is not None:
         end = max(listed, begin + 1)
         warnings.append(by_the_list(f"frame {end - 1}" if listed < n else None))
     elif not whole:
-        end, told = _end_by_clock(footers, range(begin, n), seconds, exhaustive, build.fs)
+        end, told, old = _end_by_clock(footers, range(begin, n), seconds, exhaustive, build)
         warnings += told
     first = next((found for k in range(begin, end) if (found := footers.at(k)) is not None), None)
     lines = build.height if first is None else first[1]
@@ -206,11 +206,8 @@ def index_footers(
     if not whole and status != "finished":
         known = listed is not None or len(warnings) > said
         warnings += _end_in_doubt(footers, range(begin, end), seconds, status, known)
-    old: frozenset[int] = frozenset()
     blank: tuple[tuple[int, int], ...] = ()
     if end - begin <= _ALL and not whole:
-        old, told = _old_ones(footers, range(begin, end), range(end, min(n, end + _ALL)), build.fs)
-        warnings += told
         blank = tuple(_blank_fronts(footers, range(begin + 1, end)))
     runs = _runs(footers, begin, end, old)
     return [Recording(0, runs, width, lines, status, overwritten=blank, warnings=tuple(warnings))], holes
@@ -232,14 +229,12 @@ def _end_in_doubt(footers: Footers, own: range, seconds: int, status: str, known
     ]
 
 
-def _old_ones(footers: Footers, own: range, behind: range, fs: float | None) -> tuple[frozenset[int], list[str]]:
-    """Frames of an older recording among a recording's own; what is to be said of one that may be."""
-    old = old_among(footers.at, own, behind, fs)
-    unsure = range(0) if old else stands_out(footers.at, own, fs, behind)
-    if not len(unsure):
-        return old, []
-    named = f"frame {unsure[0]}" if len(unsure) == 1 else f"frames {unsure[0]} and {unsure[-1]}"
-    return old, [
+def _alone(frames: Sequence[int]) -> list[str]:
+    """What is to be said of frames that alone may be of an older recording."""
+    if not frames:
+        return []
+    named = f"frame {frames[0]}" if len(frames) == 1 else f"frames {', '.join(map(str, frames[:-1]))} and {frames[-1]}"
+    return [
         f"{named} alone did not come when due: the card was busy, or an older recording stands there, as the write "
         "failed; which it is, is in doubt"
     ]

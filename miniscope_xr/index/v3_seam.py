@@ -8,24 +8,23 @@ from __future__ import annotations
 
 from itertools import pairwise
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 
-from miniscope_xr.index.v3_excursions import (
-    FINE,
-    TOLERANCE,
-    At,
-    apart,
-    camera_period,
-    flipped,
-    frames_astray,
-    period_of,
-)
-from miniscope_xr.layout.arrays import Floats, Ints
+from miniscope_xr.index.v3_clock import FINE, TOLERANCE, At, apart, camera_period, clock_of
+from miniscope_xr.index.v3_story import old_frames
+from miniscope_xr.layout.arrays import Bools, Floats
 
+NEAR = 24  # frames behind the end that tell of an older recording
 _MARKS = 32  # places at which the clock of a longer recording is looked at
 _WINDOW = 24  # frames on each side whose clock is compared
 _ALIKE = 3  # frames in a row that agree to show a clock
+_UNSURE = 0.04  # what is less probable is not said
+_RATHER = 0.7  # of an older recording, though the card was busy elsewhere, too
+_STILL = 0.3  # ms by which a clock strays that does not
+_EVEN = 8  # steps between frames that show such a one
+_TWO = 2
 _FAILED = 2  # frames in a row whose writes fail
 
 
@@ -64,127 +63,97 @@ def suspect_stretch(at: At, n: int, fs: float | None) -> range:
     return range(max(n - 4 * _WINDOW, 0), n)  # a step among the last frames hides in the last window
 
 
-def seam_by_clock(at: At, frames_there: range, fs: float | None) -> tuple[int | None, int | None]:
-    """First frame of an older recording, by the frame clock; and the first that may be one, or is late by a stall."""
-    known = [(k, found[0]) for k in frames_there if (found := at(k)) is not None]
-    if len(known) < 3:
-        return None, None
-    frames = np.array([k for k, _ in known])
-    times = np.array([t for _, t in known], float)
-    ours = ~frames_astray(frames, times, fs)
-    frames, times = frames[ours], times[ours]
-    falls = np.append(np.diff(times) < 0, False)
-    if falls.any():
-        ours = ~flipped(times, frames * float(np.median(np.diff(times) / np.diff(frames))), falls)
-        frames, times = frames[ours], times[ours]
-    steps = np.diff(times) / np.diff(frames)
-    middle = float(median(steps.tolist()))
-    usual = np.abs(steps - middle) <= TOLERANCE
-    mean = float(steps[usual].mean()) if usual.any() else middle
-    back = np.flatnonzero(np.diff(times) < 0)
-    if len(back):  # and that one may lie over another
-        earlier = seam_by_clock(at, range(int(frames[0]), int(frames[back[0] + 1])), fs)
-        return earlier if earlier[0] is not None else (int(frames[back[0] + 1]), None)
-    if min(middle, mean) <= 0:
-        return 1, None
-    # a short recording with jitter tells its period to a few percent: a seam is one by both estimates
-    (seam, doubtful), (other, also) = (_step(frames, times, period, fs) for period in (middle, mean))
-    if seam is not None and seam == other:
-        own = frames < seam
-        # what lies behind the seam tells nothing of those before
-        if (doubtful is not None or also is not None) and own.sum() > 2:
-            doubtful, also = (_step(frames[own], times[own], period, fs)[1] for period in (middle, mean))
-        before = [k for k in (doubtful, also) if k is not None]
-        return seam, min(before) if before else _small_step(frames[own], times[own], fs)
-    first, second = seam or doubtful, other or also
-    if first is not None and second is not None:
-        return None, min(first, second)
-    return None, _small_step(frames, times, fs)
+class Weighed(NamedTuple):
+    """Whose the frames are, by all that the footers say.
 
-
-def _small_step(frames: Ints, times: Floats, fs: float | None) -> int | None:
-    """First frame at which a clock that hardly strays steps by less than others stray: no proof, but a doubt."""
-    if len(times) < 3:
-        return None
-    steps = np.diff(times) / np.diff(frames)
-    middle = float(np.median(steps))
-    off = np.abs(steps - middle)
-    if not (off <= TOLERANCE).any():
-        return None
-    tolerance = FINE + 2 * float(np.percentile(off[off <= TOLERANCE], 66))  # of most frames: not of those behind stalls
-    usual = off <= tolerance
-    if tolerance >= TOLERANCE:
-        return None
-    found = [_step(frames, times, period, fs, tolerance) for period in (middle, float(steps[usual].mean()))]
-    first = [min((k for k in each if k is not None), default=None) for each in found]
-    return None if None in first else min(k for k in first if k is not None)
-
-
-def _step(
-    frames: Ints,
-    times: Floats,
-    period: float,
-    fs: float | None,
-    tolerance: float = TOLERANCE,
-) -> tuple[int | None, int | None]:
-    """First frame at which the clock steps by no whole number of periods; and the first at which it may."""
-    steps = np.diff(times) / np.diff(frames)
-    phase, camera = times - period * frames, camera_period(period, fs)
-    doubtful = None
-    off = np.abs(steps - period) * np.diff(frames)
-    for n_th in np.flatnonzero(off > tolerance) + 1:
-        within = tolerance if off[n_th - 1] <= TOLERANCE else TOLERANCE  # a late frame or two stray by more
-        before, was_settled = _settled_phase(phase[max(n_th - _WINDOW, 0) : n_th][::-1], within)
-        after, settled = _settled_phase(phase[n_th : n_th + _WINDOW], within)
-        jump = after - before
-        if within > tolerance and not (settled and was_settled):
-            continue  # it was judged as others are
-        ahead = phase[n_th + 1 : n_th + _WINDOW]
-        if settled and was_settled and abs(jump) > tolerance:
-            ours = abs(phase[n_th] - before) <= FINE < abs(phase[n_th] - after)
-            if ours or _comes_back(ahead, before, after):
-                continue  # a late frame or two, and only then the step
-        if abs(jump - max(round(jump / camera), 0) * camera) <= tolerance:
-            continue  # late writes, or frames the firmware skipped (which leave no gap in the number)
-        k = int(frames[n_th])
-        too_early = n_th >= _ALIKE and phase[n_th] < phase[:n_th].min() - tolerance  # which no card makes it
-        skips = times[n_th] - times[n_th - 1] > period * (frames[n_th] - frames[n_th - 1]) + camera - tolerance
-        shown = n_th > 1 or k == 1  # one frame alone may be late where others around it are gone
-        never = shown and phase[:n_th].max() < after - tolerance
-        for_good = settled and not skips and never  # a busy card catches up
-        if too_early or for_good or (settled and was_settled):
-            return k, doubtful
-        last = (phase[-1] - before + camera / 2) % camera - camera / 2
-        if was_settled and len(phase) - n_th <= _ALIKE and phase[-1] > before and abs(last) <= FINE:
-            break  # the last one is due again, some frames later
-        if was_settled and (np.diff(times[n_th:]) < period / 2).all() and n_th + 1 < len(times):
-            break  # the last few catch up, as no older recording does
-        doubtful = k if doubtful is None else doubtful
-    return None, doubtful
-
-
-def _comes_back(phase: Floats, before: float, after: float) -> bool:
-    """Whether the clock before a step is kept behind it, until that after the step is for good."""
-    ours, theirs = np.abs(phase - before) <= FINE, np.abs(phase - after) <= FINE
-    first = int(np.argmax(theirs)) if theirs.any() else 0
-    return bool(ours[:first].any())
-
-
-def _settled_phase(phase: Floats, tolerance: float) -> tuple[float, bool]:
-    """Phase of the frame clock over the nearest frames most of which agree on it, and whether they do.
-
-    Behind a stall some writes are late, and frames are skipped only behind those: the clock is what comes after. A card
-    that catches up does not make several in a row late by as much.
+    Attributes
+    ----------
+    seam : int
+        The first frame from which on all are of older recordings.
+    doubtful : int or None
+        The first of those in front of the seam that may be so, too.
+    old : frozenset of int
+        Frames in front of these that are an older recording's: their writes failed.
+    alone : tuple of int
+        Those of which that is in doubt.
     """
-    near = phase[:_ALIKE]
-    if len(near) == _ALIKE and np.ptp(near) <= min(tolerance, FINE):
-        return float(np.median(near)), True
-    for size in range(_WINDOW // 3, _WINDOW + 1, _WINDOW // 3):
-        near = phase[:size]
-        middle = float(np.sort(near)[(len(near) - 1) // 2])
-        if int(np.sum(np.abs(near - middle) <= tolerance)) > max(len(near) // 2, 1):
-            return middle, True
-    return float(phase.min()), False
+
+    seam: int
+    doubtful: int | None
+    old: frozenset[int]
+    alone: tuple[int, ...]
+
+
+def weighed(at: At, frames: range, seconds: int, fs: float | None, single: bool = False) -> Weighed:
+    """Weigh the footers of some frames in a row, the last of which may be of older recordings."""
+    found = [at(k) for k in frames]
+    there = np.array([f is not None for f in found], bool)
+    numbers, times = np.array(frames), np.array([0 if f is None else f[0] for f in found], float)
+    clock = clock_of(numbers[there], times[there], seconds, fs, single)
+    if clock is None:
+        return Weighed(frames.stop, None, frozenset(), ())
+    times[~there] = np.nan
+    old = old_frames(numbers, times, there, clock)
+    sure, maybe = (old > 1 - _UNSURE) | ~there, (old > _UNSURE) | ~there
+    seam, doubtful = (_begins(which & there, which) for which in (sure, maybe))
+    doubtful = next((i for i in range(doubtful, seam) if there[i] and not sure[i]), seam)
+    phase = times - clock.period * numbers
+    if seam < len(frames) and times[seam] <= clock.limit:
+        doubtful = min(doubtful, _as_theirs(phase, seam, clock.camera))
+    alone = [i for i in np.flatnonzero(there & maybe & ~sure).tolist() if i < doubtful]
+    if _was_busy(phase[:doubtful], alone, clock.camera):
+        alone = [i for i in alone if old[i] > _RATHER]
+    if not alone:
+        alone = _off_by_little(phase[:doubtful])
+    strays = frozenset(numbers[i] for i in np.flatnonzero(there & sure).tolist() if i < seam)
+    first = frames.start
+    return Weighed(
+        first + seam,
+        first + doubtful if doubtful < seam else None,
+        frozenset(int(k) for k in strays),
+        tuple(first + i for i in alone),
+    )
+
+
+def _begins(which: Bools, or_missing: Bools) -> int:
+    """The first place from which on all are so; those that are missing in front of it are none of them."""
+    others = np.flatnonzero(~or_missing)
+    behind = np.flatnonzero(which)
+    last = int(others[-1]) if len(others) else -1
+    return next((i for i in behind.tolist() if i > last), len(which))
+
+
+def _as_theirs(phase: Floats, seam: int, camera: float) -> int:
+    """The first of the frames in front of a seam that rather keep the clock of those behind it."""
+    ours, theirs = (part[np.isfinite(part)] for part in (phase[max(seam - NEAR, 0) : seam], phase[seam : seam + NEAR]))
+    if min(len(ours), len(theirs)) <= _TWO:
+        return seam
+    mine, old = float(np.median(ours)), float(np.median(theirs))
+    first = seam
+    while first and apart(phase[first - 1], old, camera) + _STILL < apart(phase[first - 1], mine, camera):
+        first -= 1
+    return first
+
+
+def _off_by_little(phase: Floats) -> list[int]:
+    """The two frames in a row that alone are off a clock that strays by nothing else, be it by a ms."""
+    steps = np.diff(phase)
+    odd = np.flatnonzero(np.abs(steps) > _STILL).tolist()
+    pairs = [k for k in odd if k + _TWO in odd and abs(steps[k] + steps[k + _TWO]) < _STILL]
+    if len(pairs) != 1 or len(odd) > _TWO + 1 or len(steps) < _EVEN or not np.isfinite(phase).all():
+        return []  # one more: a clock that drifts steps by a ms
+    return [pairs[0] + 1, pairs[0] + 2] if abs(steps[pairs[0]]) <= TOLERANCE else []
+
+
+def _was_busy(phase: Floats, alone: list[int], camera: float) -> bool:
+    """Whether frames that are late alone show a busy card: it was so before, or each is late by another time."""
+    if not alone:
+        return False
+    others = np.delete(phase, alone)
+    others = others[np.isfinite(others)]
+    apart_by = apart(phase[alone], phase[alone[0]], camera)
+    skipped = len(others) > 0 and np.ptp(others) > camera - TOLERANCE
+    return bool(skipped or apart_by.max() > TOLERANCE)
 
 
 def same_clock_behind(at: At, frames: range, behind: range) -> int | None:
@@ -210,21 +179,3 @@ def same_clock_behind(at: At, frames: range, behind: range) -> int | None:
                 break
             level, first = (level, first) if off else (found[0] - period * k, k)
     return first if first < frames.stop else None
-
-
-def as_theirs(at: At, frames: range, behind: range, fs: float | None) -> int | None:
-    """First of the last frames of a recording that rather keep the clock of the older one behind it; None if none do.
-
-    That one's clock steps once more there: its card was busy.
-    """
-    near = range(max(frames.start, frames.stop - _WINDOW), frames.stop), behind[:_WINDOW]
-    times = [[(k, found[0]) for k in part if (found := at(k)) is not None] for part in near]
-    if min(map(len, times)) < _ALIKE:
-        return None
-    period = period_of(*((np.array([k for k, _ in part]), np.array([t for _, t in part], float)) for part in times))
-    camera = camera_period(period, fs)
-    ours, theirs = (np.array([t - period * k for k, t in part]) for part in times)
-    mine, old = float(np.median(ours)), float(np.median(theirs))
-    nearer = apart(ours, old, camera) < apart(ours, mine, camera)
-    first = len(ours) - int(np.argmin(nearer[::-1])) if not nearer.all() else 0
-    return times[0][first][0] if len(ours) - first > 1 else None
