@@ -178,11 +178,13 @@ class Breaks(Evidence):
             return False
         steady = before[:-1] if len(before) > 2 else before  # the last frame before a break may be odd
         lost = self._lost_at_end(here)
-        longer = max(steady, after, key=len)
+        longest = max((r for r in runs[:number] if self._regular(r)), key=lambda r: r.count)
+        whole = self._clock(longest, False)[:-1]  # the period is one card's: none tells it better
+        longer = max(steady, after, whole, key=len)
         frames = longer[-1][0] - longer[0][0]
         period = (longer[-1][1] - longer[0][1]) / frames if frames else 0
         if self.close:  # all buffers of its frames tell it better than the first ones of two
-            run = here if longer is steady else there
+            run = here if longer is steady else there if longer is after else longest
             learnt = self._clock_of(run).learnt(lambda i: self._times(run, i))
             period = learnt.period if learnt is not None else period
         if period <= 0:

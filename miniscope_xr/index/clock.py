@@ -40,27 +40,32 @@ class FrameClock:
         self.headers = headers
 
     def fits(self, runs: Sequence[Run], header: Header, jitter: float = _JITTER) -> bool:
-        """Whether a header behind a hole keeps the clock of ``runs``, as far as they tell it.
+        """Whether a header behind a hole keeps the clock of ``runs``, as far as they tell it."""
+        return self.strain(runs, header) <= jitter
 
-        Whole periods do not count: a lost interrupt puts two camera frames under one number.
+    def strain(self, runs: Sequence[Run], header: Header) -> float:
+        """Ticks by which each of the times that show a clock has to be off, for a header behind a hole to keep it.
+
+        The fewer frames have shown it, and the farther behind the header is, the less it says. Whole periods do not
+        count: a lost interrupt puts two camera frames under one number.
         """
         last = runs[-1]
         end = self.headers.at(last.sector_of(last.count - 1)) or last.first
         if header.time < end.time:
-            return False
+            return float("inf")
         known = next((times for run in reversed(runs) if (times := self._known(run, header))), ())
-        return not known or any(self._keeps(ends, header, jitter) for ends in known)
+        return min((self._strain(ends, header) for ends in known), default=0.0)
 
     @staticmethod
-    def _keeps(ends: Ends, header: Header, jitter: float) -> bool:
-        """Whether a header keeps the clock of two earlier ones, all of which may be off by so many ticks."""
+    def _strain(ends: Ends, header: Header) -> float:
+        """The same of the clock that two earlier buffers show."""
         (first, early), (frame, late) = ends
         period = (late - early) / (frame - first)
         if period <= 0:
-            return True
+            return 0.0
+        farther = 1 + (header.frame - frame) / (frame - first)
         off = (header.time - late - period * (header.frame - frame)) / period
-        tolerance = jitter * (1 + (header.frame - frame) / (frame - first)) / period
-        return tolerance >= 0.5 or abs(off - round(off)) <= tolerance
+        return abs(off - round(off)) * period / farther if farther > 0 else float("inf")
 
     def _known(self, run: Run, like: Header) -> list[Ends]:
         """(frame, time) of the first and the last buffer of a run with the same index as a header.

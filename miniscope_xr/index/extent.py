@@ -174,13 +174,15 @@ class Extents:
         """Where the arithmetic holds again behind a header that shows a drop, as writes failed over an older recording.
 
         That header has not the clock or the focus, and a later one has. Behind a drop of this recording it never comes
-        back.
+        back. A clock that few frames have shown fits any time far behind: the later one has to keep it clearly better.
         """
         before = [replace(run, count=low + 1)]
-        if drop.ewl == run.first.ewl and self.clock.fits(before, drop, FINE):
+        off = self.clock.strain(before, drop) if drop.ewl == run.first.ewl else float("inf")
+        if off <= FINE:
             return None
+        most = min(FINE, off - 1)
         found = ((i, self.headers.at(run.sector_of(i))) for i in behind)
-        return next((i for i, h in found if h and run.matches(i, h) and self.clock.fits(before, h, FINE)), None)
+        return next((i for i, h in found if h and run.matches(i, h) and self.clock.fits(before, h, most)), None)
 
     def _dropped(self, run: Run, low: int, header: Header) -> bool:
         """Whether a header shows that buffers were dropped since a run began; a pool only counts what it captured."""

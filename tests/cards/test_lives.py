@@ -147,6 +147,7 @@ NAMED = {
     "leftovers that repeat old buffers in the place of failed writes": (83804,),
     "a frame that ended, and one that an older recording's lost interrupt made longer": (82393,),
     "buffers written before the one in front of them, and too few frames to show a clock": (921,),
+    "a pool that overflowed, and old buffers far behind whose time fits a clock of few frames": (102300,),
     "an edge of a remote in front of which the front is gone (a doubt)": (100377, 110918),
     "few frames on both sides of a long hole, whose clocks stray": (100477, 100711, 108759, 117721),
     "a clock that changes by too little to say what begins (a doubt)": (116847, 117084, 119873),
