@@ -30,10 +30,10 @@ class Edges(Breaks):
             return []
         if last < k or behind > i or run.sector > before.end_sector:  # a hole
             told = self._loses_over(runs, a, b)
-        elif i and run.count - i >= len(run.cut):
+        elif i:
             told = self._one_edge(run, i, a, b)
         else:
-            told = self._loses(runs, number, a, b) and bool(i or not self._frame_was_over(runs[:number], a, b))
+            told = self._loses(runs, number, a, b) and not self._frame_was_over(runs[:number], a, b)
         near = range(behind, min(behind + 2 * max(self.ring, 1), run.count))
         if not told or any(self.link(run, n) is False for n in near):
             return []
@@ -60,7 +60,11 @@ class Edges(Breaks):
             took = learnt.period * (b.frame - a.frame) + float(learnt.offsets[b.index] - learnt.offsets[a.index])
             step = b.time - a.time - took
         lost = -(step or 0.0) / self.ticks
-        return not run.index_of(i) and edges_in(lost, self.headers.framing.build.remote_edge) == 1
+        edge = self.headers.framing.build.remote_edge
+        if run.count - i < len(run.cut):  # in the last frame what else edges cost need not have come to the card
+            within = run.index_of(i) > 0  # one buffer is held back by less, and the next one is late by one edge
+            return 0 < lost <= edge[1] if within else edges_in(lost, edge) > 0
+        return not run.index_of(i) and edges_in(lost, edge) == 1
 
     def _loses(self, runs: list[Run], number: int, a: Header, b: Header) -> bool:
         """Whether buffer ``b`` follows buffer ``a`` in its counts, and comes not later than it would without edges."""

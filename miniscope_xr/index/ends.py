@@ -12,6 +12,7 @@ from miniscope_xr.index.gave_up import without_lost
 from miniscope_xr.index.headers import HeaderReader
 from miniscope_xr.index.low_counts import ended_by
 from miniscope_xr.index.old_buffers import Starts, by_the_list, first_listed
+from miniscope_xr.index.place import Verdict
 from miniscope_xr.index.run_facts import RunFacts
 from miniscope_xr.index.runs import Cut, Header, Run, cut_at, ended_as_said
 from miniscope_xr.index.seam import SeamSearch
@@ -131,12 +132,7 @@ class Ends:
         verdict = search.first_seam(runs, self.exhaustive)
         if verdict.end is None:
             return runs, [] if counts is not None and counts.fit(runs) else verdict.doubt, False
-        (number, i), kept = verdict.end, cut_at(runs, *verdict.end)
-        while kept:  # that one lies over another: the clock steps twice
-            earlier = self._search(kept).first_seam(kept, self.exhaustive)
-            if earlier.end is None or earlier.doubt:
-                break
-            verdict, (number, i), kept = earlier, earlier.end, cut_at(kept, *earlier.end)
+        verdict, (number, i), kept = self._earliest(runs, verdict, verdict.end)
         if not i and kept and kept[-1].odd:  # it seemed to take more sectors than it has, up to the old buffer
             cut = kept[-1].cut
             kept[-1] = replace(kept[-1], cut=replace(cut, taken=min(cut.taken, cut.sectors_for(cut.lengths[0]))))
@@ -149,6 +145,29 @@ class Ends:
         said = f"an older recording lies behind this one, from sector {old} on, and is not returned"
         back = search.comes_back(runs[number], i)
         return kept, [*verdict.doubt, *search.perhaps_later(runs[number], back)] or [said], True
+
+    def _earliest(
+        self, runs: list[Run], verdict: Verdict, end: tuple[int, int]
+    ) -> tuple[Verdict, tuple[int, int], list[Run]]:
+        """What is said of the first of several older recordings, where it begins, and the runs in front of it.
+
+        Of one that lies over another the clock steps twice, and the larger step is found first.
+        """
+        kept = cut_at(runs, *end)
+        while kept:
+            search = self._search(kept)
+            earlier = search.first_seam(kept, self.exhaustive)
+            if earlier.end is None:
+                break
+            number, i = earlier.end
+            whole = all(f"until={kept[-1].last_frame}" in said for said in earlier.doubt)
+            damaged = search.parts(kept[number], i) and not search.steps_at(kept[number], i)  # over failed writes
+            if earlier.doubt and (damaged or not whole):
+                break  # no other clock, or a doubt that does not name all that it would leave out
+            verdict, end, kept = earlier, earlier.end, cut_at(kept, number, i)
+            if verdict.doubt:
+                break
+        return verdict, end, kept
 
     def _uncounted(self, at: tuple[int, Header]) -> tuple[list[Run], list[str], bool]:
         """Runs of a recording whose count the card does not hold; doubts; whether an older one was cut off."""

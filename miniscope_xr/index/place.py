@@ -22,7 +22,7 @@ import numpy as np
 from miniscope_xr.index.breaks import Breaks
 from miniscope_xr.index.evidence import CLOCK_STEP
 from miniscope_xr.index.runs import Run
-from miniscope_xr.index.unreached import Unreached
+from miniscope_xr.index.tails import Tails
 
 _SIDE = 40  # buffers on each side whose clock is compared
 _FEW = 5  # frames that tell a period to less than half a ms
@@ -36,7 +36,7 @@ class Verdict:
     doubt: list[str] = field(default_factory=list)
 
 
-class Places(Breaks, Unreached):
+class Places(Breaks, Tails):
     """Finds the place among a few at which an older recording begins."""
 
     written_low: int | None = None

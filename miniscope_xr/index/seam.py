@@ -57,6 +57,8 @@ class SeamSearch(Places, Edges, ComesBack):
             if verdict.end is not None:
                 return Verdict((number, verdict.end[1]), verdict.doubt)
             doubt += [said for said in verdict.doubt if said not in doubt]
+            if number < len(runs) - 1 and (tail := self._tail_before(runs, number)) is not None:
+                return Verdict((number, tail))
         end = self._end_before(runs, len(runs))
         return Verdict(None, doubt) if end == (len(runs), 0) else Verdict(end, self.perhaps_edges(runs, end))
 
@@ -68,6 +70,10 @@ class SeamSearch(Places, Edges, ComesBack):
             with self.closely():
                 tail = self._old_tail(runs[last]) if last == number - 1 else self._first_written_before(runs[last])
         return (number, 0) if tail is None else (last, tail)
+
+    def _tail_before(self, runs: list[Run], number: int) -> int | None:
+        """Where in the last few buffers of a run an older recording begins that the next run is of, too."""
+        return self._tail_of_next(runs, number) if self.close else None
 
     def _plausible(self, runs: list[Run], number: int) -> bool:
         """Whether a run can follow the one before it; of a long recording, what speaks against it is looked at."""

@@ -16,12 +16,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from miniscope_xr.index.clock import edges_in
-from miniscope_xr.index.evidence import CLOCK_STEP, Evidence
+from miniscope_xr.index.evidence import Evidence
 from miniscope_xr.index.runs import Run
 from miniscope_xr.layout.arrays import Floats
 
-_SIDE = 40  # buffers on each side whose clock is compared
+SIDE = 40  # buffers on each side whose clock is compared
 _FEW = 3  # fewer buffers show no clock
 _WHOLE = 3  # whole frames in front of the last one that show a clock
 _SAME = 4.0  # ticks within which a frame drifts as others do
@@ -49,7 +48,7 @@ class Unreached(Evidence):
 
     def _seam_in_gap(self, run: Run, gap: range) -> int | None:
         """The first of an older recording's buffers in a gap; None where it goes on over the gap."""
-        around = range(max(gap.start - 1, 0), min(gap.stop + _SIDE, run.count))
+        around = range(max(gap.start - 1, 0), min(gap.stop + SIDE, run.count))
         known = [(i, h) for i in around if (h := self._header(run, i)) is not None]
         for k, ((i, a), (j, b)) in enumerate(pairwise(known)):
             if i + 1 >= gap.stop:
@@ -94,7 +93,7 @@ class Unreached(Evidence):
     def _writes_wait(self, run: Run) -> bool:
         """Whether most buffers of a run were written when the next one came: some firmwares wait for it."""
         if run.sector not in self._waits:
-            pairs = (self._handed_over(run, i) for i in range(1, min(run.count, 2 * _SIDE)))
+            pairs = (self._handed_over(run, i) for i in range(1, min(run.count, 2 * SIDE)))
             known = [late for late in pairs if late is not None]
             self._waits[run.sector] = 4 * known.count(0) >= 3 * len(known) > 0
         return self._waits[run.sector]
@@ -105,7 +104,7 @@ class Unreached(Evidence):
         That one was written when the next of this recording was due, so the buffer there is not this one's.
         """
         size = len(run.cut)
-        start = max((i - _SIDE) // size * size + (-run.first.index) % size, 0)
+        start = max((i - SIDE) // size * size + (-run.first.index) % size, 0)
         told = self._left(run, start, i + 1) if i - start >= _WHOLE * size else None
         if told is None or -early < 2 * self.ticks:
             return False
@@ -113,63 +112,6 @@ class Unreached(Evidence):
         usual = left[:-1][np.isfinite(left[:-1])]
         steady = len(usual) > size and float(np.ptp(usual)) <= 1.5 * self.ticks
         return steady and abs(left[-1] - float(np.median(usual)) - early) <= self.ticks
-
-    def _old_tail(self, run: Run) -> int | None:
-        """The first of less than a frame's buffers at the end of a run that are an older recording's by their clock.
-
-        They are off it by nothing that befalls a recording's last frame: edges of a remote, an interrupt that was lost,
-        a flipped bit.
-        """
-        size = len(run.cut)
-        start = max(run.count // size * size - _SIDE, 0) // size * size + (-run.first.index) % size
-        told = self._left(run, start, run.count) if run.count - start >= _WHOLE * size else None
-        if told is None:
-            return self._first_written_before(run)
-        left, model = told
-        left, unsure = _level(left, size, len(left) - size, len(left))
-        usual = left[: len(left) - size]
-        if not np.isfinite(usual).any():
-            return None
-        tolerance = model.tolerance(self.ticks) + 2 * unsure * self.ticks
-        off = left - np.median(usual[np.isfinite(usual)])
-        away = np.abs(off) > tolerance
-        first = len(left)
-        while first > len(left) - size and (away[first - 1] or np.isnan(off[first - 1])):
-            first -= 1
-        tail = off[first:][np.isfinite(off[first:])]
-        if not len(tail) or len(tail) >= size or np.ptp(tail) > tolerance:
-            return None
-        jump = float(np.median(tail))
-        if self._written_before(run, start + first):
-            return start + first
-        lost = edges_in(-jump / self.ticks, self.headers.framing.build.remote_edge) > 0
-        waits = np.abs(np.diff(model.offsets) - jump) <= tolerance
-        return None if lost or waits.any() or self._flipped(run, tail, start + first, jump) else start + first
-
-    def _first_written_before(self, run: Run) -> int | None:
-        """The first of a run's last few buffers that was written before the one in front of it, which is on time."""
-        for i in range(max(run.count - len(run.cut), 1), run.count):
-            if self._written_before(run, i) and self._on_time(run, i - 1) and not self._on_time(run, i):
-                return i
-        return None
-
-    def _on_time(self, run: Run, i: int) -> bool:
-        """Whether a buffer comes when those of the same index in the frames before it say."""
-        off = self._deviation(run, i, i)
-        return off is not None and abs(off) <= CLOCK_STEP * self.ticks
-
-    def _written_before(self, run: Run, i: int) -> bool:
-        """Whether buffer ``i`` was written before the one in front of it on the card: it is another recording's."""
-        a, b = self.headers.at(run.sector_of(i - 1)), self.headers.at(run.sector_of(i))
-        return a is not None and b is not None and 0 <= b.write_time < a.write_time
-
-    def _flipped(self, run: Run, tail: Floats, i: int, jump: float) -> bool:
-        """Whether one buffer that is off the clock by a jump would be on it with one bit of its time flipped back."""
-        header = self._header(run, i)
-        if len(tail) > 1 or header is None:
-            return False
-        due = header.time - jump
-        return any(abs((header.time ^ 1 << bit) - due) <= self.ticks for bit in range(32))
 
     def _behind_lapped(self, run: Run, seam: int) -> int:
         """The seam, behind a buffer of other counts that was written later than the one behind it: it is not older."""
@@ -184,25 +126,25 @@ class Unreached(Evidence):
 
         Some firmwares write a buffer once the next one is complete. That next one is another recording's here.
         """
-        around = range(max(candidates[0] - _SIDE // 2, 1), min(candidates[-1] + _SIDE // 2, run.count))
+        around = range(max(candidates[0] - SIDE // 2, 1), min(candidates[-1] + SIDE // 2, run.count))
         late = {i: late for i in around if (late := self._handed_over(run, i)) is not None}
         usual = [value for i, value in late.items() if i not in candidates]
         odd = [i for i in candidates if late.get(i, 0) != 0]
         whole = all(i in late for i in candidates)
-        waits = len(usual) >= _SIDE // 4 and 4 * usual.count(0) >= 3 * len(usual)
+        waits = len(usual) >= SIDE // 4 and 4 * usual.count(0) >= 3 * len(usual)
         return odd[0] if whole and waits and len(odd) == 1 else None
 
     def _step_in(self, run: Run, gap: range, sharp: bool = False) -> int | None:
         """Where in a gap the frame clock steps for good; ``sharp``: where that is clear for each buffer of it."""
         size = len(run.cut)
         lead = (-run.first.index) % size
-        start = max(lead + (gap.start - _SIDE - lead) // size * size, 0)
-        stop = min(gap.stop + _SIDE, run.count)
+        start = max(lead + (gap.start - SIDE - lead) // size * size, 0)
+        stop = min(gap.stop + SIDE, run.count)
         told = self._left(run, start, stop)
         if told is None:
             return None
         left, model = told
-        left, unsure = _level(left, size, gap.start - start, gap.stop - start)
+        left, unsure = levelled(left, size, gap.start - start, gap.stop - start)
         places = [i for i in gap if np.isfinite(left[max(i - 1 - start, 0)]) or i == gap.start]
         best = min(places, key=lambda i: _cost(left, i - start))
         beyond = (
@@ -227,7 +169,7 @@ class Unreached(Evidence):
         return best if clear and not (sharp and blurred.any()) else None
 
 
-def _level(left: Floats, size: int, stop: int, start: int) -> tuple[Floats, float]:
+def levelled(left: Floats, size: int, stop: int, start: int) -> tuple[Floats, float]:
     """The same without the drift that buffers up to ``stop`` and from ``start`` on show; ms a frame it may be off.
 
     A time is off by up to a ms, which tells the drift the better the more frames there are.

@@ -135,6 +135,7 @@ NAMED = {
     "two older recordings under a DAQ's": (80046, 80319),
     "edges of a remote behind a hole": (80079, 80094),
     "edges of a remote in the last frames (a doubt)": (81052, 82660),
+    "edges of a remote in the last buffers before interrupts were lost": (101049,),
     "v3: a late frame just before an older recording, or over two": (80040, 82376),
     "v3: a time with a flipped bit, and frames beside it": (80120, 80741, 80915),
     "v3: the same clock to the ms: no reader can tell": (82665,),
@@ -151,6 +152,9 @@ NAMED = {
     "an edge of a remote in front of which the front is gone (a doubt)": (100377, 110918),
     "few frames on both sides of a long hole, whose clocks stray": (100477, 100711, 108759, 117721),
     "a clock that changes by too little to say what begins (a doubt)": (116847, 117084, 119873),
+    "two older recordings, the first of which began as edges of a remote have it (a doubt)": (115277, 104583, 102450),
+    "a few buffers at the end that are off as by edges of a remote (a doubt)": (101042,),
+    "a few buffers of an older recording in front of what it dropped": (101430, 116829, 109989),
 }
 
 
