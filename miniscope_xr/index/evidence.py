@@ -17,7 +17,8 @@ from miniscope_xr.layout.arrays import Floats
 CLOCK_FRAMES = 8  # frames on each side whose clocks are compared
 CLOCK_STEP = 2.5  # timestamps are whole ms and interrupts jitter by about one: larger steps are no jitter
 _LEAST = 4  # frames that show one for a run of fewer
-_SOON, _LARGE = 20, 7  # ms from one buffer to the next within a frame, and a bit of a time that is worth more
+_SOON = 20  # ms from one buffer to the next within a frame
+LARGE = 7  # a bit of a time that is worth more
 _SHOWS = 8  # frames that show a clock by themselves
 
 
@@ -104,8 +105,19 @@ class Evidence(Strays):
 
     def _same_state(self, a: Header, b: Header) -> bool:
         focus = self.scanning or a.ewl == b.ewl
-        later = self._in_order(a.time, b.time) and self._in_order(a.write_time, b.write_time)
-        return focus and later and not self._recharged(a, b)
+        return focus and self._comes_later(a, b) and not self._recharged(a, b)
+
+    def _comes_later(self, a: Header, b: Header) -> bool:
+        """Whether a buffer can come behind another by its times, or would with one large bit flipped back.
+
+        Of two times of one header that both fall, an older recording's buffer is behind: two bits never flip alike.
+        """
+        late, written_late = b.time < a.time, b.write_time < a.write_time
+        if late and written_late and min(a.write_time, b.write_time) >= 0:
+            return False
+        if written_late and a.time <= b.time:  # a write begins between the buffer's own time and the next write
+            return any(a.time <= a.write_time ^ 1 << bit <= b.write_time for bit in range(LARGE, 32))
+        return self._in_order(a.time, b.time)
 
     def _odd_alone(self, before: Header, a: Header, b: Header) -> bool:
         """Whether those on both sides of a buffer are of one state, which it left and they did not: a bit flipped."""
@@ -113,16 +125,19 @@ class Evidence(Strays):
         return self._same_state(before, b) and (late or a.ewl != before.ewl or self._recharged(a, before))
 
     def _first_flipped(self, a: Header, b: Header, c: Header | None = None) -> bool:
-        """Whether the very first of three frames would be in time with one bit of its time flipped back."""
+        """Whether the very first of three frames would be in time, or focus, with one bit of it flipped back."""
         if c is None or not self._same_state(b, c):
             return False
+        in_time = self._comes_later(a, b) and b.time - a.time <= 2 * (c.time - b.time)
+        if in_time and not self.scanning and min(a.ewl, b.ewl) >= 0 and (a.ewl ^ b.ewl).bit_count() == 1:
+            return True
         near, times = 2 * (c.time - b.time), ((a.time, b.time), (a.write_time, b.write_time))
         late = [{then - (first ^ 1 << bit) for bit in range(32)} for first, then in times if then < first]
         return bool(late) and all(any(0 <= gap <= near for gap in gaps) for gaps in late)
 
     def _in_order(self, a: int, b: int) -> bool:
         """Whether a time can come before another, or would with one of its large bits flipped back."""
-        return b >= a or any(0 <= b - (a ^ 1 << bit) <= _SOON * self.ticks for bit in range(_LARGE, 32))
+        return b >= a or any(0 <= b - (a ^ 1 << bit) <= _SOON * self.ticks for bit in range(LARGE, 32))
 
     def _recharged(self, a: Header, b: Header) -> bool:
         """Whether the battery rises from buffer ``a`` to ``b``, or is measured no more: after another power-on."""

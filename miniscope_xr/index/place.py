@@ -21,7 +21,7 @@ import numpy as np
 
 from miniscope_xr.index.breaks import Breaks
 from miniscope_xr.index.evidence import CLOCK_STEP
-from miniscope_xr.index.runs import Run
+from miniscope_xr.index.runs import Header, Run
 from miniscope_xr.index.tails import Tails
 
 _SIDE = 40  # buffers on each side whose clock is compared
@@ -100,8 +100,14 @@ class Places(Breaks, Tails):
         """
         around = range(places[0], min(places[-1] + self.headers.framing.build.failed_writes, run.count))
         pairs = ((i, self._header(run, i - 1), self._header(run, i)) for i in around)
-        falls = [i for i, a, b in pairs if a is not None and b is not None and b.time < a.time]
+        falls = [
+            i for i, a, b in pairs if a is not None and b is not None and b.time < a.time and not self._flips(a, b)
+        ]
         return falls[0] if len(falls) == 1 and falls[0] in places else None
+
+    def _flips(self, a: Header, b: Header) -> bool:
+        """Whether a bit of one time has flipped, as the writes of both buffers are in order."""
+        return 0 <= a.write_time <= b.write_time and self._comes_later(a, b)
 
     @staticmethod
     def _drift(run: Run, first: int, levels: Sequence[float | None]) -> float:

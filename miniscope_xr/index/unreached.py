@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from miniscope_xr.index.evidence import Evidence
+from miniscope_xr.index.evidence import LARGE, Evidence
 from miniscope_xr.index.runs import Run
 from miniscope_xr.layout.arrays import Floats
 
@@ -48,13 +48,16 @@ class Unreached(Evidence):
 
     def _seam_in_gap(self, run: Run, gap: range) -> int | None:
         """The first of an older recording's buffers in a gap; None where it goes on over the gap."""
-        around = range(max(gap.start - 1, 0), min(gap.stop + SIDE, run.count))
+        around = range(max(gap.start - 2, 0), min(gap.stop + SIDE, run.count))
         known = [(i, h) for i in around if (h := self._header(run, i)) is not None]
         for k, ((i, a), (j, b)) in enumerate(pairwise(known)):
             if i + 1 >= gap.stop:
                 break
+            if i + 1 < gap.start or (k and self._odd_alone(known[k - 1][1], a, b)):
+                continue
             later = known[k + 2][1] if k + 2 < len(known) else b  # a bit may have flipped in one header
-            if not self._same_state(a, b) and not self._same_state(a, later):
+            own = self._same_state(a, b) or self._same_state(a, later)
+            if not own and (i or not self._first_flipped(a, b, later)):
                 return min(j, i + 1)
         step = self._step_in(run, gap)
         if step is None:
@@ -86,9 +89,17 @@ class Unreached(Evidence):
         return i if early > 0 or self._came_before(run, i, early) else None
 
     def _handed_over(self, run: Run, i: int) -> int | None:
-        """Ticks from when buffer ``i`` came to when the write of the one before it began; None: not known."""
+        """Ticks from when buffer ``i`` came to when the write of the one before it began; None: not known.
+
+        Nor where one flipped bit would make the two the same: a large one, or one with which that buffer would have
+        been written before it came.
+        """
         a, b = self._header(run, i - 1), self._header(run, i)
-        return a.write_time - b.time if a is not None and b is not None and a.write_time >= 0 else None
+        if a is None or b is None or a.write_time < 0:
+            return None
+        differing = a.write_time ^ b.time
+        flipped = differing.bit_count() == 1 and (differing >> LARGE > 0 or a.write_time < a.time)
+        return None if flipped else a.write_time - b.time
 
     def _writes_wait(self, run: Run) -> bool:
         """Whether most buffers of a run were written when the next one came: some firmwares wait for it."""
