@@ -151,6 +151,8 @@ NAMED = {
     "a pool that overflowed, and old buffers far behind whose time fits a clock of few frames": (102300,),
     "an edge of a remote in front of which the front is gone (a doubt)": (100377, 110918),
     "a time, a write time or the battery of one header with a flipped bit": (100269, 100275, 104580, 109236, 110057),
+    "old buffers in the second frame, and a clock that strays behind them": (106191, 100942),
+    "a period of two frames, one of them old (a doubt)": (108669,),
     "few frames on both sides of a long hole, whose clocks stray": (100477, 100711, 108759, 117721),
     "a clock that changes by too little to say what begins (a doubt)": (116847, 117084, 119873),
     "two older recordings, the first of which began as edges of a remote have it (a doubt)": (115277, 104583, 102450),
