@@ -80,7 +80,12 @@ class Breaks(Evidence):
         return a.index == len(whole) and a.length == last < min(whole)
 
     def _time_was_over(self, a: Header, b: Header) -> bool:
-        """Whether the record length was over between two buffers: this recording ended there by itself."""
+        """Whether the record length was over between two buffers: this recording ended there by itself.
+
+        Not where the ring slot of the second was filled again: with a pool, the camera goes on past the end.
+        """
+        if self.headers.framing.build.overflow == "pool" and b.count > b.written + b.dropped:
+            return False
         return self.stops > 0 and a.time <= self.stops < b.time - _OVER * self.ticks
 
     def _linked_across(self, runs: list[Run], number: int) -> bool | None:

@@ -124,10 +124,12 @@ def _strays(
         apart = abs(float(np.median(before[-_NEAR:]) - np.median(behind[:_NEAR])))
         away = min(abs(level - early), abs(level - late))  # a clock that strays comes back the surer the farther it was
         alike = apart <= (tolerance if returns else max(tolerance / 2, min(tolerance, away / 4)))
-    enough = len(behind) > 1 and len(before) + len(behind) > _FEW if returns else min(len(before), len(behind)) > _FEW
+    enough = len(behind) > 1 and len(before) + len(behind) > _FEW if returns else len(before) > 1 and len(behind) > _FEW
     back = alike and enough
     if (size > _MANY or end == Behind.UNKNOWN) and not back:
         return False
+    if returns and back:
+        return True  # of one recording, time never goes back
     return not min(early, late) - tolerance <= level <= max(early, late) + tolerance
 
 

@@ -143,7 +143,12 @@ class Unreached(Evidence):
         odd = [i for i in candidates if late.get(i, 0) != 0]
         whole = all(i in late for i in candidates)
         waits = len(usual) >= SIDE // 4 and 4 * usual.count(0) >= 3 * len(usual)
-        return odd[0] if whole and waits and len(odd) == 1 else None
+        if not whole or not waits or len(odd) != 1:
+            return None
+        behind = range(odd[0] + 1, min(odd[0] + self.headers.framing.build.failed_writes + 1, run.count))
+        again = [value for i in behind if (value := self._handed_over(run, i))]
+        back = any(abs(late[odd[0]] + value) <= self.ticks for value in again)  # to this clock: writes failed between
+        return None if back else odd[0]
 
     def _step_in(self, run: Run, gap: range, sharp: bool = False) -> int | None:
         """Where in a gap the frame clock steps for good; ``sharp``: where that is clear for each buffer of it."""
