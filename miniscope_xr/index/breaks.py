@@ -82,9 +82,9 @@ class Breaks(Evidence):
     def _time_was_over(self, a: Header, b: Header) -> bool:
         """Whether the record length was over between two buffers: this recording ended there by itself.
 
-        Not where the ring slot of the second was filled again: with a pool, the camera goes on past the end.
+        Not where the second was written before that: with a pool, the camera went on and filled its slot again.
         """
-        if self.headers.framing.build.overflow == "pool" and b.count > b.written + b.dropped:
+        if self.headers.framing.build.overflow == "pool" and 0 <= b.write_time <= min(self.stops, b.time):
             return False
         return self.stops > 0 and a.time <= self.stops < b.time - _OVER * self.ticks
 

@@ -173,22 +173,8 @@ class Evidence(Strays):
             if header is not None:
                 times.append((m, header.time))
         now = self.headers.at(run.sector_of(i))
-        expected = self._due_after(run, times)
-        return None if now is None or not run.matches(i, now) or expected is None else now.time - expected[0]
-
-    def _due_after(self, run: Run, times: Sequence[tuple[int, int]]) -> tuple[float, float] | None:
-        """When a buffer is due by those of its index in the frames before, as :func:`due` has it.
-
-        Where only two are known, the period of the whole run says whether one of them is an old buffer: then the nearer
-        one tells, as the farther may be where writes failed at the start.
-        """
         expected = due(times, self.ticks)
-        learnt = self._clock_of(run).learnt(lambda k: self._times(run, k)) if len(times) == 2 and self.close else None
-        if expected is None or learnt is None:
-            return expected
-        (near, time), _ = times
-        same = abs(expected[1] - learnt.period) <= learnt.tolerance(self.ticks)
-        return expected if same else (time + near * learnt.period, learnt.period)
+        return None if now is None or not run.matches(i, now) or expected is None else now.time - expected[0]
 
     def _step(self, run: Run, seam: int) -> float | None:
         """Ticks by which the frame clock jumps at a seam (median over the two frames behind it)."""

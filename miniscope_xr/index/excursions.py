@@ -122,8 +122,7 @@ def _strays(
     alike = abs(early - late) <= tolerance
     if end == Behind.UNKNOWN:  # of two older recordings the second may have nearly the same phase
         apart = abs(float(np.median(before[-_NEAR:]) - np.median(behind[:_NEAR])))
-        away = min(abs(level - early), abs(level - late))  # a clock that strays comes back the surer the farther it was
-        alike = apart <= (tolerance if returns else max(tolerance / 2, min(tolerance, away / 4)))
+        alike = apart <= (tolerance if returns else tolerance / 2)
     enough = len(behind) > 1 and len(before) + len(behind) > _FEW if returns else len(before) > 1 and len(behind) > _FEW
     back = alike and enough
     if (size > _MANY or end == Behind.UNKNOWN) and not back:

@@ -151,8 +151,6 @@ NAMED = {
     "a pool that overflowed, and old buffers far behind whose time fits a clock of few frames": (102300,),
     "an edge of a remote in front of which the front is gone (a doubt)": (100377, 110918),
     "a time, a write time or the battery of one header with a flipped bit": (100269, 100275, 104580, 109236, 110057),
-    "old buffers in the second frame, and a clock that strays behind them": (106191, 100942),
-    "a period of two frames, one of them old (a doubt)": (108669,),
     "a pool's slot that was filled again behind the record length": (106091, 118692),
     "writes that failed where the next buffer is waited for, over a clock 1 ms off (a doubt)": (113329, 119940),
     "old buffers behind the third of a recording": (112446,),
