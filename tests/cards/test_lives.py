@@ -240,6 +240,20 @@ def test_lives_of_one_family_that_were_once_misread_stay_solved(layout: str, see
     assert verdict.silent, (dict(verdict.counts), verdict.said)
 
 
+V3_SURE = {
+    "a frame of its own between old ones and the older recording": (100208, 100472),
+    "a clock that comes before what was skipped": (100377, 100868),
+    "a step of 2 ms of a clock that does not stray": (100178, 100197),
+}
+
+
+@pytest.mark.parametrize(("seed", "kind"), [(seed, kind) for kind, seeds in V3_SURE.items() for seed in seeds])
+def test_what_a_v3_firmware_never_does_leaves_no_doubt(seed: int, kind: str, tmp_path: Path) -> None:
+    verdict = measure(seed, tmp_path, layout="v3-wirefree")
+    assert verdict.right, (kind, dict(verdict.counts), verdict.said)
+    assert not verdict.counts["doubt"], (kind, verdict.said)
+
+
 @pytest.mark.slow
 def test_a_life_is_a_pure_function_of_its_seed_and_its_truth_is_on_the_card() -> None:
     for seed in range(0, 60, 7):
