@@ -220,6 +220,8 @@ def _clock_from(run: Run, start: int, headers: HeaderReader) -> Model | None:
         return None
     first, second, end = (h.time for h in found if h is not None)
     behind = list(accumulate(run.cut.lengths[1:], initial=0))  # plain numbers: every card that is opened comes by here
+    if not behind[-1]:
+        return None  # lengths that bits flipped in
     offsets = [(second - first) * n / behind[-1] for n in behind]
     period = (end - first - offsets[run.index_of(last)]) / (run.frame_of(last) - run.frame_of(start))
     return Model(period, np.array(offsets), 0.0) if period > offsets[-1] > 0 else None

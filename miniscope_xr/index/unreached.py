@@ -169,8 +169,11 @@ class Unreached(Evidence):
         outside = min(beyond, default=float("inf"))
         before, behind = _sides(left, best - start)
         level = float(np.median(behind)) if len(behind) else 0.0
-        apart = _centre(left, best - start, len(left)) - _centre(left, 0, best - start)  # over so many buffers
-        drifted = unsure * self.ticks * max(1 + len(gap) / size, apart / size)
+        carried = 1 + len(gap) / size  # frames
+        if np.isnan(left[gap.start - start : gap.stop - start]).any():  # over a hole: from one side to the other
+            apart = _centre(left, best - start, len(left)) - _centre(left, 0, best - start)
+            carried = max(carried, apart / size)
+        drifted = unsure * self.ticks * carried
         tolerance = model.tolerance(self.ticks) + drifted
         settled = 2 * int((np.abs(behind - level) <= tolerance).sum()) > len(behind)  # not where interrupts were lost
         if len(before) < _FEW or len(behind) < size or not settled:

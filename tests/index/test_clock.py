@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import xarray as xr
 import yaml
 
-from miniscope_xr.index.clock import FrameClock, Model, learn
+from miniscope_xr.index.clock import FrameClock, Model, clock_of, learn
 from miniscope_xr.index.excursions import Behind, excursions
 from miniscope_xr.index.run_clock import RunClock
 from miniscope_xr.index.runs import Cut, Header, Run
@@ -205,3 +206,14 @@ def test_nothing_is_read_in_front_of_a_run_of_less_than_a_frame() -> None:
 
     later = first._replace(frame=8, count=43, written=43, time=440)
     assert FrameClock(Headers()).fits([run], later), "nothing tells"  # type: ignore[arg-type]
+
+
+def test_buffers_without_data_show_no_clock() -> None:
+    run = Run(1024, 30, Header(12, 0, 0, 0, 0, 0, 0, 25, 20432, 26, 190, 0), Cut((20432, 0, 0), 48))
+    headers = {
+        run.sector_of(i): run.first._replace(
+            frame=run.frame_of(i), index=run.index_of(i), count=i, written=i, time=25 + 50 * run.frame_of(i)
+        )
+        for i in range(30)
+    }
+    assert clock_of([run], SimpleNamespace(at=headers.get)) is None  # type: ignore[arg-type]
