@@ -61,9 +61,8 @@ class Edges(Breaks):
             step = b.time - a.time - took
         lost = -(step or 0.0) / self.ticks
         edge = self.headers.framing.build.remote_edge
-        if run.count - i < len(run.cut):  # in the last frame what else edges cost need not have come to the card
-            within = run.index_of(i) > 0  # one buffer is held back by less, and the next one is late by one edge
-            return 0 < lost <= edge[1] if within else edges_in(lost, edge) > 0
+        if run.count - i < len(run.cut):  # in the last frame what else one or two cost need not have come to the card
+            return 0 < lost <= 2 * edge[1]
         return not run.index_of(i) and edges_in(lost, edge) == 1
 
     def _loses(self, runs: list[Run], number: int, a: Header, b: Header) -> bool:

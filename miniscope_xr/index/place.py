@@ -140,17 +140,17 @@ class Places(Breaks, Tails):
         if self._alone_off(run, broken):
             return Verdict(doubt=_one_is_old({run.frame_of(k) for k in (max(broken - self.ring, 0), broken)}))
         a, b = run.frame_of(places[0]), run.frame_of(places[-1])
+        last = max(r.last_frame for r in (run, *self.runs))
         if same_clock:
-            last = max(r.last_frame for r in (run, *self.runs))
             return Verdict((0, places[0]), [
                 f"what lies behind a buffer of frame {b} is not of this recording, and nothing else changes there: a "
                 "sector is damaged, or an older recording with the same frame clock begins; frames "
                 f"{a} to {last} are in doubt, and only what is certain is returned; until={last} returns them"
             ])  # fmt: skip
         return Verdict((0, places[0]), [
-            f"an older recording begins in frame {a}{'' if a == b else f' or {b}'}, but not every buffer there tells "
-            f"which recording it is of: frame {b} is doubtful, and only what is certain is returned; "
-            f"until={b} returns it whole"
+            f"an older recording seems to begin in frame {a}{'' if a == b else f' or {b}'}, but not every buffer there "
+            f"tells which recording it is of: frames {a} to {last} are in doubt, and only what is certain is returned; "
+            f"until={b} returns frame {b} whole, until={last} all of them"
         ])  # fmt: skip
 
     def _counted(self, run: Run, places: Iterable[int]) -> int | None:

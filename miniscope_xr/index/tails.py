@@ -49,7 +49,13 @@ class Tails(Unreached):
         if tail is None or self._written_before(run, tail.first):
             return None if tail is None else tail.first
         waits = np.abs(np.diff(tail.model.offsets) - tail.jump) <= tail.tolerance
-        return None if waits.any() or self._flipped(run, tail) else tail.first
+        own = waits.any() or self._flipped(run, tail) or self._linked_to(run, tail.first)
+        return None if own else tail.first
+
+    def _linked_to(self, run: Run, first: int) -> bool:
+        """Whether leftovers of a tail's buffers repeat what is in front of it: edges of a remote put off its clock."""
+        found = ((i, self._source(run, i)) for i in self._short(run, first, run.count))
+        return any(s is not None and s[0] is run and s[1] < first and self.link(run, i) is True for i, s in found)
 
     def _tail_of_next(self, runs: Sequence[Run], number: int) -> int | None:
         """The first of a run's last few buffers that are off its clock by as much as the buffer behind the break is.
