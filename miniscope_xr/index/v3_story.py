@@ -46,6 +46,7 @@ _LONG = 400.0  # ms, a usual stall
 _WRITE = (3.0, 15.0)  # ms that a write of a frame takes on a card that is not busy; no bus is faster than the first
 _BEAM = 24  # stories that are kept
 _MANY = 400  # frames looked at from which on fewer are
+_SETTLED = 256  # frames behind one that tell whose it is
 _LIKELY = 14.0  # by how much less probable than the best one they may be
 _AROUND = 6  # frames on each side of one that is off the clock
 _SHOWN = 12  # frames that tell a phase
@@ -118,11 +119,13 @@ class _Story:
 def old_frames(frames: Ints, times: Floats, there: Bools, clock: Clock) -> Floats:
     """How probable it is, for each frame, that it is not the newest recording's.
 
-    Frames far from all that is odd are passed over: whose the one before them is, they are.
+    Frames far from all that is odd are passed over: whose the one before them is, they are. What is told of a frame
+    is settled once so many more were looked at that those behind tell no more of it.
     """
     looked = _near_what_is_odd(frames, times, there, clock)
     beam = _BEAM if len(looked) < _MANY else _BEAM // 4
     stories, before = [_Story(0.0, 0, (None,) * _DEEP)], -1
+    settled: list[Floats] = []
     phase = times - clock.period * frames
     for i in looked.tolist():
         if i > before + 1:
@@ -130,10 +133,19 @@ def old_frames(frames: Ints, times: Floats, there: Bools, clock: Clock) -> Float
         k, time, seen = int(frames[i]), float(times[i]), bool(there[i])
         stories = _kept([after for s in stories for after in _next(s, k, time, seen, clock)], beam)
         before = i
+        if len(stories[0].old) >= 2 * _SETTLED:
+            settled.append(_mean_of(stories, np.array([s.cost for s in stories]))[:_SETTLED])
+            stories = [replace(s, old=s.old[_SETTLED:]) for s in stories]
     costs = np.array([s.cost + _ends(s, int(frames[-1]) + 1, clock) for s in stories])
-    weights = np.exp(costs.min() - costs)
-    old = weights @ np.array([s.old for s in stories]) / weights.sum()
+    old = np.concatenate([*settled, _mean_of(stories, costs)])
     return np.asarray(old[np.searchsorted(looked, np.arange(len(frames)), side="right") - 1])
+
+
+def _mean_of(stories: list[_Story], costs: Floats) -> Floats:
+    """What some stories say of each frame, by how probable they are."""
+    weights = np.exp(costs.min() - costs)
+    told: Floats = weights @ np.array([s.old for s in stories]) / weights.sum()
+    return told
 
 
 def _near_what_is_odd(frames: Ints, times: Floats, there: Bools, clock: Clock) -> Ints:
