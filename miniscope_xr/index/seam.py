@@ -67,6 +67,8 @@ class SeamSearch(Places, Edges, ComesBack):
         last = next((n for n in range(number - 1, 0, -1) if not runs[n].odd), 0)
         tail = None
         if not runs[last].odd:
+            count = runs[last].count
+            self.headers.fetch(runs[last], range(max(count - (_AROUND + _WINDOW) * len(runs[last].cut), 0), count))
             with self.closely():
                 tail = self._old_tail(runs[last]) if last == number - 1 else self._first_written_before(runs[last])
         return (number, 0) if tail is None else (last, tail)

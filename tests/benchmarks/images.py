@@ -97,5 +97,11 @@ class EndlessCard:
     def readv(self, offset: int, buffers: list) -> int:
         raise NotImplementedError
 
+    def gather(self, offsets: object, length: int) -> None:
+        """No way to do many small reads at once: each counts."""
+
+    def at_hand(self, offset: int) -> bool:
+        return False
+
     def salvage(self, offset: int, length: int) -> tuple[bytes, list]:
         return self.read(offset, length), []
