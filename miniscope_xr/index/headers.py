@@ -138,8 +138,9 @@ class HeaderReader:
         kind, before = (first + short) % len(run.cut), short - ring
         while (over := (before >= 0) & (data_end[(first + before) % len(run.cut)] < end[kind])).any():
             before[over] -= ring  # too short itself: what it left there is of the one before
-        for k in (short[before >= 0], before[before >= 0]):
-            tail = kind[before >= 0]
+        there = before >= 0
+        tail = kind[there]
+        for k in (short[there], before[there]):
             places.append(np.stack([run.sectors_of(k) * SECTOR + data_end[tail], (end - data_end)[tail]], axis=1))
         self.source.fetch(np.concatenate(places))
 

@@ -77,7 +77,7 @@ def clock_of(frames: Ints, times: Floats, seconds: int, fs: float | None, single
     """What all footers of a card say of its clock: it is the same device's in each recording."""
     if len(frames) < 3:
         return None
-    usual = period_of((frames, times))
+    usual = period_of(frames, times)
     if usual <= 0:
         return None
     strays = {p: _strays(times - p * frames) for p in (usual, _along(frames, times, usual))}
@@ -114,13 +114,12 @@ def _strays(phase: Floats) -> float:
     return sum(float(np.minimum(np.abs(phase[lag:] - phase[:-lag]), TOLERANCE).sum()) for lag in lags)
 
 
-def period_of(*parts: tuple[Ints, Floats]) -> float:
+def period_of(frames: Ints, times: Floats) -> float:
     """Ms a frame that recordings of one camera show: times are whole ms, so over some frames, none of them late."""
-    usual = float(np.median(np.concatenate([np.diff(times) / np.diff(frames) for frames, times in parts])))
+    usual = float(np.median(np.diff(times) / np.diff(frames)))
     slopes = [np.zeros(0)]
-    for frames, times in parts:
-        for lag in range(_FEW + 1, 2 * _FEW + 2):
-            over, took = frames[lag:] - frames[:-lag], times[lag:] - times[:-lag]
-            slopes.append((took / over)[np.abs(took - usual * over) <= TOLERANCE])
+    for lag in range(_FEW + 1, 2 * _FEW + 2):
+        over, took = frames[lag:] - frames[:-lag], times[lag:] - times[:-lag]
+        slopes.append((took / over)[np.abs(took - usual * over) <= TOLERANCE])
     known = np.concatenate(slopes)
     return float(np.median(known)) if len(known) else usual
