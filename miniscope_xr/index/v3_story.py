@@ -129,7 +129,8 @@ def old_frames(frames: Ints, times: Floats, there: Bools, clock: Clock) -> Float
     phase = times - clock.period * frames
     for i in looked.tolist():
         if i > before + 1:
-            stories = [_moved(s, phase[i] - phase[before]) for s in stories]
+            drift = _drift(phase[before : i + 1])
+            stories = [_moved(s, drift) for s in stories]
         k, time, seen = int(frames[i]), float(times[i]), bool(there[i])
         stories = _kept([after for s in stories for after in _next(s, k, time, seen, clock)], beam)
         before = i
@@ -158,6 +159,12 @@ def _near_what_is_odd(frames: Ints, times: Floats, there: Bools, clock: Clock) -
         near[np.clip(odd + around, 0, n - 1)] = True
     near[:_AROUND] = near[-_AROUND:] = True
     return np.flatnonzero(near)
+
+
+def _drift(phase: Floats) -> float:
+    """Ms by which a phase without a step moves from its first frames to the last; one frame alone may stray."""
+    few = min(_AROUND, (len(phase) + 1) // 2)
+    return float(np.median(phase[-few:]) - np.median(phase[:few]))
 
 
 def _moved(s: _Story, by: float) -> _Story:

@@ -182,3 +182,15 @@ def test_a_frame_of_ours_between_old_ones_and_the_older_recording_is_kept() -> N
     times = [60, 110, 65 + 100, 60 + 150, *_clock(65, range(4, 30))]
     found = weighed(_card(times), range(30), 2, 20)
     assert (found.seam, found.doubtful, set(found.old)) == (4, None, {2})
+
+
+def test_one_frame_that_strays_some_frames_in_front_of_a_missing_one_moves_no_clock() -> None:
+    """What lies between two places that are looked at is told by many frames, not by the first and the last one."""
+    stray = "210010110111111100012110110110010210110"  # ms; frame 20 is where the next place begins, and 26 is missing
+    times = [53 + 50 * k + int(ms) for k, ms in enumerate(stray)]
+
+    def at(k: int) -> tuple[int, int] | None:
+        return (times[k], 320) if 0 <= k < len(times) and k != 26 else None
+
+    found = weighed(at, range(len(times)), 2, 20.0)
+    assert (found.seam, found.doubtful, found.alone) == (len(times), None, ())
