@@ -185,6 +185,8 @@ def index_footers(
     footers = Footers(source, card, build)
     begin = card.first_frame
     seconds = int(card.settings.get("record_length", 0))
+    if seconds and (footers.at(begin) or (0, 0))[0] > 1000 * seconds:
+        seconds = 0  # the settings are of another recording
     n, holes = _ends(footers, begin, seconds, exhaustive)
     warnings: list[str] = list(card.notes)
     said = len(warnings)

@@ -151,3 +151,18 @@ def test_settings_that_know_of_no_focus_scan_are_not_believed_over_the_headers(
     ds = open_card(path)
     np.testing.assert_array_equal(ds.frame_num, np.arange(80))
     assert ds.complete.values.all()
+
+
+def test_settings_of_a_record_length_that_all_frames_are_behind_are_not_theirs(tmp_path: Path, open_card: Any) -> None:
+    """Somebody wrote other settings, and a file over the first frames."""
+    card = simulate("v3-wirefree", seconds=2, seed=8)
+    data = bytearray(card.data)
+    data[1024 * SECTOR : (1024 + 25 * 200) * SECTOR] = b"file" * (25 * 200 * SECTOR // 4)  # the first 1.3 s
+    header = card.layout.sectors.header
+    struct.pack_into("<I", data, header * SECTOR + 4 * card.layout.header["record_length"].word, 1)
+    path = tmp_path / "card.img"
+    path.write_bytes(data)
+    ds = open_card(path)
+    numbers, video, _ = card.expected()
+    np.testing.assert_array_equal(ds.frame_num, numbers[25:])
+    np.testing.assert_array_equal(ds.video, video[25:])
