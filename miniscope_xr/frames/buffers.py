@@ -14,7 +14,7 @@ from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.headers import read_rows
 from miniscope_xr.index.leftovers import same_bytes
 from miniscope_xr.index.recording import Recording
-from miniscope_xr.index.run_clock import RunClock, TimesOf
+from miniscope_xr.index.run_clock import Look, RunClock
 from miniscope_xr.index.runs import Run, expected_headers
 from miniscope_xr.layout import SECTOR
 from miniscope_xr.layout.arrays import Array, Bools, Floats, Ints, Words
@@ -159,9 +159,9 @@ class BufferReader:
         """Whether one whole frame of a run, with these times of its buffers, keeps the clock as expected."""
         return self._clock(run).on_time(frame, times)
 
-    def _look(self, source: ByteSource, run: Run) -> TimesOf:
+    def _look(self, source: ByteSource, run: Run) -> Look:
         """What reads the times of buffers of a run, where its clock has to look at more than is in hand."""
-        return lambda i: self.framing.times(self.headers(source, run, i), run, i)
+        return lambda i: self.framing.stamps(self.headers(source, run, i), run, i)
 
     def _clock(self, run: Run) -> RunClock:
         if run.sector not in self._clocks:

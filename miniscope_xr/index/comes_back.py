@@ -38,7 +38,7 @@ class ComesBack(Evidence):
         size, most = len(run.cut), self.headers.framing.build.failed_writes
         start = max((seam - _MOST) // size * size + (-run.first.index) % size, 0) if seam > _MOST else 0
         stop = min(seam + most + _MOST, run.count)
-        told = self._clock_of(run).left(lambda k: self._times(run, k), start, stop)
+        told = self._clock_of(run).left(lambda k: self._stamps(run, k), start, stop)
         if told is None:
             return None
         _, left, model = told
@@ -75,7 +75,7 @@ class ComesBack(Evidence):
         size = len(run.cut)
         start = max(seam - _MOST, 0) // size * size + (-run.first.index) % size
         stop = min(seam + _BEHIND * size, run.count)
-        told = self._clock_of(run).left(lambda k: self._times(run, k), start, stop)
+        told = self._clock_of(run).left(lambda k: self._stamps(run, k), start, stop)
         if told is None or not np.isfinite(told[1][seam - start :]).any():
             return [whole]
         _, left, model = told

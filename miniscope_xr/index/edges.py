@@ -55,7 +55,7 @@ class Edges(Breaks):
         Where no whole frame stands in front of buffer ``b``, the clock behind it says when ``a`` was to come.
         """
         step = self._step(run, i)
-        learnt = self._clock_of(run).learnt(lambda k: self._times(run, k)) if step is None else None
+        learnt = self._clock_of(run).learnt(lambda k: self._stamps(run, k)) if step is None else None
         if learnt is not None:
             took = learnt.period * (b.frame - a.frame) + float(learnt.offsets[b.index] - learnt.offsets[a.index])
             step = b.time - a.time - took
@@ -76,7 +76,7 @@ class Edges(Breaks):
     def _loses_over(self, runs: list[Run], a: Header, b: Header) -> bool:
         """Whether the clock loses as many ms from buffer ``a`` to ``b``, over a hole, as one or two edges cost."""
         like = max((r for r in runs if self._regular(r)), key=lambda r: r.count, default=None)
-        clock = self._clock_of(like).learnt(lambda k: self._times(like, k)) if like is not None else None
+        clock = self._clock_of(like).learnt(lambda k: self._stamps(like, k)) if like is not None else None
         if clock is None or max(a.index, b.index) >= len(clock.offsets) or b.count <= a.count:
             return False
         took = clock.period * (b.frame - a.frame) + float(clock.offsets[b.index] - clock.offsets[a.index])

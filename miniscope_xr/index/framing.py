@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,15 @@ from numpy.typing import NDArray
 from miniscope_xr.index.runs import Cut, Run, expected_headers
 from miniscope_xr.layout import SECTOR, Build, Field, Layout
 from miniscope_xr.layout.words import buffer_header_dtype, dtype_of, footer_struct
+
+
+class Stamps(NamedTuple):
+    """Times of some buffers, in ticks, by their headers: NaN where none is known."""
+
+    came: NDArray[np.float64]
+    """When each was complete."""
+    written: NDArray[np.float64]
+    """When its write began."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +134,14 @@ class Framing:
         """Data bytes of a buffer as its own header says; a footer does not say."""
         return int(header["data_length"][0]) if self.words else usual
 
-    def times(self, rows: NDArray[Any], run: Run, i: NDArray[np.int64]) -> NDArray[np.float64]:
+    def stamps(self, rows: NDArray[Any], run: Run, i: NDArray[np.int64]) -> Stamps:
         """Times of buffers ``i`` of a run; NaN where a header does not vouch for one of the usual length."""
         good = self.vouched(rows, run, i)
         good &= ~self.odd_length(rows, run, i)
-        return np.where(good, rows["timestamp"].astype(np.float64), np.nan)
+        came = np.where(good, rows["timestamp"].astype(np.float64), np.nan)
+        if "write_timestamp" not in (rows.dtype.names or ()):
+            return Stamps(came, np.full(came.shape, np.nan))
+        return Stamps(came, np.where(good, rows["write_timestamp"].astype(np.float64), np.nan))
 
     def odd_length(self, rows: NDArray[Any], run: Run, i: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of buffers ``i`` of a run have another length than usual."""

@@ -13,11 +13,12 @@ import numpy as np
 
 from miniscope_xr.index.clock import Model, learn
 from miniscope_xr.index.excursions import Behind, excursions, out_of_order
+from miniscope_xr.index.framing import Stamps
 from miniscope_xr.index.runs import Run
 from miniscope_xr.layout import Build
 from miniscope_xr.layout.arrays import Bools, Floats, Ints
 
-TimesOf = Callable[[Ints], Floats]
+Look = Callable[[Ints], Stamps]
 
 _CHUNK = 16  # frames judged at once
 _AROUND = 12  # frames looked at on each side of them
@@ -66,8 +67,8 @@ class RunClock:
         self._levels: dict[int, float] = {}  # ticks by which the clock is off, by frame
         self._levelled: list[int] = []  # these frames, in order
 
-    def old(self, look: TimesOf, i: Ints, times: Floats) -> Bools:
-        """Which buffers ``i`` of the run are an older recording's; ``times`` as from ``look``."""
+    def old(self, look: Look, i: Ints, times: Floats) -> Bools:
+        """Which buffers ``i`` of the run are an older recording's; ``times`` as they came from ``look``."""
         found = self.suspects(i, times)
         if not found.any():
             return found
@@ -140,11 +141,11 @@ class RunClock:
             strange |= np.abs((high + low) / 2 - level) > _BETWEEN * self._ticks
         return strange
 
-    def learnt(self, look: TimesOf) -> Model | None:
+    def learnt(self, look: Look) -> Model | None:
         """The clock as the run's first frames show it, looked at once; None where they are too few."""
         if not self._looked:
             i = self._first + np.arange(min(self._whole, _LEARN) * self._size)
-            self._learnt = None if self._run.odd else learn(look(i).reshape(-1, self._size), self._run.cut.lengths)
+            self._learnt = None if self._run.odd else learn(look(i).came.reshape(-1, self._size), self._run.cut.lengths)
             self._looked = True
         return self._learnt
 
@@ -160,12 +161,12 @@ class RunClock:
         most = model._replace(stray=0.0).tolerance(self._ticks)
         return bool((np.abs(np.diff(left[np.isfinite(left)])) <= most).all())
 
-    def odd(self, look: TimesOf, i: int) -> bool:
+    def odd(self, look: Look, i: int) -> bool:
         """Whether buffer ``i`` of the run is an older recording's, by the clock of the buffers around it."""
         if self._short:
             every = np.arange(self._run.count)
             if 0 not in self._chunks:
-                self._chunks[0] = 0, out_of_order(look(every))
+                self._chunks[0] = 0, out_of_order(look(every).came)
             return bool(self._chunks[0][1][i])
         if not self._tells:
             return False
@@ -181,7 +182,7 @@ class RunClock:
         """Number of the chunk of frames with which buffer ``i`` is judged."""
         return min(max(i - self._first, 0) // self._size, max(self._whole - 1, 0)) // _CHUNK
 
-    def _judged(self, look: TimesOf, chunk: int) -> tuple[int, Bools]:
+    def _judged(self, look: Look, chunk: int) -> tuple[int, Bools]:
         """First of the buffers of a chunk of frames and of those around it, and which of them are odd."""
         frame = max(chunk * _CHUNK - self._around, 0)
         start = self._first + frame * self._size if frame else 0
@@ -189,12 +190,15 @@ class RunClock:
         told = self.left(look, start, stop)
         if told is None:
             return start, np.zeros(stop - start, bool)
-        times, left, model = told
+        stamps, left, model = told
+        times = stamps.came
         end = Behind.GOES_ON if self._end == Behind.ENDS and stop < self._run.count else self._end
         unsure = model.unsure / self._size
         odd = excursions(left, model.tolerance(self._ticks), self._ticks, end, self._build, unsure, times)
         if end == Behind.ENDS and odd[-1:].any():
             odd &= ~self._interrupt_lost(left, model, start)
+        if self._build.remote_edge[1]:
+            odd &= ~self._held_up(stamps, odd)
         if self._model is not None:
             self._expect(self._model._replace(offsets=model.offsets))
             number, index = np.divmod(np.arange(start, stop) + self._run.first.index, self._size)
@@ -213,22 +217,37 @@ class RunClock:
             found: Bools = last & (np.abs(left - np.nanmedian(left) - late) <= model.tolerance(self._ticks))
         return found
 
+    def _held_up(self, stamps: Stamps, odd: Bools) -> Bools:
+        """Which buffers came at once with the one in front, which is not odd: an edge of a remote held interrupts up.
+
+        Each was written when the one in front was. An older one was written when it came.
+        """
+        came, written = stamps
+        found = np.zeros(len(came), bool)
+        with np.errstate(invalid="ignore"):
+            soon = (np.diff(came) >= 0) & (np.diff(came) <= self._ticks)
+            waited = (np.diff(written) > 0) & (written[1:] - came[1:] >= self._ticks)
+        for k in np.flatnonzero(odd[1:] & soon & waited).tolist():
+            found[k + 1] = not odd[k] or found[k]
+        return found
+
     def left(
-        self, look: TimesOf, start: int, stop: int, known: Model | None = None
-    ) -> tuple[Floats, Floats, Model] | None:
+        self, look: Look, start: int, stop: int, known: Model | None = None
+    ) -> tuple[Stamps, Floats, Model] | None:
         """Times of buffers from the first of a frame on, ticks by which each is off a clock, and that clock.
 
         It is learnt from these buffers unless ``known``.
         """
         i = np.arange(start, stop)
-        times = look(i)
+        stamps = look(i)
+        times = stamps.came
         whole = i[(i >= self._first) & (i < self._first + self._whole * self._size)] - start
         rows = times[whole][: len(whole) // self._size * self._size].reshape(-1, self._size)
         model = known or (learn(rows, self._run.cut.lengths) if self._tells else None)
         if model is None:
             return None
         number, index = np.divmod(i + self._run.first.index, self._size)
-        return times, times - model.offsets[index] - model.period * (number - number[0]), model
+        return stamps, times - model.offsets[index] - model.period * (number - number[0]), model
 
     def _expect(self, model: Model | None) -> None:
         """Expect the buffers of the first frame at times of their own, and those of later frames periods later."""

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miniscope_xr.index.excursions import Behind
+from miniscope_xr.index.framing import Stamps
 from miniscope_xr.index.headers import HeaderReader, read_rows
 from miniscope_xr.index.leftovers import Leftovers
 from miniscope_xr.index.run_clock import RunClock
 from miniscope_xr.index.runs import Header, Run
-from miniscope_xr.layout.arrays import Bools, Floats, Ints
+from miniscope_xr.layout.arrays import Bools, Ints
 
 
 class Strays(Leftovers):
@@ -89,7 +90,7 @@ class Strays(Leftovers):
         i = np.arange(run.count)
         rows = self._rows(run, i)
         focus = self.scanning or "ewl" not in (rows.dtype.names or ()) or bool((rows["ewl"] == rows["ewl"][0]).all())
-        if focus and self._clock_of(run).even(self.headers.framing.times(rows, run, i)):
+        if focus and self._clock_of(run).even(self.headers.framing.stamps(rows, run, i).came):
             self._even.add((run.sector, run.count))
 
     def _not_ours(self, run: Run, i: int) -> bool:
@@ -106,7 +107,7 @@ class Strays(Leftovers):
         """Whether the clock of a buffer is not that of those before and behind it, which are of one clock."""
         if not self.close or run.odd or not 0 <= i < run.count:
             return False
-        return self._clock_of(run).odd(lambda k: self._times(run, k), i)
+        return self._clock_of(run).odd(lambda k: self._stamps(run, k), i)
 
     def _out_of_focus(self, run: Run, i: int) -> bool:
         """Whether a buffer is one of a few that have not the focus of those in front, which comes back behind them."""
@@ -141,8 +142,8 @@ class Strays(Leftovers):
             self._clocks[run.sector] = RunClock(run, None, self.ticks, Behind.UNKNOWN, self.headers.framing.build)
         return self._clocks[run.sector]
 
-    def _times(self, run: Run, i: Ints) -> Floats:
-        return self.headers.framing.times(self._rows(run, i), run, i)
+    def _stamps(self, run: Run, i: Ints) -> Stamps:
+        return self.headers.framing.stamps(self._rows(run, i), run, i)
 
     def _rows(self, run: Run, i: Ints) -> NDArray[Any]:
         framing = self.headers.framing

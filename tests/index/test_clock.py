@@ -14,6 +14,7 @@ import yaml
 
 from miniscope_xr.index.clock import FrameClock, Model, clock_of, learn
 from miniscope_xr.index.excursions import Behind, excursions
+from miniscope_xr.index.framing import Stamps
 from miniscope_xr.index.run_clock import RunClock
 from miniscope_xr.index.runs import Cut, Header, Run
 from miniscope_xr.layout import Build
@@ -35,9 +36,9 @@ def read(table: np.ndarray) -> tuple[np.ndarray, RunClock, list[int]]:
     clock = RunClock(run, Model(50.003, OFFSETS - OFFSETS[0], 0.0), 1.0, Behind.ENDS)
     looked: list[int] = []
 
-    def look(i: np.ndarray) -> np.ndarray:
+    def look(i: np.ndarray) -> Stamps:
         looked.append(len(i))
-        return table.reshape(-1)[i]
+        return Stamps(table.reshape(-1)[i], np.full(len(i), np.nan))
 
     return clock.old(look, np.arange(table.size), table.reshape(-1)), clock, looked
 
