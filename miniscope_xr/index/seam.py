@@ -22,6 +22,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from miniscope_xr.index.comes_back import ComesBack
 from miniscope_xr.index.edges import Edges
 from miniscope_xr.index.evidence import CLOCK_STEP
+from miniscope_xr.index.falls import Falls
 from miniscope_xr.index.headers import bisected
 from miniscope_xr.index.place import Places, Verdict
 from miniscope_xr.index.runs import Header, Run
@@ -36,7 +37,7 @@ _NEAR = 64  # frames on each side of a suspected step all of whose buffers are l
 _AROUND = 32  # frames more that tell the clock of those
 
 
-class SeamSearch(Places, Edges, ComesBack):
+class SeamSearch(Places, Edges, ComesBack, Falls):
     """Finds the first buffer of an older recording with few looks at the evidence."""
 
     def first_seam(self, runs: list[Run], exhaustive: bool = False) -> Verdict:
@@ -95,7 +96,7 @@ class SeamSearch(Places, Edges, ComesBack):
                 self.headers.fetch(run, range(run.count))
             if self.close:
                 self._look_at_all(run)
-            verdict = self._seam_among(run, range(frames), more_follows)
+            verdict = self.with_order(run, self._seam_among(run, range(frames), more_follows))
             if verdict is not None:
                 return verdict
         else:
@@ -131,7 +132,10 @@ class SeamSearch(Places, Edges, ComesBack):
         size = len(run.cut)
         near = range(frames.start * size, min(frames.stop * size, run.count))
         start, unsure = near.start, list[str]()
-        while (broken := self.broken_links(run, start, near.stop - 1)) is not None:
+        # the last one may be torn; in front of a drop it tells as others do where headers say whether the card was slow
+        slow = self.headers.framing.build.overflow == "pool" or run.first.write_time < 0
+        stop = near.stop if more_follows and not slow else near.stop - 1
+        while (broken := self.broken_links(run, start, stop)) is not None:
             verdict = self._locate(run, broken)
             if verdict is not None and verdict.end is not None:
                 return verdict
