@@ -6,6 +6,7 @@ stands on both sides tells: leftovers of the ring, focus, battery, and the frame
 
 from __future__ import annotations
 
+from itertools import pairwise
 from statistics import median
 
 import numpy as np
@@ -16,6 +17,7 @@ from miniscope_xr.index.runs import Header, Run
 
 _STEADY = 2  # ms within which buffers of one frame are late by the same
 _OVER = 20  # ms after the record length in which a last buffer may still come
+_SHOWN = 6  # frames that show a clock
 _WINDOW = 16  # frames on each side of a break whose clock is compared
 
 
@@ -106,7 +108,24 @@ class Breaks(Evidence):
             return True if True in told else None
         before = runs[number - 1]
         slow = self._stressed(before, before.count - 1) or self._stressed(runs[number], 0)
-        return None if slow else False
+        return None if slow or self._within_odd_frame(runs, number) else False
+
+    def _within_odd_frame(self, runs: list[Run], number: int) -> bool:
+        """Whether run ``number`` goes on, at the usual pace, within a frame that is longer than others.
+
+        Interrupts were lost in it. What leftovers behind it part begins further on.
+        """
+        before, b = runs[number - 1], runs[number].first
+        a = self.headers.at(before.sector_of(before.count - 1))
+        like = max((run for run in runs[:number] if not run.odd), key=lambda run: run.count, default=None)
+        if a is None or like is None or number + 1 >= len(runs) or b.index < len(like.cut):
+            return False
+        follows = (b.frame, b.index, b.count, b.written, b.dropped) == (
+            a.frame, a.index + 1, a.count + 1, a.written + 1, a.dropped,
+        )  # fmt: skip
+        headers = [self._header(like, k) for k in range(min(len(like.cut), like.count))]
+        paces = [y.time - x.time for x, y in pairwise(headers) if x and y]
+        return follows and bool(paces) and 0 <= b.time - a.time <= max(paces) + self.ticks
 
     def _single_fits(self, runs: list[Run], number: int) -> bool:
         """Whether a single buffer keeps the frame clock (whole periods aside) of the last regular stretch."""
@@ -190,7 +209,7 @@ class Breaks(Evidence):
         period = (longer[-1][1] - longer[0][1]) / frames if frames else 0
         if self.close:  # all buffers of its frames tell it better than the first ones of two
             run = here if longer is steady else there if longer is after else longest
-            learnt = self._clock_of(run).learnt(lambda i: self._times(run, i))
+            learnt = self._clock_of(run).learnt(lambda i: self._stamps(run, i))
             period = learnt.period if learnt is not None else period
         if period <= 0:
             return True
@@ -212,7 +231,7 @@ class Breaks(Evidence):
         Power was lost there: an older recording begins at the step, not at the break. One that began at the break
         would be off the clock from its first frame on.
         """
-        if len(before) < CLOCK_FRAMES or len(after) < 3:
+        if len(before) < _SHOWN or len(after) < 3:
             return False
         period = (before[-1][1] - before[0][1]) / (before[-1][0] - before[0][0])
         phases = np.array([t - period * k for k, t in before])

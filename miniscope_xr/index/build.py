@@ -178,6 +178,18 @@ class _BufferChains(Chains):
             f"buffers, of it (then the last {limit - found} never reached the card) or of an earlier one"
         ]
 
+    def _older_at_count(self, runs: list[Run]) -> list[str]:
+        """What to say where a count may be another recording's, and leftovers of the buffer it ends at are not ours."""
+        run = runs[-1]
+        if run.odd or self.whole or self._search(runs).link(run, run.count - 1) is not False:
+            return []
+        a, last = run.frame_of(max(run.count - self.ring, 0)), run.last_frame
+        return [
+            f"whether this recording ended with frame {last} is in doubt: the buffer at which the count of the config "
+            f"sector ends is not of it; frames {a} to {last} may be of the recording before it; until={max(a - 1, 0)} "
+            "leaves them out"
+        ]
+
     def of_another_ring(self, run: Run) -> bool:
         """Whether buffers that are read to see how frames are cut stand in slots of another ring than the build's."""
         size = len(run.cut)
@@ -194,7 +206,7 @@ class _BufferChains(Chains):
         found = runs[-1].end_place
         if self.stale:  # counts that may be another recording's: of this one only where they fit it
             reached = limit == found or self._lost_at_end(runs[-1], limit)
-            warnings += [] if reached else self._doubtful_count(runs[-1], limit)
+            warnings += self._older_at_count(runs) if reached else self._doubtful_count(runs[-1], limit)
             limit = limit if reached else 0
         warnings += self._ahead_of_its_place(runs, bool(doubts))
         torn = None

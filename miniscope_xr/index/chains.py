@@ -116,6 +116,11 @@ class Chains(Ends):
         longer = replace(last, count=places[-1] + 1)
         return any(longer.matches(i, self.headers.at(longer.sector_of(i))) for i in places)
 
+    def _count_is_of_next(self, runs: list[Run], limit: int) -> bool:
+        """Whether another recording starts right behind some runs, and ends at the count: it is not these ones'."""
+        start = self._next_recording(runs, exactly=True)
+        return start is not None and self.walker.runs(*start, limit)[-1].end_place == limit
+
     def _goes_on(self, start: tuple[int, Header], runs: list[Run], limit: int) -> list[Run] | None:
         """The recording's runs without the count, where it seems to go on behind buffer ``limit``.
 
@@ -138,7 +143,7 @@ class Chains(Ends):
         for run in longer:
             place = limit - run.first.written
             if 0 < place < run.count and self._search(longer).continues(run, place) is False:
-                return None
+                return longer if self._count_is_of_next(longer, limit) else None
         kept = self._without_older(longer)[0]
         return kept if kept and kept[-1].end_place > limit else None
 

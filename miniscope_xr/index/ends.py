@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 
 from miniscope_xr.errors import NotACardError
 from miniscope_xr.index.filesystem import seems_formatted
@@ -139,12 +140,23 @@ class Ends:
         if counts is not None and counts.fit(runs) and not (kept and counts.written_fits(kept)):
             return runs, search.left_over(runs), False  # the low bytes of the counts confirm the counters' own end
         kept = ended_as_said(kept, self.headers.at)
-        old = max(runs[number].sector_of(i), kept[-1].end_sector if kept else 0)
+        old = max(self._behind_lapped_end(runs[number], i), kept[-1].end_sector if kept else 0)
         if i and kept[-1].count == i and kept[-1].sector == runs[number].sector:
             kept = [*kept[:-1], *search.without_theirs(runs[number], i)]
         said = f"an older recording lies behind this one, from sector {old} on, and is not returned"
         back = search.comes_back(runs[number], i)
         return kept, [*verdict.doubt, *search.perhaps_later(runs[number], back)] or [said], True
+
+    def _behind_lapped_end(self, run: Run, i: int) -> int:
+        """The sector where buffer ``i`` of a run would begin, or behind one that lapped it: that is no older one's."""
+        sector = run.sector_of(i)
+        last, here = (self.headers.at(run.sector_of(k)) if 0 <= k < run.count else None for k in (i - 1, i))
+        if last is None or here is None or not self.ring or run.odd or i + 1 >= run.count:
+            return sector
+        laps = here.count - run.first.count - i
+        lapped = (here.written, here.dropped) == (run.first.written + i, run.first.dropped) and laps > 0
+        ours = lapped and laps % self.ring == 0 and here.time > last.time and here.write_time >= last.write_time
+        return run.sector_of(i + 1) if ours else sector
 
     def _earliest(
         self, runs: list[Run], verdict: Verdict, end: tuple[int, int]
@@ -179,6 +191,8 @@ class Ends:
         runs, doubts, cut = (counted_end, [], True) if counted_end else self._without_older(runs)
         if self.card.build is not None and self.card.build.driver_timeout[0]:
             runs = without_lost(runs, self._search(runs))
+        if self.stale and not self.whole and not cut:
+            doubts = [*doubts, *self._count_in_hole(runs)]
         counts = self.facts.low_counts(runs) if runs else None
         if counts is None or counts.written_fits(runs) or self.whole:  # a DAQ's clean stop left them
             return runs, doubts, cut
@@ -202,6 +216,20 @@ class Ends:
             if ends and not self._without_older(kept)[2]:
                 return kept
         return None
+
+    def _count_in_hole(self, runs: list[Run]) -> list[str]:
+        """What to say where a count that may be this recording's ends in a hole: what is behind it may be older."""
+        limit = self.config["n_buffers_recorded"]
+        for before, behind in pairwise(runs):
+            if before.end_place <= limit <= behind.first.written:
+                a, last = before.last_frame, max(run.last_frame for run in runs)
+                return [
+                    f"the config sector counts {limit} buffers, which end in the hole behind frame {a}: whether what "
+                    f"is there and behind it, frames {a} to {last}, is of this recording or of an older one, is in "
+                    "doubt; "
+                    f"until={a} leaves out what is behind it"
+                ]
+        return []
 
     def _end_at_low_counts(self, runs: list[Run]) -> tuple[list[Run], str] | None:
         """Runs up to the one place at which a DAQ's counts fit, where nothing says that they go on; what to say."""

@@ -8,7 +8,7 @@ from statistics import median
 
 import numpy as np
 
-from miniscope_xr.index.clock import Model, due
+from miniscope_xr.index.clock import Model, due, edges_in
 from miniscope_xr.index.headers import HeaderReader
 from miniscope_xr.index.runs import Header, Run
 from miniscope_xr.index.strays import Strays
@@ -91,12 +91,12 @@ class Evidence(Strays):
             return None
         first = (-longest.first.index) % size
         stop = min(first + 4 * _SHOWS * size, longest.count)
-        told = self._clock_of(longest).left(lambda k: self._times(longest, k), first, stop)
+        told = self._clock_of(longest).left(lambda k: self._stamps(longest, k), first, stop)
         return told[2] if told else None
 
     def _left(self, run: Run, start: int, stop: int) -> tuple[Floats, Model] | None:
         """Ticks by which this recording's buffers, from the first of a frame on, are off one clock; and that clock."""
-        told = self._clock_of(run).left(lambda k: self._times(run, k), start, stop, self._known_clock(run))
+        told = self._clock_of(run).left(lambda k: self._stamps(run, k), start, stop, self._known_clock(run))
         if told is None:
             return None
         _, left, model = told
@@ -158,7 +158,7 @@ class Evidence(Strays):
             return True  # edges of a remote make the clock of one recording step, too
         step = self._step(run, i)
         if step is not None and abs(step) > CLOCK_STEP * self.ticks:
-            return False
+            return None if edges_in(-step / self.ticks, self.headers.framing.build.remote_edge, spread=1) else False
         if False in verdicts:
             return self._stressed(run, i) or None
         return True if step is not None else None

@@ -125,8 +125,12 @@ class Extents:
         near = min(low + 2 + self.lookahead, most)
         place = run.first.written + low + 1
         header = self.headers.at(run.sector_of(low + 1)) if low + 1 < most else None
-        if (header is None or header.written != place) and self._near(replace(run, count=low + 1)) is not None:
-            return None  # the next buffer stands off the grid: nothing is missing
+        far = low + 2 + max(self.lookahead, self.framing.build.failed_writes)
+        off_grid = None if header is not None and header.written == place else self._near(replace(run, count=low + 1))
+        if off_grid is not None:  # nothing is missing, unless that is an old buffer within one whose write failed
+            end = self.headers.at(run.sector_of(low))
+            usual = end is not None and end.length == run.length_of(low) and not starts(off_grid[1])
+            return self._back(run, low, off_grid[1], range(low + 2, min(far, most))) if usual else None
         for i in range(low + 1, near):
             sector = run.sector_of(i)
             header = self.headers.at(sector)
@@ -137,7 +141,6 @@ class Extents:
             if header is None or header.written != run.first.written + i or not self._dropped(run, low, header):
                 continue
             if self._confirmed(sector, header):
-                far = low + 2 + max(self.lookahead, self.framing.build.failed_writes)
                 return self._back(run, low, header, range(i + 1, min(far, most)))
         resumed = self._far(run, near, most)
         if resumed is not None and (self._no_hole(run, low, near) or self._led_to(run, resumed)):

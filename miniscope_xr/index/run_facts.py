@@ -43,14 +43,14 @@ class RunFacts:
     def focus(self, runs: list[Run]) -> int | None:
         """Focus of the first and the last buffer, if it is one and the settings say that it stays; None: not known.
 
-        Where the settings are gone, it is that of all but one of some more buffers.
+        Where the settings are gone, or those two differ, it is that of all but one of some more buffers.
         """
         last = runs[-1]
         ends = runs[0].first, self.headers.at(last.sector_of(last.count - 1))
         if self.card.settings.get("ewl_scan_mode", 0) or ends[0].ewl < 0:
             return None
-        if self.card.settings:
-            return ends[0].ewl if ends[1] is not None and ends[0].ewl == ends[1].ewl else None
+        if self.card.settings and ends[1] is not None and ends[0].ewl == ends[1].ewl:
+            return ends[0].ewl
         between = self._probed(runs, range(1, _PROBES), _PROBES)
         seen = Counter(header.ewl for header in (*ends, *between) if header is not None)
         focus, times = seen.most_common(1)[0]

@@ -71,6 +71,10 @@ class Tails(Unreached):
             return None
         frames, index = b.frame - run.frame_of(tail.first), run.index_of(tail.first)
         a = self._header(run, tail.first)
+        late = float(tail.model.offsets[index] - tail.model.offsets[index - 1]) if index else 0.0
+        cost = b.frame == run.frame_of(tail.first) and b.length == run.cut.lengths[-1] and b.index == size - 2
+        if cost and abs(tail.jump - late) <= tail.tolerance:
+            return None  # an interrupt was lost in it
         loses = tail.jump < 0 and self.headers.framing.build.remote_edge[1] > 0  # to edges, as this one's clock may
         if a is None or loses:
             return None

@@ -205,7 +205,8 @@ class Walker(Extents):
             if own is None or own.index >= size or own.written < found[-1].end_place or pause is None:
                 break
             leads = Run(before, 2, own, cut).matches(1, header) and own.length == cut.lengths[own.index]
-            if not leads or not pause[0] <= header.time - own.time <= pause[1]:
+            least = 0 if self.framing.build.remote_edge[1] else pause[0]
+            if not leads or not least <= header.time - own.time <= pause[1]:
                 break
             sector, header = before, own
         return sector, header

@@ -159,6 +159,27 @@ NAMED = {
     "two older recordings, the first of which began as edges of a remote have it (a doubt)": (115277, 104583, 102450),
     "a few buffers at the end that are off as by edges of a remote (a doubt)": (101042,),
     "a few buffers of an older recording in front of what it dropped": (101430, 116829, 109989),
+    "interrupts that an edge of a remote held up, in the last frame or before interrupts were lost": (
+        600648,
+        601828,
+        608408,
+        608723,
+    ),
+    "time that goes back within a run (a doubt)": (600224, 603029, 604087, 604900, 606032, 607691, 607782),
+    "time that goes back in an image of a few buffers (a doubt)": (604651, 604766),
+    "an older recording behind old buffers in the place of failed writes, the same one": (602851,),
+    "leftovers that are broken in the last buffer in front of a drop (a doubt)": (601551, 605643),
+    "a count at which an older recording ends (a doubt)": (600773, 601054),
+    "a count that ends in a hole (a doubt)": (605093, 606328, 607991),
+    "an older buffer within one whose write failed, where the next might stand": (600232,),
+    "an interrupt lost in the last buffers": (601493,),
+    "a frame of ten buffers in front of an older recording": (601660, 623450),
+    "edges of a remote within a hole, behind it buffers at a shorter pace": (603940, 608230, 609489, 607857),
+    "another focus in the last buffers of an image": (606783,),
+    "a lapped last buffer, behind which an older recording lies": (604511, 609402, 625190, 625336),
+    "a drop, behind it two frames, and then an older recording with the same counters": (622424, 624592),
+    "the count of a second recording, at which an edge of a remote stands in the first one": (625619,),
+    "v3: one frame a ms off in front of a missing one": (609941, 608843),
 }
 
 
