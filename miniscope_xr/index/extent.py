@@ -188,11 +188,15 @@ class Extents:
         return next((i for i, h in found if h and run.matches(i, h) and self.clock.fits(before, h, most)), None)
 
     def _dropped(self, run: Run, low: int, header: Header) -> bool:
-        """Whether a header shows that buffers were dropped since a run began; a pool only counts what it captured."""
+        """Whether a header shows that buffers were dropped since a run began; a pool only counts what it captured.
+
+        One whose slot was filled again is written ahead of its turn, and those in front of it come a ring later.
+        """
         if not self._pool:
             return header.dropped > run.first.dropped
-        more = header.count - header.written > run.first.count - run.first.written
-        return more and self.clock.fits([replace(run, count=low + 1)], header)
+        more = header.count - header.written - (run.first.count - run.first.written)
+        turned = more > 0 or (more < 0 and self.ring > 0 and not more % self.ring)
+        return turned and self.clock.fits([replace(run, count=low + 1)], header)
 
     def _far(self, run: Run, start: int, most: int) -> int | None:
         """The first buffer behind a hole of any length that the arithmetic still predicts, found by galloping."""
