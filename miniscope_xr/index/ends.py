@@ -91,7 +91,8 @@ class Ends:
         """Whether a header is a recording's first; it holds a later buffer where the card stalled at once."""
         fresh = header.count == header.frame == header.index == 0  # else a bit of it has flipped
         lapped = bool(self.ring) and header.count > 0 and header.count % self.ring == 0
-        later = self.card.build is not None and self.card.build.restarts  # its counters go on behind a timed stop
+        restarts = self.card.build is not None and self.card.build.restarts  # its counters go on behind a timed stop
+        later = restarts and min(header.count, header.frame) > 0
         return header.written == header.dropped == 0 and (fresh or lapped or later)
 
     def _next_recording(self, runs: list[Run], exactly: bool = False) -> tuple[int, Header] | None:

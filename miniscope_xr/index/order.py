@@ -82,6 +82,8 @@ def ordered(times: Times, most: int, front: bool = True) -> Ordered | None:
     if agree.all():
         return None
     known = np.delete(known, _flipped(times, known, agree))
+    if times.agree(known[:-1], known[1:]).all():
+        return None
     before = _longest(times, known, most, 1 if front else _MOST)
     if front and before.max(initial=0) < _SHOWS:
         other = _longest(times, known, most, _MOST)
