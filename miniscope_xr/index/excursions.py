@@ -129,6 +129,8 @@ def _strays(
         return False
     if returns and back:
         return True  # of one recording, time never goes back
+    if edge_ms[1] and len(behind) <= _FEW and not alike and not returns:
+        return False  # so few behind an edge of a remote may have been held up, or lack an interrupt
     return not min(early, late) - tolerance <= level <= max(early, late) + tolerance
 
 
