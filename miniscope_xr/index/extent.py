@@ -141,6 +141,8 @@ class Extents:
             if header is None or header.written != run.first.written + i or not self._dropped(run, low, header):
                 continue
             if self._confirmed(sector, header):
+                if header.count < run.first.count + i:
+                    return None  # late ones of a pool: no writes failed
                 return self._back(run, low, header, range(i + 1, min(far, most)))
         resumed = self._far(run, near, most)
         if resumed is not None and (self._no_hole(run, low, near) or self._led_to(run, resumed)):

@@ -180,6 +180,9 @@ NAMED = {
     "a drop, behind it two frames, and then an older recording with the same counters": (622424, 624592),
     "the count of a second recording, at which an edge of a remote stands in the first one": (625619,),
     "v3: one frame a ms off in front of a missing one": (609941, 608843),
+    "buffers that a pool wrote a ring late": (634108, 638192),
+    "a 2026 firmware's first header, the frame number of which has a flipped bit": (631901, 636485, 625733),
+    "few buffers behind an edge of a remote": (631523, 635911, 639744, 632469),
 }
 
 
