@@ -184,10 +184,10 @@ class _BufferChains(Chains):
         if run.odd or self.whole or self._search(runs).link(run, run.count - 1) is not False:
             return []
         a, last = run.frame_of(max(run.count - self.ring, 0)), run.last_frame
+        without = f"; until={a - 1} leaves them out" if a else ""
         return [
             f"whether this recording ended with frame {last} is in doubt: the buffer at which the count of the config "
-            f"sector ends is not of it; frames {a} to {last} may be of the recording before it; until={max(a - 1, 0)} "
-            "leaves them out"
+            f"sector ends is not of it; frames {a} to {last} may be of the recording before it{without}"
         ]
 
     def of_another_ring(self, run: Run) -> bool:

@@ -20,6 +20,7 @@ from miniscope_xr.layout.arrays import Bools, Floats, Ints
 
 _SHOWS = 8  # buffers in a row that no failed writes in front of them explain
 _MOST = 16  # buffers at the front whose writes failed
+_MANY = 64  # buffers
 _LARGE = 7  # a bit of a time that is worth more
 
 
@@ -57,20 +58,11 @@ class Times:
         return good
 
 
-def ordered(times: Times, most: int, front: bool = True) -> Ordered | None:
-    """Which of some buffers in a row contradict the others by their times; None where none does.
+def ordered(times: Times, most: int) -> Ordered | None:
+    """Which of a recording's first buffers contradict the others by their times; None where none does.
 
-    Parameters
-    ----------
-    times : Times
-    most
-        Buffers that may be missing in a row.
-    front : bool
-        These are a recording's first buffers: some in a row are of it even where more of an older one follow.
-
-    Returns
-    -------
-    Ordered or None
+    Up to ``most`` may be missing in a row. Some in a row at the front are of this recording even where more of an older
+    one follow.
 
     >>> came = np.array([100.0, 107, 113, 92, 98, 127])
     >>> none = np.full(6, np.nan)
@@ -79,13 +71,13 @@ def ordered(times: Times, most: int, front: bool = True) -> Ordered | None:
     """
     known = np.flatnonzero(np.isfinite(times.came))
     agree = times.agree(known[:-1], known[1:])
-    if agree.all():
-        return None
+    if agree.all() or (len(known) > _MANY and 4 * np.count_nonzero(~agree) > len(known)):
+        return None  # times that fall everywhere are none
     known = np.delete(known, _flipped(times, known, agree))
     if times.agree(known[:-1], known[1:]).all():
         return None
-    before = _longest(times, known, most, 1 if front else _MOST)
-    if front and before.max(initial=0) < _SHOWS:
+    before = _longest(times, known, most, 1)
+    if before.max(initial=0) < _SHOWS:
         other = _longest(times, known, most, _MOST)
         if other.max(initial=0) > before.max(initial=0):
             reach = max(int(np.flatnonzero(before)[-1]), int(np.argmax(other == 2)))
@@ -93,8 +85,6 @@ def ordered(times: Times, most: int, front: bool = True) -> Ordered | None:
             unsure[known[: reach + 1]] = True
             return Ordered(np.zeros(len(times.came), bool), unsure, len(times.came))
     best = int(before.max())
-    if not front and 2 * best < len(known):
-        return None
     among = (before > 0) & (before + _behind(times, known, most) == best)
     rivals = np.bincount(before[among], minlength=best + 1)
     odd, unsure = np.zeros(len(times.came), bool), np.zeros(len(times.came), bool)
@@ -107,20 +97,30 @@ def ordered(times: Times, most: int, front: bool = True) -> Ordered | None:
 def _longest(times: Times, known: Ints, most: int, fronts: int) -> Ints:
     """Buffers of the longest row that agrees, begins among the first ``fronts``, and ends with each; 0: none does."""
     found = np.zeros(len(known), np.int64)
+    follows, longest = times.agree(known[:-1], known[1:]).tolist(), 0
     for n in range(len(known)):
-        before = np.arange(max(n - 1 - most, 0), n)
-        before = before[(found[before] > 0) & times.agree(known[before], known[n : n + 1])]
-        found[n] = 1 + found[before].max() if len(before) else n < fronts
+        if n and longest and follows[n - 1] and found[n - 1] == longest:  # none of those before is of a longer row
+            found[n] = longest + 1
+        else:
+            before = np.arange(max(n - 1 - most, 0), n)
+            before = before[(found[before] > 0) & times.agree(known[before], known[n : n + 1])]
+            found[n] = 1 + found[before].max() if len(before) else n < fronts
+        longest = max(longest, int(found[n]))
     return found
 
 
 def _behind(times: Times, known: Ints, most: int) -> Ints:
     """Buffers of the longest row that agrees and goes on behind each."""
     found = np.zeros(len(known), np.int64)
+    follows, longest = times.agree(known[:-1], known[1:]).tolist(), 0
     for n in range(len(known) - 2, -1, -1):
+        if follows[n] and found[n + 1] == longest:
+            found[n] = longest = longest + 1
+            continue
         behind = np.arange(n + 1, min(n + 2 + most, len(known)))
         behind = behind[times.agree(known[n : n + 1], known[behind])]
         found[n] = 1 + found[behind].max() if len(behind) else 0
+        longest = max(longest, int(found[n]))
     return found
 
 

@@ -97,3 +97,9 @@ def test_what_is_missing_does_not_count() -> None:
     found = ordered(some, NONE)
     assert found is not None
     assert np.flatnonzero(found.odd).tolist() == [30, 31, 32, 33]
+
+
+def test_times_that_fall_everywhere_tell_nothing() -> None:
+    came = np.random.default_rng(1).normal(0, 50, 5000)
+    none = np.full(5000, np.nan)
+    assert ordered(Times(came, none, none, 2.0, waits=False), NONE) is None
