@@ -8,13 +8,14 @@ Buffers of an older one stand among them, in the place of some whose writes fail
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from miniscope_xr.index.evidence import Evidence
 from miniscope_xr.index.order import Ordered, Times, ordered
 from miniscope_xr.index.place import Verdict
 from miniscope_xr.index.runs import Run
-from miniscope_xr.layout.arrays import Bools
 
 _FEW = 2  # buffers at the end that may be old ones in the place of failed writes
 _FRAMES = 4  # of fewer, the order of times alone does not say which are old
@@ -48,19 +49,21 @@ class Falls(Evidence):
         """What the times of a run's buffers say of their order, those aside that are known to be old; None: nothing."""
         if (run.sector, run.count) in self._even and not self.headers.framing.build.write_waits:
             return None
-        if self._ordered(run, np.zeros(run.count, bool)) is None:
+        times = self._times(run)
+        if times.rise():
             return None
         old = np.array([self._stale(run, i) for i in range(run.count)], bool)
-        if old[:1].any() and run.count < _FRAMES * len(run.cut):
-            old[:] = False
-        return self._ordered(run, old)
+        if not old[:1].any() or run.count >= _FRAMES * len(run.cut):
+            times = replace(times, came=np.where(old, np.nan, times.came))
+        return ordered(times, self.headers.framing.build.failed_writes)
 
-    def _ordered(self, run: Run, old: Bools) -> Ordered | None:
+    def _times(self, run: Run) -> Times:
+        """The times of a run's buffers, and how late each is where the clock tells."""
         build = self.headers.framing.build
-        came, written = (np.where(old, np.nan, each) for each in self._stamps(run, np.arange(run.count)))
-        late, slack = np.full(run.count, np.nan), 0.0
+        waits = build.write_waits > 0
         shown = run.count >= (_CLOCK + 1) * len(run.cut) and not build.remote_edge[1]  # an edge costs the clock time
         told = self._clock_of(run).left(lambda k: self._stamps(run, k), 0, run.count) if shown else None
-        if told is not None:
-            late, slack = told[1], _STRAY * self.ticks + told[2].stray
-        return ordered(Times(came, written, late, slack, build.write_waits > 0), build.failed_writes)
+        if told is None:
+            return Times(*self._stamps(run, np.arange(run.count)), np.full(run.count, np.nan), 0.0, waits)
+        stamps, left, model = told
+        return Times(*stamps, left, _STRAY * self.ticks + model.stray, waits)

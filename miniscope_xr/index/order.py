@@ -57,6 +57,11 @@ class Times:
             good &= ~((b - a == 1) & (self.came[b] > self.written[a]))
         return good
 
+    def rise(self) -> bool:
+        """Whether each agrees with the next one that is there."""
+        known = np.flatnonzero(np.isfinite(self.came))
+        return bool(self.agree(known[:-1], known[1:]).all())
+
 
 def ordered(times: Times, most: int) -> Ordered | None:
     """Which of a recording's first buffers contradict the others by their times; None where none does.
