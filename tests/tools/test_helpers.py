@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -105,6 +106,30 @@ def test_who_leaves_leaves_no_helper_behind(make_card: Any, slow_here: None, tmp
     assert multiprocessing.active_children() == []
     assert 0 < archive([card], tmp_path / "a.zarr", 1, progress=False) < 100
     assert files(tmp_path / "a.zarr") == files(tmp_path / "here.zarr")
+
+
+def _ended_while_it_writes(block: Block) -> None:
+    """In a process of its own, which ends where Zarr would put what it wrote in its place."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *_: os._exit(9))
+        write_block(block)
+
+
+def test_nothing_is_left_of_a_write_that_was_cut_off(make_card: Any, tmp_path: Path) -> None:
+    """As of a helper that Ctrl+C ends, or the system: its file without a place is gone once the archive is complete."""
+    card, _ = make_card(frames=20, **SMALL)
+    archive([card], tmp_path / "whole.zarr", 1, progress=False)
+    store = tmp_path / "a.zarr"
+    with store_module.store_made(zarr, str(store), 2):
+        block = store_module.plan_groups([card], str(store)).blocks[0]
+    ended = multiprocessing.get_context("spawn").Process(target=_ended_while_it_writes, args=(block,))
+    ended.start()
+    ended.join()
+    if ended.exitcode == 0:
+        pytest.skip("this version of Zarr writes into its files' places")
+    assert list(store.rglob("*.partial"))
+    assert archive([card], store, 1, progress=False) == 20
+    assert files(store) == files(tmp_path / "whole.zarr")
 
 
 def test_a_helper_that_the_system_ends_loses_nothing_for_good(

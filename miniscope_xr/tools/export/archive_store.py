@@ -33,6 +33,7 @@ from miniscope_xr.tools.stream.outputs import kind_of, parents_made
 
 _MADE = "archive"  # attribute of the card's group, written when a recording's is made: without it, it is made anew
 _DONE = "archived"  # array of one flag a block, as long as blocks are missing
+_PARTIAL = ".partial"  # ending of a file that Zarr is writing
 _CHUNKS = 16  # chunks of video in a block, and in a chunk of the coordinates: 17 tiny objects a chunk would be too many
 
 
@@ -206,10 +207,16 @@ def _blocks(
 
 
 def tidy(zarr: Any, store: str, groups: Iterable[str]) -> None:
-    """Take the flags out of every recording that is complete."""
+    """Take the flags out of every recording that is complete, and what processes that were ended left in it.
+
+    Zarr writes a file beside the one it is to replace, which stays there when the process is killed in between. Only
+    a complete recording is looked through: in another one it may be the file that somebody is writing.
+    """
     for group in groups:
         flags = _flags(zarr, store, group)
         if flags is not None and flags.all():
+            for left in [] if "://" in store else Path(store, group).rglob(f"*{_PARTIAL}"):
+                left.unlink(missing_ok=True)
             del zarr.open_group(writable(store), path=group, mode="r+")[_DONE]
 
 
