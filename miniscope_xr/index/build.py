@@ -153,20 +153,25 @@ class _BufferChains(Chains):
     def _doubtful_count(self, last: Run, limit: int) -> list[str]:
         """What to say of a count that is more than was found, where none of the older buffers there ends at it.
 
-        It is this recording's, whose last writes all failed, or that of one older than what lies there.
+        It is this recording's, whose last writes all failed, or that of one older than what lies there. Where nothing
+        lies at the count, no older recording's buffers end there either.
         """
         step, found = self.card.framing.step, last.end_place
         if not step or not 0 < limit - found <= self.card.framing.build.failed_writes:
             return []
+        if last.end_sector + (limit - found) * step > self.end_sector:
+            return []  # the card, or this image of it, ends before the count
         frame = len(last.cut)
         places = [limit - frame - 1, limit - frame, limit - 1, limit]
         known = [self.headers.at(last.end_sector + (place - found) * step) for place in places]
         c, d, a, b = (h if h and h.written == place else None for h, place in zip(known, places, strict=True))
-        if a is None or b is None:
-            return []
+        if a is not None and b is None:
+            return []  # what lies there ends at the count
         within = places[0] >= found  # else the clock steps there because this recording ends there
         if (
             within
+            and a
+            and b
             and c
             and d
             and abs((b.time - a.time) - (d.time - c.time)) > 2
