@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,21 @@ def test_a_buffer_size_at_the_end_of_a_sector_is_no_config() -> None:
     assert _config(front, 64 * 64, 2048) == (None, {})
     front[2, :4] = 64, 64, 20, 2048
     assert _config(front, 64 * 64, 2048) == (2, {"width": 0, "height": 1, "buffer_size": 3, "n_buffers_recorded": 4})
+
+
+def test_a_frame_number_with_a_flipped_bit_costs_no_memory(make_card: Any, open_card: Any) -> None:
+    """Its highest bit: as many frames as that number says would fill gigabytes."""
+    path, card = make_card(OURS, frames=20, seed=3)
+    whole = guessed(path).described
+    at = card.buffers[37].sector * 512 + 4 * 4  # the word of frame_num
+    with path.open("r+b") as file:
+        file.seek(at + 3)
+        file.write(b"\x80")
+    tracemalloc.start()
+    try:
+        found = guessed(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.described == whole
+    assert peak < 64 << 20
