@@ -17,7 +17,7 @@ from miniscope_xr.index.runs import Header, Run
 
 _STEADY = 2  # ms within which buffers of one frame are late by the same
 _OVER = 20  # ms after the record length in which a last buffer may still come
-_SHOWN = 6  # frames that show a clock
+_SHOWN = 4  # frames that show a clock
 _WINDOW = 16  # frames on each side of a break whose clock is compared
 
 

@@ -118,8 +118,11 @@ class Ends:
         stops = 1000 * ticks * self.card.settings.get("record_length", 0) if by_itself else 0.0
         return SeamSearch(self.headers, self.facts.scanning(runs), ticks, later, runs, stops)
 
-    def _without_older(self, runs: list[Run]) -> tuple[list[Run], list[str], bool]:
-        """Runs without an older recording behind them; doubts; whether one was cut off."""
+    def _without_older(self, runs: list[Run], beyond: int = 0) -> tuple[list[Run], list[str], bool]:
+        """Runs without an older recording behind them; doubts; whether one was cut off.
+
+        It is known to go on over what seemed to be its end up to buffer ``beyond``.
+        """
         if self.whole:
             return runs, [], False
         starts = Starts(runs)
@@ -135,6 +138,13 @@ class Ends:
         if verdict.end is None:
             return runs, [] if counts is not None and counts.fit(runs) else verdict.doubt, False
         verdict, (number, i), kept = self._earliest(runs, verdict, verdict.end)
+        place = runs[number].first.written + i
+        on = search.goes_on(runs, number, i) if place > beyond else None
+        if on is not None and on.runs:
+            found = self._without_older(on.runs, place)
+            if not found[0] or found[0][-1].end_place <= on.own[-1].first.written:
+                found = on.own, [_behind(on.own[-1].end_sector)], True
+            return found[0], [*on.doubt, *found[1]], found[2]
         if not i and kept and kept[-1].odd:  # it seemed to take more sectors than it has, up to the old buffer
             cut = kept[-1].cut
             kept[-1] = replace(kept[-1], cut=replace(cut, taken=min(cut.taken, cut.sectors_for(cut.lengths[0]))))
@@ -144,9 +154,7 @@ class Ends:
         old = max(self._behind_lapped_end(runs[number], i), kept[-1].end_sector if kept else 0)
         if i and kept[-1].count == i and kept[-1].sector == runs[number].sector:
             kept = [*kept[:-1], *search.without_theirs(runs[number], i)]
-        said = f"an older recording lies behind this one, from sector {old} on, and is not returned"
-        back = search.comes_back(runs[number], i)
-        return kept, [*verdict.doubt, *search.perhaps_later(runs[number], back)] or [said], True
+        return kept, [*verdict.doubt, *(on.doubt if on is not None else [])] or [_behind(old)], True
 
     def _behind_lapped_end(self, run: Run, i: int) -> int:
         """The sector where buffer ``i`` of a run would begin, or behind one that lapped it: that is no older one's."""
@@ -214,8 +222,9 @@ class Ends:
             kept = cut_at(runs, number, i)
             gone = not run.matches(i, behind) and not self.headers.flipped(run, i)
             ends = gone or search.steps_at(run, i) or search.parts(run, i)
-            if ends and not self._without_older(kept)[2]:
-                return kept
+            found = self._without_older(kept) if ends else None
+            if found is not None and not found[2]:
+                return found[0]
         return None
 
     def _count_in_hole(self, runs: list[Run]) -> list[str]:
@@ -243,3 +252,7 @@ class Ends:
             return None  # they are the last recording's
         found = ended_by(counts, runs, self._search(runs))
         return None if found is None or self._without_older(found[0])[2] else found
+
+
+def _behind(sector: int) -> str:
+    return f"an older recording lies behind this one, from sector {sector} on, and is not returned"

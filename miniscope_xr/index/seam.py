@@ -19,11 +19,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from miniscope_xr.index.comes_back import ComesBack
 from miniscope_xr.index.edges import Edges
 from miniscope_xr.index.evidence import CLOCK_STEP
 from miniscope_xr.index.falls import Falls
 from miniscope_xr.index.headers import bisected
+from miniscope_xr.index.over_old import OverOld
 from miniscope_xr.index.place import Places, Verdict
 from miniscope_xr.index.runs import Header, Run
 from miniscope_xr.layout.arrays import Floats, Ints
@@ -37,7 +37,7 @@ _NEAR = 64  # frames on each side of a suspected step all of whose buffers are l
 _AROUND = 32  # frames more that tell the clock of those
 
 
-class SeamSearch(Places, Edges, ComesBack, Falls):
+class SeamSearch(Places, Edges, Falls, OverOld):
     """Finds the first buffer of an older recording with few looks at the evidence."""
 
     def first_seam(self, runs: list[Run], exhaustive: bool = False) -> Verdict:

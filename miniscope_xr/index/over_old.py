@@ -1,0 +1,124 @@
+"""Own buffers behind what seems to be the end of a recording: older ones stand where writes failed, then it went on.
+
+The clock tells, held against that of the older buffers by all of both (``two_clocks.py``). What lies between, of
+whatever recording, is left out, and named as a hole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from miniscope_xr.index.evidence import Evidence
+from miniscope_xr.index.excursions import Behind
+from miniscope_xr.index.run_clock import RunClock
+from miniscope_xr.index.runs import Run
+from miniscope_xr.index.two_clocks import Stretch, TwoClocks, two_clocks
+
+_AROUND = 256  # buffers on each side of a place, and of as many writes as may fail, whose clocks are compared
+_SURE, _HINTS = 12.0, 6.0  # nats: by so much likelier, buffers are this recording's, or perhaps
+
+
+class GoesOn(NamedTuple):
+    """A recording that goes on behind older buffers, or may."""
+
+    runs: list[Run]
+    """The runs without these older buffers, up to where all of them ended before; none where it only may go on."""
+    own: list[Run]
+    """The same up to the last buffer on this recording's clock."""
+    doubt: list[str]
+    """What is to be said of them."""
+
+
+class OverOld(Evidence):
+    """Tells whether a recording goes on behind older buffers among its own."""
+
+    def goes_on(self, runs: Sequence[Run], number: int, seam: int) -> GoesOn | None:
+        """What lies behind the old buffers that made buffer ``seam`` of a run seem to be the end; None: nothing of it.
+
+        Buffers that count on behind a break of the run are looked at, too: older ones out of their turn may have broken
+        it. Where this recording's clock comes back and then goes for good, it is its own. Where it only comes back, a
+        third recording may lie there, the clock of which is the same by chance.
+        """
+        first = next(n for n in range(number + 1) if n == number or _counts_on(runs[n], runs[number]))
+        run = runs[first]
+        seam += runs[number].first.written - run.first.written
+        on = [n for n in range(first + 1, len(runs)) if _counts_on(run, runs[n])]
+        whole = replace(run, count=max(runs[n].end_place for n in (first, *on)) - run.first.written)
+        told = self._two_clocks(whole, seam) if not run.odd else None
+        back = self._in_reach(told) if told is not None else []
+        if told is None or not back or back[-1].last < seam:
+            return None
+        sure = [part for part in back if part.gain > _SURE and part.last > part.first]
+        a, b = run.frame_of(back[-1].first), run.frame_of(back[-1].last)
+        again = told.again and sure and sure[-1] == back[-1]
+        if not again and not (sure and sure[-1].last - sure[-1].first >= 2 * len(run.cut)):
+            return GoesOn([], [], [
+                f"whether this recording ended in frame {run.frame_of(seam)} is in doubt: an older one seems to begin "
+                f"there, but buffers up to frame {b} keep the clock of this one again; until={b} returns them"
+            ])  # fmt: skip
+        a, b = run.frame_of(sure[-1].first), run.frame_of(sure[-1].last)
+        doubt = [] if again else [
+            f"whether frames {a} to {b} are of this recording is in doubt: they keep its clock, but behind buffers of "
+            f"an older one; until={a - 1} leaves them out"
+        ]  # fmt: skip
+        stretches = [(0, told.front), *((part.first, part.last) for part in back if part in sure)]
+        mine = self._parts(run, stretches)
+        later = [r for n, r in enumerate(runs) if n > max(first, *on, number)]
+        last = replace(mine[-1], count=whole.count - stretches[-1][0])
+        return GoesOn([*runs[:first], *mine[:-1], last, *later], [*runs[:first], *mine], doubt)
+
+    def without_theirs(self, run: Run, seam: int) -> list[Run]:
+        """The parts of a run in front of a seam, without buffers that keep the clock of the older recording behind it.
+
+        Writes failed there.
+        """
+        told = self._two_clocks(run, seam)
+        theirs = (
+            [(a, b) for a, b in told.other if a < seam]
+            if told is not None and told.back and told.other[-1][1] >= seam
+            else []
+        )
+        edges = [0, *(at for a, b in theirs for at in (a, b + 1)), seam]
+        return self._parts(run, [(a, min(b, seam) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b])
+
+    def _in_reach(self, told: TwoClocks) -> list[Stretch]:
+        """Where the clock comes back, each time behind no more buffers than may fail to be written in a row."""
+        last, found = told.front, list[Stretch]()
+        for part in told.back:
+            if part.first - last - 1 <= self.headers.framing.build.failed_writes and part.exact and part.gain > _HINTS:
+                found.append(part)
+                last = part.last
+        return found
+
+    def _parts(self, run: Run, stretches: Sequence[tuple[int, int]]) -> list[Run]:
+        """The stretches of a run from and to these buffers, each from its first one that is there."""
+        parts = []
+        for first, last in stretches:
+            there = ((i, self.headers.at(run.sector_of(i))) for i in range(first, last + 1))
+            i, header = next(((i, header) for i, header in there if run.matches(i, header)), (0, None))
+            parts += [Run(run.sector_of(i), last + 1 - i, header, run.cut)] if header is not None else []
+        return parts
+
+    def _two_clocks(self, run: Run, seam: int) -> TwoClocks | None:
+        """What the clocks of buffers around a place tell."""
+        size = len(run.cut)
+        lead = (-run.first.index) % size
+        start = lead + (seam - _AROUND - lead) // size * size if seam > _AROUND else 0
+        most = self.headers.framing.build.failed_writes
+        stop = min(seam + most + _AROUND, run.count)
+        clock = RunClock(run, None, self.ticks, Behind.UNKNOWN, self.headers.framing.build)
+        told = clock.left(lambda k: self._stamps(run, k), start, stop)
+        if told is None:
+            return None
+        known = np.flatnonzero(np.isfinite(told[1]))
+        return two_clocks(known + start, told[1][known], seam, size)
+
+
+def _counts_on(run: Run, later: Run) -> bool:
+    """Whether a later run has the counters that a run's arithmetic says."""
+    i = later.first.written - run.first.written
+    return not run.odd and not later.odd and i > 0 and run.cut == later.cut and run.matches(i, later.first)
