@@ -182,6 +182,23 @@ NAMED = {
     "v3: one frame a ms off in front of a missing one": (609941, 608843),
     "buffers that a pool wrote a ring late": (634108, 638192),
     "a 2026 firmware's first header, the frame number of which has a flipped bit": (631901, 636485, 625733),
+    "buffers of its own behind many old ones, on its clock by all of both": (
+        663017,
+        664295,
+        665150,
+        665163,
+        666153,
+        667605,
+        669694,
+        662633,
+        662867,
+        663937,
+        664362,
+        664823,
+        665110,
+    ),
+    "a pool that took up its order again in front of an older recording": (669205,),
+    "a count at whose place nothing lies": (662135, 663129),
     "few buffers behind an edge of a remote": (631523, 635911, 639744, 632469),
 }
 
