@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,7 +34,17 @@ class GoesOn(NamedTuple):
 
 
 class OverOld(Evidence):
-    """Tells whether a recording goes on behind older buffers among its own."""
+    """Tells whether a recording goes on behind older buffers among its own.
+
+    Parameters
+    ----------
+    args, kwargs
+        As for :class:`Evidence`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._parted: dict[tuple[int, int, int], TwoClocks | None] = {}  # by sector and count of a run, and a place
 
     def goes_on(self, runs: Sequence[Run], number: int, seam: int) -> GoesOn | None:
         """What lies behind the old buffers that made buffer ``seam`` of a run seem to be the end; None: nothing of it.
@@ -63,7 +73,7 @@ class OverOld(Evidence):
         a, b = run.frame_of(sure[-1].first), run.frame_of(sure[-1].last)
         doubt = [] if again else [
             f"whether frames {a} to {b} are of this recording is in doubt: they keep its clock, but behind buffers of "
-            f"an older one; until={a - 1} leaves them out"
+            f"an older one{f'; until={a - 1} leaves them out' if a else ''}"
         ]  # fmt: skip
         stretches = [(0, told.front), *((part.first, part.last) for part in back if part in sure)]
         mine = self._parts(run, stretches)
@@ -76,12 +86,9 @@ class OverOld(Evidence):
 
         Writes failed there.
         """
-        told = self._two_clocks(run, seam)
-        theirs = (
-            [(a, b) for a, b in told.other if a < seam]
-            if told is not None and told.back and told.other[-1][1] >= seam
-            else []
-        )
+        told, most = self._two_clocks(run, seam), self.headers.framing.build.failed_writes
+        there = told.other if told is not None and told.back and told.other[-1][1] >= seam else []
+        theirs = [(a, b) for a, b in there if a < seam and min(b + 1, seam) - a <= most]
         edges = [0, *(at for a, b in theirs for at in (a, b + 1)), seam]
         return self._parts(run, [(a, min(b, seam) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b])
 
@@ -104,7 +111,13 @@ class OverOld(Evidence):
         return parts
 
     def _two_clocks(self, run: Run, seam: int) -> TwoClocks | None:
-        """What the clocks of buffers around a place tell."""
+        """What the clocks of buffers around a place tell; asked twice of most places at which an older one begins."""
+        place = run.sector, run.count, seam
+        if place not in self._parted:
+            self._parted[place] = self._told_clocks(run, seam)
+        return self._parted[place]
+
+    def _told_clocks(self, run: Run, seam: int) -> TwoClocks | None:
         size = len(run.cut)
         lead = (-run.first.index) % size
         start = lead + (seam - _AROUND - lead) // size * size if seam > _AROUND else 0

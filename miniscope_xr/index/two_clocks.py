@@ -26,6 +26,8 @@ _LEAST_STRAY = 0.5  # ticks by which frames stray from a clock, at least: times 
 _FAR = 12.0  # times that: farther away nothing tells more
 _WIDTH = 3.0  # ticks within which times of one clock lie before its drift is known
 _APART = 2.0  # ticks by which two clocks are apart, at least
+_DRIFT = 0.1  # ticks a frame by which the clock that levels are of may run off
+_NO_STEP = 1.5  # ticks from one frame to the next that are no step
 _EXACT = 2.0  # deviations within which two stretches are on one clock
 _ROUNDS = 4
 
@@ -81,28 +83,16 @@ def two_clocks(i: Ints, levels: Floats, seam: int, size: int) -> TwoClocks | Non
     """
     if len(i) < 3 * size:
         return None
-    off = _off_the_first(i, levels, size)
-    near = off[(np.abs(i - seam) <= 2 * size) & (np.abs(off) > _APART)]
-    if not len(near):
+    ways = [_parted(i, levels, drift, seam, size) for drift in (_drift(i, levels, size), 0.0)]
+    told = min((way for way in ways if way is not None), key=lambda way: way.cost, default=None)
+    if told is None:
         return None
-    apart = float(np.median(near))
-    width = min(abs(apart) / 2, _WIDTH)
-    states = np.where(np.abs(off) <= width, OWN, np.where(np.abs(off - apart) <= width, OTHER, NONE))
-    stray = _stray(i, levels, size)
-    costs = np.zeros((len(i), 3))
-    for _ in range(_ROUNDS):
-        fitted = _fit(i, levels, states)
-        if fitted is None or abs(fitted[1]) < _APART:
-            return None
-        costs = _costs(*fitted, size, stray)
-        last, states = states, _likeliest(costs)
-        if (last == states).all():
-            break
+    states, costs, stray = told.states, told.costs, _stray(i, levels, size)
     around = states[np.abs(i - seam) <= size]
     kept = states[states != NONE]
     if not len(kept) or kept[0] != OWN or not (around == OTHER).any():
         return None  # what begins there is something else
-    edges = [0, *(np.flatnonzero(np.diff(states)) + 1).tolist(), len(i)]
+    edges = _edges(states)
     parts, other = ([(a, b) for a, b in pairwise(edges) if states[a] == state] for state in (OWN, OTHER))
     back = [
         Stretch(int(i[a]), int(i[b - 1]), float((costs[a:b, OTHER] - costs[a:b, OWN]).sum()),
@@ -112,13 +102,62 @@ def two_clocks(i: Ints, levels: Floats, seam: int, size: int) -> TwoClocks | Non
     return TwoClocks(int(i[parts[0][1] - 1]), back, [(int(i[a]), int(i[b - 1])) for a, b in other])
 
 
-def _off_the_first(i: Ints, levels: Floats, size: int) -> Floats:
-    """Ticks by which buffers are off the first one, without a drift; in one that is on no clock a bit has flipped."""
-    steps, between = levels[size:] - levels[:-size], i[size:] - i[:-size]
-    usual = np.abs(steps) <= _WIDTH
-    level: Floats = levels - (float(np.median(steps[usual] / between[usual])) * i if usual.any() else 0.0)
+class _Way(NamedTuple):
+    """One way to part buffers: the nats it costs, those of each buffer and state, and the state of each."""
+
+    cost: float
+    costs: Floats
+    states: Ints
+
+
+def _parted(i: Ints, levels: Floats, drift: float, seam: int, size: int) -> _Way | None:
+    """The likeliest way, looked for from where the clocks are if both run off by so many ticks a buffer."""
+    level = levels - drift * i
+    off = level - _first(level, size)
+    near = off[(np.abs(i - seam) <= 2 * size) & (np.abs(off) > _APART)]
+    if not len(near):
+        return None
+    apart, stray = float(np.median(near)), _stray(i, levels, size)
+    width = min(abs(apart) / 2, _WIDTH)
+    states = np.where(np.abs(off) <= width, OWN, np.where(np.abs(off - apart) <= width, OTHER, NONE))
+    way = None
+    for _ in range(_ROUNDS):
+        fitted = _fit(i, levels, states)
+        if fitted is None or abs(fitted[1]) < _APART:
+            return None
+        costs = _costs(*fitted[:2], size, stray)
+        way = _Way(*_likeliest(costs))
+        way = way._replace(cost=way.cost + (fitted[2] * size / _DRIFT) ** 2 / 2)
+        if (way.states == states).all():
+            break
+        states = way.states
+    return way
+
+
+def _drift(i: Ints, levels: Floats, size: int) -> float:
+    """Ticks a buffer by which the clock runs off: from frame to frame, without the steps from one clock to another."""
+    steps = (levels[size:] - levels[:-size]) / (i[size:] - i[:-size])
+    usual = np.sort(steps)[(len(steps) - 1) // 2]
+    return float(steps[np.abs(steps - usual) * size <= _NO_STEP].mean())
+
+
+def _slope(i: Ints, levels: Floats, edges: list[int]) -> tuple[float, float]:
+    """The same as all stretches between some edges show it, and how much they can show."""
+    at, off = np.zeros(len(i)), np.zeros(len(i))
+    for a, b in pairwise(edges):
+        at[a:b], off[a:b] = i[a:b] - i[a:b].mean(), levels[a:b] - levels[a:b].mean()
+    spread = float(at @ at)
+    return (float(at @ off) / spread if spread else 0.0), spread
+
+
+def _edges(states: Ints) -> list[int]:
+    return [0, *(np.flatnonzero(np.diff(states)) + 1).tolist(), len(states)]
+
+
+def _first(level: Floats, size: int) -> float:
+    """The level of the first buffer that is on a clock: in one alone a bit has flipped."""
     alike = (np.abs(level[: 2 * size, None] - level[: 4 * size]) <= _WIDTH).sum(axis=1) > 1
-    return level - level[int(np.argmax(alike))]
+    return float(level[int(np.argmax(alike))])
 
 
 def _stray(i: Ints, levels: Floats, size: int) -> float:
@@ -130,14 +169,12 @@ def _stray(i: Ints, levels: Floats, size: int) -> float:
     return max(float(np.median(near)) / 0.95, _LEAST_STRAY) if len(near) else _WIDTH / 2
 
 
-def _fit(i: Ints, levels: Floats, states: Ints) -> tuple[Floats, float] | None:
-    """Levels without the first clock and the drift that both have, and ticks to the other; None: one has no buffer."""
-    own, other = states == OWN, states == OTHER
-    if not own.any() or not other.any():
-        return None
-    table = np.stack([np.ones(len(i)), i, other], axis=1)
-    level, drift, apart = np.linalg.lstsq(table[own | other], levels[own | other], rcond=None)[0].tolist()
-    return levels - level - drift * i, apart
+def _fit(i: Ints, levels: Floats, states: Ints) -> tuple[Floats, float, float] | None:
+    """Ticks by which buffers are off the first clock, those to the other one, and a buffer; None: one has no buffer."""
+    drift, _ = _slope(i, levels, _edges(states))
+    level = levels - drift * i
+    own, other = level[states == OWN], level[states == OTHER]
+    return (level - own.mean(), float(other.mean() - own.mean()), drift) if len(own) and len(other) else None
 
 
 def _costs(left: Floats, apart: float, size: int, stray: float) -> Floats:
@@ -147,30 +184,27 @@ def _costs(left: Floats, apart: float, size: int, stray: float) -> Floats:
     return np.concatenate([costs, np.full((len(left), 1), _NEITHER / size)], axis=1)
 
 
-def _likeliest(costs: Floats) -> Ints:
-    """The states of the likeliest way to part the buffers; the first one is not of the other clock."""
-    total, came = np.array([0.0, np.inf, 0.0]), np.zeros(costs.shape, np.int64)
-    for k, cost in enumerate(costs):
-        ways = total[None, :] + _SWITCH * (1 - np.eye(3))
-        came[k] = ways.argmin(axis=1)
-        total = ways.min(axis=1) + cost
-    states = np.zeros(len(costs), np.int64)
-    state = int(total.argmin())
+def _likeliest(costs: Floats) -> tuple[float, Floats, Ints]:
+    """The likeliest way to part buffers of such costs; the first one is not of the other clock."""
+    total, came = [0.0, np.inf, 0.0], list[list[int]]()
+    for cost in costs.tolist():  # in plain numbers: three at a time are too few for arrays
+        best = min(range(3), key=total.__getitem__)
+        most = total[best] + _SWITCH
+        came.append([state if total[state] <= most else best for state in range(3)])
+        total = [min(total[state], most) + cost[state] for state in range(3)]
+    state = min(range(3), key=total.__getitem__)
+    least, states = total[state], np.zeros(len(costs), np.int64)
     for k in range(len(costs) - 1, -1, -1):
         states[k] = state
-        state = int(came[k, state])
-    return states
+        state = came[k][state]
+    return least, costs, states
 
 
 def _exact(
     i: Ints, levels: Floats, edges: list[int], front: tuple[int, int], back: tuple[int, int], size: int, stray: float
 ) -> bool:
     """Whether two stretches are on one clock, with the drift that all show."""
-    at, off = np.zeros(len(i)), np.zeros(len(i))
-    for a, b in pairwise(edges):
-        at[a:b], off[a:b] = i[a:b] - i[a:b].mean(), levels[a:b] - levels[a:b].mean()
-    spread = float(at @ at)
-    drift = float(at @ off) / spread if spread else 0.0
+    drift, spread = _slope(i, levels, edges)
     (a, b), (c, d) = front, back
     reach = float(i[c:d].mean() - i[a:b].mean())
     step = float(levels[c:d].mean() - levels[a:b].mean()) - drift * reach
