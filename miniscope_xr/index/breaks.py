@@ -98,15 +98,16 @@ class Breaks(Evidence):
         later = range(number + 1, min(number + self.ring, len(runs)))
         stop = next((n for n in later if not self._keeps_state(runs, n)), later.stop)
         behind = [(run, i) for run in runs[number:stop] for i in range(min(self._alike(run), self.ring))]
-        start = runs[number].first.count
-        told = set()
+        start, before = runs[number].first.count, runs[number - 1]
+        told, torn = set[bool | None](), set[bool | None]()
         for run, i in behind[: self.ring]:
             source = self._earlier(run, i)
             if source is not None and source[0].first.count + source[1] < start:
-                told.add(self.link(run, i))
+                last = source == (before, before.count - 1)  # may be torn: then an older one repeats what follows in it
+                (torn if last else told).add(self.link(run, i))
+        told |= torn - {True} if False in told else torn
         if True in told or False not in told:
             return True if True in told else None
-        before = runs[number - 1]
         slow = self._stressed(before, before.count - 1) or self._stressed(runs[number], 0)
         return None if slow or self._within_odd_frame(runs, number) else False
 

@@ -144,7 +144,7 @@ class Ends:
             found = self._without_older(on.runs, place)
             if not found[0] or found[0][-1].end_place <= on.own[-1].first.written:
                 found = on.own, [_behind(on.own[-1].end_sector)], True
-            return found[0], [*on.doubt, *found[1]], found[2]
+            return found[0], [*on.doubt, *(said for said in found[1] if said not in on.doubt)], found[2]
         if not i and kept and kept[-1].odd:  # it seemed to take more sectors than it has, up to the old buffer
             cut = kept[-1].cut
             kept[-1] = replace(kept[-1], cut=replace(cut, taken=min(cut.taken, cut.sectors_for(cut.lengths[0]))))

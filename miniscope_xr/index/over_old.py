@@ -59,7 +59,7 @@ class OverOld(Evidence):
         on = [n for n in range(first + 1, len(runs)) if _counts_on(run, runs[n])]
         whole = replace(run, count=max(runs[n].end_place for n in (first, *on)) - run.first.written)
         told = self._two_clocks(whole, seam) if not run.odd else None
-        back = self._in_reach(told) if told is not None else []
+        back = self._in_reach(run, told) if told is not None else []
         if told is None or not back or back[-1].last < seam:
             return None
         sure = [part for part in back if part.gain > _SURE and part.last > part.first]
@@ -92,11 +92,17 @@ class OverOld(Evidence):
         edges = [0, *(at for a, b in theirs for at in (a, b + 1)), seam]
         return self._parts(run, [(a, min(b, seam) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b])
 
-    def _in_reach(self, told: TwoClocks) -> list[Stretch]:
-        """Where the clock comes back, each time behind no more buffers than may fail to be written in a row."""
+    def _in_reach(self, run: Run, told: TwoClocks) -> list[Stretch]:
+        """Where the clock comes back, each time behind no more buffers than may fail to be written in a row.
+
+        With the focus of the run's first buffer: else it is another recording's, the clock of which is the same.
+        """
         last, found = told.front, list[Stretch]()
         for part in told.back:
-            if part.first - last - 1 <= self.headers.framing.build.failed_writes and part.exact and part.gain > _HINTS:
+            near = part.first - last - 1 <= self.headers.framing.build.failed_writes
+            header = self.headers.at(run.sector_of(part.first))
+            focus = self.scanning or (header is not None and header.ewl == run.first.ewl)
+            if near and focus and part.exact and part.gain > _HINTS:
                 found.append(part)
                 last = part.last
         return found
