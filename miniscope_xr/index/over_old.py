@@ -88,7 +88,10 @@ class OverOld(Evidence):
         """
         told, most = self._two_clocks(run, seam), self.headers.framing.build.failed_writes
         there = told.other if told is not None and told.back and told.other[-1][1] >= seam else []
-        theirs = [(a, b) for a, b in there if a < seam and min(b + 1, seam) - a <= most]
+        more = (
+            [(a, b) for a, b in told.strange if b > a] if there and told is not None else []
+        )  # of one a bit has flipped
+        theirs = [(a, b) for a, b in sorted([*there, *more]) if a < seam and min(b + 1, seam) - a <= most]
         edges = [0, *(at for a, b in theirs for at in (a, b + 1)), seam]
         return self._parts(run, [(a, min(b, seam) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b])
 

@@ -52,6 +52,8 @@ class TwoClocks(NamedTuple):
     """Where that clock comes back."""
     other: list[tuple[int, int]]
     """The first and the last one of those in a row that keep the other clock."""
+    strange: list[tuple[int, int]]
+    """The same of those that keep neither, between two stretches on the first clock."""
 
     @property
     def again(self) -> bool:
@@ -99,7 +101,9 @@ def two_clocks(i: Ints, levels: Floats, seam: int, size: int) -> TwoClocks | Non
                 _exact(i, levels, edges, parts[0], (a, b), size, stray))
         for a, b in parts[1:]
     ]  # fmt: skip
-    return TwoClocks(int(i[parts[0][1] - 1]), back, [(int(i[a]), int(i[b - 1])) for a, b in other])
+    between = [(a, b) for (_, a), (b, _) in pairwise(parts) if (states[a:b] == NONE).all()]
+    others, strange = ([(int(i[a]), int(i[b - 1])) for a, b in some] for some in (other, between))
+    return TwoClocks(int(i[parts[0][1] - 1]), back, others, strange)
 
 
 class _Way(NamedTuple):
