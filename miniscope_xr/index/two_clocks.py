@@ -23,6 +23,7 @@ OWN, OTHER, NONE = range(3)
 _SWITCH = 4.0  # nats that a change of the clock costs
 _NEITHER = 12.0  # nats that a frame costs which keeps neither
 _LEAST_STRAY = 0.5  # ticks by which frames stray from a clock, at least: times are whole ms
+_ALONE = 2.5  # buffers of a frame that count as one where frames do not stray: each is off by its own whole ms
 _FAR = 12.0  # times that: farther away nothing tells more
 _WIDTH = 3.0  # ticks within which times of one clock lie before its drift is known
 _APART = 2.0  # ticks by which two clocks are apart, at least
@@ -53,7 +54,7 @@ class TwoClocks(NamedTuple):
     other: list[tuple[int, int]]
     """The first and the last one of those in a row that keep the other clock."""
     strange: list[tuple[int, int]]
-    """The same of those that keep neither, between two stretches on the first clock."""
+    """The same of those that keep neither, with some on the first clock before and behind them."""
 
     @property
     def again(self) -> bool:
@@ -95,13 +96,13 @@ def two_clocks(i: Ints, levels: Floats, seam: int, size: int) -> TwoClocks | Non
     if not len(kept) or kept[0] != OWN or not (around == OTHER).any():
         return None  # what begins there is something else
     edges = _edges(states)
-    parts, other = ([(a, b) for a, b in pairwise(edges) if states[a] == state] for state in (OWN, OTHER))
+    parts, other, none = ([(a, b) for a, b in pairwise(edges) if states[a] == state] for state in (OWN, OTHER, NONE))
     back = [
         Stretch(int(i[a]), int(i[b - 1]), float((costs[a:b, OTHER] - costs[a:b, OWN]).sum()),
                 _exact(i, levels, edges, parts[0], (a, b), size, stray))
         for a, b in parts[1:]
     ]  # fmt: skip
-    between = [(a, b) for (_, a), (b, _) in pairwise(parts) if (states[a:b] == NONE).all()]
+    between = [(a, b) for a, b in none if parts[0][0] < a < parts[-1][0]]
     others, strange = ([(int(i[a]), int(i[b - 1])) for a, b in some] for some in (other, between))
     return TwoClocks(int(i[parts[0][1] - 1]), back, others, strange)
 
@@ -184,8 +185,9 @@ def _fit(i: Ints, levels: Floats, states: Ints) -> tuple[Floats, float, float] |
 def _costs(left: Floats, apart: float, size: int, stray: float) -> Floats:
     """Nats by which each buffer speaks against each state: a frame counts as one."""
     off = np.stack([left, left - apart], axis=1)
-    costs = np.minimum(np.square(off), (_FAR * stray) ** 2) / (2 * stray**2 * size)
-    return np.concatenate([costs, np.full((len(left), 1), _NEITHER / size)], axis=1)
+    alike = size if stray > _LEAST_STRAY else min(size, _ALONE)
+    costs = np.minimum(np.square(off), (_FAR * stray) ** 2) / (2 * stray**2 * alike)
+    return np.concatenate([costs, np.full((len(left), 1), _NEITHER / alike)], axis=1)
 
 
 def _likeliest(costs: Floats) -> tuple[float, Floats, Ints]:
