@@ -211,10 +211,10 @@ class _BufferChains(Chains):
         found = runs[-1].end_place
         if self.stale:  # counts that may be another recording's: of this one only where they fit it
             reached = limit == found or self._lost_at_end(runs[-1], limit)
-            ended = reached or self.facts.ran_its_time(runs)
-            warnings += (
-                self._older_at_count(runs) if reached else [] if ended else self._doubtful_count(runs[-1], limit)
-            )
+            if reached:
+                warnings += self._older_at_count(runs)
+            elif not self.facts.ran_its_time(runs):
+                warnings += self._doubtful_count(runs[-1], limit)
             limit = limit if reached else 0
         warnings += self._ahead_of_its_place(runs, bool(doubts))
         torn = None
