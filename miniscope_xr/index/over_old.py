@@ -14,11 +14,13 @@ import numpy as np
 
 from miniscope_xr.index.evidence import Evidence
 from miniscope_xr.index.excursions import Behind
+from miniscope_xr.index.place import Verdict
 from miniscope_xr.index.run_clock import RunClock
 from miniscope_xr.index.runs import Run
 from miniscope_xr.index.two_clocks import Stretch, TwoClocks, two_clocks
 
 _AROUND = 256  # buffers on each side of a place, and of as many writes as may fail, whose clocks are compared
+_BEGINNING = 4  # frames, the first ones, in which few buffers of a recording may seem to be older ones
 _SURE, _HINTS = 12.0, 6.0  # nats: by so much likelier, buffers are this recording's, or perhaps
 
 
@@ -80,6 +82,30 @@ class OverOld(Evidence):
         later = [r for n, r in enumerate(runs) if n > max(first, *on, number)]
         last = replace(mine[-1], count=whole.count - stretches[-1][0])
         return GoesOn([*runs[:first], *mine[:-1], last, *later], [*runs[:first], *mine], doubt)
+
+    def outlived(self, runs: Sequence[Run], doubt: list[str]) -> Verdict:
+        """The end of a recording of few buffers, which seem to be old ones among those of the longer one behind it.
+
+        None, and the doubt there is, where nothing shows one.
+
+        The first buffer of all is this recording's, and so are those that keep its clock:
+
+            buffers      0    1   2-9  10-68
+            clock, ms    0   +3    0     +3      it ended at 9, and the write of 1 failed
+        """
+        run, size = runs[0], len(runs[0].cut)
+        if run.odd or not self.close or (run.sector, run.count) in self._even:
+            return Verdict(None, doubt)
+        stale = [i for i in range(min(_BEGINNING * size, run.count)) if self._stale(run, i)]
+        told = self._two_clocks(run, stale[-1] + 1) if stale else None
+        back = self._in_reach(run, told) if told is not None else []
+        if told is None or not back or not told.again or back[-1].last not in stale or back[-1].gain < _SURE:
+            return Verdict(None, doubt)
+        a, last = run.frame_of(back[-1].last), max(run.last_frame for run in runs)
+        return Verdict((0, back[-1].last + 1), [
+            f"whether this recording ended in frame {a} is in doubt: what is behind it keeps another clock than the "
+            f"first buffer, but is more; until={last} returns all of it"
+        ])  # fmt: skip
 
     def without_theirs(self, run: Run, seam: int) -> list[Run]:
         """The parts of a run in front of a seam, without buffers that keep the clock of the older recording behind it.

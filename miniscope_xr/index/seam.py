@@ -61,7 +61,7 @@ class SeamSearch(Places, Edges, Falls, OverOld):
             if number < len(runs) - 1 and (tail := self._tail_before(runs, number)) is not None:
                 return Verdict((number, tail))
         end = self._end_before(runs, len(runs))
-        return Verdict(None, doubt) if end == (len(runs), 0) else Verdict(end, self.perhaps_edges(runs, end))
+        return self.outlived(runs, doubt) if end == (len(runs), 0) else Verdict(end, self.perhaps_edges(runs, end))
 
     def _end_before(self, runs: list[Run], number: int) -> tuple[int, int]:
         """Where the recording ends, if not behind run ``number - 1``: the last few buffers there may be older, too."""
