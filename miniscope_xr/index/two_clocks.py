@@ -166,10 +166,8 @@ def _first(level: Floats, size: int) -> float:
 
 
 def _stray(i: Ints, levels: Floats, size: int) -> float:
-    """Ticks by which a frame strays: of most neighbours, as some are of two clocks."""
-    frames = i // size
-    means = np.array([levels[frames == k].mean() for k in np.unique(frames)])
-    steps = np.abs(np.diff(means))
+    """Ticks by which a frame strays from the one before it: most do, as some are of two clocks."""
+    steps = np.abs(levels[size:] - levels[:-size])[i[size:] - i[:-size] == size]
     near = steps[steps <= _WIDTH]
     return max(float(np.median(near)) / 0.95, _LEAST_STRAY) if len(near) else _WIDTH / 2
 
