@@ -166,10 +166,16 @@ def _first(level: Floats, size: int) -> float:
 
 
 def _stray(i: Ints, levels: Floats, size: int) -> float:
-    """Ticks by which a frame strays from the one before it: most do, as some are of two clocks."""
-    steps = np.abs(levels[size:] - levels[:-size])[i[size:] - i[:-size] == size]
-    near = steps[steps <= _WIDTH]
-    return max(float(np.median(near)) / 0.95, _LEAST_STRAY) if len(near) else _WIDTH / 2
+    """Ticks by which a frame strays from the one before it: most do, as some are of two clocks.
+
+    The buffers of a frame, or their mean, which is that of two clocks in some: the less of both.
+    """
+    frames = i // size
+    means = np.array([levels[frames == k].mean() for k in np.unique(frames)])
+    each = (levels[size:] - levels[:-size])[i[size:] - i[:-size] == size]
+    near = [steps[steps <= _WIDTH] for steps in (np.abs(np.diff(means)), np.abs(each))]
+    found = [float(np.median(steps)) / 0.95 for steps in near if len(steps)]
+    return max(min(found), _LEAST_STRAY) if found else _WIDTH / 2
 
 
 def _fit(i: Ints, levels: Floats, states: Ints) -> tuple[Floats, float, float] | None:

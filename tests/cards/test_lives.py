@@ -200,6 +200,7 @@ NAMED = {
     "a pool that took up its order again in front of an older recording": (669205,),
     "a torn last buffer, behind which an older recording's leftovers go on": (665769,),
     "the clock of a third recording, but another focus": (663108,),
+    "few buffers in front of many older ones, on the clock of the first": (712,),
     "old buffers of a third recording in front of an older one": (665767, 666105, 664120, 664945, 660762),
     "a count at whose place nothing lies": (662135, 663129),
     "few buffers behind an edge of a remote": (631523, 635911, 639744, 632469),
