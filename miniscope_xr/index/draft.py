@@ -50,8 +50,8 @@ class Headers(NamedTuple):
     def pixels(self) -> int:
         """Pixels of a frame: what its buffers add up to; the first frame and the last may be cut."""
         frames, sizes = self.rows[:, self.words["frame_num"]], self.rows[:, self.words["data_length"]]
-        starts = np.flatnonzero(np.diff(np.sort(frames), prepend=-1))  # a bit may have flipped in one: numbers to 2**32
-        totals = np.add.reduceat(sizes[np.argsort(frames, kind="stable")], starts)[1:-1]
+        _, which = np.unique(frames, return_inverse=True)  # a bit may have flipped in one: numbers to 2**32
+        totals = np.bincount(which, weights=sizes).astype(np.int64)[1:-1]
         usual, counts = np.unique(totals, return_counts=True)
         return int(usual[counts.argmax()]) if len(totals) and totals.max() < 1 << 24 else int(sizes.max())
 

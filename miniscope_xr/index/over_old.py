@@ -65,9 +65,9 @@ class OverOld(Evidence):
         if told is None or not back or back[-1].last < seam:
             return None
         sure = [part for part in back if part.gain > _SURE and part.last > part.first]
-        a, b = run.frame_of(back[-1].first), run.frame_of(back[-1].last)
         again = told.again and sure and sure[-1] == back[-1]
         if not again and not (sure and sure[-1].last - sure[-1].first >= 2 * len(run.cut)):
+            b = run.frame_of(back[-1].last)
             return GoesOn([], [], [
                 f"whether this recording ended in frame {run.frame_of(seam)} is in doubt: an older one seems to begin "
                 f"there, but buffers up to frame {b} keep the clock of this one again; until={b} returns them"
@@ -77,7 +77,7 @@ class OverOld(Evidence):
             f"whether frames {a} to {b} are of this recording is in doubt: they keep its clock, but behind buffers of "
             f"an older one{f'; until={a - 1} leaves them out' if a else ''}"
         ]  # fmt: skip
-        stretches = [(0, told.front), *((part.first, part.last) for part in back if part in sure)]
+        stretches = [(0, told.front), *((part.first, part.last) for part in sure)]
         mine = self._parts(run, stretches)
         later = [r for n, r in enumerate(runs) if n > max(first, *on, number)]
         last = replace(mine[-1], count=whole.count - stretches[-1][0])
@@ -113,11 +113,10 @@ class OverOld(Evidence):
         Writes failed there.
         """
         told, most = self._two_clocks(run, seam), self.headers.framing.build.failed_writes
-        there = told.other if told is not None and told.back and told.other[-1][1] >= seam else []
-        more = (
-            [(a, b) for a, b in told.strange if b > a] if there and told is not None else []
-        )  # of one a bit has flipped
-        theirs = [(a, b) for a, b in sorted([*there, *more]) if a < seam and min(b + 1, seam) - a <= most]
+        there = list[tuple[int, int]]()
+        if told is not None and told.back and told.other[-1][1] >= seam:
+            there = sorted([*told.other, *((a, b) for a, b in told.strange if b > a)])  # of one alone a bit has flipped
+        theirs = [(a, b) for a, b in there if a < seam and min(b + 1, seam) - a <= most]
         edges = [0, *(at for a, b in theirs for at in (a, b + 1)), seam]
         return self._parts(run, [(a, min(b, seam) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b])
 

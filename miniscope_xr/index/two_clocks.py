@@ -86,11 +86,12 @@ def two_clocks(i: Ints, levels: Floats, seam: int, size: int) -> TwoClocks | Non
     """
     if len(i) < 3 * size:
         return None
-    ways = [_parted(i, levels, drift, seam, size) for drift in (_drift(i, levels, size), 0.0)]
+    stray = _stray(i, levels, size)
+    ways = [_parted(i, levels, drift, seam, size, stray) for drift in (_drift(i, levels, size), 0.0)]
     told = min((way for way in ways if way is not None), key=lambda way: way.cost, default=None)
     if told is None:
         return None
-    states, costs, stray = told.states, told.costs, _stray(i, levels, size)
+    _, costs, states = told
     around = states[np.abs(i - seam) <= size]
     kept = states[states != NONE]
     if not len(kept) or kept[0] != OWN or not (around == OTHER).any():
@@ -115,14 +116,14 @@ class _Way(NamedTuple):
     states: Ints
 
 
-def _parted(i: Ints, levels: Floats, drift: float, seam: int, size: int) -> _Way | None:
+def _parted(i: Ints, levels: Floats, drift: float, seam: int, size: int, stray: float) -> _Way | None:
     """The likeliest way, looked for from where the clocks are if both run off by so many ticks a buffer."""
     level = levels - drift * i
     off = level - _first(level, size)
     near = off[(np.abs(i - seam) <= 2 * size) & (np.abs(off) > _APART)]
     if not len(near):
         return None
-    apart, stray = float(np.median(near)), _stray(i, levels, size)
+    apart = float(np.median(near))
     width = min(abs(apart) / 2, _WIDTH)
     states = np.where(np.abs(off) <= width, OWN, np.where(np.abs(off - apart) <= width, OTHER, NONE))
     way = None
@@ -131,8 +132,8 @@ def _parted(i: Ints, levels: Floats, drift: float, seam: int, size: int) -> _Way
         if fitted is None or abs(fitted[1]) < _APART:
             return None
         costs = _costs(*fitted[:2], size, stray)
-        way = _Way(*_likeliest(costs))
-        way = way._replace(cost=way.cost + (fitted[2] * size / _DRIFT) ** 2 / 2)
+        nats, likeliest = _likeliest(costs)
+        way = _Way(nats + (fitted[2] * size / _DRIFT) ** 2 / 2, costs, likeliest)
         if (way.states == states).all():
             break
         states = way.states
@@ -194,8 +195,8 @@ def _costs(left: Floats, apart: float, size: int, stray: float) -> Floats:
     return np.concatenate([costs, np.full((len(left), 1), _NEITHER / alike)], axis=1)
 
 
-def _likeliest(costs: Floats) -> tuple[float, Floats, Ints]:
-    """The likeliest way to part buffers of such costs; the first one is not of the other clock."""
+def _likeliest(costs: Floats) -> tuple[float, Ints]:
+    """Nats and states of the likeliest way to part buffers of such costs; the first is not of the other clock."""
     total, came = [0.0, np.inf, 0.0], list[list[int]]()
     for cost in costs.tolist():  # in plain numbers: three at a time are too few for arrays
         best = min(range(3), key=total.__getitem__)
@@ -207,7 +208,7 @@ def _likeliest(costs: Floats) -> tuple[float, Floats, Ints]:
     for k in range(len(costs) - 1, -1, -1):
         states[k] = state
         state = came[k][state]
-    return least, costs, states
+    return least, states
 
 
 def _exact(

@@ -175,7 +175,7 @@ def test_a_buffer_size_at_the_end_of_a_sector_is_no_config() -> None:
     assert _config(front, 64 * 64, 2048) == (2, {"width": 0, "height": 1, "buffer_size": 3, "n_buffers_recorded": 4})
 
 
-def test_a_frame_number_with_a_flipped_bit_costs_no_memory(make_card: Any, open_card: Any) -> None:
+def test_a_frame_number_with_a_flipped_bit_costs_no_memory(make_card: Any) -> None:
     """Its highest bit: as many frames as that number says would fill gigabytes."""
     path, card = make_card(OURS, frames=20, seed=3)
     whole = guessed(path).described
