@@ -10,6 +10,7 @@ from miniscope_xr.index.ends import Ends
 from miniscope_xr.index.filesystem import seems_formatted
 from miniscope_xr.index.old_buffers import Starts
 from miniscope_xr.index.runs import Header, Run, cut_at, ended_at
+from miniscope_xr.index.walker import Walker
 from miniscope_xr.layout import SECTOR
 
 _TRIED = 128  # headers from which buffers are followed to the count: more stand behind no hole, but on a ruined card
@@ -49,7 +50,8 @@ class Chains(Ends):
             return [*found[:-1], *self._around_hole(found[-1], hidden, limit)], len(found), []
         if ends is None and passed is not None:
             proven = True if self.whole else self._proven_past(found[passed[0]], limit)
-            if proven:
+            lacks_end = len(found) > passed[0] + 1 and self.facts.cut_off(found[-1])
+            if proven or lacks_end:  # of a later one
                 return found, NOT_HERE, []
             doubt = [] if proven is False else [_goes_on_like_it(passed[1][-1].last_frame, found[passed[0]][-1], limit)]
             return [*found[: passed[0]], passed[1]], passed[0], doubt
@@ -87,12 +89,20 @@ class Chains(Ends):
             ends = chain if chain[-1].end_place == limit and whole and not goes_on else None
             return ends is not None
 
-        self.headers.beyond(looked, self.end_sector, self.card.framing.full_sectors, range(1, limit), accept)
-        return ends
+        full = self.card.framing.full_sectors
+        self.headers.beyond(looked, self.end_sector, full, range(1, limit), accept)
+        if ends is None:
+            return None
+        most = max(ends[0].sector - ends[0].first.written * full, runs[0].end_sector)
+        start = self.headers.find(most, ends[0].sector, range(1), self._starts)  # it follows a hole right away
+        whole = self.walker.runs(*start, limit) if start is not None else ends
+        return whole if whole[-1].end_place == limit else ends
 
     def _around_hole(self, runs: list[Run], hidden: list[Run], limit: int) -> tuple[list[Run], list[Run]]:
         """A recording and the last one behind a hole, of which the count is: it says nothing of the one in front."""
-        longer = self.walker.runs(runs[0].sector, runs[0].first, None)
+        walker = Walker(self.headers, self.walker.cut, hidden[0].sector, self.exhaustive)  # as if the card ended there
+        walker.holes = self.walker.holes
+        longer = walker.runs(runs[0].sector, runs[0].first, None)
         places = Starts(longer)
         kept = cut_at(longer, *places.locate(bisect_left(places, hidden[0].sector)))
         if not kept or kept[-1].end_place <= runs[-1].end_place:
