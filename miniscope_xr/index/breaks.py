@@ -39,14 +39,13 @@ class Breaks(Evidence):
         before, after = runs[number - 1], runs[number]
         a = self.headers.at(before.sector_of(before.count - 1)) or before.first
         b = after.first
-        excess = b.count - b.written - b.dropped
         if not self.scanning and a.ewl != b.ewl:
             return False
         if self._recharged(a, b) or self._time_was_over(a, b) or self._still_written(a, b):
             return False
         if self._frame_was_over(runs[:number], a, b):
             return False
-        if b.dropped > a.dropped and self.drop_step and excess == 0:
+        if b.dropped > a.dropped and self.drop_step and not b.ahead:
             since = (b.written + b.dropped) % self.drop_step  # buffers since the drop: as many as are missing, at most
             if since > max(b.written - before.end_place, 0):
                 return False
@@ -66,7 +65,7 @@ class Breaks(Evidence):
         The lapped buffer's slot was filled again before it went to the card, so its write lasted at least until then.
         False where one flipped bit would make the difference.
         """
-        lapped = a.count > a.written + a.dropped and 0 <= a.write_time < a.time
+        lapped = a.ahead > 0 and 0 <= a.write_time < a.time
         flipped = any(a.write_time <= a.time ^ 1 << bit <= b.write_time for bit in range(32))
         return lapped and 0 <= b.write_time < a.time and not flipped
 

@@ -48,13 +48,14 @@ class _BufferChains(Chains):
         if blank >= n:
             return 0, [f"the last buffer (frame {frame}) never reached the card"]
         kept = max((n - max(blank, 1)) * SECTOR - self.card.framing.head, 0)
-        how = f"only {n - blank} of its {n} sectors" if blank else "not all of its sectors"
         gives_up = bool(self.card.framing.build.driver_timeout[0])
         why = "the power went, or the driver gave up," if gives_up else "the power went"
-        return min(kept, run.length_of(i)), [
-            f"{why} while the last buffer of frame {frame} was written: {how} reached the card, "
-            "what follows in it is older card content"
-        ]
+        said = f"{why} while the last buffer of frame {frame} was written"
+        if blank:
+            said += f", or some was erased since, as by formatting: only {n - blank} of its {n} sectors are there"
+        else:
+            said += ": not all of its sectors reached the card, what follows in it is older card content"
+        return min(kept, run.length_of(i)), [said]
 
     def _ahead_of_its_place(self, runs: list[Run], more: bool) -> list[str]:
         """What to say of frames behind the last one that have a buffer on the card: in the place of one a ring before.
@@ -75,7 +76,7 @@ class _BufferChains(Chains):
         known = ((i, self.headers.at(run.sector_of(i))) for i in near)
         ahead = {
             h.frame for i, h in known if h is not None and h.frame > run.last_frame
-            and h.written == run.first.written + i and (laps := h.count - h.written - h.dropped) > 0 == laps % ring
+            and h.written == run.first.written + i and h.ahead > 0 == h.ahead % ring
         }  # fmt: skip
         return [
             f"of frame {frame} one buffer is on the card, in the place of another that is missing (the card was too "

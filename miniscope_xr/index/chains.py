@@ -42,7 +42,7 @@ class Chains(Ends):
                     passed = passed or (len(found), runs)
             found.append(longer or runs)
             end = found[-1][-1].first
-            tidy = end.count == end.written + end.dropped  # a lapped buffer takes the sectors of another
+            tidy = not end.ahead  # a lapped buffer takes the sectors of another
             start = self._next_recording(found[-1], exactly=reached and longer is None and tidy)
             found[-1] = self._up_to(found[-1], start)
         hidden = self._behind_hole(found[-1], limit) if ends is None else None

@@ -73,7 +73,7 @@ class Ends:
             sector + 1,
             sector + 1 + self._hole,
             range(1, self.card.framing.build.failed_writes + 1),
-            lambda h: h.count == h.written + h.dropped,
+            lambda h: not h.ahead,
         )
         if hit is None:
             raise NotACardError(

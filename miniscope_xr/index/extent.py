@@ -222,7 +222,7 @@ class Extents:
                 and (lapped or following.time >= header.time)
             )
 
-        lapped = bool(self.ring) and not self._pool and header.count > header.written + header.dropped
+        lapped = bool(self.ring) and not self._pool and header.ahead > 0
         if not lapped:
             return counts_on(self.headers.at(sector + self._sectors_of(header)))
         behind = range(header.written + 1, header.written + 2)  # it takes the sectors of the buffer it replaced
@@ -233,7 +233,6 @@ class Extents:
 
     def _follows(self, last: Run, header: Header) -> bool:
         """Whether a header can be a later buffer of the same recording as ``last``."""
-        excess = header.count - header.written - header.dropped
         i = last.count - 1
         ahead = (header.frame, header.index) > (last.frame_of(i), last.index_of(i))
         if header.frame - last.last_frame > abs(header.count - last.first.count - i) + _LOST:
@@ -244,8 +243,8 @@ class Extents:
                 return False
         return (
             header.dropped >= last.first.dropped
-            and excess >= 0
-            and (self._pool or not self.ring or excess % self.ring == 0)
+            and header.ahead >= 0
+            and (self._pool or not self.ring or header.ahead % self.ring == 0)
             and header.frame >= last.last_frame - 4 - self.ring
         )
 

@@ -203,7 +203,7 @@ class Places(Breaks, Tails):
             header, first = self.headers.at(run.sector_of(i)), run.first
             if header is None or header.written != first.written + i or run.matches(i, header):
                 continue
-            later = header.count >= header.written + header.dropped and header.frame > run.frame_of(i)
+            later = header.ahead >= 0 and header.frame > run.frame_of(i)
             if later and header.dropped > first.dropped:
                 return i + 1
         return None

@@ -36,6 +36,14 @@ class Header(NamedTuple):
     battery: int
     ewl: int
 
+    @property
+    def ahead(self) -> int:
+        """Buffers by which it came later than the one whose turn to be written it was.
+
+        0, or whole rings where the camera overtook a slow card: what stands there was to be written so much later.
+        """
+        return self.count - self.written - self.dropped
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -193,7 +201,7 @@ def overtaken(runs: list[Run], header_at: Callable[[int], Header | None], ring: 
     header, like = header_at(sector), max((r for r in runs if not r.odd), key=lambda r: r.count, default=None)
     if header is None or like is None or not ring or header.written < 0:
         return runs
-    laps = header.count - header.written - header.dropped
+    laps = header.ahead
     end = sector + like.cut.sectors[(header.index - laps) % len(like.cut)]
     return runs if laps <= 0 or laps % ring or end == last.end_sector else ended_at(runs, end, header)
 

@@ -204,6 +204,8 @@ NAMED = {
     "old buffers of a third recording in front of an older one": (665767, 666105, 664120, 664945, 660762),
     "a count at whose place nothing lies": (662135, 663129),
     "few buffers behind an edge of a remote": (631523, 635911, 639744, 632469),
+    "the count of a second recording, the end of which an image lacks": (725839,),
+    "a hole up to where a second recording begins, and an older one behind both": (728536,),
 }
 
 

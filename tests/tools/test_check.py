@@ -288,7 +288,7 @@ def test_an_interrupted_recording_says_what_was_found(make_card: Any) -> None:
     path, _ = make_card(frames=40, events=[PowerLoss(buffer=101, torn_sectors=7)])
     result = check(path)
     assert {"interrupted", "warning"} == kinds(result)
-    assert "only 7 of its 40 sectors reached the card" in str(result)
+    assert "or some was erased since, as by formatting: only 7 of its 40 sectors are there" in str(result)
 
 
 def test_a_cut_image_says_how_much_is_there(make_card: Any) -> None:
