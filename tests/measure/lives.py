@@ -12,6 +12,8 @@ Each life is random (tests.lives) and its truth is known exactly. Counted, over 
   neither an error nor called a doubt
 - undecidable: an extra frame whose old buffers say, word by word, what the recording's own would have said there, where
   leftovers tell nothing either (tests/measure/undecidable.py proves it from the truth): no reader can tell; no error
+- alike: frames that are extra, named or not, whose old buffers differ from what the recording's own would have said
+  there by no more than 2 ms in their times, and in readings of battery and temperature: an error all the same
 - false: a statement that is not true ("nothing was recorded", a wrong end of the recording, a wrong status that is not
   said to be in doubt)
 - doubt: a card on which something is said to be in doubt (no error, but there should be few)
@@ -55,7 +57,8 @@ from tests.measure.undecidable import survivor_of, undecidable
 
 _HURT = ("torn", "truncated", "mixed_content", "wrong_content")
 ERRORS = ("wrong", "missing", "extra", "unnamed", "false", "refused")
-COLUMNS = (*ERRORS, "caveat", "undecidable", "doubt")
+COLUMNS = (*ERRORS, "caveat", "undecidable", "alike", "doubt")
+_ALIKE = 2  # ms
 
 
 @dataclass
@@ -118,8 +121,10 @@ def _judge_recording(
     missing = [f for f, must in truth.must.items() if must & ~(int(described.present[got[f]]) if f in got else 0)]
     extra = [f for f, k in got.items() if int(described.present[k]) & ~truth.may.get(f, 0)]
     bits = {f: int(described.present[got[f]]) & ~truth.may.get(f, 0) for f in extra}
-    twins = undecidable(life, survivor(), recording.number, bits) if bits else set()
+    lost = survivor() if bits else life
+    twins, alike = (undecidable(life, lost, recording.number, bits, ms) for ms in (0, _ALIKE))
     verdict.counts["undecidable"] += len(twins)
+    verdict.counts["alike"] += len(alike - twins)
     doubts = [s for s in said if not CAVEAT.search(s)]
     for kind, frames in (("missing", missing), ("extra", [f for f in extra if f not in twins])):
         verdict.counts[kind if not said else "unnamed"] += sum(not names(f, said) for f in frames)

@@ -8,6 +8,9 @@ loss). Nothing tells the two apart where
 - no leftovers could: neither it nor the buffer a ring behind it leaves room for any.
 
 Behind a power loss this has to be so of every old buffer that was returned: one that is told gives the end away.
+
+*Alike* is less: but for the times, which are off by a ms or two as times stray, and readings of battery and
+temperature, every word is the same. That is no proof: leftovers may tell, and of many buffers their times.
 """
 
 from __future__ import annotations
@@ -21,8 +24,11 @@ from miniscope_xr.tools.simulate.image import Buffer, SimulatedCard
 from tests.lives import Life, live
 
 
-def undecidable(life: Life, survivor: Life, number: int, extra: Mapping[int, int]) -> Set[int]:
-    """Frames, of those in which buffers (bits) are returned that are not the recording's, that no reader can tell."""
+def undecidable(life: Life, survivor: Life, number: int, extra: Mapping[int, int], ms: int = 0) -> Set[int]:
+    """Frames, of those in which buffers (bits) are returned that are not the recording's, that no reader can tell.
+
+    With ``ms`` those that are alike: their times are off by no more.
+    """
     failed = _places(life.card, number)
     ours = {key for key, b in failed.items() if b.status != "write_failed"}
     beyond = {key: b for key, b in _places(survivor.card, number).items() if key not in failed}
@@ -31,8 +37,8 @@ def undecidable(life: Life, survivor: Life, number: int, extra: Mapping[int, int
         keys = [(frame, index) for index in range(32) if bits >> index & 1]
         lost = [key for key in keys if key in failed and key not in ours]
         later = [key for key in keys if key not in failed]
-        twins = all(_is_twin(life.card, failed, key) for key in lost)
-        last = all(_is_twin(life.card, beyond, key) for key in later)
+        twins = all(_is_twin(life.card, failed, key, ms) for key in lost)
+        last = all(_is_twin(life.card, beyond, key, ms) for key in later)
         told |= bool(later) and not last
         if twins and last and len(lost) + len(later) == len(keys):
             found.add(frame)
@@ -49,8 +55,8 @@ def _places(card: SimulatedCard, number: int) -> dict[tuple[int, int], Buffer]:
     return {(b.frame_num, b.index): b for b in card.buffers if b.recording == number}
 
 
-def _is_twin(card: SimulatedCard, places: Mapping[tuple[int, int], Buffer], key: tuple[int, int]) -> bool:
-    """Whether what lies on the card where a buffer belongs says in every word what that buffer said."""
+def _is_twin(card: SimulatedCard, places: Mapping[tuple[int, int], Buffer], key: tuple[int, int], ms: int) -> bool:
+    """Whether what lies on the card where a buffer belongs says in every word what that buffer said, or is alike."""
     own = places.get(key)
     if own is None:
         return False
@@ -59,6 +65,9 @@ def _is_twin(card: SimulatedCard, places: Mapping[tuple[int, int], Buffer], key:
     size = 4 * len(own.words)
     at = start + own.n_sectors * SECTOR - size if spec.whole_frames else start
     words = np.frombuffer(data[at : at + size], "<u4").tolist()
+    if ms and len(words) == len(own.words):  # else the image ends there
+        off = _may_be_off(card, ms)
+        return all(abs(a - b) <= off.get(n, 0) for n, (a, b) in enumerate(zip(words, own.words, strict=True)))
     if tuple(words) != own.words:
         return False
     if spec.whole_frames:
@@ -66,6 +75,15 @@ def _is_twin(card: SimulatedCard, places: Mapping[tuple[int, int], Buffer], key:
     count = spec.own.fields_for(spec.build.header_words)["buffer_count"].word
     later = [b for b in places.values() if b.words[count] == own.words[count] + spec.build.ring]
     return not any(_room(card, b) for b in (own, *later))
+
+
+def _may_be_off(card: SimulatedCard, ms: int) -> dict[int, float]:
+    """By how much words of a header, or footer, may differ in buffers that are alike."""
+    spec = card.spec
+    fields = spec.own.footer or spec.own.fields_for(spec.build.header_words)
+    most = dict.fromkeys(("timestamp", "write_timestamp"), ms * spec.build.ticks_per_ms[0])
+    most |= dict.fromkeys(("battery_voltage", "mcu_temperature"), 1 << 32)
+    return {fields[name].word: n for name, n in most.items() if name in fields}
 
 
 def _room(card: SimulatedCard, b: Buffer) -> int:
