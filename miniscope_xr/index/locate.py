@@ -16,6 +16,7 @@ from miniscope_xr.index.framing import Framing
 from miniscope_xr.index.headers import HeaderReader, gallop
 from miniscope_xr.index.runs import Cut, Header, Run
 from miniscope_xr.layout import SECTOR, Build, Layout
+from miniscope_xr.layout.arrays import Array, Bools
 from miniscope_xr.layout.tell import fits
 from miniscope_xr.layout.words import dtype_of, footer_struct
 from miniscope_xr.source.base import ByteSource
@@ -51,19 +52,15 @@ def locate(source: ByteSource, layouts: Sequence[Layout]) -> Located | None:
         (layout, build) for layout in sorted(layouts, key=lambda each: each.rank) if layout.buffer
         for build in layout.builds
     ]  # fmt: skip
-    markers = np.array(sorted({build.marker for _, build in builds}), np.uint32)
 
     def look(at: int) -> Located | None:
         data = source.read(at * SECTOR, _WINDOW * SECTOR)
-        words = np.frombuffer(data, "<u4", len(data) // SECTOR * SECTOR // 4).reshape(-1, SECTOR // 4)[:, 0]
-        for k in np.flatnonzero(np.isin(words, markers)).tolist():
-            for layout, build in builds:
-                chain = _chain(source, layout, build, at + k) if build.marker == words[k] else []
-                if len(chain) >= _PROOF and _is_of(layout, build, chain):
-                    reader = HeaderReader(source, Framing(layout.of(build), build.header_words, build.payload))
-                    header = reader.parse(chain[0][1])
-                    if header is not None:
-                        return Located(layout, build, at + k, header)
+        words = np.frombuffer(data, "<u4", len(data) // SECTOR * SECTOR // 4).reshape(-1, SECTOR // 4)
+        leads = [_leads(layout, build, words) for layout, build in builds]
+        for k in np.flatnonzero(np.logical_or.reduce(leads)).tolist() if leads else []:
+            shown = _shown(source, [of for of, led in zip(builds, leads, strict=True) if led[k]], at + k)
+            if shown is not None:
+                return shown
         for layout, build in framed:
             found = _frame(source, layout, build, data, at)
             if found is not None:
@@ -72,6 +69,40 @@ def locate(source: ByteSource, layouts: Sequence[Layout]) -> Located | None:
 
     found = gallop(look, 0, source.size // SECTOR, _WINDOW, back=True)
     return found if found is None or found.header is None else _with_what_is_before(source, found, found.header)
+
+
+def _leads(layout: Layout, build: Build, words: Array) -> Bools:
+    """Which of some sectors, as words, can hold a header of a build that leads to the next one, where that is in them.
+
+    Of random bytes hardly any does, and none of it is read again.
+    """
+    names = layout.of(build).buffer
+    length, place = (words[:, names[name].word].astype(np.int64) for name in ("data_length", "write_buffer_count"))
+    found: Bools = (words[:, 0] == build.marker) & (length > 0) & (length <= build.payload)
+    for k in np.flatnonzero(found).tolist():
+        behind = k + build.sectors_for(int(length[k]))
+        found[k] = behind >= len(words) or (words[behind, 0] == build.marker and place[behind] == place[k] + 1)
+    return found
+
+
+def _shown(source: ByteSource, builds: Sequence[tuple[Layout, Build]], sector: int) -> Located | None:
+    """The first of some builds whose buffers follow one another from a sector on; the last of them may be odd."""
+    chains = []
+    for layout, build in builds:
+        chains.append((layout, build, _chain(source, layout, build, sector)))
+        if (found := _located(source, *chains[-1])) is not None:
+            return found
+    without_last = ((layout, build, chain[:-1]) for layout, build, chain in chains)
+    return next((found for each in without_last if (found := _located(source, *each)) is not None), None)
+
+
+def _located(source: ByteSource, layout: Layout, build: Build, chain: list[tuple[int, bytes]]) -> Located | None:
+    """The first buffer of a chain that is long enough, and contradicts its build in nothing."""
+    if len(chain) < _PROOF or not _is_of(layout, build, chain):
+        return None
+    reader = HeaderReader(source, Framing(layout.of(build), build.header_words, build.payload))
+    header = reader.parse(chain[0][1])
+    return None if header is None else Located(layout, build, chain[0][0], header)
 
 
 def _with_what_is_before(source: ByteSource, found: Located, header: Header) -> Located:
