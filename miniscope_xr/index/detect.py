@@ -43,12 +43,13 @@ def detect(source: ByteSource, layout: str | os.PathLike[str] | Mapping[str, Any
     recorded = [card for card in _told_apart(front, seen) if card.state is State.RECORDED]
     if recorded:
         return _the_one([with_settings(front, card) for card in preferred(recorded)])
-    cards = [judge(front, chosen)] if chosen else _told_apart(front, _look_all(front))
+    looked = [judge(front, chosen)] if chosen else _look_all(front)
+    cards = looked if chosen else _told_apart(front, looked)
     found = _recorded(front, cards, chosen is not None)
     if found is not None:
         return found
     if unreadable := preferred([card for card in cards if card.state is State.HEADERS_ONLY]):
-        begun_by_any = [replace(card, state=State.HEADERS_ONLY) for card in cards if card.layout.buffer]
+        begun_by_any = [replace(card, state=State.HEADERS_ONLY) for card in looked if card.layout.buffer]
         shown = shown_behind(front, begun_by_any)  # a bit flipped in the first header
         if shown is None:
             raise _unreadable(unreadable[0])
