@@ -15,7 +15,7 @@ from miniscope_xr.index.low_counts import ended_by
 from miniscope_xr.index.old_buffers import Starts, by_the_list, first_listed
 from miniscope_xr.index.place import Verdict
 from miniscope_xr.index.run_facts import RunFacts
-from miniscope_xr.index.runs import Cut, Header, Run, cut_at, ended_as_said
+from miniscope_xr.index.runs import Cut, Header, Run, cut_at, ended_as_said, odd_buffer
 from miniscope_xr.index.seam import SeamSearch
 from miniscope_xr.index.walker import Walker
 from miniscope_xr.layout import SECTOR, lengths_of
@@ -150,11 +150,26 @@ class Ends:
             kept[-1] = replace(kept[-1], cut=replace(cut, taken=min(cut.taken, cut.sectors_for(cut.lengths[0]))))
         if counts is not None and counts.fit(runs) and not (kept and counts.written_fits(kept)):
             return runs, search.left_over(runs), False  # the low bytes of the counts confirm the counters' own end
-        kept = ended_as_said(kept, self.headers.at)
+        kept = self._last_of_pool(ended_as_said(kept, self.headers.at))
         old = max(self._behind_lapped_end(runs[number], i), kept[-1].end_sector if kept else 0)
         if i and kept[-1].count == i and kept[-1].sector == runs[number].sector:
             kept = [*kept[:-1], *search.without_theirs(runs[number], i)]
         return kept, [*verdict.doubt, *(on.doubt if on is not None else [])] or [_behind(old)], True
+
+    def _last_of_pool(self, runs: list[Run]) -> list[Run]:
+        """Runs with a last buffer that is a later frame's, where a pool filled its slot again before it was written."""
+        pool = self.ring and self.card.framing.build.overflow == "pool"
+        if not pool or not runs or runs[-1].odd or runs[-1].count < 2:
+            return runs
+        run, i = runs[-1], runs[-1].count - 1
+        before, last = (self.headers.at(run.sector_of(k)) for k in (i - 1, i))
+        if last is None or before is None or run.matches(i, last) or last.written != run.first.written + i:
+            return runs
+        laps, front = last.count - run.first.count - i, cut_at(runs, len(runs) - 1, i)
+        later = laps > 0 == laps % self.ring and before.write_time <= last.write_time
+        if not later or not self.walker.clock.fits(front, last):
+            return runs
+        return [*front, odd_buffer(run.sector_of(i), last, run.cut, last.length)]
 
     def _behind_lapped_end(self, run: Run, i: int) -> int:
         """The sector where buffer ``i`` of a run would begin, or behind one that lapped it: that is no older one's."""

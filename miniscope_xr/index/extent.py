@@ -181,6 +181,9 @@ class Extents:
         That header has not the clock or the focus, and a later one has. Behind a drop of this recording it never comes
         back. A clock that few frames have shown fits any time far behind: the later one has to keep it clearly better.
         """
+        end = self.headers.at(run.sector_of(low))
+        if self._pool and end is not None and drop.written_next(end):
+            return None
         before = [replace(run, count=low + 1)]
         off = self.clock.strain(before, drop) if drop.ewl == run.first.ewl else float("inf")
         if off <= FINE:

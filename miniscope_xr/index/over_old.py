@@ -55,7 +55,8 @@ class OverOld(Evidence):
         it. Where this recording's clock comes back and then goes for good, it is its own. Where it only comes back, a
         third recording may lie there, the clock of which is the same by chance.
         """
-        first = next(n for n in range(number + 1) if n == number or _counts_on(runs[n], runs[number]))
+        on_it = (n for n in range(number) if _counts_on(runs[n], runs[number]) and not self._overflowed(runs, n))
+        first = next(on_it, number)
         run = runs[first]
         seam += runs[number].first.written - run.first.written
         on = [n for n in range(first + 1, len(runs)) if _counts_on(run, runs[n])]
@@ -82,6 +83,13 @@ class OverOld(Evidence):
         later = [r for n, r in enumerate(runs) if n > max(first, *on, number)]
         last = replace(mine[-1], count=whole.count - stretches[-1][0])
         return GoesOn([*runs[:first], *mine[:-1], last, *later], [*runs[:first], *mine], doubt)
+
+    def _overflowed(self, runs: Sequence[Run], number: int) -> bool:
+        """Whether a pool overflowed behind a run, so that what is out of its turn there is this recording's."""
+        if self.headers.framing.build.overflow != "pool":
+            return False
+        end = self.headers.at(runs[number].sector_of(runs[number].count - 1))
+        return end is not None and runs[number + 1].first.written_next(end)
 
     def outlived(self, runs: Sequence[Run], doubt: list[str]) -> Verdict:
         """The end of a recording of few buffers, which seem to be old ones among those of the longer one behind it.

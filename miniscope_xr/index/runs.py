@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from miniscope_xr.layout import SECTOR
 
+_SOON = 20  # ticks from one write to the next
 MAX_INDEX = 64  # buffers of one frame that can carry a bit of buffers_present and a place
 
 
@@ -43,6 +44,10 @@ class Header(NamedTuple):
         0, or whole rings where the camera overtook a slow card: what stands there was to be written so much later.
         """
         return self.count - self.written - self.dropped
+
+    def written_next(self, before: Header) -> bool:
+        """Whether its write began right behind that of the buffer before it: an older one's, hardly ever."""
+        return before.write_time >= 0 and 0 <= self.write_time - before.write_time <= _SOON
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import replace
 from statistics import median
 
+from miniscope_xr.index.captured import captured_once
 from miniscope_xr.index.extent import FINE, Extents, starts
 from miniscope_xr.index.runs import Cut, Header, Run, ended_at, odd_buffer, with_true_indexes
 
@@ -32,7 +33,7 @@ class Walker(Extents):
             run = self._run_from(*at, limit)
             found.append(run)
             at = None if limit is not None and run.end_place >= limit else self._next(found, limit)
-        return with_true_indexes(found, self.cut)
+        return with_true_indexes(captured_once(found, self.clock) if self._pool else found, self.cut)
 
     def _predicts_second_frame(self, sector: int, first: Header) -> bool:
         cut = self.cut

@@ -206,6 +206,8 @@ NAMED = {
     "few buffers behind an edge of a remote": (631523, 635911, 639744, 632469),
     "the count of a second recording, the end of which an image lacks": (725839,),
     "a hole up to where a second recording begins, and an older one behind both": (728536,),
+    "old buffers that a pool wrote ahead of their turn, in the place of failed writes": (736880,),
+    "a pool that overflowed in front of a third recording with the same clock": (727113,),
 }
 
 
@@ -240,6 +242,11 @@ def test_an_old_buffer_that_says_what_the_own_one_would_have_said_is_counted_apa
     own = dict.fromkeys((14, 15), 1)
     assert undecidable(life, survivor_of(82665, None, False), 0, own) == {14, 15}
     assert not undecidable(life, life, 0, own)  # of what was not written nothing is known: no proof
+
+
+def test_old_buffers_that_are_a_ms_off_are_alike_and_stay_an_error(tmp_path: Path) -> None:
+    verdict = measure(728161, tmp_path)
+    assert (verdict.counts["extra"], verdict.counts["undecidable"], verdict.counts["alike"]) == (12, 0, 12)
 
 
 CARELESS = "an older recording lies behind this one, from sector 1788 on, and is not returned"
@@ -292,6 +299,26 @@ V3_SURE = {
     "a clock that comes before what was skipped": (100377, 100868),
     "a step of 2 ms of a clock that does not stray": (100178, 100197),
 }
+
+
+POOLS = {
+    "old buffers that a pool wrote ahead of their turn, in the place of failed writes": (715426,),
+    "a pool that overflowed in front of a third recording with the same clock": (714530, 716483),
+    "a last buffer the slot of which the pool had filled again": (713336, 713633, 713641, 713694),
+    "a first header with a flipped bit, by which other layouts fit": (716401,),
+}
+
+
+@pytest.mark.parametrize(("seed", "kind"), [(seed, kind) for kind, seeds in POOLS.items() for seed in seeds])
+def test_a_2026_life_that_was_once_misread_stays_solved(seed: int, kind: str, tmp_path: Path) -> None:
+    verdict = measure(seed, tmp_path, layout="v4-wirefree-2026")
+    assert verdict.right, (kind, dict(verdict.counts), verdict.said)
+
+
+def test_a_few_buffers_and_a_lapped_one_behind_a_lost_front_are_a_recording(tmp_path: Path) -> None:
+    verdict = measure(731953, tmp_path)
+    assert verdict.silent, verdict.said
+    assert not verdict.counts["refused"]
 
 
 @pytest.mark.parametrize(("seed", "kind"), [(seed, kind) for kind, seeds in V3_SURE.items() for seed in seeds])
