@@ -177,13 +177,22 @@ def _frames_go_on(source: ByteSource, card: Card, recording: Recording) -> int |
 
 
 def told_of_splices(card: Card, splices: Splices) -> Card:
-    """A card whose last recording says where its image is off the sectors, and lacks the buffers that are cut there."""
+    """A card whose last recording says where its image is off the sectors, and lacks the buffers that are cut there.
+
+    Headers that are damage may begin other recordings, whose buffers reach over those places as well.
+    """
     *others, last = card.recordings
     last = replace(last, warnings=(*last.warnings, *map(_off_sectors, splices)))
     zeros = accumulate((n for _, n in splices), initial=0)
-    for (byte, _), before in zip(splices, zeros, strict=False):
-        last = torn_before(last, byte + before)
+    for at in (byte + before for (byte, _), before in zip(splices, zeros, strict=False)):
+        last = torn_before(last, at)
+        others = [torn_before(each, at) if _reaches_over(each, at) else each for each in others]
     return replace(card, recordings=(*others, last))
+
+
+def _reaches_over(recording: Recording, byte: int) -> bool:
+    """Whether a byte is within a recording's runs."""
+    return any(run.sector * SECTOR < byte < run.end_sector * SECTOR for run in recording.runs)
 
 
 def _off_sectors(splice: tuple[int, int]) -> str:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from miniscope_xr.card import card as store
 from miniscope_xr.source.local import Device
+from miniscope_xr.tools.simulate import simulate
 from tests.measure import fuzz
 
 CALLS = 20_000  # reads for each MiB of a card, ten a sector, and as many for any card at all
@@ -92,3 +93,15 @@ def test_any_bytes_where_settings_counts_and_headers_are(
     data: bytes, tail: int, tmp_path: Path, counted: type[CountingDevice]
 ) -> None:
     read(tmp_path / "card.img", bytes(1022 * 512) + data + bytes(tail), counted)
+
+
+def test_headers_that_are_damage_reach_over_left_out_bytes(tmp_path: Path, counted: type[CountingDevice]) -> None:
+    """Each of them begins a recording, and the buffer of one that is not the last would hold what was shifted."""
+    card = simulate(layout="daq-wirefree", frames=4, seed=4)
+    data, (first, torn) = bytearray(card.data), (card.buffers[k].sector for k in (0, 9))
+    for k in range(4):
+        at = (torn + 20 + 40 * k) * 512
+        data[at : at + 48] = data[first * 512 : first * 512 + 48]
+    at = (torn + 105) * 512
+    del data[at : at + 100]
+    read(tmp_path / "card.img", bytes(data), counted)
