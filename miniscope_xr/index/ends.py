@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from miniscope_xr.errors import NotACardError
+from miniscope_xr.index.captured import captured_twice
 from miniscope_xr.index.filesystem import seems_formatted
 from miniscope_xr.index.front import Card
 from miniscope_xr.index.gave_up import without_lost
@@ -125,13 +126,9 @@ class Ends:
         """
         if self.whole:
             return runs, [], False
-        starts = Starts(runs)
-        listed = first_listed(self.source, self.layout, starts) if self.old_buffers else None
-        if listed is not None:  # prepared with --keep: what was there before is known sector by sector
-            if listed == len(starts):
-                return runs, [by_the_list(None)], False
-            number, i = starts.locate(listed)
-            return cut_at(runs, number, i), [by_the_list(f"buffer {listed}")], True
+        told = self._listed(runs) or self._there_twice(runs)
+        if told is not None:
+            return told
         counts, search = self.facts.low_counts(runs), self._search(runs)
         search.written_low = counts.written if counts else None
         verdict = search.first_seam(runs, self.exhaustive)
@@ -155,6 +152,26 @@ class Ends:
         if i and kept[-1].count == i and kept[-1].sector == runs[number].sector:
             kept = [*kept[:-1], *search.without_theirs(runs[number], i)]
         return kept, [*verdict.doubt, *(on.doubt if on is not None else [])] or [_behind(old)], True
+
+    def _listed(self, runs: list[Run]) -> tuple[list[Run], list[str], bool] | None:
+        """The same as a list of what was on the card before says it, sector by sector: it was prepared with --keep."""
+        starts = Starts(runs)
+        listed = first_listed(self.source, self.layout, starts) if self.old_buffers else None
+        if listed is None:
+            return None
+        if listed == len(starts):
+            return runs, [by_the_list(None)], False
+        number, i = starts.locate(listed)
+        return cut_at(runs, number, i), [by_the_list(f"buffer {listed}")], True
+
+    def _there_twice(self, runs: list[Run]) -> tuple[list[Run], list[str], bool] | None:
+        """The same where a pool's buffers are there twice, and no clock tells which of them are this recording's."""
+        pool = self.card.framing.build.overflow == "pool"
+        first = captured_twice(runs, self.walker.clock) if pool else None
+        if first is None:
+            return None
+        kept, doubts, cut = self._without_older(runs[:first])
+        return kept, doubts if cut else [*doubts, _twice(runs[first:], kept)], True
 
     def _last_of_pool(self, runs: list[Run]) -> list[Run]:
         """Runs with a last buffer that is a later frame's, where a pool filled its slot again before it was written."""
@@ -267,6 +284,16 @@ class Ends:
             return None  # they are the last recording's
         found = ended_by(counts, runs, self._search(runs))
         return None if found is None or self._without_older(found[0])[2] else found
+
+
+def _twice(runs: list[Run], kept: list[Run]) -> str:
+    """What to say of buffers that are there twice."""
+    a, last = min(run.first.frame for run in runs), max(run.last_frame for run in runs)
+    return (
+        f"behind frame {kept[-1].last_frame} some buffers are there twice, with two times each: which of both are this "
+        f"recording's, and which an older one's, is in doubt; frames {a} to {last} are not returned; until={last} "
+        "returns them"
+    )
 
 
 def _behind(sector: int) -> str:

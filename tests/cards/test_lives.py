@@ -306,6 +306,7 @@ POOLS = {
     "a pool that overflowed in front of a third recording with the same clock": (714530, 716483),
     "a last buffer the slot of which the pool had filled again": (713336, 713633, 713641, 713694),
     "a first header with a flipped bit, by which other layouts fit": (716401,),
+    "buffers that are there twice, at times that fit as well as each other (a doubt)": (715077, 719167, 719350),
 }
 
 
