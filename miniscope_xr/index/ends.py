@@ -224,7 +224,7 @@ class Ends:
 
     def _uncounted(self, at: tuple[int, Header]) -> tuple[list[Run], list[str], bool]:
         """Runs of a recording whose count the card does not hold; doubts; whether an older one was cut off."""
-        runs = self.walker.runs(*at, None)
+        runs = self._walked(at)
         low_end = self._end_at_low_counts(runs)
         if low_end is not None:
             return low_end[0], [low_end[1]], True
@@ -240,6 +240,17 @@ class Ends:
         if not cut and counts.places(runs):
             doubts = []  # that counts were never written is not true here; where they fit says more
         return runs, [*doubts, counts.missed(runs)], cut
+
+    def _walked(self, at: tuple[int, Header]) -> list[Run]:
+        """Runs from a buffer on; over a drop that a DAQ counted where both its counts are met behind that."""
+        runs = self.walker.runs(*at, None)
+        counts = self.facts.low_counts(runs)
+        if counts is None or not counts.dropped or counts.met(runs):
+            return runs
+        self.walker.dropped = counts.dropped
+        again = self.walker.runs(*at, None)
+        self.walker.dropped = None
+        return again if counts.met(again) else runs
 
     def _end_at_count(self, runs: list[Run]) -> list[Run] | None:
         """Runs up to a count that may be another recording's, where the buffer behind it is not this recording's."""

@@ -52,6 +52,8 @@ class Extents:
         self.clock = FrameClock(headers)
         self.holes: list[tuple[int, int]] = []
         """Stretches of sectors within runs, longer than the look-ahead, in which no header was found."""
+        self.dropped: int | None = None
+        """The low byte of the drops that a DAQ counted, where they are this recording's."""
         build = self.framing.layout.build
         self._pool = build is not None and build.overflow == "pool"
 
@@ -183,6 +185,8 @@ class Extents:
         """
         end = self.headers.at(run.sector_of(low))
         if self._pool and end is not None and drop.written_next(end):
+            return None
+        if drop.dropped % 256 == self.dropped:
             return None
         before = [replace(run, count=low + 1)]
         off = self.clock.strain(before, drop) if drop.ewl == run.first.ewl else float("inf")

@@ -30,6 +30,13 @@ class LowCounts(NamedTuple):
         """Whether runs end at the counts."""
         return self.written_fits(runs) and runs[-1].first.dropped % _ROUND == self.dropped
 
+    def met(self, runs: list[Run]) -> bool:
+        """Whether both counts fit behind some buffer."""
+        return any(
+            run.first.dropped % _ROUND == self.dropped and (self.written - run.first.written - 1) % _ROUND < run.count
+            for run in runs
+        )
+
     def places(self, runs: list[Run]) -> list[tuple[int, int]]:
         """Run, and buffer in it, behind each buffer of some runs at which both counts would fit.
 
