@@ -12,11 +12,11 @@ from miniscope_xr.index.filesystem import seems_formatted
 from miniscope_xr.index.front import Card
 from miniscope_xr.index.gave_up import without_lost
 from miniscope_xr.index.headers import HeaderReader
-from miniscope_xr.index.low_counts import ended_by
+from miniscope_xr.index.low_counts import LowCounts, ended_by
 from miniscope_xr.index.old_buffers import Starts, by_the_list, first_listed
 from miniscope_xr.index.place import Verdict
 from miniscope_xr.index.run_facts import RunFacts
-from miniscope_xr.index.runs import Cut, Header, Run, cut_at, ended_as_said, odd_buffer
+from miniscope_xr.index.runs import Cut, Header, Run, cut_at, ended_as_said, odd_buffer, overtaken
 from miniscope_xr.index.seam import SeamSearch
 from miniscope_xr.index.walker import Walker
 from miniscope_xr.layout import SECTOR, lengths_of
@@ -147,7 +147,7 @@ class Ends:
             kept[-1] = replace(kept[-1], cut=replace(cut, taken=min(cut.taken, cut.sectors_for(cut.lengths[0]))))
         if counts is not None and counts.fit(runs) and not (kept and counts.written_fits(kept)):
             return runs, search.left_over(runs), False  # the low bytes of the counts confirm the counters' own end
-        kept = self._last_of_pool(ended_as_said(kept, self.headers.at))
+        kept = self._last_filled_again(ended_as_said(kept, self.headers.at), counts)
         old = max(self._behind_lapped_end(runs[number], i), kept[-1].end_sector if kept else 0)
         if i and kept[-1].count == i and kept[-1].sector == runs[number].sector:
             kept = [*kept[:-1], *search.without_theirs(runs[number], i)]
@@ -173,20 +173,24 @@ class Ends:
         kept, doubts, cut = self._without_older(runs[:first])
         return kept, doubts if cut else [*doubts, _twice(runs[first:], kept)], True
 
-    def _last_of_pool(self, runs: list[Run]) -> list[Run]:
-        """Runs with a last buffer that is a later frame's, where a pool filled its slot again before it was written."""
-        pool = self.ring and self.card.framing.build.overflow == "pool"
-        if not pool or not runs or runs[-1].odd or runs[-1].count < 2:
+    def _last_filled_again(self, runs: list[Run], counts: LowCounts | None) -> list[Run]:
+        """Runs with a last buffer that is a later frame's, the slot of which was filled again before it was written.
+
+        A pool's write times tell; where there are none, the counts, as they say that the recording ended with it.
+        """
+        if not self.ring or not runs or runs[-1].odd or runs[-1].count < 2:
             return runs
+        pool = self.card.framing.build.overflow == "pool"
         run, i = runs[-1], runs[-1].count - 1
         before, last = (self.headers.at(run.sector_of(k)) for k in (i - 1, i))
         if last is None or before is None or run.matches(i, last) or last.written != run.first.written + i:
             return runs
-        laps, front = last.count - run.first.count - i, cut_at(runs, len(runs) - 1, i)
-        later = laps > 0 == laps % self.ring and before.write_time <= last.write_time
-        if not later or not self.walker.clock.fits(front, last):
+        laps, front = last.count - run.first.count - i if pool else last.ahead, cut_at(runs, len(runs) - 1, i)
+        ended = before.write_time <= last.write_time if pool else counts is not None and counts.written_fits(runs)
+        if not ended or not laps > 0 == laps % self.ring or not self.walker.clock.fits(front, last):
             return runs
-        return [*front, odd_buffer(run.sector_of(i), last, run.cut, last.length)]
+        filled = [*front, odd_buffer(run.sector_of(i), last, run.cut, last.length)]
+        return filled if pool else overtaken(filled, self.headers.at, self.ring)
 
     def _behind_lapped_end(self, run: Run, i: int) -> int:
         """The sector where buffer ``i`` of a run would begin, or behind one that lapped it: that is no older one's."""

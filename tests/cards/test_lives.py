@@ -127,6 +127,7 @@ NAMED = {
     "edges of a remote within a hole, in front of which a recording seems to end (a doubt)": (84011,),
     "a flipped bit in a header among buffers that a pool overtook": (83133,),
     "a DAQ's counts, where more was dropped behind its last buffer": (992, 81704),
+    "a DAQ's last buffer that the camera lapped, where its counts end": (792294, 798719, 801403),
     "a DAQ's count of drops, where older buffers behind a drop keep the clock better": (777088,),
     "v3: two old frames, one of ours, and then the older recording": (84130,),
     "v3: frames in front of a stall of the older recording, which keep its clock": (84627,),
