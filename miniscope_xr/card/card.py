@@ -185,5 +185,5 @@ class OpenCard:
     ) -> FrameReader:
         """Return the frames of one recording; ``strict``: a sector that cannot be read is an error all the same."""
         build = self.layout.build
-        reader = PoolBufferReader if build is not None and build.overflow == "pool" else BufferReader
+        reader = PoolBufferReader if build is not None and build.pool else BufferReader
         return FrameReader(reader(recording, self.index.framing, self.tolerant and not strict), fill, until)

@@ -85,7 +85,7 @@ class Breaks(Evidence):
 
         Not where the second was written before that: with a pool, the camera went on and filled its slot again.
         """
-        if self.headers.framing.build.overflow == "pool" and 0 <= b.write_time <= min(self.stops, b.time):
+        if self.headers.framing.build.pool and 0 <= b.write_time <= min(self.stops, b.time):
             return False
         return self.stops > 0 and a.time <= self.stops < b.time - _OVER * self.ticks
 

@@ -66,7 +66,7 @@ class _BufferChains(Chains):
         lapped, ring = len(runs) > 1 and runs[-1].odd, self.ring
         run = runs[-2] if lapped else runs[-1]
         end = self.headers.at(run.sector_of(run.count - 1))
-        if not ring or run.odd or end is None or self.card.framing.build.overflow == "pool":
+        if not ring or run.odd or end is None or self.card.framing.build.pool:
             return []
         waited = (end.write_time - end.time) * max(run.count - 1, 1)
         slow = end.write_time >= 0 and waited >= (end.time - run.first.time) * ring / 2

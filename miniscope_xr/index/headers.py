@@ -49,7 +49,7 @@ class HeaderReader:
         self._words = header_words(framing.layout, framing.words)
         self._pick = _picked(self._words.names)
         self._told_drops = "dropped_buffer_count" in self._words.names
-        self._pool = framing.build.overflow == "pool"  # there a place is used up by each buffer that finds none
+        self._pool = framing.build.pool  # there a place is used up by each buffer that finds none
 
     def parse(self, data: bytes | memoryview) -> Header | None:
         """The header at the start of ``data``, or None where no firmware header can be."""

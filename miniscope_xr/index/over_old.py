@@ -86,7 +86,7 @@ class OverOld(Evidence):
 
     def _overflowed(self, runs: Sequence[Run], number: int) -> bool:
         """Whether a pool overflowed behind a run, so that what is out of its turn there is this recording's."""
-        if self.headers.framing.build.overflow != "pool":
+        if not self.headers.framing.build.pool:
             return False
         end = self.headers.at(runs[number].sector_of(runs[number].count - 1))
         return end is not None and runs[number + 1].first.written_next(end)

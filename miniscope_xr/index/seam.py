@@ -133,7 +133,7 @@ class SeamSearch(Places, Edges, Falls, OverOld):
         near = range(frames.start * size, min(frames.stop * size, run.count))
         start, unsure = near.start, list[str]()
         # the last one may be torn; in front of a drop it tells as others do where headers say whether the card was slow
-        slow = self.headers.framing.build.overflow == "pool" or run.first.write_time < 0
+        slow = self.headers.framing.build.pool or run.first.write_time < 0
         stop = near.stop if more_follows and not slow else near.stop - 1
         while (broken := self.broken_links(run, start, stop)) is not None:
             verdict = self._locate(run, broken)

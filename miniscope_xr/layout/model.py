@@ -180,6 +180,11 @@ class Build:
         """Data bytes of a full buffer."""
         return self.buffer_sectors * SECTOR - 4 * self.header_words
 
+    @property
+    def pool(self) -> bool:
+        """Whether capture goes on when the ring is full: slots are filled again before they were written."""
+        return self.overflow == "pool"
+
     def sectors_for(self, length: int) -> int:
         """Sectors a buffer with ``length`` data bytes takes on the card."""
         return self.buffer_sectors if self.whole_buffers else -(-(length + 4 * self.header_words) // SECTOR)

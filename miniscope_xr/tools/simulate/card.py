@@ -125,7 +125,7 @@ def simulate(
     )
     if spec.whole_frames and again:
         raise OptionError("v3 records once after power-on: RecordAgain does not apply")
-    kind = WholeFrames if spec.whole_frames else Pool if spec.build.overflow == "pool" else Firmware
+    kind = WholeFrames if spec.whole_frames else Pool if spec.build.pool else Firmware
     firmware = kind(spec, _camera(camera, spec), events)
     ended, last = _record(firmware, spec, again, frames, seconds)
     length = math.ceil(ended.t / 1000)

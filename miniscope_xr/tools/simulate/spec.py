@@ -97,7 +97,7 @@ class Spec:
     @cached_property
     def drops_torn(self) -> bool:
         """Whether a perfect reader leaves torn buffers out: where headers show which ones can be."""
-        return self.build.overflow == "pool"
+        return self.build.pool
 
     @cached_property
     def whole_frames(self) -> bool:
@@ -221,7 +221,7 @@ def _pace(layout: Layout, build: Build, fs: float) -> dict[str, float]:
     v3 = {"start_offset_ms": 62.0}
     # the capture begins with a frame; 40 sectors take 2.4 ms; a frame is read out faster where more fit into a second
     new = {"start_offset_ms": 15.0, "readout_ms": min(28.0, 750.0 / fs), "sector_ms": 0.047}
-    family = v3 if layout.footer else daq if layout.height_overwritten else new if build.overflow == "pool" else {}
+    family = v3 if layout.footer else daq if layout.height_overwritten else new if build.pool else {}
     return {"period_ms": 1000.0 / fs, **v4, **family}
 
 
@@ -269,6 +269,6 @@ def _refuse(spec: Spec) -> None:
         raise OptionError(
             f"frames of {spec.readout_ms} ms every {spec.period_ms} ms with {spec.jitter_ms} ms jitter would overlap"
         )
-    drops = build.drop_step is not None or build.overflow == "pool"
+    drops = build.drop_step is not None or build.pool
     if not spec.layout.footer and (spec.payload <= 0 or build.ring < 1 or not drops):
         raise OptionError(f"build {build.firmware!r} needs ring and drop_step, and buffers larger than their headers")
