@@ -59,6 +59,16 @@ def captured_twice(runs: list[Run], clock: FrameClock) -> int | None:
     return None
 
 
+def either(kept: list[Run], behind: list[Run]) -> str:
+    """What to say of what lies behind some runs, where no clock tells."""
+    a, last = min(run.first.frame for run in behind), max(run.last_frame for run in behind)
+    return (
+        f"behind frame {kept[-1].last_frame} some buffers are there twice, with two times each: which of both are this "
+        f"recording's, and which an older one's, is in doubt; frames {a} to {last} are not returned; until={last} "
+        "returns them"
+    )
+
+
 def _twice(front: Run, run: Run, behind: Sequence[Run], clock: FrameClock) -> Twice | None:
     """What the clock in front says of buffers that were captured at one time here, and at another behind.
 

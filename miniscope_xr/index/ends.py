@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from miniscope_xr.errors import NotACardError
-from miniscope_xr.index.captured import captured_twice
+from miniscope_xr.index.captured import captured_twice, either
 from miniscope_xr.index.filesystem import seems_formatted
 from miniscope_xr.index.front import Card
 from miniscope_xr.index.gave_up import without_lost
@@ -16,7 +16,7 @@ from miniscope_xr.index.low_counts import LowCounts, ended_by
 from miniscope_xr.index.old_buffers import Starts, by_the_list, first_listed
 from miniscope_xr.index.place import Verdict
 from miniscope_xr.index.run_facts import RunFacts
-from miniscope_xr.index.runs import Cut, Header, Run, cut_at, ended_as_said, odd_buffer, overtaken
+from miniscope_xr.index.runs import Cut, Header, Run, cut_at, ended_as_said, last_as_written, overtaken
 from miniscope_xr.index.seam import SeamSearch
 from miniscope_xr.index.walker import Walker
 from miniscope_xr.layout import SECTOR, lengths_of
@@ -166,12 +166,11 @@ class Ends:
 
     def _there_twice(self, runs: list[Run]) -> tuple[list[Run], list[str], bool] | None:
         """The same where a pool's buffers are there twice, and no clock tells which of them are this recording's."""
-        pool = self.card.framing.build.overflow == "pool"
-        first = captured_twice(runs, self.walker.clock) if pool else None
+        first = captured_twice(runs, self.walker.clock) if self.card.framing.build.pool else None
         if first is None:
             return None
         kept, doubts, cut = self._without_older(runs[:first])
-        return kept, doubts if cut else [*doubts, _twice(runs[first:], kept)], True
+        return kept, doubts if cut else [*doubts, either(kept, runs[first:])], True
 
     def _last_filled_again(self, runs: list[Run], counts: LowCounts | None) -> list[Run]:
         """Runs with a last buffer that is a later frame's, the slot of which was filled again before it was written.
@@ -180,16 +179,15 @@ class Ends:
         """
         if not self.ring or not runs or runs[-1].odd or runs[-1].count < 2:
             return runs
-        pool = self.card.framing.build.overflow == "pool"
-        run, i = runs[-1], runs[-1].count - 1
-        before, last = (self.headers.at(run.sector_of(k)) for k in (i - 1, i))
-        if last is None or before is None or run.matches(i, last) or last.written != run.first.written + i:
+        run, i, pool = runs[-1], runs[-1].count - 1, self.card.framing.build.pool
+        before, filled = self.headers.at(run.sector_of(i - 1)), last_as_written(runs, self.headers.at)
+        if filled is runs or before is None:
             return runs
-        laps, front = last.count - run.first.count - i if pool else last.ahead, cut_at(runs, len(runs) - 1, i)
+        last, front = filled[-1].first, cut_at(runs, len(runs) - 1, i)
+        laps = last.count - run.first.count - i if pool else last.ahead
         ended = before.write_time <= last.write_time if pool else counts is not None and counts.written_fits(runs)
         if not ended or not laps > 0 == laps % self.ring or not self.walker.clock.fits(front, last):
             return runs
-        filled = [*front, odd_buffer(run.sector_of(i), last, run.cut, last.length)]
         return filled if pool else overtaken(filled, self.headers.at, self.ring)
 
     def _behind_lapped_end(self, run: Run, i: int) -> int:
@@ -251,9 +249,9 @@ class Ends:
         counts = self.facts.low_counts(runs)
         if counts is None or not counts.dropped or counts.met(runs):
             return runs
-        self.walker.dropped = counts.dropped
-        again = self.walker.runs(*at, None)
-        self.walker.dropped = None
+        walker = Walker(self.headers, self.walker.cut, self.end_sector, self.exhaustive, counts.dropped)
+        walker.holes = self.walker.holes
+        again = walker.runs(*at, None)
         return again if counts.met(again) else runs
 
     def _end_at_count(self, runs: list[Run]) -> list[Run] | None:
@@ -299,16 +297,6 @@ class Ends:
             return None  # they are the last recording's
         found = ended_by(counts, runs, self._search(runs))
         return None if found is None or self._without_older(found[0])[2] else found
-
-
-def _twice(runs: list[Run], kept: list[Run]) -> str:
-    """What to say of buffers that are there twice."""
-    a, last = min(run.first.frame for run in runs), max(run.last_frame for run in runs)
-    return (
-        f"behind frame {kept[-1].last_frame} some buffers are there twice, with two times each: which of both are this "
-        f"recording's, and which an older one's, is in doubt; frames {a} to {last} are not returned; until={last} "
-        "returns them"
-    )
 
 
 def _behind(sector: int) -> str:

@@ -40,22 +40,30 @@ class Extents:
         First sector behind the card.
     exhaustive : bool
         Read every header instead of bisecting; finds the same runs.
+    dropped : int, optional
+        The low byte of the drops that a DAQ counted, where they are this recording's.
     """
 
-    def __init__(self, headers: HeaderReader, cut: Cut | None, end_sector: int, exhaustive: bool = False) -> None:
+    def __init__(
+        self,
+        headers: HeaderReader,
+        cut: Cut | None,
+        end_sector: int,
+        exhaustive: bool = False,
+        dropped: int | None = None,
+    ) -> None:
         self.headers = headers
         self.framing = headers.framing
         self.cut = cut
         self.end_sector = end_sector
         self.ring = self.framing.ring
         self.exhaustive = exhaustive
+        self.dropped = dropped
         self.clock = FrameClock(headers)
         self.holes: list[tuple[int, int]] = []
         """Stretches of sectors within runs, longer than the look-ahead, in which no header was found."""
-        self.dropped: int | None = None
-        """The low byte of the drops that a DAQ counted, where they are this recording's."""
         build = self.framing.layout.build
-        self._pool = build is not None and build.overflow == "pool"
+        self._pool = build is not None and build.pool
 
     def _ok(self, run: Run, i: int) -> bool:
         """Whether the header of buffer ``i`` counts as a run says; what else it says may be impossible."""

@@ -7,10 +7,9 @@ fits, it ends there; where several do, they are named.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
-from miniscope_xr.index.runs import Header, Run, cut_at, odd_buffer, overtaken
+from miniscope_xr.index.runs import Run, cut_at, last_as_written, overtaken
 from miniscope_xr.index.seam import SeamSearch
 
 _ROUND = 256
@@ -32,10 +31,11 @@ class LowCounts(NamedTuple):
 
     def met(self, runs: list[Run]) -> bool:
         """Whether both counts fit behind some buffer."""
-        return any(
-            run.first.dropped % _ROUND == self.dropped and (self.written - run.first.written - 1) % _ROUND < run.count
-            for run in runs
-        )
+        return any(run.first.dropped % _ROUND == self.dropped and self._written_in(run) for run in runs)
+
+    def _written_in(self, run: Run) -> range:
+        """How many of a run's buffers are written where the count of them fits."""
+        return range((self.written - run.first.written - 1) % _ROUND + 1, run.count + 1, _ROUND)
 
     def places(self, runs: list[Run]) -> list[tuple[int, int]]:
         """Run, and buffer in it, behind each buffer of some runs at which both counts would fit.
@@ -45,8 +45,7 @@ class LowCounts(NamedTuple):
         fitting, dropping = [], []
         for number, run in enumerate(runs):
             more = (self.dropped - run.first.dropped) % _ROUND
-            first = (self.written - run.first.written - 1) % _ROUND + 1
-            for i in range(first, run.count + 1, _ROUND):
+            for i in self._written_in(run):
                 fitting += [] if more else [(number, i)]
                 whole = (run.first.written + i + run.first.dropped + more) % len(run.cut) == 0
                 dropping += [(number, i)] if whole and not run.odd else []
@@ -80,7 +79,7 @@ def ended_by(counts: LowCounts, runs: list[Run], search: SeamSearch) -> tuple[li
     if len(places) != 1:
         return None
     (number, i), header_at = places[0], search.headers.at
-    run, kept = runs[number], overtaken(_last_as_written(cut_at(runs, number, i), header_at), header_at, search.ring)
+    run, kept = runs[number], overtaken(last_as_written(cut_at(runs, number, i), header_at), header_at, search.ring)
     if any(search.link(run, k) for k in range(i, min(i + search.ring, run.count))):
         return None
     same_clock = run.matches(i, header_at(run.sector_of(i))) and not search.steps_at(run, i)
@@ -89,13 +88,3 @@ def ended_by(counts: LowCounts, runs: list[Run], search: SeamSearch) -> tuple[li
     said = f"an older recording{clock} lies behind this one, from sector {kept[-1].end_sector} on, and is not returned"
     untold = f"; a buffer of it in the place of a write that failed, in frames {a} to {b}, could not be told"
     return kept, said + untold if same_clock else said
-
-
-def _last_as_written(runs: list[Run], header_at: Callable[[int], Header | None]) -> list[Run]:
-    """Runs whose last buffer, where the camera lapped it, is the one that stands there."""
-    last = runs[-1]
-    i = last.count - 1
-    header = header_at(last.sector_of(i))
-    if header is None or last.matches(i, header) or header.written != last.end_place - 1:
-        return runs
-    return [*cut_at(runs, len(runs) - 1, i), odd_buffer(last.sector_of(i), header, last.cut, header.length)]

@@ -225,6 +225,16 @@ def ended_as_said(runs: list[Run], header_at: Callable[[int], Header | None]) ->
     return [*cut_at(runs, len(runs) - 1, i), odd_buffer(last.sector_of(i), header, last.cut, header.length)]
 
 
+def last_as_written(runs: list[Run], header_at: Callable[[int], Header | None]) -> list[Run]:
+    """Runs whose last buffer, where the camera lapped it, is the one that stands there."""
+    last = runs[-1]
+    i = last.count - 1
+    header = header_at(last.sector_of(i))
+    if header is None or last.matches(i, header) or header.written != last.end_place - 1:
+        return runs
+    return [*cut_at(runs, len(runs) - 1, i), odd_buffer(last.sector_of(i), header, last.cut, header.length)]
+
+
 def with_true_indexes(runs: list[Run], cut: Cut | None) -> list[Run]:
     """Runs in which a single buffer whose index has a flipped bit (another's, or beyond the frame) has its true one.
 
